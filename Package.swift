@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target: Swift 6 language mode, and a warning is an error.
+let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+
+/// Executables carry the Swift runtime with them: a host needs no Swift to run Martlet.
+let alone: [LinkerSetting] = [.unsafeFlags(["-static-stdlib"])]
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let nio = [
+    Target.Dependency.product(name: "NIOCore", package: "swift-nio"),
+    Target.Dependency.product(name: "NIOPosix", package: "swift-nio"),
+]
+
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(
+        name: name, dependencies: dependencies,
+        exclude: name.hasSuffix("API") ? ["protos"] : [],
+        swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "martlet",
+    products: [
+        .executable(name: "martlet", targets: ["martlet"]),
+        .executable(name: "martlet-device", targets: ["martlet-device"]),
+        // What the guest agent, a package of its own, builds on.
+        .library(name: "LinuxSystem", targets: ["LinuxSystem"]),
+        .library(name: "OCISpec", targets: ["OCISpec"]),
+        .library(name: "TTRPC", targets: ["TTRPC"]),
+        .library(name: "AgentAPI", targets: ["AgentAPI"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+    ],
+    targets: [
+        .target(name: "CLinux"),
+        room("LinuxSystem", ["CLinux", system]),
+        room("OCISpec", []),
+        room("TTRPC", ["LinuxSystem", protobuf] + nio),
+        room("TaskAPI", ["TTRPC", protobuf]),
+        room("AgentAPI", ["TTRPC", protobuf]),
+        room("Virtio", ["LinuxSystem"]),
+        room("VhostUser", ["Virtio", "LinuxSystem"]),
+        room("VMMControl", ["LinuxSystem"]),
+        room("Hypervisor", ["LinuxSystem", "VMMControl", logging]),
+        room(
+            "Sandbox",
+            [
+                "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "AgentAPI", "VMMControl", "Hypervisor", logging,
+                .product(name: "TOMLKit", package: "TOMLKit"),
+            ]),
+        .executableTarget(
+            name: "martlet", dependencies: ["Sandbox", argumentParser, logging], swiftSettings: strict,
+            linkerSettings: alone),
+        .executableTarget(
+            name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl"],
+            swiftSettings: strict, linkerSettings: alone),
+
+        tests("LinuxSystemTests", ["LinuxSystem"]),
+        tests("OCISpecTests", ["OCISpec"]),
+        tests("TTRPCTests", ["TTRPC", "TaskAPI"], exclude: ["Peers"]),
+        tests("VirtioTests", ["Virtio"]),
+        tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
+        tests("HypervisorTests", ["Hypervisor"]),
+        tests("SandboxTests", ["Sandbox"]),
+        tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),
+    ]
+)

@@ -1,0 +1,67 @@
+public import CLinux
+import Glibc
+
+/// An open file descriptor that closes when its owner ends.
+public struct OwnedDescriptor: ~Copyable, Sendable {
+    /// The number, valid for as long as this value lives.
+    public let raw: Int32
+
+    /// Takes ownership of an open descriptor.
+    public init(owning raw: Int32) { self.raw = raw }
+
+    deinit { close(raw) }
+
+    /// Gives the descriptor away: the caller must close it.
+    public consuming func release() -> Int32 {
+        let number = raw
+        discard self
+        return number
+    }
+
+    /// Another descriptor for the same open file, close-on-exec.
+    public func duplicate() throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(owning: try check("dup", "\(raw)", martlet_fcntl_int(raw, F_DUPFD_CLOEXEC, 0)))
+    }
+
+    /// Opens `path` (relative to `directory`, the working directory by default), close-on-exec.
+    public static func open(
+        _ path: String, _ flags: Int32, mode: mode_t = 0, at directory: Int32 = AT_FDCWD
+    ) throws(SystemError) -> OwnedDescriptor {
+        let raw = try retrying("open", path) { martlet_openat2(directory, path, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), flags & O_CREAT != 0 ? UInt64(mode) : 0, 0) }
+        return OwnedDescriptor(owning: raw)
+    }
+
+    /// A connected pair of Unix sockets of `type` (`SOCK_STREAM`, `SOCK_SEQPACKET`), close-on-exec.
+    public static func socketPair(_ type: __socket_type) throws(SystemError) -> (OwnedDescriptor, OwnedDescriptor) {
+        var pair: [Int32] = [-1, -1]
+        try check("socketpair", "", socketpair(AF_UNIX, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair))
+        return (OwnedDescriptor(owning: pair[0]), OwnedDescriptor(owning: pair[1]))
+    }
+
+    /// A pipe: (read end, write end), close-on-exec.
+    public static func pipe() throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor) {
+        var pair: [Int32] = [-1, -1]
+        try check("pipe", "", pipe2(&pair, O_CLOEXEC))
+        return (OwnedDescriptor(owning: pair[0]), OwnedDescriptor(owning: pair[1]))
+    }
+
+    /// A memory file of `size` bytes, zeroed, close-on-exec.
+    public static func memory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {
+        let memory = OwnedDescriptor(owning: try check("memfd_create", name, martlet_memfd_create(name, UInt32(MFD_CLOEXEC))))
+        try check("ftruncate", name, ftruncate(memory.raw, size))
+        return memory
+    }
+
+    /// Sets or clears O_NONBLOCK (on the open file, so for everyone who shares it).
+    public func setNonBlocking(_ on: Bool) throws(SystemError) {
+        let flags = try check("fcntl F_GETFL", "\(raw)", martlet_fcntl_int(raw, F_GETFL, 0))
+        try check("fcntl F_SETFL", "\(raw)", martlet_fcntl_int(raw, F_SETFL, Int(on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK)))
+    }
+}
+
+/// A descriptor with several owners: closes when the last one ends. For collections, which can't hold `~Copyable` values.
+public final class SharedDescriptor: Sendable {
+    private let descriptor: OwnedDescriptor
+    public var raw: Int32 { descriptor.raw }
+    public init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+}
