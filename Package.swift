@@ -4,9 +4,6 @@ import PackageDescription
 /// Every target: Swift 6 language mode, and a warning is an error.
 let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
-/// Executables carry the Swift runtime with them: a host needs no Swift to run Martlet.
-let alone: [LinkerSetting] = [.unsafeFlags(["-static-stdlib"])]
-
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
@@ -64,11 +61,10 @@ let package = Package(
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         .executableTarget(
-            name: "martlet", dependencies: ["Sandbox", argumentParser, logging], swiftSettings: strict,
-            linkerSettings: alone),
+            name: "martlet", dependencies: ["Sandbox", argumentParser, logging], swiftSettings: strict),
         .executableTarget(
             name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl"],
-            swiftSettings: strict, linkerSettings: alone),
+            swiftSettings: strict),
 
         tests("LinuxSystemTests", ["LinuxSystem"]),
         tests("OCISpecTests", ["OCISpec"]),

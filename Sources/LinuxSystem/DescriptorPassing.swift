@@ -1,4 +1,4 @@
-public import CLinux
+import CLinux
 import Glibc
 
 extension OwnedDescriptor {

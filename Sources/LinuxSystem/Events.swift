@@ -1,4 +1,4 @@
-public import CLinux
+import CLinux
 import Glibc
 
 /// An eventfd(2) counter: a wake-up that any thread or process with the descriptor can give.
@@ -7,7 +7,7 @@ public struct EventDescriptor: ~Copyable, Sendable {
 
     /// A new counter at 0, non-blocking, close-on-exec.
     public init() throws(SystemError) {
-        descriptor = OwnedDescriptor(owning: try check("eventfd", "", eventfd(0, Int32(EFD_CLOEXEC.rawValue | EFD_NONBLOCK.rawValue))))
+        descriptor = OwnedDescriptor(owning: try check("eventfd", "", eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))))
     }
 
     /// Adopts an eventfd that someone else made.
@@ -61,7 +61,7 @@ public final class EventLoop: @unchecked Sendable {
     private var events = [epoll_event](repeating: epoll_event(), count: 64)
 
     public init() throws(SystemError) {
-        epoll = OwnedDescriptor(owning: try check("epoll_create1", "", epoll_create1(Int32(EPOLL_CLOEXEC.rawValue))))
+        epoll = OwnedDescriptor(owning: try check("epoll_create1", "", epoll_create1(Int32(EPOLL_CLOEXEC))))
         wake = try EventDescriptor()
         try add(wake.descriptor.raw, .readable) { [unowned self] _ in
             wake.drain()

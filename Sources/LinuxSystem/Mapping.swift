@@ -1,4 +1,4 @@
-public import CLinux
+import CLinux
 import Glibc
 
 /// A range of memory mapped from a file; unmapped when its owner ends.
@@ -8,8 +8,10 @@ public struct Mapping: ~Copyable, @unchecked Sendable {
     public let count: Int
 
     /// Maps `count` bytes of `file` from `offset` (a multiple of the page size), shared, for reading and writing.
-    public init(file: Int32, offset: Int64 = 0, count: Int, protection: Int32 = PROT_READ | PROT_WRITE, flags: Int32 = MAP_SHARED | MAP_NORESERVE) throws(SystemError) {
-        guard count > 0, let base = mmap(nil, count, protection, flags, file, offset), base != MAP_FAILED else {
+    public init(
+        file: Int32, offset: Int64 = 0, count: Int, protection: Int32 = PROT_READ | PROT_WRITE, flags: Int32 = MAP_SHARED | MAP_NORESERVE
+    ) throws(SystemError) {
+        guard count > 0, let base = mmap(nil, count, protection, flags, file, Int(offset)), base != MAP_FAILED else {
             if count <= 0 { throw SystemError("mmap", "\(count) bytes", errno: .invalidArgument) }
             throw SystemError.last("mmap", "\(count) bytes")
         }

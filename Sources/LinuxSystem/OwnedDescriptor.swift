@@ -1,4 +1,4 @@
-public import CLinux
+import CLinux
 import Glibc
 
 /// An open file descriptor that closes when its owner ends.
@@ -31,24 +31,10 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         return OwnedDescriptor(owning: raw)
     }
 
-    /// A connected pair of Unix sockets of `type` (`SOCK_STREAM`, `SOCK_SEQPACKET`), close-on-exec.
-    public static func socketPair(_ type: __socket_type) throws(SystemError) -> (OwnedDescriptor, OwnedDescriptor) {
-        var pair: [Int32] = [-1, -1]
-        try check("socketpair", "", socketpair(AF_UNIX, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair))
-        return (OwnedDescriptor(owning: pair[0]), OwnedDescriptor(owning: pair[1]))
-    }
-
-    /// A pipe: (read end, write end), close-on-exec.
-    public static func pipe() throws(SystemError) -> (read: OwnedDescriptor, write: OwnedDescriptor) {
-        var pair: [Int32] = [-1, -1]
-        try check("pipe", "", pipe2(&pair, O_CLOEXEC))
-        return (OwnedDescriptor(owning: pair[0]), OwnedDescriptor(owning: pair[1]))
-    }
-
     /// A memory file of `size` bytes, zeroed, close-on-exec.
     public static func memory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {
         let memory = OwnedDescriptor(owning: try check("memfd_create", name, martlet_memfd_create(name, UInt32(MFD_CLOEXEC))))
-        try check("ftruncate", name, ftruncate(memory.raw, size))
+        try check("ftruncate", name, ftruncate(memory.raw, Int(size)))
         return memory
     }
 
@@ -64,4 +50,18 @@ public final class SharedDescriptor: Sendable {
     private let descriptor: OwnedDescriptor
     public var raw: Int32 { descriptor.raw }
     public init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+
+    /// A connected pair of Unix sockets of `type` (`SOCK_STREAM`, `SOCK_SEQPACKET`), close-on-exec.
+    public static func socketPair(_ type: __socket_type) throws(SystemError) -> (SharedDescriptor, SharedDescriptor) {
+        var pair: [Int32] = [-1, -1]
+        try check("socketpair", "", socketpair(AF_UNIX, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair))
+        return (SharedDescriptor(OwnedDescriptor(owning: pair[0])), SharedDescriptor(OwnedDescriptor(owning: pair[1])))
+    }
+
+    /// A pipe: (read end, write end), close-on-exec.
+    public static func pipe() throws(SystemError) -> (read: SharedDescriptor, write: SharedDescriptor) {
+        var pair: [Int32] = [-1, -1]
+        try check("pipe", "", pipe2(&pair, O_CLOEXEC))
+        return (SharedDescriptor(OwnedDescriptor(owning: pair[0])), SharedDescriptor(OwnedDescriptor(owning: pair[1])))
+    }
 }
