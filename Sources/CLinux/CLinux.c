@@ -165,3 +165,4 @@ ssize_t martlet_receive_descriptors(int socket, void *bytes, size_t capacity, in
     }
     return n;
 }
+const char *martlet_signal_name(int signal) { return sigabbrev_np(signal); }

@@ -47,6 +47,8 @@ int martlet_prctl(int option, unsigned long a2, unsigned long a3, unsigned long 
 int martlet_memfd_create(const char *name, unsigned flags);
 // renameat2(2).
 int martlet_renameat2(int old_dir, const char *old_path, int new_dir, const char *new_path, unsigned flags);
+// sigabbrev_np(3): KILL for SIGKILL, NULL for none.
+const char *martlet_signal_name(int signal);
 // gettid(2).
 pid_t martlet_gettid(void);
 

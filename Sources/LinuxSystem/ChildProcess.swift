@@ -1,0 +1,171 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// How a process ended.
+public enum ProcessEnd: Sendable, Equatable, CustomStringConvertible {
+    /// With an exit code, 0–255.
+    case exited(Int32)
+    /// By a signal.
+    case signaled(Int32)
+
+    /// A shell's view: the exit code, or 128 + n for signal n.
+    public var status: Int32 {
+        switch self {
+        case .exited(let code): code & 0xff
+        case .signaled(let signal): (128 + signal) & 0xff
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .exited(let code): "exited with code \(code)"
+        case .signaled(let signal): "was killed by signal \(signal) (\(signalName(signal)))"
+        }
+    }
+}
+
+/// The name of a signal, such as `SIGKILL`.
+public func signalName(_ signal: Int32) -> String {
+    guard let name = martlet_signal_name(signal) else { return "signal \(signal)" }
+    return "SIG" + String(cString: name)
+}
+
+/// A process that this one started, waited for on a thread of its own.
+public final class ChildProcess: Sendable {
+    /// What is started, and with what.
+    public struct Command: Sendable {
+        /// Absolute path of the program.
+        public var executable: String
+        /// Without the program's own name.
+        public var arguments: [String]
+        public var environment: [String]
+        /// The child's descriptor i is a copy of `descriptors[i]`; -1 is /dev/null. No other is inherited.
+        public var descriptors: [Int32]
+        public var newSession: Bool
+        /// The child gets SIGKILL when this process ends, however it ends.
+        public var diesWithParent: Bool
+
+        public init(
+            executable: String, arguments: [String], environment: [String] = [], descriptors: [Int32],
+            newSession: Bool = false, diesWithParent: Bool = false
+        ) {
+            self.executable = executable
+            self.arguments = arguments
+            self.environment = environment
+            self.descriptors = descriptors
+            self.newSession = newSession
+            self.diesWithParent = diesWithParent
+        }
+    }
+
+    /// A short name for messages: `qemu`, `martlet-device files`.
+    public let name: String
+    public let pid: pid_t
+    private let pidfd: OwnedDescriptor
+    private let promise: Promise<ProcessEnd>
+
+    /// Starts `command`. The parent-death signal follows the *thread* that forked, so all children are forked by one
+    /// thread that lives as long as the process.
+    public init(_ name: String, _ command: Command) throws(SystemError) {
+        let promise = try Promise<ProcessEnd>()
+        let result = try Promise<Result<(pid_t, Int32), SystemError>>()
+        try Forker.shared.submit { result.settle(ChildProcess.fork(command)) }
+        guard let outcome = result.wait() else { throw SystemError("fork", name, errno: .canceled) }
+        let (pid, pidfd) = try outcome.get()
+        self.name = name
+        self.pid = pid
+        self.pidfd = OwnedDescriptor(owning: pidfd)
+        self.promise = promise
+        try startThread("wait \(name)", stackSize: 64 << 10) {
+            var status: Int32 = 0
+            while waitpid(pid, &status, 0) < 0 && errno == EINTR {}
+            let signal = status & 0x7f
+            promise.settle(signal == 0 ? .exited((status >> 8) & 0xff) : .signaled(signal))
+        }
+    }
+
+    private static func fork(_ command: Command) -> Result<(pid_t, Int32), SystemError> {
+        let arguments = ([command.executable] + command.arguments).map { strdup($0) } + [nil]
+        let environment = command.environment.map { strdup($0) } + [nil]
+        let path = strdup(command.executable)
+        defer {
+            for string in arguments { free(string) }
+            for string in environment { free(string) }
+            free(path)
+        }
+        var pid: pid_t = -1
+        var pidfd: Int32 = -1
+        var step: UnsafePointer<CChar>?
+        let error = command.descriptors.withUnsafeBufferPointer { descriptors in
+            arguments.withUnsafeBufferPointer { argv in
+                environment.withUnsafeBufferPointer { envp in
+                    var options = martlet_spawn_options(
+                        path: path, argv: argv.baseAddress, envp: envp.baseAddress,
+                        descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count),
+                        new_session: command.newSession ? 1 : 0,
+                        parent_death_signal: command.diesWithParent ? SIGKILL : 0)
+                    return martlet_spawn(&options, &pid, &pidfd, &step)
+                }
+            }
+        }
+        if error != 0 {
+            let step = step.map { String(cString: $0) } ?? "spawn"
+            return .failure(SystemError(step, command.executable, errno: .init(rawValue: error)))
+        }
+        return .success((pid, pidfd))
+    }
+
+    /// Sends a signal. A process that has ended already is no error.
+    public func signal(_ signal: Int32) {
+        _ = martlet_pidfd_send_signal(pidfd.raw, signal)
+    }
+
+    /// How it ended; nil while it runs.
+    public var ended: ProcessEnd? { promise.current }
+
+    /// Suspends until it ends.
+    public func end() async -> ProcessEnd { await promise.value() }
+
+    /// Blocks until it ends; nil past `timeout`.
+    public func waitForEnd(timeout: Duration? = nil) -> ProcessEnd? { promise.wait(timeout: timeout) }
+}
+
+/// The thread that forks all children.
+private final class Forker: Sendable {
+    static let shared = Forker()
+    private let jobs = Mutex<[@Sendable () -> Void]>([])
+    private let semaphore: Semaphore
+    private let started = Mutex(false)
+
+    private init() { semaphore = Semaphore() }
+
+    func submit(_ job: @Sendable @escaping () -> Void) throws(SystemError) {
+        try started.withLock { started throws(SystemError) in
+            if !started {
+                try startThread("fork") { [self] in
+                    while true {
+                        semaphore.wait()
+                        let job = jobs.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+                        job?()
+                    }
+                }
+                started = true
+            }
+        }
+        jobs.withLock { $0.append(job) }
+        semaphore.signal()
+    }
+}
+
+/// A counting semaphore between threads.
+private final class Semaphore: @unchecked Sendable {
+    private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+    init() { sem_init(semaphore, 0, 0) }
+    deinit {
+        sem_destroy(semaphore)
+        semaphore.deallocate()
+    }
+    func wait() { while sem_wait(semaphore) != 0 && errno == EINTR {} }
+    func signal() { sem_post(semaphore) }
+}
