@@ -1,0 +1,73 @@
+# Martlet: every target installs what it needs (Debian packages; Swift must be there) and does nothing twice.
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+SWIFT ?= swift
+RELEASE := .build/release
+AGENT := guest-agent/.build/release/martlet-agent
+SOURCES := $(shell git ls-files Sources Package.swift 2>/dev/null)
+AGENT_SOURCES := $(SOURCES) $(shell git ls-files guest-agent 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all unit build agent guest guest-stock install fmt lint protos protos-check setup setup-test clean
+
+help: ## show this help
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@scripts/setup.sh run
+
+setup-test:
+	@scripts/setup.sh test
+
+run: setup build ## set everything up and run the demo container in a VM
+	@scripts/demo.sh
+
+build: setup $(RELEASE)/martlet ## build the executables into .build/release
+
+$(RELEASE)/martlet: $(SOURCES)
+	@echo "== building martlet (release)"
+	@$(SWIFT) build -c release --static-swift-stdlib --product martlet
+	@$(SWIFT) build -c release --static-swift-stdlib --product martlet-device
+	@touch $@
+
+agent: setup $(AGENT)
+
+$(AGENT): $(AGENT_SOURCES)
+	@echo "== building the guest agent (static)"
+	@cd guest-agent && $(SWIFT) build -c release -Xswiftc -static-executable -Xlinker -s
+	@touch $@
+
+guest: agent ## build the guest: kernel and initramfs (KERNEL=stock: the distribution's kernel)
+	@AGENT=$(AGENT) scripts/guest.sh
+
+guest-stock: agent
+	@AGENT=$(AGENT) KERNEL=stock scripts/guest.sh
+
+unit: setup-test
+	@$(SWIFT) build --build-tests
+	@scripts/test.sh unit
+
+test: setup-test ## set everything up, build, and run the tests that CI runs
+	@scripts/test.sh ci
+
+test-all: setup-test ## the tests of `make test`, and the soaks and full matrices too
+	@scripts/test.sh all
+
+install: build guest ## install below DESTDIR/PREFIX
+	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+fmt: ## format the sources
+	@$(SWIFT) format --in-place --parallel $$(git ls-files '*.swift' | grep -v -e '\.pb\.swift$$' -e '\.ttrpc\.swift$$')
+
+lint: ## check the format of the sources
+	@$(SWIFT) format lint --strict --parallel $$(git ls-files '*.swift' | grep -v -e '\.pb\.swift$$' -e '\.ttrpc\.swift$$')
+
+protos: ## generate the RPC code anew
+	@scripts/protos.sh
+
+protos-check:
+	@scripts/protos.sh --check
+
+clean: ## remove what was built here (the cache in ~/.cache/martlet stays)
+	@rm -rf .build guest-agent/.build

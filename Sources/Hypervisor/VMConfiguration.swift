@@ -1,0 +1,89 @@
+/// Everything that a driver needs to start a virtual machine, as a value: it can be printed, compared and tested
+/// without starting anything.
+public struct VMConfiguration: Sendable, Equatable, Codable {
+    /// The sandbox's id; names the VM to people and in process lists.
+    public var name: String
+    /// Virtual processors, 1–32.
+    public var vcpus: Int
+    /// Guest memory in MiB.
+    public var memoryMiB: Int
+    /// Absolute path of a vmlinux (ELF with the PVH note) or a bzImage.
+    public var kernel: String
+    /// Absolute path of the initramfs that holds the agent as /init.
+    public var initramfs: String
+    /// The kernel's command line, a word each.
+    public var kernelArguments: [String]
+    /// The guest's vsock context id.
+    public var guestCID: UInt64
+
+    public init(
+        name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
+        guestCID: UInt64 = 3
+    ) {
+        self.name = name
+        self.vcpus = vcpus
+        self.memoryMiB = memoryMiB
+        self.kernel = kernel
+        self.initramfs = initramfs
+        self.kernelArguments = kernelArguments
+        self.guestCID = guestCID
+    }
+}
+
+/// Why a virtual machine is no more.
+public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
+    /// The guest powered itself off, or the host asked for it.
+    case poweredOff
+    /// The guest's kernel panicked or reset the machine; the kernel's own words where it said any.
+    case guestCrashed(String)
+    /// A process that the VM needs has ended.
+    case processEnded(name: String, how: String)
+    /// A device found the guest's rings malformed.
+    case deviceBroken(name: String, reason: String)
+    /// The host ended the VM, for this reason.
+    case ended(String)
+
+    public var description: String {
+        switch self {
+        case .poweredOff: "the guest powered off"
+        case .guestCrashed(let words): "the guest crashed: \(words)"
+        case .processEnded(let name, let how): "\(name) \(how)"
+        case .deviceBroken(let name, let reason): "the guest broke its \(name) device: \(reason)"
+        case .ended(let reason): reason
+        }
+    }
+}
+
+/// A virtual machine that could not be started or used.
+public struct HypervisorError: Error, CustomStringConvertible, Sendable {
+    public var description: String
+    public init(_ description: String) { self.description = description }
+}
+
+/// A way to run virtual machines.
+public protocol HypervisorDriver: Sendable {
+    /// As in the configuration: `qemu`.
+    var name: String { get }
+    /// Starts the machine; returns as soon as its processes run, long before the guest is up.
+    func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine
+}
+
+/// A running virtual machine. Its end is reported once, whatever the cause; all its processes are gone then.
+public protocol VirtualMachine: Sendable {
+    /// The host's processes of this VM, by name.
+    var processes: [(name: String, pid: Int32)] { get }
+    /// Adds a file tree to the guest's share device.
+    ///
+    /// - Parameter tree: a directory, or a single regular file; the device gets a copy of the descriptor.
+    func addShare(name: String, tree: Int32, readOnly: Bool) throws
+    func removeShare(name: String) throws
+    /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
+    /// Blocks until the guest answered; throws `VMMControl`'s errors.
+    func connect(port: UInt32, stream: Int32, deadline: Duration) throws
+    /// Ends the VM at once for `reason`, unless it has ended already.
+    func kill(_ reason: VMEnd)
+    /// Suspends until the VM has ended and all its processes are reaped.
+    func end() async -> VMEnd
+    /// The last lines of the guest's console.
+    var consoleTail: [String] { get }
+}

@@ -1,0 +1,18 @@
+#!/bin/bash
+# Installs the Debian packages that a target needs: `setup.sh run` for building and running, `setup.sh test` for the
+# tests too. Says how to get Swift where it is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+
+if ! command -v swift >/dev/null; then
+    cat >&2 <<'MESSAGE'
+Swift is missing. Martlet needs Swift 6.2 or later on Debian 12:
+  get it from https://www.swift.org/install/linux/ (the "Debian 12" toolchain), unpack it, and put its usr/bin in PATH.
+MESSAGE
+    exit 1
+fi
+need qemu-system-x86 cpio zstd busybox-static
+if [[ ${1:-run} == test ]]; then
+    need containerd runc mmdebstrap strace gcc libc6-dev e2fsprogs
+fi
