@@ -1,0 +1,31 @@
+#!/bin/bash
+# `make run`: a busybox container in a virtual machine, on whatever this machine has.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The own kernel takes minutes to build: where it is not there yet the distribution's kernel does for a first run.
+if scripts/guest-kernel.sh --cached >/dev/null 2>&1; then
+    make --no-print-directory guest
+    guest=own
+else
+    echo "== the own guest kernel is not built yet (make guest, about 8 minutes): taking the distribution's kernel"
+    make --no-print-directory guest-stock
+    guest=stock
+fi
+
+work=$(mktemp -d /tmp/martlet-demo.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"/rootfs/{bin,dev,proc,sys,tmp,etc}
+cp /bin/busybox "$work/rootfs/bin/"
+ln -s busybox "$work/rootfs/bin/sh"
+.build/release/martlet spec --bundle "$work"
+python3 - "$work/config.json" <<'PYTHON'
+import json, sys
+path = sys.argv[1]
+spec = json.load(open(path))
+spec["process"]["terminal"] = False
+spec["process"]["args"] = ["/bin/sh", "-c", "echo \"hello from a container in a virtual machine: Linux $(busybox uname -r), process $$\""]
+json.dump(spec, open(path, "w"))
+PYTHON
+echo "== martlet run (the host runs Linux $(uname -r))"
+MARTLET_GUEST=.build/guest/$guest .build/release/martlet run --bundle "$work" "demo-$$"

@@ -1,0 +1,10 @@
+#!/bin/bash
+# `make install`: install.sh DESTDIR PREFIX
+set -euo pipefail
+cd "$(dirname "$0")/.."
+to=$1$2
+install -Dm755 .build/release/martlet "$to/bin/martlet"
+install -Dm755 .build/release/martlet-device "$to/libexec/martlet/martlet-device"
+for file in .build/guest/own/*; do install -Dm644 "$file" "$to/share/martlet/guest/$(basename "$file")"; done
+install -Dm644 configs/martlet.toml "$to/share/martlet/martlet.toml"
+echo "installed below $to"

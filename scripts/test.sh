@@ -1,0 +1,42 @@
+#!/bin/bash
+# Builds everything and runs the tests: `test.sh unit` (no VM), `test.sh ci` (what `make test` runs), `test.sh all`
+# (the soaks and full matrices too). Each step says what it does and, at its end, how long it took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mode=${1:-ci}
+began=$SECONDS
+
+step() {
+    local title=$1 start=$SECONDS
+    shift
+    echo "== $title"
+    "$@"
+    echo "== $title: $((SECONDS - start)) s"
+}
+
+# swift test prints a line for every suite and case: keep it in a file, show the end of it, and all of it on failure.
+swift_test() {
+    local log
+    log=$(mktemp /tmp/martlet-test.XXXXXX)
+    if swift test --skip-build "$@" >"$log" 2>&1; then
+        grep -E -i 'skip' "$log" | head -n 40 || true
+        tail -n 4 "$log"
+    else
+        tail -n 300 "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
+step "generated code is up to date" scripts/protos.sh --check
+step "unit tests: build" swift build --build-tests
+step "unit tests" swift_test --skip EndToEnd
+[[ $mode == unit ]] && exit 0
+
+step "agent tests" bash -c 'cd guest-agent && swift test 2>&1 | tail -n 4; exit "${PIPESTATUS[0]}"'
+step "executables" make --no-print-directory build
+step "guest with the own kernel" make --no-print-directory guest
+step "guest with the stock kernel" make --no-print-directory guest-stock
+[[ $mode == all ]] && export MARTLET_TEST_ALL=1
+step "end to end" swift_test --no-parallel --filter EndToEnd
+echo "== all of it: $((SECONDS - began)) s"
