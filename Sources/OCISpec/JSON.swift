@@ -1,0 +1,71 @@
+import FoundationEssentials
+
+/// JSON with messages for the people who wrote it.
+public enum JSON {
+    /// Reads a value of `type`. `file` stands in the messages.
+    public static func decode<T: Decodable>(
+        _ type: T.Type, from bytes: [UInt8], file: String
+    ) throws(SpecError) -> T {
+        do {
+            return try JSONDecoder().decode(type, from: Data(bytes))
+        } catch let error as DecodingError {
+            do throws(JSONSyntax.Failure) {
+                try JSONSyntax.check(bytes)
+            } catch {
+                throw .syntax(file: file, line: error.line, column: error.column, reason: error.reason)
+            }
+            throw .property(file: file, problem(of: error))
+        } catch {
+            throw .property(file: file, .init("", "\(error)"))
+        }
+    }
+
+    /// Writes a value: without line breaks, or indented for people.
+    public static func encode<T: Encodable>(_ value: T, indented: Bool = false) throws(SpecError) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if indented { encoder.outputFormatting.insert(.prettyPrinted) }
+        do {
+            return Array(try encoder.encode(value))
+        } catch {
+            throw .property(file: "\(T.self)", .init("", "\(error)"))
+        }
+    }
+
+    private static func problem(of error: DecodingError) -> SpecError.Problem {
+        switch error {
+        case .typeMismatch(let type, let context):
+            .init(path(context.codingPath), "expected \(name(of: type))" + found(context.debugDescription))
+        case .valueNotFound(let type, let context):
+            .init(path(context.codingPath), "expected \(name(of: type)), found null")
+        case .keyNotFound(let key, let context): .init(path(context.codingPath + [key]), "missing")
+        case .dataCorrupted(let context): .init(path(context.codingPath), context.debugDescription)
+        @unknown default: .init("", "\(error)")
+        }
+    }
+
+    /// `process.args[2]`
+    private static func path(_ keys: [any CodingKey]) -> String {
+        keys.reduce("") { path, key in
+            if let index = key.intValue { return "\(path)[\(index)]" }
+            return path.isEmpty ? key.stringValue : "\(path).\(key.stringValue)"
+        }
+    }
+
+    private static func name(of type: any Any.Type) -> String {
+        let name = "\(type)"
+        if type == String.self { return "a string" }
+        if type == Bool.self { return "true or false" }
+        if name.hasPrefix("Array<") { return "a list" }
+        if name.hasPrefix("Dictionary<") { return "an object" }
+        return type is any FixedWidthInteger.Type ? "a whole number" : "an object"
+    }
+
+    /// What the decoder met: its text ends in `… but found number instead.`
+    private static func found(_ text: String) -> String {
+        let words = text.split(separator: " ")
+        guard let at = words.lastIndex(of: "found"), at + 1 < words.endIndex else { return "" }
+        let kind = words[(at + 1)...].prefix { $0 != "instead." && $0 != "instead" }
+        return ", found \(kind.joined(separator: " "))"
+    }
+}

@@ -1,0 +1,187 @@
+/// Reads JSON (RFC 8259) only to say where it is broken: line and column, which the decoder does not tell.
+struct JSONSyntax {
+    /// Deeper nesting than any config.json has; the decoder's own limit is 512.
+    static let maximumDepth = 500
+
+    struct Failure: Error, Equatable {
+        var line: Int
+        var column: Int
+        var reason: String
+    }
+
+    private let bytes: ArraySlice<UInt8>
+    private var position: Int
+    private let start: Int
+
+    /// Throws where `bytes` stop being one JSON value.
+    static func check(_ bytes: [UInt8]) throws(Failure) {
+        if let bad = firstInvalidUTF8(bytes) {
+            var syntax = JSONSyntax(bytes)
+            syntax.position = bad
+            throw syntax.failure("not UTF-8 text")
+        }
+        var syntax = JSONSyntax(bytes)
+        syntax.skipSpace()
+        try syntax.value(depth: 0)
+        syntax.skipSpace()
+        if let extra = syntax.peek { throw syntax.failure("unexpected \(describe(extra)) after the end of the object") }
+    }
+
+    private init(_ bytes: [UInt8]) {
+        self.bytes = bytes[...]
+        start = bytes.startIndex
+        position = start
+    }
+
+    private var peek: UInt8? { position < bytes.endIndex ? bytes[position] : nil }
+
+    private mutating func skipSpace() {
+        while let byte = peek, byte == 0x20 || byte == 0x0a || byte == 0x0d || byte == 0x09 { position += 1 }
+    }
+
+    private mutating func value(depth: Int) throws(Failure) {
+        if depth > Self.maximumDepth { throw failure("nested deeper than \(Self.maximumDepth) levels") }
+        guard let first = peek else { throw unexpected("a value") }
+        switch first {
+        case UInt8(ascii: "{"): try object(depth: depth)
+        case UInt8(ascii: "["): try list(depth: depth)
+        case UInt8(ascii: "\""): try string()
+        case UInt8(ascii: "t"): try word("true")
+        case UInt8(ascii: "f"): try word("false")
+        case UInt8(ascii: "n"): try word("null")
+        case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): try number()
+        default: throw unexpected("a value")
+        }
+    }
+
+    private mutating func object(depth: Int) throws(Failure) {
+        position += 1
+        skipSpace()
+        if accept("}") { return }
+        while true {
+            guard peek == UInt8(ascii: "\"") else { throw unexpected("a name in quotes") }
+            try string()
+            skipSpace()
+            guard accept(":") else { throw unexpected("':'") }
+            skipSpace()
+            try value(depth: depth + 1)
+            skipSpace()
+            if accept("}") { return }
+            guard accept(",") else { throw unexpected("',' or '}'") }
+            skipSpace()
+        }
+    }
+
+    private mutating func list(depth: Int) throws(Failure) {
+        position += 1
+        skipSpace()
+        if accept("]") { return }
+        while true {
+            try value(depth: depth + 1)
+            skipSpace()
+            if accept("]") { return }
+            guard accept(",") else { throw unexpected("',' or ']'") }
+            skipSpace()
+        }
+    }
+
+    private mutating func string() throws(Failure) {
+        position += 1
+        while let byte = peek {
+            switch byte {
+            case UInt8(ascii: "\""):
+                position += 1
+                return
+            case UInt8(ascii: "\\"): try escape()
+            case 0..<0x20: throw failure("unexpected \(Self.describe(byte)) in a string")
+            default: position += 1
+            }
+        }
+        throw failure("unexpected end of file in a string")
+    }
+
+    private mutating func escape() throws(Failure) {
+        position += 1
+        switch peek {
+        case UInt8(ascii: "u"):
+            position += 1
+            for _ in 0..<4 {
+                guard let digit = peek, Character(UnicodeScalar(digit)).isHexDigit else {
+                    throw unexpected("four hexadecimal digits")
+                }
+                position += 1
+            }
+        case .some(let byte) where "\"\\/bfnrt".utf8.contains(byte): position += 1
+        default: throw unexpected("an escape")
+        }
+    }
+
+    private mutating func word(_ text: StaticString) throws(Failure) {
+        for expected in text.description.utf8 {
+            guard peek == expected else { throw unexpected("'\(text)'") }
+            position += 1
+        }
+    }
+
+    private mutating func number() throws(Failure) {
+        _ = accept("-")
+        if !accept("0") { try digits() }
+        if accept(".") { try digits() }
+        if accept("e") || accept("E") {
+            if !accept("+") { _ = accept("-") }
+            try digits()
+        }
+    }
+
+    private mutating func digits() throws(Failure) {
+        let first = position
+        while let byte = peek, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) { position += 1 }
+        if position == first { throw unexpected("a digit") }
+    }
+
+    private mutating func accept(_ character: Unicode.Scalar) -> Bool {
+        guard let byte = peek, UInt32(byte) == character.value else { return false }
+        position += 1
+        return true
+    }
+
+    private func unexpected(_ wanted: String) -> Failure {
+        guard let byte = peek else { return failure("unexpected end of file, expected \(wanted)") }
+        return failure("unexpected \(Self.describe(byte)), expected \(wanted)")
+    }
+
+    private func failure(_ reason: String) -> Failure {
+        let before = bytes[start..<min(position, bytes.endIndex)]
+        let line = before.reduce(1) { $1 == 0x0a ? $0 + 1 : $0 }
+        let lineStart = before.lastIndex(of: 0x0a).map { $0 + 1 } ?? start
+        return Failure(line: line, column: position - lineStart + 1, reason: reason)
+    }
+
+    private static func describe(_ byte: UInt8) -> String {
+        switch byte {
+        case 0x0a: "end of line"
+        case 0x21..<0x7f: "character '\(Character(UnicodeScalar(byte)))'"
+        case 0x20: "space"
+        default: "byte 0x" + String(byte, radix: 16)
+        }
+    }
+
+    private static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
+        if String(validating: bytes, as: UTF8.self) != nil { return nil }
+        var decoder = UTF8()
+        var iterator = bytes.enumerated().makeIterator()
+        var last = 0
+        var source = AnyIterator<UInt8> {
+            guard let (index, byte) = iterator.next() else { return nil }
+            last = index
+            return byte
+        }
+        while true {
+            switch decoder.decode(&source) {
+            case .scalarValue: continue
+            case .emptyInput: return nil
+            case .error: return last
+            }
+        }
+    }
+}

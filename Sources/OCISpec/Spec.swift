@@ -1,0 +1,110 @@
+/// The whole of a bundle's config.json: runtime-spec 1.2, config.md. Properties that the specification does not know
+/// are ignored, as it demands (config.md, Extensibility).
+public struct Spec: Codable, Sendable, Equatable {
+    public var ociVersion: String
+    /// The container's first process; absent in a bundle that is only created, which Martlet refuses.
+    public var process: Process?
+    public var root: Root?
+    /// The name that the container has in its UTS namespace; empty: the sandbox's.
+    @OrEmpty public var hostname: String = ""
+    @OrEmpty public var domainname: String = ""
+    /// In the order in which they are mounted.
+    @OrEmpty public var mounts: [Mount] = []
+    public var hooks: Hooks?
+    @OrEmpty public var annotations: [String: String] = [:]
+    public var linux: Linux?
+    // Of other platforms: kept only to be refused by name.
+    public var solaris: Opaque?
+    public var windows: Opaque?
+    public var vm: Opaque?
+    public var zos: Opaque?
+
+    public init(
+        ociVersion: String = "1.2.0", process: Process? = nil, root: Root? = nil, hostname: String = "",
+        mounts: [Mount] = [], annotations: [String: String] = [:], linux: Linux? = nil
+    ) {
+        self.ociVersion = ociVersion
+        self.process = process
+        self.root = root
+        self.hostname = hostname
+        self.mounts = mounts
+        self.annotations = annotations
+        self.linux = linux
+    }
+}
+
+/// An object of which only the presence matters.
+public struct Opaque: Codable, Sendable, Equatable {
+    public init() {}
+    public init(from decoder: any Decoder) throws {}
+    public func encode(to encoder: any Encoder) throws {
+        _ = encoder.container(keyedBy: NoKeys.self)
+    }
+
+    private enum NoKeys: CodingKey {}
+}
+
+/// The container's root file system (config.md, Root).
+public struct Root: Codable, Sendable, Equatable {
+    /// Absolute, or relative to the bundle.
+    public var path: String
+    @OrEmpty public var readonly: Bool = false
+
+    public init(path: String, readonly: Bool = false) {
+        self.path = path
+        self.readonly = readonly
+    }
+}
+
+/// One mount (config.md, Mounts).
+public struct Mount: Codable, Sendable, Equatable {
+    /// Absolute path in the container.
+    public var destination: String
+    /// File system type; `bind` or empty with the option `bind` or `rbind` for a bind mount.
+    @OrEmpty public var type: String = ""
+    /// A device, a name, or for bind mounts a path, absolute or relative to the bundle.
+    @OrEmpty public var source: String = ""
+    @OrEmpty public var options: [String] = []
+    @OrEmpty public var uidMappings: [Linux.IDMapping] = []
+    @OrEmpty public var gidMappings: [Linux.IDMapping] = []
+
+    public init(destination: String, type: String = "", source: String = "", options: [String] = []) {
+        self.destination = destination
+        self.type = type
+        self.source = source
+        self.options = options
+    }
+
+    /// A mount of a file or directory of the host.
+    public var isBind: Bool { type == "bind" || options.contains("bind") || options.contains("rbind") }
+}
+
+/// Programs run at points of the container's life (config.md, POSIX-platform Hooks).
+public struct Hooks: Codable, Sendable, Equatable {
+    @OrEmpty public var prestart: [Hook] = []
+    @OrEmpty public var createRuntime: [Hook] = []
+    @OrEmpty public var createContainer: [Hook] = []
+    @OrEmpty public var startContainer: [Hook] = []
+    @OrEmpty public var poststart: [Hook] = []
+    @OrEmpty public var poststop: [Hook] = []
+
+    public init() {}
+}
+
+/// One program of `Hooks`.
+public struct Hook: Codable, Sendable, Equatable {
+    /// Absolute.
+    public var path: String
+    /// With argv[0].
+    @OrEmpty public var args: [String] = []
+    @OrEmpty public var env: [String] = []
+    /// Seconds.
+    public var timeout: Int?
+
+    public init(path: String, args: [String] = [], env: [String] = [], timeout: Int? = nil) {
+        self.path = path
+        self.args = args
+        self.env = env
+        self.timeout = timeout
+    }
+}

@@ -1,0 +1,49 @@
+/// What is wrong with a bundle, its config.json or a container's id.
+public enum SpecError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// A file or directory of the bundle can't be used; `reason` says what was found or what the system answered.
+    case bundle(path: String, reason: String)
+    /// Text that is not JSON. Lines and columns (of bytes) count from 1.
+    case syntax(file: String, line: Int, column: Int, reason: String)
+    /// A property of the wrong type, out of its type's range, or missing.
+    case property(file: String, Problem)
+    /// Properties whose values can't be; all of them.
+    case invalid(file: String, [Problem])
+    case containerID(String, reason: String)
+
+    /// What is wrong with one property.
+    public struct Problem: Sendable, Equatable, CustomStringConvertible {
+        /// The path in the document: `process.args[2]`.
+        public var field: String
+        public var reason: String
+
+        public init(_ field: String, _ reason: String) {
+            self.field = field
+            self.reason = reason
+        }
+
+        public var description: String { field.isEmpty ? reason : "\(field): \(reason)" }
+    }
+
+    /// One line.
+    public var description: String {
+        switch self {
+        case .bundle(let path, let reason): "\(printable(path)): \(reason)"
+        case .syntax(let file, let line, let column, let reason):
+            "\(printable(file)): line \(line), column \(column): \(reason)"
+        case .property(let file, let problem): "\(printable(file)): \(printable(problem.description))"
+        case .invalid(let file, let problems):
+            "\(printable(file)): \(problems.map { printable($0.description) }.joined(separator: "; "))"
+        case .containerID(let id, let reason): "container id \"\(printable(id))\": \(reason)"
+        }
+    }
+}
+
+/// Text as it may stand in a message of one line: control characters are escaped, and long text is cut.
+func printable(_ text: String, limit: Int = 500) -> String {
+    var result = ""
+    for scalar in text.unicodeScalars.prefix(limit) {
+        let isControl = scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) || scalar.value == 0x2028
+        result += isControl ? scalar.escaped(asASCII: true) : String(scalar)
+    }
+    return text.unicodeScalars.count > limit ? result + "…" : result
+}
