@@ -9,12 +9,13 @@ public enum JSON {
         do {
             return try JSONDecoder().decode(type, from: Data(bytes))
         } catch let error as DecodingError {
+            let numbers: [JSONSyntax.Number]
             do throws(JSONSyntax.Failure) {
-                try JSONSyntax.check(bytes)
+                numbers = try JSONSyntax.check(bytes)
             } catch {
                 throw .syntax(file: file, line: error.line, column: error.column, reason: error.reason)
             }
-            throw .property(file: file, problem(of: error))
+            throw .property(file: file, unfitNumber(type, bytes, numbers, error) ?? problem(of: error))
         } catch {
             throw .property(file: file, .init("", "\(error)"))
         }
@@ -30,6 +31,40 @@ public enum JSON {
         } catch {
             throw .property(file: "\(T.self)", .init("", "\(error)"))
         }
+    }
+
+    /// The decoder does not say where a number was that does not fit its property (`-1` for an id): it is the one
+    /// without which, and without those before it, the rest can be decoded.
+    private static func unfitNumber<T: Decodable>(
+        _ type: T.Type, _ bytes: [UInt8], _ numbers: [JSONSyntax.Number], _ error: DecodingError
+    ) -> SpecError.Problem? {
+        guard isUnfitNumber(error) else { return nil }
+        var good = 0
+        var bad = numbers.count
+        while good < bad {
+            let middle = good + (bad - good) / 2
+            var changed = bytes
+            for number in numbers.prefix(middle + 1) {
+                for index in number.range { changed[index] = UInt8(ascii: " ") }
+                changed[number.range.lowerBound] = UInt8(ascii: "0")
+            }
+            do {
+                _ = try JSONDecoder().decode(type, from: Data(changed))
+                bad = middle
+            } catch let error as DecodingError where isUnfitNumber(error) {
+                good = middle + 1
+            } catch {
+                bad = middle
+            }
+        }
+        guard good < numbers.count else { return nil }
+        let text = String(decoding: bytes[numbers[good].range], as: UTF8.self)
+        return .init(numbers[good].path, "the number \(text) does not fit")
+    }
+
+    private static func isUnfitNumber(_ error: DecodingError) -> Bool {
+        guard case .dataCorrupted(let context) = error else { return false }
+        return context.codingPath.isEmpty
     }
 
     private static func problem(of error: DecodingError) -> SpecError.Problem {

@@ -9,12 +9,21 @@ struct JSONSyntax {
         var reason: String
     }
 
+    /// A number in the text, and the path of its property.
+    struct Number {
+        var path: String
+        var range: Range<Int>
+    }
+
     private let bytes: ArraySlice<UInt8>
     private var position: Int
     private let start: Int
+    private var path: [String] = []
+    private var numbers: [Number] = []
 
-    /// Throws where `bytes` stop being one JSON value.
-    static func check(_ bytes: [UInt8]) throws(Failure) {
+    /// Throws where `bytes` stop being one JSON value. Answers the numbers in it.
+    @discardableResult
+    static func check(_ bytes: [UInt8]) throws(Failure) -> [Number] {
         if let bad = firstInvalidUTF8(bytes) {
             var syntax = JSONSyntax(bytes)
             syntax.position = bad
@@ -25,6 +34,7 @@ struct JSONSyntax {
         try syntax.value(depth: 0)
         syntax.skipSpace()
         if let extra = syntax.peek { throw syntax.failure("unexpected \(describe(extra)) after the end of the object") }
+        return syntax.numbers
     }
 
     private init(_ bytes: [UInt8]) {
@@ -60,11 +70,15 @@ struct JSONSyntax {
         if accept("}") { return }
         while true {
             guard peek == UInt8(ascii: "\"") else { throw unexpected("a name in quotes") }
+            let name = position + 1
             try string()
+            let key = String(decoding: bytes[name..<(position - 1)], as: UTF8.self)
             skipSpace()
             guard accept(":") else { throw unexpected("':'") }
             skipSpace()
+            path.append(path.isEmpty ? key : "." + key)
             try value(depth: depth + 1)
+            path.removeLast()
             skipSpace()
             if accept("}") { return }
             guard accept(",") else { throw unexpected("',' or '}'") }
@@ -76,8 +90,12 @@ struct JSONSyntax {
         position += 1
         skipSpace()
         if accept("]") { return }
+        var index = 0
         while true {
+            path.append("[\(index)]")
             try value(depth: depth + 1)
+            path.removeLast()
+            index += 1
             skipSpace()
             if accept("]") { return }
             guard accept(",") else { throw unexpected("',' or ']'") }
@@ -124,6 +142,7 @@ struct JSONSyntax {
     }
 
     private mutating func number() throws(Failure) {
+        let first = position
         _ = accept("-")
         if !accept("0") { try digits() }
         if accept(".") { try digits() }
@@ -131,6 +150,7 @@ struct JSONSyntax {
             if !accept("+") { _ = accept("-") }
             try digits()
         }
+        numbers.append(Number(path: path.joined(), range: first..<position))
     }
 
     private mutating func digits() throws(Failure) {
@@ -168,20 +188,14 @@ struct JSONSyntax {
 
     private static func firstInvalidUTF8(_ bytes: [UInt8]) -> Int? {
         if String(validating: bytes, as: UTF8.self) != nil { return nil }
-        var decoder = UTF8()
-        var iterator = bytes.enumerated().makeIterator()
-        var last = 0
-        var source = AnyIterator<UInt8> {
-            guard let (index, byte) = iterator.next() else { return nil }
-            last = index
-            return byte
+        var index = 0
+        while index < bytes.count {
+            let lead = bytes[index]
+            let length = lead < 0x80 ? 1 : lead & 0xe0 == 0xc0 ? 2 : lead & 0xf0 == 0xe0 ? 3 : 4
+            let end = min(index + length, bytes.count)
+            if lead >= 0x80 && String(validating: bytes[index..<end], as: UTF8.self) == nil { return index }
+            index = end
         }
-        while true {
-            switch decoder.decode(&source) {
-            case .scalarValue: continue
-            case .emptyInput: return nil
-            case .error: return last
-            }
-        }
+        return nil
     }
 }

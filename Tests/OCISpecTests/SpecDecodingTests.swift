@@ -47,7 +47,9 @@ func message(_ text: String) -> String {
             "unified":{"io.max":"259:0 rbps=2097152"}}}}
             """#
         let resources = try #require(try decode(text).linux?.resources)
-        #expect(resources.devices == [{ var d = Linux.Resources.DeviceRule(allow: true, access: "rwm"); d.type = "c"; d.major = 10; d.minor = 229; return d }()])
+        var rule = Linux.Resources.DeviceRule(allow: true, access: "rwm")
+        (rule.type, rule.major, rule.minor) = ("c", 10, 229)
+        #expect(resources.devices == [rule])
         #expect(resources.memory?.limit == 536_870_912)
         #expect(resources.memory?.reservation == -1)
         #expect(resources.cpu?.quota == -1)
@@ -73,8 +75,12 @@ func message(_ text: String) -> String {
         ("[]", "config.json: expected an object, found an array"),
         (#"{"ociVersion":"1.2.0","annotations":{"a":1}}"#,
          "config.json: annotations.a: expected a string, found number"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":-1}}}"#, "config.json: process.user.uid: "),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":1.5}}}"#, "config.json: process.user.uid: "),
+        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":-1}}}"#,
+         "config.json: process.user.uid: the number -1 does not fit"),
+        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":1.5}}}"#,
+         "config.json: process.user.uid: the number 1.5 does not fit"),
+        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","oomScoreAdj":-5,"rlimits":[{"type":"a","soft":1,"hard":1e99}]}}"#,
+         "config.json: process.rlimits[0].hard: the number 1e99 does not fit"),
         (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":"x"}}}"#,
          "config.json: process.user.uid: expected a whole number, found a string"),
     ])
