@@ -166,3 +166,16 @@ ssize_t martlet_receive_descriptors(int socket, void *bytes, size_t capacity, in
     return n;
 }
 const char *martlet_signal_name(int signal) { return sigabbrev_np(signal); }
+
+static volatile int signal_pipe = -1;
+static void write_signal(int signal) {
+    int saved = errno;
+    unsigned char number = (unsigned char)signal;
+    if (write(signal_pipe, &number, 1) < 0) {}  // a full pipe: as many signals are waiting already
+    errno = saved;
+}
+void martlet_signal_pipe(int fd) { signal_pipe = fd; }
+int martlet_forward_signal(int signal) {
+    struct sigaction action = {.sa_handler = write_signal, .sa_flags = SA_RESTART};
+    return sigaction(signal, &action, NULL);
+}

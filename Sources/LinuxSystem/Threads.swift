@@ -91,3 +91,16 @@ public final class Promise<Value: Sendable>: Sendable {
         }
     }
 }
+
+/// Runs work that blocks on a thread of its own, so that no thread of Swift's pool waits for it.
+public func onThread<Value: Sendable>(
+    _ name: String, _ body: @Sendable @escaping () throws -> Value
+) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+        do {
+            try startThread(name) { continuation.resume(with: Result(catching: body)) }
+        } catch {
+            continuation.resume(throwing: error)
+        }
+    }
+}

@@ -52,6 +52,10 @@ const char *martlet_signal_name(int signal);
 // gettid(2).
 pid_t martlet_gettid(void);
 
+// A signal handler that writes the signal's number, one byte, into a pipe: sets the pipe, then the handler (SA_RESTART).
+void martlet_signal_pipe(int fd);
+int martlet_forward_signal(int signal);
+
 // How a child process starts; see martlet_spawn.
 struct martlet_spawn_options {
     const char *path;              // absolute path of the program
