@@ -14,8 +14,7 @@ public enum KernelImage: Sendable, Equatable {
     ///
     /// - Throws: `HypervisorError` that says what is wrong with the file.
     public static func inspect(_ path: String) throws -> KernelImage {
-        let file: OwnedDescriptor
-        do { file = try OwnedDescriptor.open(path, O_RDONLY) } catch { throw HypervisorError("guest kernel: \(error)") }
+        let file = try openImage(path)
         var facts = stat()
         try check("stat", path, fstat(file.raw, &facts))
         guard facts.st_mode & S_IFMT == S_IFREG else { throw HypervisorError("guest kernel \(path): not a regular file") }
@@ -32,6 +31,10 @@ public enum KernelImage: Sendable, Equatable {
             return .bzImage
         }
         throw HypervisorError("guest kernel \(path): neither an ELF vmlinux nor a bzImage")
+    }
+
+    private static func openImage(_ path: String) throws -> SharedDescriptor {
+        do { return SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY)) } catch { throw HypervisorError("guest kernel: \(error)") }
     }
 
     private static func checkELF(_ head: Bytes, _ file: Int32, _ size: UInt64, _ path: String) throws {
