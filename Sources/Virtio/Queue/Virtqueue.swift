@@ -1,0 +1,206 @@
+public import Glibc
+import Synchronization
+
+/// Where a driver put the parts of a split virtqueue: guest-physical addresses (virtio 1.2, 2.7).
+public struct QueueGeometry: Equatable, Sendable {
+    public var size: UInt32
+    public var descriptorTable: UInt64
+    public var availableRing: UInt64
+    public var usedRing: UInt64
+
+    public init(size: UInt32, descriptorTable: UInt64, availableRing: UInt64, usedRing: UInt64) {
+        self.size = size
+        self.descriptorTable = descriptorTable
+        self.availableRing = availableRing
+        self.usedRing = usedRing
+    }
+}
+
+/// The device side of one split virtqueue (virtio 1.2, 2.7).
+///
+/// Geometry and negotiated features are fixed from `start` to `stop`. The driver's memory is hostile: each index and
+/// descriptor is read once, checked, and never read again; what does not pass breaks the queue until it starts anew.
+/// One chain is held at a time: `next`, look at `readable` and `writable`, then `complete` or `putBack`.
+/// Belongs to one thread.
+public final class Virtqueue {
+    /// The most descriptors a chain may have, and the most that readv(2) takes.
+    public static let maximumChain = 1024
+
+    /// The most entries the driver may choose.
+    public let maximumSize: UInt16
+
+    // Fixed while the queue runs. Pointers were checked against `memory`, which keeps the mapping alive.
+    var memory: GuestMemory?
+    var size: UInt16 = 0
+    var descriptors: UnsafeMutableRawPointer?
+    private var available: UnsafeMutableRawPointer?
+    private var used: UnsafeMutableRawPointer?
+    private var eventIndex = false
+    var indirect = false
+
+    // Progress, in free-running 16-bit indices.
+    private(set) var nextAvailable: UInt16 = 0
+    private var nextUsed: UInt16 = 0
+    private var signalledUsed: UInt16?
+    private var held: UInt16?
+    /// Why the queue no longer runs, when its driver broke it.
+    public private(set) var broken: QueueError?
+
+    // The held chain.
+    let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: maximumChain)
+    var readableCount = 0
+    var vectorCount = 0
+    /// Bytes of the held chain that the device may read, and may write.
+    public internal(set) var readableBytes: UInt32 = 0, writableBytes: UInt32 = 0
+
+    public init(maximumSize: UInt16 = 1024) { self.maximumSize = maximumSize }
+
+    deinit { vectors.deallocate() }
+
+    public var isRunning: Bool { used != nil && broken == nil }
+
+    /// The index of the available entry taken next: what vhost-user calls the ring's base.
+    public var position: UInt16 { nextAvailable }
+
+    /// Checks the geometry and takes up work at `position`; the used index goes on from what the ring says.
+    public func start(
+        _ geometry: QueueGeometry, memory: GuestMemory, features: RingFeatures, position: UInt16
+    ) throws(QueueError) {
+        stop()
+        guard geometry.size > 0, geometry.size <= UInt32(maximumSize), geometry.size & (geometry.size - 1) == 0
+        else { throw .badSize(geometry.size) }
+        let count = UInt64(geometry.size)
+        let table = try Self.locate(.descriptors, geometry.descriptorTable, 16 * count, alignment: 16, memory)
+        let available = try Self.locate(.available, geometry.availableRing, 6 + 2 * count, alignment: 2, memory)
+        let used = try Self.locate(.used, geometry.usedRing, 6 + 8 * count, alignment: 4, memory)
+        self.memory = memory
+        size = UInt16(geometry.size)
+        descriptors = table
+        self.available = available
+        self.used = used
+        eventIndex = features.contains(.eventIndex)
+        indirect = features.contains(.indirectDescriptors)
+        nextAvailable = position
+        nextUsed = word(used, 2).pointee.load(ordering: .acquiring)
+        signalledUsed = nil
+    }
+
+    /// Lets go of the rings. What was taken and not completed is lost, as on a reset.
+    public func stop() {
+        memory = nil
+        descriptors = nil
+        available = nil
+        used = nil
+        held = nil
+        broken = nil
+        forgetChain()
+    }
+
+    private static func locate(
+        _ part: QueueError.RingPart, _ address: UInt64, _ count: UInt64, alignment: UInt64, _ memory: GuestMemory
+    ) throws(QueueError) -> UnsafeMutableRawPointer {
+        guard address % alignment == 0 else { throw .misaligned(part: part, address: address) }
+        guard let base = memory.contiguous(at: address, count: count), UInt(bitPattern: base) % UInt(alignment) == 0
+        else { throw .ringOutsideMemory(part: part, address: address) }
+        return base
+    }
+
+    @inline(__always)
+    private func word(_ base: UnsafeMutableRawPointer, _ offset: Int) -> UnsafeMutablePointer<Atomic<UInt16>> {
+        (base + offset).assumingMemoryBound(to: Atomic<UInt16>.self)
+    }
+
+    // MARK: Chains
+
+    /// Takes the next chain that the driver made available; false when there is none.
+    public func next() throws(QueueError) -> Bool {
+        if let broken { throw broken }
+        guard let available else { throw .stopped }
+        let ahead = word(available, 2).pointee.load(ordering: .acquiring) &- nextAvailable
+        if ahead == 0 { return false }
+        do throws(QueueError) {
+            guard ahead <= size else { throw .availableIndexAhead(by: ahead, size: size) }
+            let slot = Int(nextAvailable & (size &- 1))
+            let head = word(available, 4 + 2 * slot).pointee.load(ordering: .relaxed)
+            guard head < size else { throw .headBeyondTable(head) }
+            forgetChain()
+            try walk(head)
+            nextAvailable &+= 1
+            held = head
+            return true
+        } catch {
+            forgetChain()
+            broken = error
+            throw error
+        }
+    }
+
+    /// Gives the held chain back to the driver with `written` bytes in it.
+    public func complete(written: UInt32) {
+        guard let held, let used else { return }
+        let element = used + 4 + 8 * Int(nextUsed & (size &- 1))
+        element.storeBytes(of: UInt32(held), as: UInt32.self)
+        (element + 4).storeBytes(of: min(written, writableBytes), as: UInt32.self)
+        nextUsed &+= 1
+        word(used, 2).pointee.store(nextUsed, ordering: .releasing)
+        self.held = nil
+        forgetChain()
+    }
+
+    /// Leaves the held chain where it was: `next` will take it again.
+    public func putBack() {
+        guard held != nil else { return }
+        nextAvailable &-= 1
+        held = nil
+        forgetChain()
+    }
+
+    /// The held chain's buffers that the device may read. Valid until it is completed or put back.
+    public var readable: UnsafeBufferPointer<iovec> { UnsafeBufferPointer(start: vectors, count: readableCount) }
+
+    /// The held chain's buffers that the device may write. Valid until it is completed or put back.
+    public var writable: UnsafeBufferPointer<iovec> {
+        UnsafeBufferPointer(start: vectors + readableCount, count: vectorCount - readableCount)
+    }
+
+    private func forgetChain() {
+        readableCount = 0
+        vectorCount = 0
+        readableBytes = 0
+        writableBytes = 0
+    }
+
+    // MARK: Notifications (virtio 1.2, 2.7.7 and 2.7.10)
+
+    /// Whether the driver wants an interrupt for what was completed since this was last asked.
+    public func needsInterrupt() -> Bool {
+        guard let used, let available, signalledUsed != nextUsed else { return false }
+        _ = used
+        // The used index must be out before the driver's wish is read, or both sides go to sleep.
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+        let previous = signalledUsed
+        signalledUsed = nextUsed
+        guard eventIndex else { return word(available, 0).pointee.load(ordering: .relaxed) & 1 == 0 }
+        let event = word(available, 4 + 2 * Int(size)).pointee.load(ordering: .relaxed)
+        guard let previous else { return true }
+        return nextUsed &- event &- 1 < nextUsed &- previous
+    }
+
+    /// Asks the driver for a kick at its next chain. True when one came in the meantime: look again before sleeping.
+    public func armKick() -> Bool {
+        guard broken == nil, let used, let available else { return false }
+        if eventIndex {
+            word(used, 4 + 8 * Int(size)).pointee.store(nextAvailable, ordering: .relaxed)
+        } else {
+            word(used, 0).pointee.store(0, ordering: .relaxed)
+        }
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+        return word(available, 2).pointee.load(ordering: .acquiring) != nextAvailable
+    }
+
+    /// Spares the driver kicks while the device looks by itself. (With event indices, not moving the index does that.)
+    public func disarmKick() {
+        guard !eventIndex, let used else { return }
+        word(used, 0).pointee.store(1, ordering: .relaxed)
+    }
+}
