@@ -25,6 +25,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "privileges.h"
+
 // openat2(2): opens `path` below `dirfd` under the RESOLVE_* rules in `resolve`.
 int martlet_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 // open_tree(2), move_mount(2), mount_setattr(2): the new mount API.

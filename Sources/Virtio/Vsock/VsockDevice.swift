@@ -20,8 +20,8 @@ public enum VsockConnectResult: Error, Equatable, Sendable {
 public final class VsockDevice {
     /// What the device asks of whoever runs it.
     public struct Effects {
-        /// Watch a socket for so much, and call `socketReady` then; nil: no more.
-        public var watch: (_ socket: Int32, _ hostPort: UInt32, _ interest: EventLoop.Interest?) -> Void
+        /// Watch a socket for so much, and call `socketReady` then; nil: no more. False when that can't be.
+        public var watch: (_ socket: Int32, _ hostPort: UInt32, _ interest: EventLoop.Interest?) -> Bool
         /// An attempt to connect has ended.
         public var finished: (_ token: UInt64, VsockConnectResult) -> Void
         /// The driver of a queue wants an interrupt.
@@ -30,7 +30,7 @@ public final class VsockDevice {
         public var broken: (_ queue: Int, QueueError) -> Void
 
         public init(
-            watch: @escaping (Int32, UInt32, EventLoop.Interest?) -> Void,
+            watch: @escaping (Int32, UInt32, EventLoop.Interest?) -> Bool,
             finished: @escaping (UInt64, VsockConnectResult) -> Void,
             interrupt: @escaping (Int) -> Void, broken: @escaping (Int, QueueError) -> Void
         ) {
@@ -194,8 +194,13 @@ public final class VsockDevice {
         guard connections[connection.hostPort] === connection else { return }
         let interest = connection.interest
         guard interest != connection.watched else { return }
-        connection.watched = interest
-        effects.watch(connection.socket.raw, connection.hostPort, interest)
+        if effects.watch(connection.socket.raw, connection.hostPort, interest) {
+            connection.watched = interest
+            return
+        }
+        // A descriptor that can't be waited for is no use to anyone.
+        if connection.state != .draining { reply(hostPort: connection.hostPort, guestPort: connection.guestPort) }
+        remove(connection, .refused)
     }
 
     func established(_ connection: VsockConnection) {
@@ -225,7 +230,7 @@ public final class VsockDevice {
     /// Forgets the connection and closes its socket.
     func remove(_ connection: VsockConnection, _ result: VsockConnectResult) {
         connections[connection.hostPort] = nil
-        if connection.watched != nil { effects.watch(connection.socket.raw, connection.hostPort, nil) }
+        if connection.watched != nil { _ = effects.watch(connection.socket.raw, connection.hostPort, nil) }
         if connection.state == .connecting {
             attempts -= 1
             effects.finished(connection.token, result)

@@ -1,0 +1,12 @@
+// Giving up privileges: system calls that glibc does not wrap.
+#pragma once
+
+#include <linux/capability.h>
+#include <stdint.h>
+
+// capset(2): the calling thread's effective and permitted capabilities, one bit each; nothing inheritable.
+int martlet_capset(uint64_t effective, uint64_t permitted);
+// capget(2) of the calling thread.
+int martlet_capget(uint64_t *effective, uint64_t *permitted);
+// A new empty tmpfs that is mounted nowhere, read-only: a descriptor of its root.
+int martlet_empty_directory(void);

@@ -1,0 +1,82 @@
+import CLinux
+import Glibc
+
+/// What a process keeps when it gives up privileges for good.
+public struct Privileges: Sendable {
+    /// Linux capabilities (capabilities(7)), one bit each.
+    public struct Capabilities: OptionSet, Sendable {
+        public let rawValue: UInt64
+        public init(rawValue: UInt64) { self.rawValue = rawValue }
+        private init(_ number: Int32) { rawValue = 1 << UInt64(number) }
+
+        public static let changeOwner = Capabilities(CAP_CHOWN)
+        public static let overrideAccess = Capabilities(CAP_DAC_OVERRIDE)
+        public static let actAsOwner = Capabilities(CAP_FOWNER)
+        public static let keepSetID = Capabilities(CAP_FSETID)
+        public static let makeNodes = Capabilities(CAP_MKNOD)
+        public static let setUser = Capabilities(CAP_SETUID)
+        public static let setGroup = Capabilities(CAP_SETGID)
+        public static let setFileCapabilities = Capabilities(CAP_SETFCAP)
+
+        /// What a file server for containers needs.
+        public static let fileServer: Capabilities = [
+            .changeOwner, .overrideAccess, .actAsOwner, .keepSetID, .makeNodes, .setUser, .setGroup, .setFileCapabilities,
+        ]
+    }
+
+    public var capabilities: Capabilities
+    public var user: uid_t
+    public var group: gid_t
+
+    public init(capabilities: Capabilities, user: uid_t, group: gid_t) {
+        self.capabilities = capabilities
+        self.user = user
+        self.group = group
+    }
+
+    /// Makes an empty directory the root, drops everything else for good, and has the process die with its parent.
+    ///
+    /// To be called before the first thread: credentials are a thread's own. No program can be executed with more
+    /// afterwards (no_new_privs, an empty bounding set beyond what is kept).
+    public func apply(parent: pid_t = getppid()) throws(SystemError) {
+        try Self.emptyRoot()
+        for capability in 0..<64 where capabilities.rawValue & 1 << UInt64(capability) == 0 {
+            if martlet_prctl(PR_CAPBSET_DROP, UInt(capability), 0, 0, 0) == 0 { continue }
+            if errno == EINVAL { break }  // past the last that the kernel knows
+            throw .last("prctl PR_CAPBSET_DROP", "\(capability)")
+        }
+        try check("prctl PR_CAP_AMBIENT", "", martlet_prctl(PR_CAP_AMBIENT, UInt(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0))
+        try check("setgroups", "", setgroups(0, nil))
+        try check("setresgid", "\(group)", setresgid(group, group, group))
+        // Kept over the change of the user, or they would be gone before they could be chosen.
+        try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        try check("setresuid", "\(user)", setresuid(user, user, user))
+        try check("capset", "", martlet_capset(capabilities.rawValue, capabilities.rawValue))
+        try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
+        try check("prctl PR_SET_NO_NEW_PRIVS", "", martlet_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        try Self.dieWithParent(parent)
+    }
+
+    /// SIGKILL for this process when the thread that started it ends. A change of credentials clears the wish.
+    public static func dieWithParent(_ parent: pid_t) throws(SystemError) {
+        try check("prctl PR_SET_PDEATHSIG", "", martlet_prctl(PR_SET_PDEATHSIG, UInt(SIGKILL), 0, 0, 0))
+        // It may have ended before the wish was heard.
+        if getppid() != parent { throw SystemError("prctl PR_SET_PDEATHSIG", "parent \(parent)", errno: .noSuchProcess) }
+    }
+
+    private static func emptyRoot() throws(SystemError) {
+        let directory = OwnedDescriptor(owning: try check("mount empty tmpfs", "", martlet_empty_directory()))
+        try check("fchdir", "empty root", fchdir(directory.raw))
+        try check("chroot", "empty root", chroot("."))
+    }
+
+    /// Raises the soft limit of open files to the hard one. Answers the limit.
+    @discardableResult
+    public static func raiseOpenFiles() throws(SystemError) -> UInt64 {
+        var limit = rlimit()
+        try check("getrlimit", "RLIMIT_NOFILE", getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
+        limit.rlim_cur = limit.rlim_max
+        try check("setrlimit", "RLIMIT_NOFILE", setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
+        return UInt64(limit.rlim_cur)
+    }
+}

@@ -1,0 +1,64 @@
+import Glibc
+public import LinuxSystem
+import Synchronization
+public import Virtio
+
+/// A device as the vhost-user back end drives it. All calls come from the session's thread; a device that works on
+/// other threads waits for them where the comments say so.
+public protocol BackendDevice: AnyObject {
+    /// Virtio feature bits of the device, besides those of the ring.
+    var features: UInt64 { get }
+    var queueCount: Int { get }
+    /// The configuration space.
+    var configuration: [UInt8] { get }
+    /// Starts to serve a queue, and looks at what is in it already.
+    func start(queue: Int, _ setup: QueueSetup) throws
+    /// Stops serving a queue, after what is in work. Answers its position. It touches no guest memory afterwards.
+    func stop(queue: Int) -> UInt16
+}
+
+/// All a device needs to serve a queue.
+public struct QueueSetup {
+    public var geometry: QueueGeometry
+    public var memory: GuestMemory
+    public var features: RingFeatures
+    public var position: UInt16
+    /// The driver was reset since the queue last ran.
+    public var isFresh: Bool
+    /// An eventfd that the driver signals.
+    public var kick: SharedDescriptor
+    public var lines: RingLines
+}
+
+/// The eventfds of a ring towards its driver. The front end replaces them whenever it likes; any thread signals them.
+public final class RingLines: Sendable {
+    private struct Lines {
+        var call: SharedDescriptor?
+        var error: SharedDescriptor?
+    }
+    private let lines = Mutex(Lines())
+
+    public init() {}
+
+    func setCall(_ descriptor: SharedDescriptor?) { lines.withLock { $0.call = descriptor } }
+    func setError(_ descriptor: SharedDescriptor?) { lines.withLock { $0.error = descriptor } }
+
+    /// Gives the driver an interrupt.
+    public func interrupt() { lines.withLock { Self.signal($0.call) } }
+
+    /// Tells the front end that the ring is broken.
+    public func reportError() { lines.withLock { Self.signal($0.error) } }
+
+    private static func signal(_ descriptor: SharedDescriptor?) {
+        guard let descriptor else { return }
+        var one: UInt64 = 1
+        // A full counter is a wake-up that is pending already.
+        _ = write(descriptor.raw, &one, 8)
+    }
+}
+
+/// Takes a kick's counter back to 0; false when the descriptor is no eventfd and would be ready for ever.
+func consumeKick(_ descriptor: Int32) -> Bool {
+    var value: UInt64 = 0
+    return read(descriptor, &value, 8) == 8 || errno == EAGAIN || errno == EINTR
+}

@@ -1,0 +1,56 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Virtio
+
+/// The guest's memory as the front end described it.
+struct MemoryTable {
+    static let maximumRegions: UInt32 = 8
+    private static let pageSize = UInt64(max(4096, sysconf(Int32(_SC_PAGESIZE))))
+
+    var memory: GuestMemory?
+
+    init() {}
+
+    /// Maps the regions of a SET_MEM_TABLE message.
+    init(_ message: Message) throws(SessionError) {
+        let request = message.header.request
+        guard message.payload.count >= 8 else { throw .malformed(request, "payload of \(message.payload.count) bytes") }
+        var fields = Fields(message.payload)
+        let count = fields.word()
+        _ = fields.word()
+        guard count > 0, count <= Self.maximumRegions, message.payload.count == 8 + 32 * Int(count),
+            message.descriptors.count == Int(count)
+        else { throw .malformed(request, "\(count) regions, \(message.descriptors.count) descriptors") }
+        var regions: [MemoryRegion] = []
+        for descriptor in message.descriptors {
+            let (guest, size, user, offset) = (fields.long(), fields.long(), fields.long(), fields.long())
+            regions.append(try Self.map(descriptor, guest, size, user, offset, request))
+        }
+        do {
+            memory = try GuestMemory(regions)
+        } catch {
+            throw .malformed(request, "\(error)")
+        }
+    }
+
+    private static func map(
+        _ file: SharedDescriptor, _ guest: UInt64, _ size: UInt64, _ user: UInt64, _ offset: UInt64, _ request: UInt32
+    ) throws(SessionError) -> MemoryRegion {
+        var status = stat()
+        guard fstat(file.raw, &status) == 0 else { throw .system(.last("fstat", "guest memory")) }
+        let (end, overflow) = offset.addingReportingOverflow(size)
+        // Beyond the end of the file, a mapping answers with SIGBUS.
+        guard size > 0, !overflow, let fileSize = UInt64(exactly: status.st_size), end <= fileSize,
+            let count = Int(exactly: size), let start = Int64(exactly: offset), offset % Self.pageSize == 0
+        else { throw .malformed(request, "region of \(size) bytes at \(offset) in a file of \(status.st_size)") }
+        do {
+            return try MemoryRegion(
+                guestAddress: guest, userAddress: user, mapping: Mapping(file: file.raw, offset: start, count: count))
+        } catch let error as SystemError {
+            throw .system(error)
+        } catch {
+            throw .malformed(request, "\(error)")
+        }
+    }
+}

@@ -1,0 +1,96 @@
+import Glibc
+import LinuxSystem
+
+/// Requests of the vhost-user protocol that this back end knows (QEMU, docs/interop/vhost-user.rst).
+enum Request: UInt32 {
+    case getFeatures = 1
+    case setFeatures = 2
+    case setOwner = 3
+    case resetOwner = 4
+    case setMemoryTable = 5
+    case setVringNumber = 8
+    case setVringAddress = 9
+    case setVringBase = 10
+    case getVringBase = 11
+    case setVringKick = 12
+    case setVringCall = 13
+    case setVringError = 14
+    case getProtocolFeatures = 15
+    case setProtocolFeatures = 16
+    case getQueueNumber = 17
+    case setVringEnable = 18
+    case getConfiguration = 24
+    case setConfiguration = 25
+}
+
+/// The 12 bytes before every message, little-endian on all machines this runs on.
+struct MessageHeader {
+    static let size = 12
+    static let version: UInt32 = 1
+    static let isReply: UInt32 = 1 << 2
+    static let needsReply: UInt32 = 1 << 3
+    /// A payload larger than any that is known: 8 regions of 32 bytes, or a configuration space of 256.
+    static let maximumPayload: UInt32 = 512
+
+    var request: UInt32
+    var flags: UInt32
+    var length: UInt32
+}
+
+/// One message with the descriptors that came with it.
+struct Message {
+    var header: MessageHeader
+    var payload: [UInt8]
+    var descriptors: [SharedDescriptor]
+
+    /// Reads little-endian numbers; a message that is too short, or too long, is malformed.
+    func fields(count: Int) throws(SessionError) -> Fields {
+        guard payload.count == count else { throw .malformed(header.request, "payload of \(payload.count) bytes") }
+        return Fields(payload)
+    }
+
+    /// The one number that most messages carry.
+    func number() throws(SessionError) -> UInt64 {
+        var fields = try fields(count: 8)
+        return fields.long()
+    }
+}
+
+/// Numbers of a payload one after the other; 0 beyond its end.
+struct Fields {
+    private let bytes: [UInt8]
+    private var offset = 0
+
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    private mutating func take<T: FixedWidthInteger & UnsignedInteger>(_: T.Type) -> T {
+        let size = MemoryLayout<T>.size
+        guard bytes.count - offset >= size else { return 0 }
+        defer { offset += size }
+        return bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
+    }
+
+    mutating func word() -> UInt32 { take(UInt32.self) }
+    mutating func long() -> UInt64 { take(UInt64.self) }
+}
+
+/// Why a vhost-user session ended before its time.
+public enum SessionError: Error, Equatable, Sendable, CustomStringConvertible {
+    case system(SystemError)
+    /// A message of another protocol version, or with a payload out of all proportion.
+    case badHeader(request: UInt32, flags: UInt32, length: UInt32)
+    case malformed(UInt32, String)
+    /// A request that this back end has no feature for.
+    case unsupported(UInt32)
+
+    public var description: String {
+        switch self {
+        case .system(let error): "vhost-user: \(error)"
+        case .badHeader(let request, let flags, let length):
+            "vhost-user: message header with request \(request), flags \(flags), \(length) bytes"
+        case .malformed(let request, let what):
+            "vhost-user: \(Request(rawValue: request).map { "\($0)" } ?? "request \(request)"): \(what)"
+        case .unsupported(let request): "vhost-user: request \(request) is not supported"
+        }
+    }
+}

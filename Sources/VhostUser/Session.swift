@@ -1,0 +1,148 @@
+import CLinux
+import Glibc
+public import LinuxSystem
+import Virtio
+
+/// A vhost-user back end: lets the machine at the other end of a socket use a device.
+///
+/// The front end is trusted no more than its guest: a message out of place ends the session with an error.
+/// Belongs to one thread.
+public final class Session {
+    /// VHOST_USER_F_PROTOCOL_FEATURES.
+    static let protocolFeaturesBit: UInt64 = 1 << 30
+    /// VHOST_F_LOG_ALL, which a front end sets only for migration, is not offered.
+    private enum ProtocolFeature {
+        static let multipleQueues: UInt64 = 1 << 0
+        static let replyAcknowledge: UInt64 = 1 << 3
+        static let configuration: UInt64 = 1 << 9
+        static let all = multipleQueues | replyAcknowledge | configuration
+    }
+
+    var socket: MessageSocket
+    let device: any BackendDevice
+    /// Called with the reason when the driver broke a ring.
+    let onBroken: (String) -> Void
+    var vrings: [Vring]
+    var table = MemoryTable()
+    var features: UInt64 = 0
+    private var protocolFeatures: UInt64 = 0
+
+    /// - Parameter onBroken: called with the reason when a ring could not start.
+    public init(socket: SharedDescriptor, device: any BackendDevice, onBroken: @escaping (String) -> Void) {
+        self.socket = MessageSocket(socket)
+        self.device = device
+        self.onBroken = onBroken
+        vrings = (0..<device.queueCount).map { _ in Vring() }
+    }
+
+    /// The socket to wait on.
+    public var descriptor: Int32 { socket.socket.raw }
+
+    private var offered: UInt64 { device.features | RingFeatures.all.rawValue | Self.protocolFeaturesBit }
+
+    /// Handles the messages that have come. False when the front end has closed the connection.
+    public func receive() throws(SessionError) -> Bool {
+        while true {
+            switch try socket.receive() {
+            case .nothingYet: return true
+            case .end:
+                close()
+                return false
+            case .message(let message): try handle(message)
+            }
+        }
+    }
+
+    /// Stops all queues.
+    public func close() {
+        for index in vrings.indices { stop(index) }
+    }
+
+    private func handle(_ message: Message) throws(SessionError) {
+        guard let request = Request(rawValue: message.header.request) else {
+            throw .unsupported(message.header.request)
+        }
+        if let answer = try answer(request, message) {
+            return try socket.reply(message.header.request, answer)
+        }
+        try perform(request, message)
+        let acknowledge = protocolFeatures & ProtocolFeature.replyAcknowledge != 0
+        if acknowledge, message.header.flags & MessageHeader.needsReply != 0 {
+            try socket.reply(message.header.request, bytes(0 as UInt64))
+        }
+    }
+
+    /// The payload of the reply to a request that asks for something; nil for others.
+    private func answer(_ request: Request, _ message: Message) throws(SessionError) -> [UInt8]? {
+        switch request {
+        case .getFeatures: return bytes(offered)
+        case .getProtocolFeatures: return bytes(ProtocolFeature.all)
+        case .getQueueNumber: return bytes(UInt64(vrings.count))
+        case .getVringBase:
+            var fields = try message.fields(count: 8)
+            let index = try vring(fields.word(), message)
+            stop(index)
+            vrings[index].kick = nil
+            return bytes(UInt32(index)) + bytes(UInt32(vrings[index].position))
+        case .getConfiguration: return try configuration(message)
+        default: return nil
+        }
+    }
+
+    private func perform(_ request: Request, _ message: Message) throws(SessionError) {
+        switch request {
+        case .setOwner: break
+        case .resetOwner:
+            close()
+            for index in vrings.indices { vrings[index].isEnabled = false }
+        case .setFeatures: try setFeatures(try message.number(), message)
+        case .setProtocolFeatures:
+            let wanted = try message.number()
+            guard wanted & ~ProtocolFeature.all == 0
+            else { throw .malformed(message.header.request, "features not offered: \(wanted)") }
+            protocolFeatures = wanted
+        case .setMemoryTable: try setMemory(message)
+        case .setVringNumber, .setVringBase, .setVringEnable: try setState(request, message)
+        case .setVringAddress: try setAddresses(message)
+        case .setVringKick, .setVringCall, .setVringError: try setDescriptor(request, message)
+        case .setConfiguration: throw .malformed(message.header.request, "the configuration space is read-only")
+        default: throw .unsupported(message.header.request)
+        }
+    }
+
+    private func setFeatures(_ wanted: UInt64, _ message: Message) throws(SessionError) {
+        guard wanted & ~offered == 0 else { throw .malformed(message.header.request, "features not offered: \(wanted)") }
+        guard wanted == features || !vrings.contains(where: \.isRunning)
+        else { throw .malformed(message.header.request, "features changed while a ring runs") }
+        features = wanted
+    }
+
+    private func setMemory(_ message: Message) throws(SessionError) {
+        let new = try MemoryTable(message)
+        let running = vrings.indices.filter { vrings[$0].isRunning }
+        for index in running { stop(index) }
+        table = new
+        for index in running { startIfComplete(index) }
+    }
+
+    private func configuration(_ message: Message) throws(SessionError) -> [UInt8] {
+        guard message.payload.count >= 12 else { throw .malformed(message.header.request, "too short") }
+        var fields = Fields(message.payload)
+        let (offset, size, flags) = (fields.word(), fields.word(), fields.word())
+        guard UInt64(message.payload.count) == 12 + UInt64(size)
+        else { throw .malformed(message.header.request, "\(size) bytes in a payload of \(message.payload.count)") }
+        let space = device.configuration
+        guard UInt64(offset) + UInt64(size) <= UInt64(space.count) else {
+            // The protocol's way to say no: an empty answer.
+            return bytes(offset) + bytes(0 as UInt32) + bytes(flags)
+        }
+        return bytes(offset) + bytes(size) + bytes(flags) + space[Int(offset)..<Int(offset) + Int(size)]
+    }
+
+    func vring(_ index: UInt32, _ message: Message) throws(SessionError) -> Int {
+        guard index < UInt32(vrings.count) else { throw .malformed(message.header.request, "no ring \(index)") }
+        return Int(index)
+    }
+
+    private func bytes(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+}

@@ -1,0 +1,114 @@
+import Glibc
+public import LinuxSystem
+public import Virtio
+
+/// The vsock device behind vhost-user: rings, sockets and kicks on one event loop.
+public final class VsockBackend: BackendDevice {
+    public let device: VsockDevice
+    private let loop: EventLoop
+    private var kicks: [Int: SharedDescriptor] = [:]
+    private let lines: LinesTable
+    private let onBroken: (String) -> Void
+
+    /// Where the device's interrupts go, by queue.
+    private final class LinesTable {
+        var lines: [Int: RingLines] = [:]
+    }
+
+    /// - Parameters:
+    ///   - finished: an attempt to connect has ended.
+    ///   - onBroken: the driver broke a ring; the device has stopped.
+    public init(
+        guestCID: UInt64, loop: EventLoop, finished: @escaping (UInt64, VsockConnectResult) -> Void,
+        onBroken: @escaping (String) -> Void
+    ) {
+        self.loop = loop
+        let table = LinesTable()
+        lines = table
+        let router = Router(loop)
+        self.onBroken = onBroken
+        device = VsockDevice(
+            guestCID: guestCID,
+            effects: .init(
+                watch: { socket, port, interest in router.watch(socket, port, interest) },
+                finished: finished,
+                interrupt: { table.lines[$0]?.interrupt() },
+                broken: { queue, error in
+                    table.lines[queue]?.reportError()
+                    onBroken("vsock queue \(queue): \(error)")
+                }))
+        router.device = device
+    }
+
+    /// Turns the device's wishes into registrations with the loop.
+    private final class Router {
+        let loop: EventLoop
+        weak var device: VsockDevice?
+        private var watched: Set<Int32> = []
+
+        init(_ loop: EventLoop) { self.loop = loop }
+
+        func watch(_ socket: Int32, _ port: UInt32, _ interest: EventLoop.Interest?) -> Bool {
+            guard let interest else {
+                watched.remove(socket)
+                loop.remove(socket)
+                return true
+            }
+            do {
+                if watched.contains(socket) {
+                    try loop.modify(socket, interest)
+                } else {
+                    try loop.add(socket, interest) { [weak device] in device?.socketReady(hostPort: port, $0) }
+                    watched.insert(socket)
+                }
+                return true
+            } catch {
+                return false
+            }
+        }
+    }
+
+    public var features: UInt64 { 0 }
+    public var queueCount: Int { 2 }
+    public var configuration: [UInt8] { device.configuration }
+
+    /// How long the loop may sleep: milliseconds, -1 for ever.
+    public var timeout: Int32 {
+        if device.hasMore { return 0 }
+        guard let deadline = device.nextDeadline else { return -1 }
+        let now = monotonicNanoseconds()
+        return deadline <= now ? 0 : Int32(clamping: (deadline - now) / 1_000_000 + 1)
+    }
+
+    /// What is due after each round of the loop.
+    public func afterRound() {
+        device.expire(now: monotonicNanoseconds())
+        if device.hasMore { device.pump() }
+    }
+
+    public func start(queue: Int, _ setup: QueueSetup) throws {
+        if setup.isFresh { device.reset() }
+        lines.lines[queue] = setup.lines
+        try virtqueue(queue).start(
+            setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
+        kicks[queue] = setup.kick
+        try loop.add(setup.kick.raw, .readable) { [unowned self] _ in
+            if consumeKick(setup.kick.raw) { return device.pump() }
+            loop.remove(setup.kick.raw)
+            onBroken("vsock queue \(queue): the kick descriptor is no eventfd")
+        }
+        device.pump()
+    }
+
+    public func stop(queue: Int) -> UInt16 {
+        if let kick = kicks.removeValue(forKey: queue) { loop.remove(kick.raw) }
+        lines.lines[queue] = nil
+        let queue = virtqueue(queue)
+        queue.stop()
+        return queue.position
+    }
+
+    private func virtqueue(_ index: Int) -> Virtqueue {
+        index == VsockDevice.receiveQueue ? device.receive : device.transmit
+    }
+}
