@@ -19,10 +19,17 @@ cache=${MARTLET_CACHE:-$HOME/.cache/martlet}/kernel
 
 say() { echo "stock kernel: $*" >&2; }
 
-# The package that the meta package stands for today, as NAME=VERSION.
+# The package that the meta package stands for today, as NAME=VERSION. Asking apt takes a second or more, so the answer is
+# kept until the package lists change.
 current() {
-    apt-cache show --no-all-versions linux-image-cloud-amd64 2>/dev/null |
-        sed -n 's/^Depends: \(linux-image-[^ ]*\) (= \([^)]*\)).*/\1=\2/p'
+    local answer=$cache/stock-current
+    if [ ! -s "$answer" ] || [ /var/lib/apt/lists -nt "$answer" ]; then
+        mkdir -p "$cache"
+        apt-cache show --no-all-versions linux-image-cloud-amd64 2>/dev/null |
+            sed -n 's/^Depends: \(linux-image-[^ ]*\) (= \([^)]*\)).*/\1=\2/p' >"$answer.$$"
+        mv "$answer.$$" "$answer"
+    fi
+    cat "$answer"
 }
 
 image=$(current)
@@ -64,6 +71,7 @@ echo "${image/=/ }" >out/source
 
 depmod -b root "$release"
 number=0
+declare -A taken=()
 for module in $wanted; do
     # Lines are "insmod /path/name.ko" with dependencies first, or "builtin name".
     modprobe -d root -S "$release" --show-depends "$module" >depends 2>&1 ||
@@ -72,7 +80,8 @@ for module in $wanted; do
         name=$(basename "$path")
         name=${name%%.ko*}
         case $path in */*) ;; *) continue ;; esac
-        ! ls out/modules/*-"$name.ko" >/dev/null 2>&1 || continue
+        [ -z "${taken[$name]:-}" ] || continue
+        taken[$name]=1
         number=$((number + 1))
         file=$(printf '%02d-%s.ko' $number "$name")
         case $path in

@@ -7,32 +7,41 @@
 #   AGENT=FILE      the built martlet-agent
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-. "$here/need.sh"
-cd "$here/.."
 
 kind=${KERNEL:-own}
-agent=${AGENT:?set AGENT to the built martlet-agent}
+agent=$(realpath "${AGENT:?set AGENT to the built martlet-agent}")
+cd "$here/.."
 # What the own guest may weigh, in bytes.
 max_vmlinux=22000000 max_initramfs=8000000
 
 case $kind in
-own) kernel=$("$here/guest-kernel.sh") ;;
-stock) kernel=$("$here/guest-kernel-stock.sh") ;;
-/*) kernel=$kind kind=$(basename "$kind") ;;
+own) make_kernel=$here/guest-kernel.sh ;;
+stock) make_kernel=$here/guest-kernel-stock.sh ;;
+/*) make_kernel="" ;;
 *) echo "guest: KERNEL is own, stock or an absolute directory, not $kind" >&2; exit 2 ;;
 esac
 [ -f "$agent" ] || { echo "guest: no agent at $agent" >&2; exit 1; }
 
+if [ -n "$make_kernel" ]; then
+    # Only the name of the result, which changes with what goes into it.
+    kernel=$("$make_kernel" --key)
+    identity=$kernel
+else
+    kernel=$kind kind=$(basename "$kind")
+    identity=$(cd "$kernel" && find . -type f -exec sha256sum {} + | sort)
+fi
 out=.build/guest/$kind
-inputs=$({ echo "$kernel"; sha256sum <"$agent"; cat "$here"/{guest,guest-initramfs}.sh "$here/cpio.py"; } | sha256sum | cut -c 1-64)
-images=$(cd "$kernel" && ls vmlinux bzImage vmlinuz 2>/dev/null || true)
-[ -n "$images" ] || { echo "guest: neither vmlinux nor bzImage nor vmlinuz in $kernel" >&2; exit 1; }
+inputs=$({ echo "$identity"; sha256sum <"$agent"; cat "$here"/{guest,guest-initramfs}.sh "$here/cpio.py"; } | sha256sum | cut -c 1-64)
 
-if ! grep -qx "inputs=$inputs" "$out/manifest" 2>/dev/null; then
+make_guest() {
+    local image images
+    [ -z "$make_kernel" ] || kernel=$("$make_kernel")
+    images=$(cd "$kernel" && ls vmlinux bzImage vmlinuz 2>/dev/null || true)
+    [ -n "$images" ] || { echo "guest: neither vmlinux nor bzImage nor vmlinuz in $kernel" >&2; exit 1; }
     mkdir -p "$out"
     rm -f "$out"/{vmlinux,bzImage,vmlinuz,manifest}
     for image in $images; do
-        # A copy: the guest must not change when the cache is cleaned. Where the file system can, it shares the blocks.
+        # A copy, which outlives the cache; where the file system can, both share their blocks.
         cp --reflink=auto "$kernel/$image" "$out/$image"
     done
     "$here/guest-initramfs.sh" "$kernel" "$agent" "$out/initramfs"
@@ -40,18 +49,34 @@ if ! grep -qx "inputs=$inputs" "$out/manifest" 2>/dev/null; then
         echo "kernel=$kind"
         echo "version=$(cat "$kernel/version" 2>/dev/null || echo unknown)"
         echo "source=$(cat "$kernel/source" 2>/dev/null || echo unknown)"
-        for file in $images initramfs; do
-            echo "$file.size=$(stat -c %s "$out/$file")"
-            echo "$file.sha256=$(sha256sum <"$out/$file" | cut -c 1-64)"
+        for image in $images initramfs; do
+            echo "$image.size=$(stat -c %s "$out/$image")"
+            echo "$image.sha256=$(sha256sum <"$out/$image" | cut -c 1-64)"
         done
         echo "modules=$(cat "$kernel/modules/order" 2>/dev/null | wc -l)"
         echo "inputs=$inputs"
     } >"$out/manifest.new"
     mv "$out/manifest.new" "$out/manifest"
+}
+
+# Old kernels leave the cache: of each kind the four that were used last stay.
+prune() {
+    touch "$kernel"
+    local cache name
+    cache=$(dirname "$kernel")
+    for name in 'stock-[0-9a-f]{64}' '[0-9a-f]{64}'; do
+        find "$cache" -maxdepth 1 -type d -regextype posix-extended -regex ".*/$name" -printf '%T@ %p\n' | sort -rn | tail -n +5 | cut -d ' ' -f 2- | xargs -r -d '\n' rm -rf
+    done
+}
+
+if ! grep -qx "inputs=$inputs" "$out/manifest" 2>/dev/null; then
+    make_guest
+    [ -z "$make_kernel" ] || prune
 fi
 
 value() { sed -n "s/^$1=//p" "$out/manifest"; }
-echo "guest $kind: Linux $(value version), $(for file in $images initramfs; do printf '%s %s bytes, ' "$file" "$(value $file.size)"; done)$(value modules) modules"
+sizes=$(sed -n 's/^\([^.]*\)\.size=\(.*\)/\1 \2 bytes/p' "$out/manifest" | paste -sd ';' | sed 's/;/, /g')
+echo "guest $kind: Linux $(value version), $sizes, $(value modules) modules"
 if [ "$kind" = own ]; then
     [ "$(value vmlinux.size)" -le $max_vmlinux ] || { echo "guest: vmlinux is larger than $max_vmlinux bytes" >&2; exit 1; }
     [ "$(value initramfs.size)" -le $max_initramfs ] || { echo "guest: initramfs is larger than $max_initramfs bytes" >&2; exit 1; }
