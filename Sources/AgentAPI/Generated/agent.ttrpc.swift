@@ -1,0 +1,160 @@
+// Generated from agent.proto by scripts/protoc-gen-ttrpc-swift (make protos). Do not edit.
+
+public import TTRPC
+
+/// What a server of `martlet.agent.v1.Agent` implements. A method that throws a `TTRPCError` answers its code;
+/// see `TTRPCError.init(answering:)` for other errors.
+public protocol AgentService: Sendable {
+    /// Names the sandbox and sets what all its containers share. Once per VM, before any container.
+    func createSandbox(_ request: AgentCreateSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Ends every process and powers the VM off; the reply may not arrive.
+    func destroySandbox(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty
+    /// Sets a container up to the point before its program is executed.
+    func createContainer(_ request: AgentCreateContainerRequest, context: TTRPCContext) async throws -> AgentCreateContainerResponse
+    /// Executes the program of a container, or of an exec (exec_id not empty), that was created.
+    func startContainer(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
+    /// Takes an ended container's mounts and state away.
+    func removeContainer(_ request: AgentRemoveContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Sets a further process in a running container up and starts it.
+    func execProcess(_ request: AgentExecProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
+    func signalProcess(_ request: AgentSignalProcessRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Answers when the process has ended and its output was taken whole.
+    func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse
+    func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty
+    func closeStdin(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentEmpty
+    func listProcesses(_ request: AgentListProcessesRequest, context: TTRPCContext) async throws -> AgentListProcessesResponse
+    /// Facts of the guest; also the host's heartbeat.
+    func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
+    func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Mixes entropy of the host into the guest's pool and reseeds it.
+    func reseed(_ request: AgentReseedRequest, context: TTRPCContext) async throws -> AgentEmpty
+}
+
+extension TTRPCServiceDescription {
+    /// `martlet.agent.v1.Agent`, answered by `service`; for `TTRPCServer`.
+    public static func agent(_ service: some AgentService) -> TTRPCServiceDescription {
+        TTRPCServiceDescription(
+            "martlet.agent.v1.Agent",
+            methods: [
+                "CreateSandbox": .unary { try await service.createSandbox($0, context: $1) },
+                "DestroySandbox": .unary { try await service.destroySandbox($0, context: $1) },
+                "CreateContainer": .unary { try await service.createContainer($0, context: $1) },
+                "StartContainer": .unary { try await service.startContainer($0, context: $1) },
+                "RemoveContainer": .unary { try await service.removeContainer($0, context: $1) },
+                "ExecProcess": .unary { try await service.execProcess($0, context: $1) },
+                "SignalProcess": .unary { try await service.signalProcess($0, context: $1) },
+                "WaitProcess": .unary { try await service.waitProcess($0, context: $1) },
+                "ResizePty": .unary { try await service.resizePty($0, context: $1) },
+                "CloseStdin": .unary { try await service.closeStdin($0, context: $1) },
+                "ListProcesses": .unary { try await service.listProcesses($0, context: $1) },
+                "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
+                "SetClock": .unary { try await service.setClock($0, context: $1) },
+                "Reseed": .unary { try await service.reseed($0, context: $1) },
+            ])
+    }
+}
+
+/// Calls `martlet.agent.v1.Agent`. Every call has a deadline, `timeout` from now.
+public struct AgentServiceClient: Sendable {
+    /// The connection of the calls.
+    public let client: TTRPCClient
+
+    public init(_ client: TTRPCClient) {
+        self.client = client
+    }
+
+    /// Names the sandbox and sets what all its containers share. Once per VM, before any container.
+    public func createSandbox(
+        _ request: AgentCreateSandboxRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "CreateSandbox", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Ends every process and powers the VM off; the reply may not arrive.
+    public func destroySandbox(
+        _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "DestroySandbox", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Sets a container up to the point before its program is executed.
+    public func createContainer(
+        _ request: AgentCreateContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentCreateContainerResponse {
+        try await client.call(Self.service, "CreateContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Executes the program of a container, or of an exec (exec_id not empty), that was created.
+    public func startContainer(
+        _ request: AgentProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentStartContainerResponse {
+        try await client.call(Self.service, "StartContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Takes an ended container's mounts and state away.
+    public func removeContainer(
+        _ request: AgentRemoveContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "RemoveContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Sets a further process in a running container up and starts it.
+    public func execProcess(
+        _ request: AgentExecProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentStartContainerResponse {
+        try await client.call(Self.service, "ExecProcess", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func signalProcess(
+        _ request: AgentSignalProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "SignalProcess", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Answers when the process has ended and its output was taken whole.
+    public func waitProcess(
+        _ request: AgentProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentWaitProcessResponse {
+        try await client.call(Self.service, "WaitProcess", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func resizePty(
+        _ request: AgentResizePtyRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "ResizePty", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func closeStdin(
+        _ request: AgentProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "CloseStdin", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func listProcesses(
+        _ request: AgentListProcessesRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentListProcessesResponse {
+        try await client.call(Self.service, "ListProcesses", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Facts of the guest; also the host's heartbeat.
+    public func guestDetails(
+        _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentGuestDetailsResponse {
+        try await client.call(Self.service, "GuestDetails", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func setClock(
+        _ request: AgentSetClockRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "SetClock", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Mixes entropy of the host into the guest's pool and reseeds it.
+    public func reseed(
+        _ request: AgentReseedRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "Reseed", request, metadata: metadata, timeout: timeout)
+    }
+
+    private static let service = "martlet.agent.v1.Agent"
+}

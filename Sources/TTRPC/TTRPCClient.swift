@@ -1,0 +1,156 @@
+public import LinuxSystem
+import NIOCore
+import NIOPosix
+public import SwiftProtobuf
+import Synchronization
+
+/// A client on one connection. Any number of calls may be under way at a time; each ends by its deadline, with the
+/// calling task (the server is not told: ttrpc has no word for it), or with the connection.
+///
+/// Closes the connection when it goes.
+public final class TTRPCClient: Sendable {
+    /// How long a call may take that names no time of its own.
+    public static let defaultTimeout: Duration = .seconds(10)
+    /// For a call that ends when something happens, such as a wait for a process: no deadline but the connection's.
+    public static let noTimeout: Duration = .seconds(Int64.max)
+
+    private let connection: ClientConnection
+    private let closing: Flag
+
+    /// Takes over a connected stream socket, Unix or vsock: a copy of the descriptor, which the caller may close.
+    ///
+    /// - Parameter onClose: Called once when the connection ends other than by `close()`, from a thread of its own.
+    public convenience init(
+        connected socket: SharedDescriptor, onClose: (@Sendable (TTRPCError) -> Void)? = nil
+    ) async throws(TTRPCError) {
+        let descriptor = try duplicate(socket)
+        try await self.init("take over a connected socket", onClose) { bootstrap in
+            bootstrap.withConnectedSocket(descriptor)
+        }
+    }
+
+    /// Connects to the Unix socket at `path`, within `timeout`.
+    public convenience init(
+        unixPath path: String, timeout: Duration = defaultTimeout, onClose: (@Sendable (TTRPCError) -> Void)? = nil
+    ) async throws(TTRPCError) {
+        try await self.init("connect to \(path)", onClose) { bootstrap in
+            bootstrap.connectTimeout(timeAmount(timeout) ?? .hours(1)).connect(unixDomainSocketPath: path)
+        }
+    }
+
+    /// Connects to vsock `port` of the machine with context id `cid`, within `timeout`.
+    public convenience init(
+        vsock cid: UInt32, port: UInt32, timeout: Duration = defaultTimeout,
+        onClose: (@Sendable (TTRPCError) -> Void)? = nil
+    ) async throws(TTRPCError) {
+        try await self.init("connect to vsock \(cid):\(port)", onClose) { bootstrap in
+            bootstrap.connectTimeout(timeAmount(timeout) ?? .hours(1)).connect(
+                to: VsockAddress(
+                    cid: .init(rawValue: cid), port: .init(rawValue: port)))
+        }
+    }
+
+    private init(
+        _ doing: String, _ onClose: (@Sendable (TTRPCError) -> Void)?,
+        _ connect: (ClientBootstrap) -> EventLoopFuture<any Channel>
+    ) async throws(TTRPCError) {
+        let closing = Flag()
+        let bootstrap = ClientBootstrap(group: sharedLoop).channelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                let connection = ClientConnection(channel) { failure in
+                    // Not on the event loop, which it could hold up.
+                    if let onClose, !closing.isSet { Task.detached { onClose(failure) } }
+                }
+                try channel.pipeline.syncOperations.addHandler(connection)
+            }
+        }
+        do {
+            let channel = try await connect(bootstrap).get()
+            connection = try await channel.eventLoop.submit {
+                try channel.pipeline.syncOperations.handler(type: ClientConnection.self)
+            }.get()
+        } catch {
+            throw TTRPCError(.unavailable, "\(doing): \(error)")
+        }
+        self.closing = closing
+    }
+
+    deinit { close() }
+
+    /// Ends the connection; calls under way fail as `cancelled`. `onClose` is not called for it.
+    public func close() {
+        closing.set()
+        connection.onLoop { [connection] in
+            connection.close(TTRPCError(.cancelled, "the connection was closed on this side"))
+        }
+    }
+
+    /// Calls a method that takes one message and answers one. Generated code is the usual caller.
+    ///
+    /// - Parameter service: Fully qualified: `containerd.task.v2.Task`.
+    public func call<Response: Message>(
+        _ service: String, _ method: String, _ request: some Message, metadata: TTRPCMetadata = [:],
+        timeout: Duration = defaultTimeout
+    ) async throws(TTRPCError) -> Response {
+        let stream = StreamState(streamsIn: false, streamsOut: false)
+        let request = try Self.request(service, method, encoded(request), metadata, timeout)
+        connection.open(stream, request, flags: [], timeout: timeAmount(timeout))
+        do {
+            return try await TTRPCReceiver(stream.inbox).only()
+        } catch {
+            connection.abandon(stream)
+            throw error.on(service, method)
+        }
+    }
+
+    /// Calls a method that takes a stream of messages.
+    public func stream<Request: Message, Response: Message>(
+        _ service: String, _ method: String, metadata: TTRPCMetadata = [:], timeout: Duration = defaultTimeout
+    ) async throws(TTRPCError) -> TTRPCStream<Request, Response> {
+        let stream = StreamState(streamsIn: true, streamsOut: true)
+        let request = try Self.request(service, method, [], metadata, timeout)
+        connection.open(stream, request, flags: .remoteOpen, timeout: timeAmount(timeout))
+        return TTRPCStream(self, connection, stream)
+    }
+
+    /// Calls a method that takes one message and answers a stream.
+    public func stream<Request: Message, Response: Message>(
+        _ service: String, _ method: String, sending request: Request, metadata: TTRPCMetadata = [:],
+        timeout: Duration = defaultTimeout
+    ) async throws(TTRPCError) -> TTRPCStream<Request, Response> {
+        let stream = StreamState(streamsIn: true, streamsOut: false)
+        let request = try Self.request(service, method, encoded(request), metadata, timeout)
+        connection.open(stream, request, flags: .remoteClosed, timeout: timeAmount(timeout))
+        return TTRPCStream(self, connection, stream)
+    }
+
+    private static func request(
+        _ service: String, _ method: String, _ payload: [UInt8], _ metadata: TTRPCMetadata, _ timeout: Duration
+    ) throws(TTRPCError) -> [UInt8] {
+        var request = WireRequest()
+        request.service = service
+        request.method = method
+        request.payload = .init(payload)
+        request.timeoutNano = timeAmount(timeout)?.nanoseconds ?? 0
+        request.metadata = metadata.entries.map { entry in
+            var pair = WireKeyValue()
+            pair.key = entry.key
+            pair.value = entry.value
+            return pair
+        }
+        let bytes = try encoded(request)
+        if bytes.count > FrameHeader.longest { throw Connection.tooLong(bytes.count).on(service, method) }
+        return bytes
+    }
+}
+
+extension TTRPCError {
+    /// The error with what was called, where this side found it; a server's word is left as it is.
+    fileprivate func on(_ service: String, _ method: String) -> TTRPCError {
+        switch code {
+        case .deadlineExceeded, .cancelled, .unavailable, .resourceExhausted:
+            TTRPCError(code, "\(service).\(method): \(message)", details: details)
+        default: self
+        }
+    }
+}

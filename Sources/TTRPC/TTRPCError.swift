@@ -1,0 +1,62 @@
+import LinuxSystem
+public import SwiftProtobuf
+
+/// A call that failed, as ttrpc carries it: a gRPC code, what happened, and details for programs.
+public struct TTRPCError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// gRPC's status codes.
+    public enum Code: Int32, Sendable {
+        case cancelled = 1
+        case unknown, invalidArgument, deadlineExceeded, notFound, alreadyExists, permissionDenied, resourceExhausted
+        case failedPrecondition, aborted, outOfRange, unimplemented, `internal`, unavailable, dataLoss, unauthenticated
+    }
+
+    public var code: Code
+    /// What was being done, on what, and what the answer was.
+    public var message: String
+    public var details: [Google_Protobuf_Any]
+
+    public init(_ code: Code, _ message: String, details: [Google_Protobuf_Any] = []) {
+        self.code = code
+        self.message = message
+        self.details = details
+    }
+
+    public var description: String { "\(message) (\(code))" }
+}
+
+extension TTRPCError {
+    /// The error that a server answers when a method threw `error`: a `TTRPCError` as it is, cancellation as
+    /// `cancelled`, a `SystemError` by its errno (ENOENT: `notFound`, EEXIST: `alreadyExists`, EACCES and EPERM:
+    /// `permissionDenied`), any other as `unknown` with its description.
+    public init(answering error: any Error) {
+        switch error {
+        case let error as TTRPCError: self = error
+        case is CancellationError: self.init(.cancelled, "the call was cancelled")
+        case let error as SystemError: self.init(Self.code(of: error), error.description)
+        default: self.init(.unknown, String(describing: error))
+        }
+    }
+
+    private static func code(of error: SystemError) -> Code {
+        switch error.errno {
+        case .noSuchFileOrDirectory: .notFound
+        case .fileExists: .alreadyExists
+        case .permissionDenied, .notPermitted: .permissionDenied
+        default: .unknown
+        }
+    }
+
+    /// The failure that a response carries; nil when it carries success. A code that gRPC does not have is `unknown`.
+    init?(_ status: WireStatus) {
+        if status.code == 0 { return nil }
+        self.init(Code(rawValue: status.code) ?? .unknown, status.message, details: status.details)
+    }
+
+    var wire: WireStatus {
+        var status = WireStatus()
+        status.code = code.rawValue
+        status.message = message
+        status.details = details
+        return status
+    }
+}
