@@ -1,0 +1,66 @@
+/// What a host's administrator decides: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked.
+/// docs/configuration.md lists every key.
+public struct Configuration: Sendable, Equatable, Codable {
+    public enum Hypervisor: String, Sendable, CaseIterable, Codable { case auto, qemu }
+    public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
+
+    /// The virtual machine that a pod gets.
+    public struct VM: Sendable, Equatable, Codable {
+        public var vcpus = 1
+        public var memoryMiB = 512
+        /// Absolute path; nil: the one that comes with Martlet (see `GuestImage`).
+        public var kernel: String?
+        /// Absolute path; nil: the one that comes with Martlet.
+        public var initramfs: String?
+        /// Words appended to the guest kernel's command line.
+        public var kernelArguments: [String] = []
+    }
+
+    public struct QEMU: Sendable, Equatable, Codable {
+        /// A path, or a name to be found in PATH.
+        public var path = "qemu-system-x86_64"
+        public var accelerator = Accelerator.auto
+    }
+
+    /// How long the host waits for the agent.
+    public struct Agent: Sendable, Equatable, Codable {
+        /// From the VM's start until the agent answers.
+        public var startTimeout = Duration.seconds(30)
+        /// For one request, but waiting for a process.
+        public var requestTimeout = Duration.seconds(30)
+        public var heartbeatInterval = Duration.milliseconds(500)
+        /// An agent that has not answered for so long is taken for dead, and the VM ends.
+        public var heartbeatTimeout = Duration.milliseconds(4000)
+    }
+
+    public struct Paths: Sendable, Equatable, Codable {
+        /// Where state of pods is kept while they run; `--root` goes before it.
+        public var root = "/run/martlet"
+    }
+
+    public var hypervisor = Hypervisor.auto
+    public var vm = VM()
+    public var qemu = QEMU()
+    public var agent = Agent()
+    public var paths = Paths()
+
+    /// The defaults, which hold where there is no file.
+    public init() {}
+}
+
+/// What is wrong with a configuration file, or with what it names.
+public struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The file's path.
+    public var subject: String
+    /// The key (`vm.vcpus`), or `line L, column C` where the text can't be read; empty where it is the file itself.
+    public var place: String
+    public var reason: String
+
+    public init(subject: String, place: String = "", reason: String) {
+        self.subject = subject
+        self.place = place
+        self.reason = reason
+    }
+
+    public var description: String { place.isEmpty ? "\(subject): \(reason)" : "\(subject): \(place): \(reason)" }
+}

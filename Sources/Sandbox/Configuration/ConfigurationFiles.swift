@@ -1,0 +1,100 @@
+import Glibc
+
+extension Configuration {
+    /// Read when no other file is named; it need not exist.
+    public static let standardFile = "/etc/martlet/martlet.toml"
+    /// The kernel and the initramfs do not fit in less, in MiB.
+    public static let minimumMemoryMiB = 96
+    private static let maximumFileSize = 1 << 20
+
+    /// Reads `file`, which must exist (nil: the standard file, which need not), and then the drop-ins: every `*.toml`
+    /// in the directory `martlet.d` beside it, in the order of their names. Later files win, key by key.
+    public static func load(file: String? = nil) throws(ConfigurationError) -> Configuration {
+        let main = file ?? standardFile
+        var tree = SettingTree()
+        if let text = try read(main, mayBeMissing: file == nil) { try tree.merge(text, file: main) }
+        for dropIn in try dropIns(beside: main) {
+            if let text = try read(dropIn, mayBeMissing: false) { try tree.merge(text, file: dropIn) }
+        }
+        return try Configuration(tree)
+    }
+
+    init(_ tree: SettingTree) throws(ConfigurationError) {
+        self.init()
+        var reader = ConfigurationReader(tree)
+        try reader.choice("hypervisor", notYet: ["kvm", "libvirt"], into: &hypervisor)
+        try reader.integer("vm.vcpus", 1...32, into: &vm.vcpus)
+        try reader.integer("vm.memory_mib", Self.minimumMemoryMiB...(1 << 20), unit: "MiB", into: &vm.memoryMiB)
+        try reader.path("vm.kernel", emptyIsUnset: true, into: &vm.kernel)
+        try reader.path("vm.initramfs", emptyIsUnset: true, into: &vm.initramfs)
+        try reader.words("vm.kernel_arguments", into: &vm.kernelArguments)
+        var qemuPath: String? = qemu.path
+        try reader.string("qemu.path", into: &qemuPath)
+        qemu.path = qemuPath ?? qemu.path
+        try reader.choice("qemu.accel", into: &qemu.accelerator)
+        let seconds = { (count: Int) in Duration.seconds(count) }
+        let milliseconds = { (count: Int) in Duration.milliseconds(count) }
+        try reader.duration("agent.start_timeout_s", 1...3600, unit: "s", seconds, into: &agent.startTimeout)
+        try reader.duration("agent.request_timeout_s", 1...3600, unit: "s", seconds, into: &agent.requestTimeout)
+        try reader.duration(
+            "agent.heartbeat_interval_ms", 50...60_000, unit: "ms", milliseconds, into: &agent.heartbeatInterval)
+        try reader.duration(
+            "agent.heartbeat_timeout_ms", 100...600_000, unit: "ms", milliseconds, into: &agent.heartbeatTimeout)
+        var root: String? = paths.root
+        try reader.path("paths.root", into: &root)
+        paths.root = root ?? paths.root
+        try reader.refuseTables()
+        try reader.refuseUnknown()
+        guard agent.heartbeatTimeout > agent.heartbeatInterval else {
+            let keys = ["agent.heartbeat_timeout_ms", "agent.heartbeat_interval_ms"]
+            throw ConfigurationError(
+                subject: keys.compactMap { tree.settings[$0]?.file }.first ?? "", place: keys[0],
+                reason: "must be more than \(keys[1])")
+        }
+    }
+
+    private static func dropIns(beside file: String) throws(ConfigurationError) -> [String] {
+        let parent = file.lastIndex(of: "/").map { String(file[...$0]) } ?? ""
+        let path = parent + "martlet.d"
+        guard let directory = opendir(path) else {
+            if errno == ENOENT || errno == ENOTDIR { return [] }
+            throw ConfigurationError(subject: path, reason: String(cString: strerror(errno)))
+        }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name.hasSuffix(".toml") && !name.hasPrefix(".") { names.append(name) }
+        }
+        return names.sorted().map { "\(path)/\($0)" }
+    }
+
+    private static func read(_ path: String, mayBeMissing: Bool) throws(ConfigurationError) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else {
+            if mayBeMissing && errno == ENOENT { return nil }
+            throw ConfigurationError(subject: path, reason: String(cString: strerror(errno)))
+        }
+        defer { close(descriptor) }
+        var facts = stat()
+        guard fstat(descriptor, &facts) == 0, facts.st_mode & S_IFMT == S_IFREG else {
+            throw ConfigurationError(subject: path, reason: "not a regular file")
+        }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 16 << 10)
+        while true {
+            let count = Glibc.read(descriptor, &chunk, chunk.count)
+            if count < 0 && errno == EINTR { continue }
+            if count < 0 { throw ConfigurationError(subject: path, reason: String(cString: strerror(errno))) }
+            if count == 0 { break }
+            bytes += chunk[..<count]
+            if bytes.count > maximumFileSize { throw ConfigurationError(subject: path, reason: "larger than 1 MiB") }
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw ConfigurationError(subject: path, reason: "not UTF-8 text")
+        }
+        return text
+    }
+}

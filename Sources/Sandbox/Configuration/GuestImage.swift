@@ -1,0 +1,84 @@
+import Glibc
+
+/// The kernel and the initial file system that a virtual machine boots.
+public struct GuestImage: Sendable, Equatable, Codable {
+    /// Absolute path.
+    public var kernel: String
+    /// Absolute path.
+    public var initramfs: String
+
+    public init(kernel: String, initramfs: String) {
+        self.kernel = kernel
+        self.initramfs = initramfs
+    }
+
+    /// What a guest directory holds its kernel as, best first.
+    static let kernelNames = ["vmlinux", "bzImage", "vmlinuz"]
+    static let initramfsName = "initramfs"
+
+    /// Where a guest image is looked for, in this order. A directory that `MARTLET_GUEST` names is the only one.
+    public static func directories(executable: String, environment: String?) -> [String] {
+        if let environment, !environment.isEmpty { return [absolute(environment)] }
+        let binaries = parent(executable)
+        var directories = ["\(parent(binaries))/share/martlet/guest"]
+        // A development build: .build/release/martlet, or .build/x86_64-unknown-linux-gnu/release/martlet.
+        var above = binaries
+        while above.count > 1 {
+            if above.hasSuffix("/.build") { directories.append("\(above)/guest/own") }
+            above = parent(above)
+        }
+        return directories + ["/usr/share/martlet/guest", "/usr/local/share/martlet/guest"]
+    }
+
+    /// The image that `configuration` names, and where it names none the first that is found.
+    ///
+    /// - Parameters:
+    ///   - executable: absolute path of the running program.
+    ///   - environment: the value of `MARTLET_GUEST`.
+    /// - Throws: an error that says what was looked for, and where.
+    public static func locate(
+        _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
+    ) throws(ConfigurationError) -> GuestImage {
+        let directories = directories(executable: executable, environment: environment)
+        return GuestImage(
+            kernel: try choose(configuration.kernel, "guest kernel", "vm.kernel", kernelNames, directories),
+            initramfs: try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", [initramfsName], directories))
+    }
+
+    private static func choose(
+        _ path: String?, _ what: String, _ key: String, _ names: [String], _ directories: [String]
+    ) throws(ConfigurationError) -> String {
+        if let path {
+            if access(path, R_OK) == 0 { return path }
+            throw ConfigurationError(subject: "\(what) \(path) (\(key))", reason: String(cString: strerror(errno)))
+        }
+        for directory in directories {
+            for name in names where access("\(directory)/\(name)", R_OK) == 0 { return "\(directory)/\(name)" }
+        }
+        throw ConfigurationError(
+            subject: what,
+            reason: "no \(names.joined(separator: " or ")) in \(directories.joined(separator: ", ")): build it with "
+                + "`make guest`, or set \(key)")
+    }
+
+    /// The absolute path of the running program.
+    public static func ownPath() -> String {
+        guard let path = realpath("/proc/self/exe", nil) else { return "/" }
+        defer { free(path) }
+        return String(cString: path)
+    }
+
+    /// The value of `MARTLET_GUEST`.
+    public static func guestVariable() -> String? { getenv("MARTLET_GUEST").map { String(cString: $0) } }
+
+    private static func absolute(_ path: String) -> String {
+        guard let resolved = realpath(path, nil) else { return path }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
+    private static func parent(_ path: String) -> String {
+        guard let slash = path.lastIndex(of: "/"), slash > path.startIndex else { return "/" }
+        return String(path[..<slash])
+    }
+}

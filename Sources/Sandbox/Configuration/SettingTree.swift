@@ -1,0 +1,79 @@
+import TOMLKit
+
+/// The settings of TOML files, merged: each leaf remembers the file it came from.
+struct SettingTree {
+    enum Value: Equatable {
+        case string(String)
+        case integer(Int)
+        case double(Double)
+        case bool(Bool)
+        case list([Value])
+        /// A date, a time, or a table within a list: of no use to any key.
+        case other(String)
+
+        /// As a message calls it.
+        var kind: String {
+            switch self {
+            case .string: "a string"
+            case .integer: "a whole number"
+            case .double: "a number with a fraction"
+            case .bool: "true or false"
+            case .list: "a list"
+            case .other(let name): "a \(name)"
+            }
+        }
+    }
+
+    struct Setting: Equatable {
+        var value: Value
+        var file: String
+    }
+
+    /// By dotted key.
+    private(set) var settings: [String: Setting] = [:]
+    /// Tables by dotted name, and a file that has them: an empty unknown table is an error too.
+    private(set) var tables: [String: String] = [:]
+
+    /// Adds a file's settings; they replace what files before it said.
+    mutating func merge(_ text: String, file: String) throws(ConfigurationError) {
+        let table: TOMLTable
+        do {
+            table = try TOMLTable(string: text)
+        } catch let error as TOMLParseError {
+            let place = "line \(error.source.begin.line), column \(error.source.begin.column)"
+            throw ConfigurationError(subject: file, place: place, reason: Self.oneLine(error.description))
+        } catch {
+            throw ConfigurationError(subject: file, reason: "\(error)")
+        }
+        try add(table, prefix: "", file: file)
+    }
+
+    private mutating func add(_ table: TOMLTable, prefix: String, file: String) throws(ConfigurationError) {
+        for key in table.keys.sorted() {
+            let name = prefix + key
+            if let inner = table[key]?.table {
+                if settings[name] != nil { throw Self.clash(name, file) }
+                tables[name] = file
+                try add(inner, prefix: name + ".", file: file)
+            } else if let value = table[key] {
+                if tables[name] != nil { throw Self.clash(name, file) }
+                settings[name] = Setting(value: Self.value(value), file: file)
+            }
+        }
+    }
+
+    private static func clash(_ name: String, _ file: String) -> ConfigurationError {
+        ConfigurationError(subject: file, place: name, reason: "a table in one file and a value in another")
+    }
+
+    private static func value(_ value: any TOMLValueConvertible) -> Value {
+        if let string = value.string { return .string(string) }
+        if let integer = value.int { return .integer(integer) }
+        if let bool = value.bool { return .bool(bool) }
+        if let double = value.double { return .double(double) }
+        if let list = value.array { return .list(list.map { Self.value($0) }) }
+        return .other(value.type.description)
+    }
+
+    private static func oneLine(_ text: String) -> String { text.replacing("\n", with: " ") }
+}
