@@ -53,7 +53,7 @@ let package = Package(
         room("Virtio", ["LinuxSystem"]),
         room("VhostUser", ["Virtio", "LinuxSystem"]),
         room("VMMControl", ["LinuxSystem"]),
-        room("Hypervisor", ["LinuxSystem", "VMMControl", logging]),
+        room("Hypervisor", ["CLinux", "LinuxSystem", "VMMControl", logging]),
         room(
             "Sandbox",
             [

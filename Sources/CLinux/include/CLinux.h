@@ -27,6 +27,9 @@
 
 #include "privileges.h"
 
+// Constants that Swift cannot import, or finds in two modules.
+enum { MARTLET_TIOCSPTLCK = 0x40045431, MARTLET_TIOCGPTPEER = 0x5441, MARTLET_MS_PRIVATE = 1 << 18 };
+
 // openat2(2): opens `path` below `dirfd` under the RESOLVE_* rules in `resolve`.
 int martlet_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 // open_tree(2), move_mount(2), mount_setattr(2): the new mount API.
