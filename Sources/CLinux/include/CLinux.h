@@ -25,6 +25,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "privileges.h"
 
 // Constants that Swift cannot import, or finds in two modules.

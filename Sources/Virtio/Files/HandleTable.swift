@@ -1,0 +1,93 @@
+import Glibc
+
+/// A file or directory that the guest has open. Its descriptor closes when the last user of the object is done,
+/// so a transfer in progress outlives a RELEASE.
+final class OpenFile: @unchecked Sendable {
+    let descriptor: Int32
+    /// The node's slot and number.
+    let slot: Int
+    let node: UInt64
+    let share: Int32
+    let isDirectory: Bool
+    let isWritable: Bool
+    /// Of a read-only share.
+    let isReadOnly: Bool
+    /// Entries that the host gave and the guest did not get yet (`getdents64`); used under the server's lock.
+    var entries: DirectoryEntries?
+
+    init(
+        descriptor: Int32, slot: Int, node: UInt64, share: Int32, isDirectory: Bool, isWritable: Bool, isReadOnly: Bool
+    ) {
+        self.descriptor = descriptor
+        self.slot = slot
+        self.node = node
+        self.share = share
+        self.isDirectory = isDirectory
+        self.isWritable = isWritable
+        self.isReadOnly = isReadOnly
+    }
+
+    deinit { close(descriptor) }
+}
+
+/// The open files by the numbers that the guest has for them: `generation << 32 | slot`. Not thread-safe.
+struct HandleTable {
+    private var files: ContiguousArray<OpenFile?> = []
+    private var generations: ContiguousArray<UInt32> = []
+    private var free: [Int] = []
+    let capacity: Int
+
+    init(capacity: Int) { self.capacity = capacity }
+
+    var count: Int { files.count - free.count }
+    var isFull: Bool { count >= capacity }
+
+    mutating func add(_ file: OpenFile) -> UInt64 {
+        let slot: Int
+        if let reused = free.popLast() {
+            slot = reused
+            files[slot] = file
+        } else {
+            files.append(file)
+            generations.append(1)
+            slot = files.count - 1
+        }
+        return UInt64(generations[slot]) << 32 | UInt64(slot)
+    }
+
+    private func slot(_ number: UInt64) -> Int? {
+        let slot = Int(number & 0xffff_ffff)
+        guard slot < files.count, generations[slot] == UInt32(truncatingIfNeeded: number >> 32) else { return nil }
+        return slot
+    }
+
+    /// The open file of a number, of the right kind and of this node; nil otherwise.
+    func find(_ number: UInt64, node: UInt64, directory: Bool) -> OpenFile? {
+        guard let slot = slot(number), let file = files[slot], file.node == node, file.isDirectory == directory
+        else { return nil }
+        return file
+    }
+
+    mutating func remove(_ number: UInt64) {
+        guard let slot = slot(number), files[slot] != nil else { return }
+        files[slot] = nil
+        let next = generations[slot] &+ 1
+        generations[slot] = next == 0 ? 1 : next
+        free.append(slot)
+    }
+
+    /// Any open file of a node; walks the table, for rare cases.
+    func any(of node: UInt64) -> OpenFile? {
+        for case let file? in files where file.node == node { return file }
+        return nil
+    }
+
+    /// Removes those that match and gives them to `body`.
+    mutating func removeAll(where matches: (OpenFile) -> Bool, _ body: (OpenFile) -> Void) {
+        for slot in files.indices {
+            guard let file = files[slot], matches(file) else { continue }
+            body(file)
+            remove(UInt64(generations[slot]) << 32 | UInt64(slot))
+        }
+    }
+}
