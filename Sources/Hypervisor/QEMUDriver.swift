@@ -1,0 +1,52 @@
+import Glibc
+import LinuxSystem
+public import Logging
+
+/// Runs virtual machines with QEMU: with KVM where the processor has it, with software emulation (TCG) elsewhere.
+public struct QEMUDriver: HypervisorDriver {
+    /// How QEMU runs the guest's instructions.
+    public enum Accelerator: String, Sendable, Codable { case kvm, tcg }
+
+    public let name = "qemu"
+    let executable: String
+    let accelerator: Accelerator
+    let logger: Logger
+
+    /// - Parameter executable: absolute path of qemu-system-x86_64.
+    public init(executable: String, accelerator: Accelerator, logger: Logger) {
+        self.executable = executable
+        self.accelerator = accelerator
+        self.logger = logger
+    }
+
+    public func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine {
+        _ = try KernelImage.inspect(configuration.kernel)
+        return try QEMUMachine(self, configuration)
+    }
+
+    /// Descriptor numbers in QEMU's process; 0–2 are its standard ones.
+    enum Descriptor {
+        static let monitor = 3, console = 4, vsock = 5, files = 6
+    }
+
+    /// QEMU's command line, without the program's own name. Both vhost-user devices live in `martlet-device` and need
+    /// the guest's memory to be a shared memfd.
+    func arguments(_ vm: VMConfiguration) -> [String] {
+        func socket(_ id: String, _ descriptor: Int) -> [String] { ["-chardev", "socket,id=\(id),fd=\(descriptor)"] }
+        return [
+            "-name", "martlet-\(vm.name)", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
+            "-accel", accelerator == .tcg && vm.vcpus > 1 ? "tcg,thread=multi" : accelerator.rawValue,
+            "-cpu", accelerator == .kvm ? "host" : "max",
+            "-smp", "\(vm.vcpus)", "-m", "\(vm.memoryMiB)M",
+            "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
+            "-kernel", vm.kernel, "-initrd", vm.initramfs, "-append", vm.kernelArguments.joined(separator: " "),
+        ]
+            + socket("monitor", Descriptor.monitor) + ["-mon", "chardev=monitor,mode=control"]
+            + socket("console", Descriptor.console) + ["-serial", "chardev:console"]
+            + socket("vsock", Descriptor.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
+            + socket("files", Descriptor.files) + ["-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512"]
+            + ["-device", "virtio-rng-pci"]
+    }
+}
