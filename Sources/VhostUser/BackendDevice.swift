@@ -18,7 +18,7 @@ public protocol BackendDevice: AnyObject {
 }
 
 /// All a device needs to serve a queue.
-public struct QueueSetup {
+public struct QueueSetup: Sendable {
     public var geometry: QueueGeometry
     public var memory: GuestMemory
     public var features: RingFeatures
