@@ -1,4 +1,4 @@
-public import Glibc
+import Glibc
 
 /// A virtio file system device (virtio 1.2, 5.11): the rings of a FUSE server.
 ///

@@ -1,4 +1,4 @@
-public import Glibc
+import Glibc
 import Synchronization
 
 /// Where a driver put the parts of a split virtqueue: guest-physical addresses (virtio 1.2, 2.7).
