@@ -640,11 +640,14 @@ static void cgroup_namespace(void) {
 
 #define CGROUP WORK "/cgroup"
 
-// A child group with these controllers, below the group that this process may manage. The parent (which has a
-// cgroup.type unless it is the root) may hold no process itself then: all move to a leaf.
-static void child_cgroup(const char *controllers) {
+static void mount_cgroup(void) {
     mkdir(CGROUP, 0755);
     must(mount("cgroup2", CGROUP, "cgroup2", 0, NULL), "mount cgroup2");
+}
+
+// A child group with these controllers, below the group that this process may manage. That one may hold no process of
+// its own then, unless it is the root (which has no cgroup.type): all move to a leaf.
+static void child_cgroup(const char *controllers) {
     if (access(CGROUP "/cgroup.type", F_OK) == 0) {
         mkdir(CGROUP "/leaf", 0755);
         char *next = strdup(read_file(CGROUP "/cgroup.procs"));
@@ -655,9 +658,13 @@ static void child_cgroup(const char *controllers) {
     if (mkdir(CGROUP "/child", 0755) == -1 && errno != EEXIST) fail(errno, "mkdir a group");
 }
 
+// In a container whose own group has the file, the controller is there: nothing has to be moved.
 static void cgroup_file(const char *controllers, const char *file) {
-    child_cgroup(controllers);
+    mount_cgroup();
     char path[128];
+    snprintf(path, sizeof path, CGROUP "/%s", file);
+    if (access(path, F_OK) == 0) return;
+    child_cgroup(controllers);
     snprintf(path, sizeof path, CGROUP "/child/%s", file);
     int found = access(path, F_OK), error = errno;
     rmdir(CGROUP "/child");
@@ -669,19 +676,7 @@ static void swap_cgroup(void) { cgroup_file("+memory", "memory.swap.max"); }
 static void cpu_bandwidth(void) { cgroup_file("+cpu", "cpu.max"); }
 static void cpuset_cgroup(void) { cgroup_file("+cpuset", "cpuset.cpus"); }
 
-static void pids_cgroup(void) {
-    child_cgroup("+pids");
-    pid_t child = must(fork(), "fork");
-    if (child == 0) {
-        write_file(CGROUP "/child/pids.max", "1");
-        write_file(CGROUP "/child/cgroup.procs", "0");
-        _exit(fork() == -1 && errno == EAGAIN ? 0 : 1);
-    }
-    int status;
-    must(waitpid(child, &status, 0), "waitpid");
-    rmdir(CGROUP "/child");
-    check(status == 0, "pids.max does not hold");
-}
+static void pids_cgroup(void) { cgroup_file("+pids", "pids.max"); }
 
 // ---- guarding ----
 
@@ -727,11 +722,12 @@ static void bpf_device_rules(void) {
         .license = (uintptr_t)"GPL",
     };
     int program = must(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes), "BPF_PROG_LOAD");
-    child_cgroup("");
-    int group = must(open(CGROUP "/child", O_RDONLY | O_DIRECTORY), "open group");
+    mount_cgroup();
+    must(mkdir(CGROUP "/rules", 0755), "mkdir a group");
+    int group = must(open(CGROUP "/rules", O_RDONLY | O_DIRECTORY), "open group");
     union bpf_attr attach = {.target_fd = group, .attach_bpf_fd = program, .attach_type = BPF_CGROUP_DEVICE};
     int result = syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach), error = errno;
-    rmdir(CGROUP "/child");
+    rmdir(CGROUP "/rules");
     if (result == -1) fail(error, "BPF_PROG_ATTACH to a group");
 }
 
