@@ -1,0 +1,99 @@
+import Glibc
+import Testing
+
+@testable import Hypervisor
+
+@Suite struct HostFactsTests {
+    private static let capable = HostFacts(
+        isRoot: true, kvm: .version(12), virtualization: "svm", hasVsock: true, vhostDevices: ["/dev/vhost-net"],
+        controlGroups: .v2, qemu: .present(path: "/usr/bin/qemu", version: "7.2.22"),
+        kernel: .present(path: "/k", bytes: 20_449_999), initramfs: .present(path: "/i", bytes: 7_000_000))
+
+    private func facts(_ edit: (inout HostFacts) -> Void) -> HostFacts {
+        var facts = Self.capable
+        edit(&facts)
+        return facts
+    }
+
+    @Test func kvmIsTakenOnlyWhereTheProcessorHasIt() throws {
+        #expect(try Self.capable.chooseDriver("auto", accelerator: "auto").accelerator == "kvm")
+        let paravirtual = facts { $0.virtualization = nil }
+        let choice = try paravirtual.chooseDriver("auto", accelerator: "auto")
+        #expect(choice.accelerator == "tcg")
+        #expect(choice.description == "qemu with tcg: software emulation, as /dev/kvm opens, but the processor has neither vmx nor svm")
+        let without = facts { $0.kvm = .unusable("open /dev/kvm: No such file or directory") }
+        #expect(try without.chooseDriver("qemu", accelerator: "auto").accelerator == "tcg")
+        #expect(try Self.capable.chooseDriver("qemu", accelerator: "tcg").accelerator == "tcg")
+    }
+
+    @Test func whatTheHostCannotDoIsRefusedWithTheReason() {
+        func refusal(_ facts: HostFacts, _ driver: String, _ accelerator: String) -> String {
+            do { return "\(try facts.chooseDriver(driver, accelerator: accelerator))" } catch { return "\(error)" }
+        }
+        #expect(
+            refusal(facts { $0.virtualization = nil }, "auto", "kvm")
+                == "qemu.accel is \"kvm\", but /dev/kvm opens, but the processor has neither vmx nor svm")
+        #expect(
+            refusal(facts { $0.qemu = .absent("q: not in PATH") }, "auto", "auto")
+                == "no QEMU: q: not in PATH (Debian: apt install qemu-system-x86)")
+        #expect(refusal(Self.capable, "libvirt", "auto") == "hypervisor \"libvirt\" is not built yet")
+    }
+
+    @Test func aLineForEachThing() {
+        #expect(Self.capable.lines(driver: "auto", accelerator: "auto").map(\.description) == [
+            "ok       user: root",
+            "ok       kvm: /dev/kvm opens, API version 12",
+            "ok       processor: has svm",
+            "ok       vsock: /dev/vsock",
+            "ok       vhost: /dev/vhost-net",
+            "ok       cgroups: v2",
+            "ok       qemu: /usr/bin/qemu, version 7.2.22",
+            "ok       guest kernel: /k, 20.4 MB",
+            "ok       guest initramfs: /i, 7.0 MB",
+            "ok       driver: qemu with kvm: the processor has svm and /dev/kvm opens",
+        ])
+        let poor = facts {
+            $0.isRoot = false
+            $0.virtualization = nil
+            $0.qemu = .absent("q: not in PATH")
+            $0.kernel = .absent("guest kernel: no vmlinux in /g")
+        }
+        let verdicts = poor.lines(driver: "auto", accelerator: "auto")
+        #expect(verdicts.filter { $0.verdict == .missing }.map(\.subject) == ["user", "qemu", "guest kernel", "driver"])
+        #expect(verdicts.filter { $0.verdict == .warn }.map(\.subject) == ["processor"])
+        #expect(verdicts.contains { $0.description == "missing  guest kernel: no vmlinux in /g" })
+    }
+
+    @Test func thisHostIsLookedAt() throws {
+        let facts = HostFacts.gather(
+            qemu: "/bin/false", kernel: .success("/etc/passwd"), initramfs: .failure(HypervisorError("none")))
+        #expect(facts.isRoot == (geteuid() == 0))
+        #expect(facts.controlGroups != .none)
+        #expect((access("/dev/kvm", R_OK | W_OK) == 0) == (facts.kvm == .version(12)))
+        guard case .absent(let reason) = facts.qemu else {
+            Issue.record("/bin/false is taken for QEMU")
+            return
+        }
+        #expect(reason.contains("exited with code 1"), "\(reason)")
+        #expect(facts.kernel == .absent("guest kernel /etc/passwd: neither an ELF vmlinux nor a bzImage"))
+        #expect(facts.initramfs == .absent("none"))
+    }
+
+    @Test(.enabled(if: HostFacts.findProgram("qemu-system-x86_64") != nil, "QEMU is not installed"))
+    func qemuTellsItsVersion() {
+        let facts = HostFacts.gather(
+            qemu: "qemu-system-x86_64", kernel: .failure(HypervisorError("-")), initramfs: .failure(HypervisorError("-")))
+        guard case .present(let path, let version?) = facts.qemu else {
+            Issue.record("\(facts.qemu)")
+            return
+        }
+        #expect(path.hasPrefix("/") && version.first?.isNumber == true)
+    }
+
+    @Test func programsAreFoundByPathOrName() {
+        #expect(HostFacts.findProgram("/bin/sh") == HostFacts.findProgram("sh"))
+        #expect(HostFacts.findProgram("/etc/passwd") == nil)
+        #expect(HostFacts.findProgram("/bin") == nil)
+        #expect(HostFacts.findProgram("no-such-program") == nil)
+    }
+}
