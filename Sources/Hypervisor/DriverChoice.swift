@@ -1,5 +1,5 @@
 /// Which driver a host gets, and why.
-public struct DriverChoice: Sendable, Equatable, CustomStringConvertible {
+public struct DriverChoice: Sendable, Equatable, Codable, CustomStringConvertible {
     /// As in the configuration: `qemu`.
     public var driver: String
     /// How QEMU runs the guest's instructions: `kvm` or `tcg`.
