@@ -71,8 +71,8 @@ let package = Package(
         tests("TTRPCTests", ["TTRPC", "TaskAPI"], exclude: ["Peers"]),
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
-        tests("HypervisorTests", ["Hypervisor"]),
-        tests("SandboxTests", ["Sandbox"]),
+        tests("HypervisorTests", ["Hypervisor", "LinuxSystem"]),
+        tests("SandboxTests", ["Sandbox", "LinuxSystem", "CLinux"]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),
     ]
 )

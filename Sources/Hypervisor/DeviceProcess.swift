@@ -35,11 +35,4 @@ public enum Programs {
         for place in places where access(place, X_OK) == 0 { return place }
         throw HypervisorError("\(name) not found: neither \(places.joined(separator: " nor "))")
     }
-
-    /// The absolute path of a program that is given by path, or by name to be found in PATH.
-    public static func find(_ program: String) -> String? {
-        if program.contains("/") { return access(program, X_OK) == 0 ? program : nil }
-        let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return path.split(separator: ":").map { "\($0)/\(program)" }.first { access($0, X_OK) == 0 }
-    }
 }

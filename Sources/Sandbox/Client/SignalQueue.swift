@@ -1,0 +1,27 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The signals that this process gets, as a stream.
+///
+/// A handler writes each into a pipe (sigaction(2)): signalfd(2) would need them blocked in threads that run already.
+final class SignalQueue: Sendable {
+    let stream: AsyncStream<Int32>
+
+    init(_ signals: [Int32]) throws {
+        let (stream, continuation) = AsyncStream.makeStream(of: Int32.self)
+        self.stream = stream
+        let (read, write) = try SharedDescriptor.pipe()
+        _ = martlet_fcntl_int(write.raw, F_SETFL, Int(O_NONBLOCK))
+        martlet_signal_pipe(write.raw)
+        for signal in signals { try check("sigaction", signalName(signal), martlet_forward_signal(signal)) }
+        try startThread("signals") {
+            _ = write  // open as long as the process lives
+            var signal: UInt8 = 0
+            while true {
+                let count = Glibc.read(read.raw, &signal, 1)
+                if count == 1 { continuation.yield(Int32(signal)) } else if count == 0 || errno != EINTR { return }
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+public import Hypervisor
+public import OCISpec
+
+/// All that starting a pod with its first container will do, as a value: nothing is started by making one.
+public struct SandboxPlan: Sendable, Equatable, Codable {
+    /// A file tree of the host that the guest sees by its name on the file device.
+    public struct Share: Sendable, Equatable, Codable {
+        public var name: String
+        /// Absolute path on the host.
+        public var source: String
+        /// Enforced by the file device.
+        public var readOnly: Bool
+        /// Where the agent makes it available in the guest.
+        public var mountPoint: String
+    }
+
+    /// A container as the agent gets it.
+    public struct Container: Sendable, Equatable, Codable {
+        public var id: String
+        public var shares: [Share]
+        /// The bundle's configuration with the root and the sources of bind mounts rewritten to the guest's paths.
+        public var spec: Spec
+    }
+
+    /// The driver that will be used, and why.
+    public var driver: DriverChoice
+    public var hostname: String
+    public var machine: VMConfiguration
+    public var container: Container
+    /// What the bundle asks for and will not get: one line each.
+    public var warnings: [String]
+}

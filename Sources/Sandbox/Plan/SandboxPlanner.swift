@@ -1,0 +1,63 @@
+public import Hypervisor
+import LinuxSystem
+import Logging
+public import OCISpec
+
+extension SandboxPlan {
+    /// Plans a new pod with one container: reads the host and the bundle, changes nothing.
+    ///
+    /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
+    public init(id: String, bundle: Bundle, configuration: Configuration) throws {
+        let id = try ContainerID(id).value
+        let findings = bundle.spec.unsupported()
+        if let refused = findings.first(where: { $0.verdict == .refuse }) { throw SandboxError.unsupported("config.json: \(refused)") }
+        warnings = findings.map { "config.json: \($0)" }
+        container = try Container(id: id, bundle: bundle)
+        driver = try HostFacts.gather(configuration, askVersions: false)
+            .chooseDriver(configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
+        hostname = bundle.spec.hostname.isEmpty ? id : bundle.spec.hostname
+        let image = try GuestImage.locate(configuration.vm)
+        machine = VMConfiguration(
+            name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,
+            initramfs: image.initramfs, kernelArguments: SandboxPlan.kernelArguments + configuration.vm.kernelArguments)
+        _ = try KernelImage.inspect(image.kernel)
+    }
+
+    /// A panic resets the machine at once, which ends the VM; nothing is said on the console but what matters.
+    static let kernelArguments = ["console=ttyS0", "quiet", "panic=-1", "reboot=t"]
+
+    /// The driver of this plan.
+    func makeDriver(logger: Logger) throws -> any HypervisorDriver {
+        guard let accelerator = QEMUDriver.Accelerator(rawValue: driver.accelerator) else {
+            throw SandboxError.invalid("qemu.accel: \(driver.accelerator) is none of kvm, tcg")
+        }
+        return QEMUDriver(executable: driver.executable, accelerator: accelerator, logger: logger)
+    }
+}
+
+extension HostFacts {
+    /// Looks at this host for what the configuration names.
+    static func gather(_ configuration: Configuration, askVersions: Bool) -> HostFacts {
+        func file(_ path: KeyPath<GuestImage, String>) -> Result<String, HypervisorError> {
+            do { return .success(try GuestImage.locate(configuration.vm)[keyPath: path]) } catch { return .failure(HypervisorError("\(error)")) }
+        }
+        return gather(
+            qemu: configuration.qemu.path, kernel: file(\.kernel), initramfs: file(\.initramfs), askVersions: askVersions)
+    }
+}
+
+/// What `martlet check` prints, and whether containers can be run.
+public func hostReport(_ configuration: Configuration) -> (lines: [CheckLine], usable: Bool) {
+    let lines = HostFacts.gather(configuration, askVersions: true)
+        .lines(driver: configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
+    return (lines, !lines.contains { $0.verdict == .missing })
+}
+
+extension Configuration {
+    /// The agent's deadlines.
+    var limits: Pod.Limits {
+        Pod.Limits(
+            start: agent.startTimeout, request: agent.requestTimeout, heartbeatInterval: agent.heartbeatInterval,
+            heartbeatLimit: agent.heartbeatTimeout)
+    }
+}

@@ -1,0 +1,54 @@
+import AgentAPI
+import CLinux
+import Glibc
+import Hypervisor
+import LinuxSystem
+import TTRPC
+import VMMControl
+
+/// The vsock ports that the agent listens on.
+enum AgentPort {
+    static let rpc: UInt32 = 1024
+    static let streams: UInt32 = 1025
+}
+
+/// Makes connections to the agent in a VM.
+struct AgentLink: Sendable {
+    let machine: any VirtualMachine
+
+    /// A connection to `port`; throws at once when nobody listens there yet.
+    func connect(port: UInt32, deadline: Duration) async throws -> SharedDescriptor {
+        let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
+        let machine = machine
+        try await onThread("vsock connect") { try machine.connect(port: port, stream: theirs.raw, deadline: deadline) }
+        return ours
+    }
+
+    /// Connects as soon as the agent listens.
+    func agent(within limit: Duration, while alive: @Sendable () -> Bool) async throws -> AgentServiceClient {
+        let clock = ContinuousClock()
+        let end = clock.now + limit
+        while true {
+            do {
+                let socket = try await connect(port: AgentPort.rpc, deadline: .seconds(2))
+                return AgentServiceClient(try await TTRPCClient(connected: socket))
+            } catch {
+                guard alive() else { throw error }
+                guard clock.now < end else {
+                    throw SandboxError.failed("the agent did not answer within \(limit.components.seconds) s of the start (last: \(error))")
+                }
+                try await Task.sleep(for: .milliseconds(10))
+            }
+        }
+    }
+
+    /// Opens a process's stream: a connection that begins with the stream's number.
+    func stream(_ number: UInt64, deadline: Duration) async throws -> SharedDescriptor {
+        let socket = try await connect(port: AgentPort.streams, deadline: deadline)
+        var bytes = number.littleEndian
+        try withUnsafeBytes(of: &bytes) { bytes in
+            _ = try check("send", "stream \(number)", send(socket.raw, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)))
+        }
+        return socket
+    }
+}

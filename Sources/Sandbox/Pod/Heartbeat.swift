@@ -1,0 +1,33 @@
+import AgentAPI
+import TTRPC
+
+/// Notices an agent that has stopped answering.
+///
+/// Time is counted in ticks of this process, not by the clock: when the whole host stalls, so do the ticks, and nobody
+/// is blamed.
+enum Heartbeat {
+    /// Returns when a call to the agent stays unanswered for `limit`, or throws when the connection is lost or the task
+    /// is cancelled.
+    static func watch(_ agent: AgentServiceClient, interval: Duration, limit: Duration) async throws {
+        while true {
+            let answered = try await withThrowingTaskGroup(of: Bool.self) { group in
+                group.addTask {
+                    _ = try await agent.guestDetails(.init(), timeout: TTRPCClient.noTimeout)
+                    return true
+                }
+                group.addTask {
+                    var waited = Duration.zero
+                    while waited < limit {
+                        try await Task.sleep(for: interval)
+                        waited += interval
+                    }
+                    return false
+                }
+                defer { group.cancelAll() }
+                return try await group.next() ?? false
+            }
+            if !answered { return }
+            try await Task.sleep(for: interval)
+        }
+    }
+}

@@ -1,0 +1,57 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Logging
+import TTRPC
+import TaskAPI
+
+/// A pod's server process: owns the pod, and serves the Task service to whoever asks for it.
+public enum PodServer {
+    /// The descriptors that the process starts with, beside its standard ones.
+    enum Descriptor {
+        /// Listens at the pod's `task.sock`.
+        static let listener: Int32 = 3
+        /// A socket whose other end lives as long as the command that wants the pod.
+        static let lifeline: Int32 = 4
+        /// Holds the state directory's lock.
+        static let lock: Int32 = 5
+        static let stdin: Int32 = 6
+        static let stdout: Int32 = 7
+        static let stderr: Int32 = 8
+    }
+
+    /// Serves until the pod is shut down or the lifeline breaks; then the pod is gone, and its directory.
+    public static func run(id: String, root: String, configuration: Configuration, logger: Logger) async throws {
+        signal(SIGPIPE, SIG_IGN)
+        // The terminal's other end closing is the relay's business.
+        signal(SIGHUP, SIG_IGN)
+        for descriptor in Descriptor.listener...Descriptor.stderr { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        let directory = StateDirectory(root: root, id: id)
+        let service = try PodTaskService(id: id, directory: directory, configuration: configuration, logger: logger)
+        let server = TTRPCServer([.task(service)])
+        try await server.serve(listening: SharedDescriptor(OwnedDescriptor(owning: Descriptor.listener)))
+        // A pseudo-terminal that the command made for an engine: as this session's controlling terminal it tells when the
+        // engine resizes it. One that a person sits at belongs to another session, whose command follows its size.
+        if martlet_ioctl_int(Descriptor.stdin, UInt(TIOCSCTTY), 0) == 0 {
+            let resizes = try SignalQueue([SIGWINCH])
+            Task {
+                for await _ in resizes.stream {
+                    guard let size = Terminal.size(of: Descriptor.stdin) else { continue }
+                    await service.resizeTerminal(width: size.width, height: size.height)
+                }
+            }
+        }
+        let finished = service.finished
+        try startThread("lifeline") {
+            var byte: UInt8 = 0
+            while read(Descriptor.lifeline, &byte, 1) < 0 && errno == EINTR {}
+            Task {
+                await service.end()
+                finished.settle(())
+            }
+        }
+        await finished.value()
+        await server.stop(grace: .milliseconds(100))
+        directory.sweep()
+    }
+}

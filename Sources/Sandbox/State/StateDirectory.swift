@@ -1,0 +1,117 @@
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+
+/// What is on disk of one pod: `ROOT/ID/`, with a lock that its server holds as long as it lives.
+///
+/// `state.json` names the processes, so that whoever comes after a crash can end exactly those; `task.sock` is where
+/// the server listens.
+struct StateDirectory: Sendable {
+    /// A process of the pod; the start time tells it from a later one with the same number.
+    struct ProcessRecord: Codable, Sendable, Equatable {
+        var name: String
+        var pid: Int32
+        /// Clock ticks after boot: field 22 of /proc/PID/stat, proc(5).
+        var startTime: UInt64
+    }
+
+    struct State: Codable, Sendable, Equatable {
+        var id: String
+        var bundle: String
+        var processes: [ProcessRecord] = []
+    }
+
+    let path: String
+    var socketPath: String { path + "/task.sock" }
+    private var lockPath: String { path + "/lock" }
+    private var statePath: String { path + "/state.json" }
+
+    init(root: String, id: String) { path = "\(root)/\(id)" }
+    init(path: String) { self.path = path }
+
+    /// Makes the directory and takes its lock. What a server left that is dead is cleared away first.
+    ///
+    /// - Throws: `SandboxError.alreadyExists` when a live pod has this id.
+    func create(root: String, id: String) throws -> SharedDescriptor {
+        for directory in StateDirectory.prefixes(root) where mkdir(directory, 0o711) != 0 && errno != EEXIST {
+            throw SystemError.last("mkdir", directory)
+        }
+        if mkdir(path, 0o700) != 0 {
+            guard errno == EEXIST else { throw SystemError.last("mkdir", path) }
+            guard isAbandoned() else { throw SandboxError.alreadyExists(id) }
+            sweep()
+            try check("mkdir", path, mkdir(path, 0o700))
+        }
+        do {
+            let lock = try OwnedDescriptor.open(lockPath, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
+            try check("flock", lockPath, flock(lock.raw, LOCK_EX | LOCK_NB))
+            return SharedDescriptor(lock)
+        } catch {
+            sweep()
+            throw error
+        }
+    }
+
+    private static func prefixes(_ path: String) -> [String] {
+        var paths: [String] = []
+        for part in path.split(separator: "/") { paths.append((paths.last ?? "") + "/" + part) }
+        return paths
+    }
+
+    /// No process holds the lock: the pod's server is dead.
+    private func isAbandoned() -> Bool {
+        guard let lock = try? OwnedDescriptor.open(lockPath, O_RDWR) else {
+            // Being made at this moment, or its maker died between two steps.
+            var facts = stat()
+            return stat(path, &facts) == 0 && time(nil) - facts.st_mtim.tv_sec > 10
+        }
+        return flock(lock.raw, LOCK_EX | LOCK_NB) == 0
+    }
+
+    func write(_ state: State) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        let bytes = try encoder.encode(state)
+        let temporary = statePath + ".new"
+        let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+        let written = try bytes.withUnsafeBytes { bytes in
+            try retrying("write", temporary) { Glibc.write(file.raw, bytes.baseAddress, bytes.count) }
+        }
+        guard written == bytes.count else { throw SystemError("write", temporary, errno: .noSpace) }
+        try check("rename", statePath, rename(temporary, statePath))
+    }
+
+    func read() -> State? {
+        guard let bytes = try? Data(contentsOf: URL(filePath: statePath)) else { return nil }
+        return try? JSONDecoder().decode(State.self, from: bytes)
+    }
+
+    /// Ends every process of the pod that still runs and removes the directory.
+    func sweep() {
+        for record in read()?.processes ?? [] where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
+            kill(record.pid, SIGKILL)
+        }
+        for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
+        rmdir(path)
+    }
+}
+
+extension StateDirectory.ProcessRecord {
+    /// The record of a running process; nil when there is none with this number.
+    init?(name: String, pid: Int32) {
+        guard let startTime = Self.startTime(of: pid) else { return nil }
+        self.init(name: name, pid: pid, startTime: startTime)
+    }
+
+    static func startTime(of pid: Int32) -> UInt64? {
+        guard let file = try? OwnedDescriptor.open("/proc/\(pid)/stat", O_RDONLY) else { return nil }
+        var buffer = [UInt8](repeating: 0, count: 1024)
+        let count = Glibc.read(file.raw, &buffer, buffer.count)
+        guard count > 0 else { return nil }
+        // The name, field 2, may hold spaces and parentheses: count from behind it.
+        let text = String(decoding: buffer.prefix(count), as: UTF8.self)
+        guard let name = text.lastIndex(of: ")") else { return nil }
+        let fields = text[text.index(after: name)...].split(separator: " ")
+        return fields.count > 19 ? UInt64(fields[19]) : nil
+    }
+}

@@ -1,0 +1,101 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// Carries one stream between the engine's descriptor (pipe, fifo, file, terminal) and the guest's vsock connection,
+/// on a thread of its own: a slow reader stalls nothing but its own stream.
+///
+/// The engine's descriptor is shared with other processes, so its flags stay as they are: it is polled first, and a
+/// pipe is moved with splice(2), which can be told not to block.
+final class StreamRelay: Sendable {
+    /// Which way the bytes go.
+    enum Direction: Sendable { case toGuest, fromGuest }
+
+    private let engine: SharedDescriptor
+    private let guest: SharedDescriptor
+    private let direction: Direction
+    private let cancelled: EventDescriptor
+    private let finished: Promise<Void>
+
+    private static let chunk = 64 << 10
+
+    /// Starts carrying. `guest` must be a socket; it becomes non-blocking.
+    init(name: String, engine: SharedDescriptor, guest: SharedDescriptor, direction: Direction) throws {
+        self.engine = engine
+        self.guest = guest
+        self.direction = direction
+        cancelled = try EventDescriptor()
+        finished = try Promise()
+        try startThread(name) { [self] in
+            carry()
+            // The other side learns that nothing more comes this way. Closing is left to the descriptors' owners.
+            shutdown(guest.raw, Int32(direction == .toGuest ? SHUT_WR : SHUT_RDWR))
+            finished.settle(())
+        }
+    }
+
+    /// Ends the relay; bytes not carried yet are dropped.
+    func cancel() { cancelled.signal() }
+
+    /// Suspends until everything is carried, or the reader has gone, or it was cancelled.
+    func finish() async { await finished.value() }
+
+    private func carry() {
+        let source = direction == .toGuest ? engine.raw : guest.raw
+        let sink = direction == .toGuest ? guest.raw : engine.raw
+        martlet_fcntl_int(guest.raw, F_SETFL, Int(O_NONBLOCK))
+        var facts = stat()
+        let splices = fstat(engine.raw, &facts) == 0 && facts.st_mode & S_IFMT == S_IFIFO
+        var buffer = [UInt8](repeating: 0, count: splices ? 0 : StreamRelay.chunk)
+        while wait(source, POLLIN, orBrokenSink: sink) {
+            if splices {
+                guard wait(sink, POLLOUT, orBrokenSink: sink) else { return }
+                let moved = splice(source, nil, sink, nil, StreamRelay.chunk, UInt32(SPLICE_F_NONBLOCK | SPLICE_F_MOVE))
+                if moved == 0 { return }
+                if moved < 0 && errno != EAGAIN && errno != EINTR { return }
+            } else {
+                let count = read(source, &buffer, buffer.count)
+                if count == 0 { return }
+                if count < 0 {
+                    if errno == EAGAIN || errno == EINTR { continue }
+                    return  // EIO: the terminal's other end has gone
+                }
+                guard write(buffer[0..<count], to: sink) else { return }
+            }
+        }
+    }
+
+    private func write(_ bytes: ArraySlice<UInt8>, to sink: Int32) -> Bool {
+        var rest = bytes
+        while !rest.isEmpty {
+            guard wait(sink, POLLOUT, orBrokenSink: sink) else { return false }
+            let count = rest.withUnsafeBytes { Glibc.write(sink, $0.baseAddress, $0.count) }
+            if count > 0 {
+                rest = rest.dropFirst(count)
+            } else if errno != EAGAIN && errno != EINTR {
+                return false
+            }
+        }
+        return true
+    }
+
+    /// Blocks until `descriptor` is ready; false when cancelled, or when nobody reads `sink` any more.
+    private func wait(_ descriptor: Int32, _ event: Int32, orBrokenSink sink: Int32) -> Bool {
+        while true {
+            var items = [
+                pollfd(fd: descriptor, events: Int16(event), revents: 0),
+                pollfd(fd: sink, events: sink == descriptor ? Int16(event) : 0, revents: 0),
+                pollfd(fd: cancelled.descriptor.raw, events: Int16(POLLIN), revents: 0),
+            ]
+            if poll(&items, 3, -1) < 0 {
+                if errno == EINTR { continue }
+                return false
+            }
+            if items[2].revents != 0 { return false }
+            if Int32(items[1].revents) & (POLLERR | POLLNVAL) != 0 { return false }
+            // A socket whose other end is closed reports POLLHUP for good: as a sink, nobody reads it.
+            if event == POLLIN, direction == .toGuest, Int32(items[1].revents) & POLLHUP != 0 { return false }
+            if items[0].revents != 0 { return true }
+        }
+    }
+}

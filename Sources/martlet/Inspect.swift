@@ -1,0 +1,63 @@
+import ArgumentParser
+import FoundationEssentials
+import Hypervisor
+import OCISpec
+import Sandbox
+
+struct SpecCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "spec", abstract: "Write a config.json to start from.")
+
+    @OptionGroup var global: GlobalOptions
+
+    @Option(name: [.long, .short], help: "The directory that gets config.json.")
+    var bundle = "."
+
+    func run() async throws {
+        try await global.reporting { _ in try writeStandardSpec(bundle: bundle) }
+    }
+}
+
+struct Plan: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Print what running a bundle would do, as JSON; starts nothing.")
+
+    @OptionGroup var global: GlobalOptions
+
+    @Option(name: .long, help: "The id that the plan is made for.")
+    var id = "plan"
+
+    @Argument(help: "The bundle's directory.")
+    var bundle = "."
+
+    func run() async throws {
+        try await global.reporting { _ in
+            let plan = try SandboxPlan(
+                id: id, bundle: Bundle(directory: bundle), configuration: Configuration.load(file: global.config))
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+            print(String(decoding: try encoder.encode(plan), as: UTF8.self))
+        }
+    }
+}
+
+struct Check: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Say what this host offers, and which hypervisor will be used.")
+
+    @OptionGroup var global: GlobalOptions
+
+    func run() async throws {
+        try await global.reporting { _ in
+            let configuration = try Configuration.load(file: global.config)
+            let report = hostReport(configuration)
+            for line in report.lines { print(line) }
+            if !report.usable { throw ExitCode(1) }
+        }
+    }
+}
+
+struct Version: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Print the version.")
+
+    func run() async throws {
+        print("martlet version \(martletVersion)\nspec: \(specVersion)")
+    }
+}

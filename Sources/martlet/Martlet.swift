@@ -1,0 +1,79 @@
+import ArgumentParser
+import Glibc
+import Logging
+import Sandbox
+
+/// Runs OCI containers, each pod in a virtual machine of its own.
+@main
+struct Martlet: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "martlet",
+        abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
+        subcommands: [Run.self, SpecCommand.self, Plan.self, Check.self, Version.self, PodServerCommand.self])
+
+    @OptionGroup var global: GlobalOptions
+
+    /// Parses, runs, and turns every failure into one clear message and an exit code that is not 0.
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch let error as Failure {
+            error.report()
+            Glibc.exit(1)
+        } catch {
+            exit(withError: error)
+        }
+    }
+}
+
+/// The options of every command; they stand before its name or after it.
+struct GlobalOptions: ParsableArguments {
+    @Option(help: "The directory of the state of running pods.")
+    var root: String?
+
+    @Option(help: "Where log lines go; standard error when not given.")
+    var log: String?
+
+    @Option(help: "How log lines look: text or json.")
+    var logFormat: LogFormat = .text
+
+    @Flag(help: "Log what happens in detail, the guest's console too.")
+    var debug = false
+
+    @Option(help: "The configuration file; /etc/martlet/martlet.toml when not given.")
+    var config: String?
+
+    var output: LogOutput { LogOutput(file: log, format: logFormat.format, debug: debug) }
+}
+
+enum LogFormat: String, ExpressibleByArgument, CaseIterable {
+    case text, json
+    var format: LogOutput.Format { self == .json ? .json : .text }
+}
+
+/// A command that failed, with where to say so.
+struct Failure: Error {
+    var error: any Error
+    var output: LogOutput
+
+    func report() {
+        do {
+            try output.logger().error("\(error)")
+        } catch let unusable {
+            let words = "martlet: \(error)\nmartlet: and its log can't be written: \(unusable)\n"
+            _ = write(STDERR_FILENO, words, words.utf8.count)
+        }
+    }
+}
+
+extension GlobalOptions {
+    /// Runs a command's body; what it throws is reported as these options say.
+    func reporting<R>(_ body: (Logger) async throws -> R) async throws -> R {
+        do { return try await body(output.logger()) } catch let error as ExitCode { throw error } catch { throw Failure(error: error, output: output) }
+    }
+}

@@ -1,0 +1,34 @@
+import Glibc
+import Hypervisor
+import LinuxSystem
+import Synchronization
+import Testing
+
+@Suite struct ConsoleTests {
+    @Test func keepsTheLastLinesAndIsBounded() throws {
+        let (read, write) = try SharedDescriptor.pipe()
+        let seen = Mutex(0)
+        let console = try Console("test", source: read) { _ in seen.withLock { $0 += 1 } }
+        let long = String(repeating: "x", count: 5000)
+        for number in 0..<300 {
+            let line = "line \(number) \(long)\n"
+            #expect(Glibc.write(write.raw, line, line.utf8.count) == line.utf8.count)
+        }
+        let partial = "the end\u{1b}[0m\r"
+        #expect(Glibc.write(write.raw, partial, partial.utf8.count) == partial.utf8.count)
+        shutdownWriteEnd(write)
+        console.waitForEnd(timeout: .seconds(10))
+        let tail = console.tail(1000)
+        #expect(tail.count == Console.maximumLines)
+        #expect(tail.last == "the end[0m")
+        #expect(tail.allSatisfy { $0.utf8.count <= Console.maximumLineBytes })
+        #expect(seen.withLock { $0 } == 301)
+    }
+
+    /// Closes the write end for good: the owner's later close of the same number must not hit another file.
+    private func shutdownWriteEnd(_ descriptor: SharedDescriptor) {
+        let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
+        dup2(null, descriptor.raw)
+        close(null)
+    }
+}

@@ -1,0 +1,45 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+@testable import Sandbox
+
+@Suite struct StateDirectoryTests {
+    private func temporary() throws -> String {
+        var template = Array("/tmp/martlet-state.XXXXXX".utf8CString)
+        try #require(mkdtemp(&template) != nil)
+        return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    @Test func anIdIsTakenOnceAndFreeAgain() throws {
+        let root = try temporary() + "/deep/er"
+        let directory = StateDirectory(root: root, id: "a")
+        let lock = try directory.create(root: root, id: "a")
+        #expect(throws: SandboxError.self) { try StateDirectory(root: root, id: "a").create(root: root, id: "a") }
+        try directory.write(.init(id: "a", bundle: "/b"))
+        #expect(directory.read() == .init(id: "a", bundle: "/b"))
+        directory.sweep()
+        #expect(access(directory.path, F_OK) != 0)
+        _ = try directory.create(root: root, id: "a")
+        directory.sweep()
+        _ = lock
+    }
+
+    @Test func whatADeadServerLeftIsCleared() async throws {
+        let root = try temporary()
+        let directory = StateDirectory(root: root, id: "a")
+        var lock: SharedDescriptor? = try directory.create(root: root, id: "a")
+        let child = try ChildProcess("sleep", .init(executable: "/bin/sleep", arguments: ["60"], descriptors: [-1, -1, -1]))
+        let record = try #require(StateDirectory.ProcessRecord(name: "sleep", pid: child.pid))
+        var other = record
+        other.pid = getpid()
+        other.startTime = 1  // another process that had this number
+        try directory.write(.init(id: "a", bundle: "/b", processes: [record, other]))
+        #expect(lock != nil)
+        lock = nil  // the server has died
+        _ = try directory.create(root: root, id: "a")
+        #expect(await child.end() == .signaled(SIGKILL))
+        directory.sweep()
+        rmdir(root)
+    }
+}
