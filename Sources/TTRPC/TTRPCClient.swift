@@ -104,13 +104,16 @@ public final class TTRPCClient: Sendable {
     }
 
     /// Calls a method that takes a stream of messages.
+    ///
+    /// - Parameter serverStreams: Whether it answers a stream too, and not one message.
     public func stream<Request: Message, Response: Message>(
-        _ service: String, _ method: String, metadata: TTRPCMetadata = [:], timeout: Duration = defaultTimeout
+        _ service: String, _ method: String, serverStreams: Bool, metadata: TTRPCMetadata = [:],
+        timeout: Duration = defaultTimeout
     ) async throws(TTRPCError) -> TTRPCStream<Request, Response> {
-        let stream = StreamState(streamsIn: true, streamsOut: true)
+        let stream = StreamState(streamsIn: serverStreams, streamsOut: true)
         let request = try Self.request(service, method, [], metadata, timeout)
         connection.open(stream, request, flags: .remoteOpen, timeout: timeAmount(timeout))
-        return TTRPCStream(self, connection, stream)
+        return TTRPCStream(ClientCall(self, connection, stream))
     }
 
     /// Calls a method that takes one message and answers a stream.
@@ -121,7 +124,7 @@ public final class TTRPCClient: Sendable {
         let stream = StreamState(streamsIn: true, streamsOut: false)
         let request = try Self.request(service, method, encoded(request), metadata, timeout)
         connection.open(stream, request, flags: .remoteClosed, timeout: timeAmount(timeout))
-        return TTRPCStream(self, connection, stream)
+        return TTRPCStream(ClientCall(self, connection, stream))
     }
 
     private static func request(

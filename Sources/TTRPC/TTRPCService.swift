@@ -61,9 +61,12 @@ public struct TTRPCMethod: Sendable {
 /// The messages of the other side of a stream, in order.
 public struct TTRPCReceiver<Element: Message>: AsyncSequence, Sendable {
     private let mailbox: Mailbox
+    /// Keeps a client's call alive.
+    private let call: ClientCall?
 
-    init(_ mailbox: Mailbox) {
+    init(_ mailbox: Mailbox, of call: ClientCall? = nil) {
         self.mailbox = mailbox
+        self.call = call
     }
 
     /// The next message; nil when the other side has sent its last one. Throws how the call failed.

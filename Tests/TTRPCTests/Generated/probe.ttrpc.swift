@@ -80,14 +80,14 @@ struct ProbeServiceClient: Sendable {
     func sum(
         metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> TTRPCStream<ProbeItem, ProbeItem> {
-        try await client.stream(Self.service, "Sum", metadata: metadata, timeout: timeout)
+        try await client.stream(Self.service, "Sum", serverStreams: false, metadata: metadata, timeout: timeout)
     }
 
     /// Answers each item as it comes.
     func chat(
         metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> TTRPCStream<ProbeItem, ProbeItem> {
-        try await client.stream(Self.service, "Chat", metadata: metadata, timeout: timeout)
+        try await client.stream(Self.service, "Chat", serverStreams: true, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.test.v1.Probe"
