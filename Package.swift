@@ -16,7 +16,7 @@ let nio = [
 func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(
         name: name, dependencies: dependencies,
-        exclude: name.hasSuffix("API") ? ["protos"] : [],
+        exclude: name.hasSuffix("API") || name == "TTRPC" ? ["protos"] : [],
         swiftSettings: strict)
 }
 
@@ -68,7 +68,9 @@ let package = Package(
 
         tests("LinuxSystemTests", ["LinuxSystem"]),
         tests("OCISpecTests", ["OCISpec"]),
-        tests("TTRPCTests", ["TTRPC", "TaskAPI"], exclude: ["Peers"]),
+        tests(
+            "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf] + nio,
+            exclude: ["Peers", "protos"]),
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
         tests("HypervisorTests", ["Hypervisor", "LinuxSystem"]),
