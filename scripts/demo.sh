@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The own kernel takes minutes to build: where it is not there yet the distribution's kernel does for a first run.
-if scripts/guest-kernel.sh --cached >/dev/null 2>&1; then
+if [[ -e $(scripts/guest-kernel.sh --key)/vmlinux ]]; then
     make --no-print-directory guest
     guest=own
 else
