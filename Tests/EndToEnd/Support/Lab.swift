@@ -1,0 +1,63 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// What these tests run on: executables, a guest, a host that can start machines.
+enum Lab {
+    /// The source tree.
+    static let repository = "/" + #filePath.split(separator: "/").dropLast(4).joined(separator: "/")
+    /// `MARTLET_BIN`, or what `make build` makes.
+    static let binaries = variable("MARTLET_BIN") ?? "\(repository)/.build/release"
+    /// `MARTLET_GUEST`, or what `make guest` makes.
+    static let guest = variable("MARTLET_GUEST") ?? "\(repository)/.build/guest/own"
+    static let martlet = "\(binaries)/martlet"
+    /// Things that take long to make and never change.
+    static let cache = (variable("HOME") ?? "/root") + "/.cache/martlet"
+    /// What test programs get. The hosts's PATH, so that what is found there is found here.
+    static let environment = [
+        "PATH=" + (variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME=/root", "LANG=C.UTF-8",
+        "MARTLET_GUEST=\(guest)",
+    ]
+    /// Longer waits for slow machines: each deadline of a test is multiplied by it.
+    static let patience = variable("MARTLET_TEST_PATIENCE").flatMap { Int($0) } ?? 1
+    /// Whether `make test-all` runs.
+    static let everything = variable("MARTLET_TEST_ALL") != nil
+
+    /// Why no container can be run here; nil when one can. Printed once.
+    static let obstacle: String? = {
+        let reason = findObstacle()
+        if let reason { print("end-to-end tests are skipped: \(reason)") }
+        return reason
+    }()
+
+    private static func findObstacle() -> String? {
+        if geteuid() != 0 { return "not root" }
+        for program in ["martlet", "martlet-device"] where access("\(binaries)/\(program)", X_OK) != 0 {
+            return "no \(binaries)/\(program) (make build)"
+        }
+        if access("\(guest)/initramfs", R_OK) != 0 { return "no guest image in \(guest) (make guest)" }
+        if program("qemu-system-x86_64") == nil { return "no qemu-system-x86_64 in PATH" }
+        if program("busybox") == nil { return "no busybox in PATH" }
+        // Orphans become this process's children, so that whatever a run leaves can be found.
+        martlet_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        return nil
+    }
+
+    static var isReady: Bool { obstacle == nil }
+
+    static func variable(_ name: String) -> String? {
+        getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    /// The absolute path of a program in PATH.
+    static func program(_ name: String) -> String? {
+        (variable("PATH") ?? "/usr/bin:/bin").split(separator: ":").map { "\($0)/\(name)" }
+            .first { access($0, X_OK) == 0 }
+    }
+}
+
+/// A failure of the harness itself.
+struct LabError: Error, CustomStringConvertible {
+    var description: String
+    init(_ description: String) { self.description = description }
+}

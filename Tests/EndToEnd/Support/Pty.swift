@@ -1,0 +1,25 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// A pseudo-terminal of the host, as a person's terminal would be.
+struct Pty {
+    let master: SharedDescriptor
+    let slave: SharedDescriptor
+
+    init(rows: UInt16, columns: UInt16) throws {
+        master = SharedDescriptor(try OwnedDescriptor.open("/dev/ptmx", O_RDWR | O_NOCTTY))
+        var locked: Int32 = 0
+        // asm-generic/ioctls.h: TIOCSPTLCK, TIOCGPTPEER.
+        try check("TIOCSPTLCK", "", martlet_ioctl_pointer(master.raw, 0x4004_5431, &locked))
+        let peer = try check("TIOCGPTPEER", "", martlet_ioctl_int(master.raw, 0x5441, Int(O_RDWR | O_NOCTTY | O_CLOEXEC)))
+        slave = SharedDescriptor(OwnedDescriptor(owning: peer))
+        try resize(rows: rows, columns: columns)
+    }
+
+    /// Tells the foreground process group too, with SIGWINCH.
+    func resize(rows: UInt16, columns: UInt16) throws {
+        var size = winsize(ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)
+        try check("TIOCSWINSZ", "", martlet_ioctl_pointer(master.raw, UInt(TIOCSWINSZ), &size))
+    }
+}
