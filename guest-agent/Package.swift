@@ -1,0 +1,49 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target: Swift 6 language mode, and a warning is an error.
+let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+
+func shared(_ product: String) -> Target.Dependency { .product(name: product, package: "martlet") }
+
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func program(_ name: String, _ more: [Target.Dependency] = []) -> Target {
+    .executableTarget(name: name, dependencies: ["AgentServer", "Stage", "GuestSystem"] + more, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "martlet-guest-agent",
+    products: [
+        .executable(name: "martlet-agent", targets: ["martlet-agent"]),
+        .executable(name: "martlet-agent-faulty", targets: ["martlet-agent-faulty"]),
+    ],
+    dependencies: [
+        // By name: the directory of a checkout may be called anything.
+        .package(name: "martlet", path: "..")
+    ],
+    targets: [
+        .target(name: "CAgent"),
+        .target(name: "CFault"),
+        room("GuestSystem", ["CAgent", shared("LinuxSystem")]),
+        room("ContainerPlan", ["GuestSystem", "CAgent", shared("OCISpec")]),
+        room("Stage", ["ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem")]),
+        room(
+            "AgentServer",
+            [
+                "Stage", "ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem"), shared("OCISpec"),
+                shared("TTRPC"), shared("AgentAPI"),
+            ]),
+        program("martlet-agent"),
+        program("martlet-agent-faulty", ["CFault", shared("OCISpec")]),
+
+        tests("ContainerPlanTests", ["ContainerPlan", shared("OCISpec")]),
+        tests("GuestSystemTests", ["GuestSystem", shared("LinuxSystem")]),
+    ]
+)

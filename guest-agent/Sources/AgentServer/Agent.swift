@@ -1,0 +1,75 @@
+import CAgent
+import CLinux
+import Glibc
+import GuestSystem
+import LinuxSystem
+import Stage
+import TTRPC
+
+/// The agent's program.
+public enum Agent {
+    /// Becomes a stage when the arguments say so; else serves the host for ever.
+    public static func main(_ arguments: [String], faults: Faults = Faults()) async -> Never {
+        if arguments.dropFirst().first == Stage.argument { Stage.run() }
+        martlet_agent_install_crash_report()
+        var configuration = AgentConfiguration()
+        configuration.isInit = getpid() == 1
+        configuration.faults = faults
+        do {
+            try configuration.read(arguments.dropFirst())
+            try await serve(configuration)
+        } catch {
+            Console.say("martlet-agent: \(error)")
+        }
+        // As the first process this is the kernel's panic, and so the guest's end.
+        exit(1)
+    }
+
+    private static func serve(_ configuration: AgentConfiguration) async throws -> Never {
+        signal(SIGPIPE, SIG_IGN)
+        let reaper = Reaper()
+        if configuration.isInit {
+            try GuestSetup.run()
+        } else {
+            martlet_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        }
+        try startThread("reaper") { reaper.run() }
+        let table = StreamTable()
+        let launcher = StageLauncher(reaper: reaper, executable: try SelfExecutable())
+        let calls = AgentCalls(
+            sandbox: Sandbox(configuration, launcher: launcher, table: table), configuration: configuration,
+            machine: GuestMachine(configuration: configuration))
+        let server = TTRPCServer([.agent(calls)])
+        let streams: Int32
+        switch configuration.listening {
+        case .vsock(let callPort, let streamPort):
+            streams = try check("listen on vsock port", "\(streamPort)", martlet_agent_vsock_listen(streamPort))
+            try await server.serve(vsockPort: callPort)
+        case .unix(let path):
+            streams = try check("listen on", "\(path).streams", martlet_agent_unix_listen(path + ".streams"))
+            try await server.serve(unixPath: path)
+        }
+        let listener = SharedDescriptor(OwnedDescriptor(owning: streams))
+        try startThread("streams") { table.serve(listener) }
+        Console.say("martlet-agent ready")
+        configuration.faults.booted((try? readText("/proc/cmdline")) ?? "")
+        while true { try await Task.sleep(for: .seconds(3600)) }
+    }
+}
+
+extension AgentConfiguration {
+    /// `--listen unix:PATH`, `--shares DIR`, `--cgroup DIR`. What the kernel hands to its first process is passed over.
+    mutating func read(_ arguments: ArraySlice<String>) throws(AgentFailure) {
+        if isInit { return }
+        var left = arguments
+        while let option = left.popFirst() {
+            guard let value = left.popFirst() else { throw AgentFailure(.invalidArgument, "\(option) needs a value") }
+            switch option {
+            case "--listen" where value.hasPrefix("unix:"): listening = .unix(String(value.dropFirst(5)))
+            case "--shares": shares = value
+            case "--cgroup": controlGroup = value
+            default: throw AgentFailure(.invalidArgument, "unknown option \(option) \(value)")
+            }
+        }
+    }
+}

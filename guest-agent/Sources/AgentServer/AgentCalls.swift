@@ -1,0 +1,184 @@
+import AgentAPI
+import CAgent
+import Glibc
+import GuestSystem
+import LinuxSystem
+import OCISpec
+import TTRPC
+
+/// The agent's service: what comes over the wire is converted here, and nowhere else.
+struct AgentCalls: AgentService {
+    let sandbox: Sandbox
+    let configuration: AgentConfiguration
+    let machine: GuestMachine
+
+    func createSandbox(_ request: AgentCreateSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("create sandbox \(request.sandboxID)") { () async throws(AgentFailure) in
+            try await sandbox.create(request)
+            return AgentEmpty()
+        }
+    }
+
+    func destroySandbox(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("destroy the sandbox") { () throws(AgentFailure) in
+            try machine.powerOff()
+            return AgentEmpty()
+        }
+    }
+
+    func createContainer(
+        _ request: AgentCreateContainerRequest, context: TTRPCContext
+    ) async throws -> AgentCreateContainerResponse {
+        try await answering("create container \(request.containerID)") { () async throws(AgentFailure) in
+            let pid = try await sandbox.createContainer(request)
+            return .with { $0.pid = pid }
+        }
+    }
+
+    func startContainer(
+        _ request: AgentProcessRequest, context: TTRPCContext
+    ) async throws -> AgentStartContainerResponse {
+        try await answering("start container \(request.containerID)") { () async throws(AgentFailure) in
+            guard request.execID.isEmpty else {
+                throw AgentFailure(.failedPrecondition, "process \(request.execID) was started when it was made")
+            }
+            let container = try await sandbox.container(request.containerID)
+            let pid = try await container.start()
+            configuration.faults.started(container.spec)
+            return .with { $0.pid = pid }
+        }
+    }
+
+    func removeContainer(_ request: AgentRemoveContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("remove container \(request.containerID)") { () async throws(AgentFailure) in
+            try await sandbox.remove(request.containerID)
+            return AgentEmpty()
+        }
+    }
+
+    func execProcess(
+        _ request: AgentExecProcessRequest, context: TTRPCContext
+    ) async throws -> AgentStartContainerResponse {
+        try await answering("exec \(request.execID) in container \(request.containerID)") {
+            () async throws(AgentFailure) in
+            guard !request.execID.isEmpty else { throw AgentFailure(.invalidArgument, "the exec id is empty") }
+            let container = try await sandbox.container(request.containerID)
+            let process: Process
+            do throws(SpecError) {
+                process = try JSON.decode(Process.self, from: Array(request.processJson), file: "process")
+            } catch {
+                throw AgentFailure(.invalidArgument, error.description)
+            }
+            let pid = try await container.exec(request.execID, process, request.streams)
+            return .with { $0.pid = pid }
+        }
+    }
+
+    func signalProcess(_ request: AgentSignalProcessRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("signal \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
+            guard let number = Int32(exactly: request.signal), (0...64).contains(number) else {
+                throw AgentFailure(.invalidArgument, "\(request.signal) is not a signal")
+            }
+            let container = try await sandbox.container(request.containerID)
+            if request.all {
+                try await container.signalAll(number)
+            } else {
+                try await container.process(request.execID).signal(number)
+            }
+            return AgentEmpty()
+        }
+    }
+
+    func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse {
+        try await answering("wait for \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
+            let container = try await sandbox.container(request.containerID)
+            let process = try await container.process(request.execID)
+            let end = await process.wait()
+            await container.forget(request.execID, process)
+            return .with {
+                $0.exitStatus = end.status.code
+                $0.exitedAt = end.at
+            }
+        }
+    }
+
+    func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("resize the terminal of \(name(request.containerID, request.execID))") {
+            () async throws(AgentFailure) in
+            guard let rows = UInt16(exactly: request.height), let columns = UInt16(exactly: request.width) else {
+                throw AgentFailure(.invalidArgument, "\(request.width)×\(request.height) is more than 65535")
+            }
+            let container = try await sandbox.container(request.containerID)
+            try await container.process(request.execID).streams.resize(rows: rows, columns: columns)
+            return AgentEmpty()
+        }
+    }
+
+    func closeStdin(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("close stdin of \(name(request.containerID, request.execID))") {
+            () async throws(AgentFailure) in
+            let container = try await sandbox.container(request.containerID)
+            try await container.process(request.execID).streams.closeInput()
+            return AgentEmpty()
+        }
+    }
+
+    func listProcesses(
+        _ request: AgentListProcessesRequest, context: TTRPCContext
+    ) async throws -> AgentListProcessesResponse {
+        try await answering("list processes of container \(request.containerID)") { () async throws(AgentFailure) in
+            let pids = try await sandbox.container(request.containerID).processes()
+            return .with { $0.pids = pids }
+        }
+    }
+
+    func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
+        .with {
+            $0.kernelVersion = machine.kernelVersion
+            $0.agentVersion = AgentVersion.current
+            $0.cpus = machine.processorCount
+            $0.memoryBytes = machine.memorySize
+        }
+    }
+
+    func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("set the clock") { () throws(AgentFailure) in
+            try machine.setClock(request.now)
+            return AgentEmpty()
+        }
+    }
+
+    func reseed(_ request: AgentReseedRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("reseed") { () throws(AgentFailure) in
+            try machine.reseed(Array(request.entropy))
+            return AgentEmpty()
+        }
+    }
+
+    private func name(_ container: String, _ exec: String) -> String {
+        exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
+    }
+
+    /// What `body` answers; its failure as the call's, with what was being done.
+    private func answering<R: Sendable>(
+        _ what: String, _ body: () async throws(AgentFailure) -> R
+    ) async throws(TTRPCError) -> R {
+        do throws(AgentFailure) {
+            return try await body()
+        } catch {
+            throw TTRPCError(Self.code(error.kind), error.during(what).message)
+        }
+    }
+
+    private static func code(_ kind: AgentFailure.Kind) -> TTRPCError.Code {
+        switch kind {
+        case .notFound: .notFound
+        case .alreadyExists: .alreadyExists
+        case .failedPrecondition: .failedPrecondition
+        case .invalidArgument: .invalidArgument
+        case .unimplemented: .unimplemented
+        case .deadlineExceeded: .deadlineExceeded
+        case .internal: .internal
+        }
+    }
+}

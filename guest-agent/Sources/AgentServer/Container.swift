@@ -1,0 +1,155 @@
+import AgentAPI
+import ContainerPlan
+import Glibc
+import GuestSystem
+import LinuxSystem
+import OCISpec
+import Stage
+
+/// A container, from its creation to its removal.
+actor Container {
+    private enum State {
+        /// Its first process waits to execute its program.
+        case created(ContainerProcess)
+        case starting(ContainerProcess)
+        case running(ContainerProcess)
+        case stopped(ContainerProcess)
+        case removing(ContainerProcess)
+
+        var process: ContainerProcess {
+            switch self {
+            case .created(let process), .starting(let process), .running(let process), .stopped(let process),
+                .removing(let process):
+                process
+            }
+        }
+    }
+
+    /// A further process.
+    private enum Exec {
+        case starting
+        case running(ContainerProcess)
+    }
+
+    nonisolated let spec: Spec
+    private let namespaces: UInt64
+    private let launcher: StageLauncher
+    private let table: StreamTable
+    private let group: ControlGroup
+    private var storages: Storages
+    private var state: State
+    private var execs: [String: Exec] = [:]
+
+    init(_ parts: ContainerBirth.Parts, launcher: StageLauncher, table: StreamTable) {
+        spec = parts.spec
+        namespaces = parts.namespaces
+        group = parts.group
+        storages = parts.storages
+        state = .created(parts.process)
+        self.launcher = launcher
+        self.table = table
+    }
+
+    /// Of its first process.
+    var pid: UInt32 { state.process.pid }
+
+    /// Executes its program.
+    func start() async throws(AgentFailure) -> UInt32 {
+        guard case .created(let process) = state else {
+            throw AgentFailure(.failedPrecondition, "it is \(stateName), not created")
+        }
+        if process.hasEnded { throw AgentFailure(.failedPrecondition, "its first process ended before it was started") }
+        state = .starting(process)
+        do throws(AgentFailure) {
+            try await blocking("start") { () throws(AgentFailure) in try process.execute() }
+        } catch {
+            state = .stopped(process)
+            throw error
+        }
+        if case .starting = state { state = .running(process) }
+        return process.pid
+    }
+
+    /// Starts a further process.
+    func exec(_ id: String, _ process: Process, _ numbers: AgentStreams) async throws(AgentFailure) -> UInt32 {
+        guard case .running(let first) = state, !first.hasEnded else {
+            throw AgentFailure(.failedPrecondition, "the container is \(stateName), not running")
+        }
+        switch execs[id] {
+        case .starting: throw AgentFailure(.alreadyExists, "a process of that id exists")
+        case .running(let other) where !other.hasEnded: throw AgentFailure(.alreadyExists, "a process of that id exists")
+        case .running, nil: execs[id] = .starting
+        }
+        let (launcher, table, group, namespaces) = (launcher, table, group, namespaces)
+        do throws(AgentFailure) {
+            let started = try await blocking("exec") { () throws(AgentFailure) in
+                let plan = try ProcessPlan(process)
+                let streams = try during("make its streams") {
+                    try ProcessStreams(numbers, terminal: plan.terminal, table: table)
+                }
+                let request = StageRequest.join(plan, namespaces: namespaces)
+                let started = try launcher.launch(request, streams: streams, group: group, container: first.process)
+                try started.execute()
+                return started
+            }
+            execs[id] = .running(started)
+            return started.pid
+        } catch {
+            execs[id] = nil
+            throw error
+        }
+    }
+
+    /// The process of that id; the first one's is empty.
+    func process(_ execID: String) throws(AgentFailure) -> ContainerProcess {
+        if execID.isEmpty { return state.process }
+        guard case .running(let process)? = execs[execID] else {
+            throw AgentFailure(.notFound, "no such process")
+        }
+        return process
+    }
+
+    /// Forgets a further process whose end was told.
+    func forget(_ execID: String, _ process: ContainerProcess) {
+        if case .running(let known)? = execs[execID], known === process { execs[execID] = nil }
+    }
+
+    func signalAll(_ number: Int32) throws(AgentFailure) {
+        try during("signal every process") {
+            if number == SIGKILL { return try group.kill() }
+            for pid in try group.processes() {
+                if kill(pid_t(bitPattern: pid), number) != 0, Glibc.errno != ESRCH {
+                    throw SystemError.last("kill", "process \(pid)")
+                }
+            }
+        }
+    }
+
+    func processes() throws(AgentFailure) -> [UInt32] {
+        try during("list the processes") { try group.processes() }
+    }
+
+    /// Ends what still runs and takes everything of it away. After a failure it may be called again.
+    func remove() async throws(AgentFailure) {
+        let process = state.process
+        state = .removing(process)
+        let (group, storages) = (group, storages)
+        self.storages = try await blocking("remove") { () throws(AgentFailure) in
+            var storages = storages
+            try during("remove the cgroup") { try group.remove() }
+            try during("unmount") { try storages.unmountAll() }
+            return storages
+        }
+        process.streams.hangUp()
+    }
+
+    private var stateName: String {
+        switch state {
+        case .created: "created"
+        case .starting: "starting"
+        case .running(let process): process.hasEnded ? "stopped" : "running"
+        case .stopped: "stopped"
+        case .removing: "being removed"
+        }
+    }
+}

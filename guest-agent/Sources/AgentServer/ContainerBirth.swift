@@ -1,0 +1,69 @@
+import AgentAPI
+import ContainerPlan
+import GuestSystem
+import LinuxSystem
+import OCISpec
+import Stage
+
+/// Makes a container: all or nothing.
+struct ContainerBirth: Sendable {
+    struct Parts: Sendable {
+        var spec: Spec
+        /// CLONE_NEW* of those that are its own.
+        var namespaces: UInt64
+        var storages: Storages
+        var group: ControlGroup
+        var process: ContainerProcess
+    }
+
+    let id: String
+    let configuration: AgentConfiguration
+    let launcher: StageLauncher
+    let table: StreamTable
+
+    /// Blocks until the container waits for its start.
+    func make(_ request: AgentCreateContainerRequest) throws(AgentFailure) -> Parts {
+        let spec: Spec
+        do throws(SpecError) {
+            spec = try JSON.decode(Spec.self, from: Array(request.specJson), file: "config.json")
+        } catch {
+            throw AgentFailure(.invalidArgument, error.description)
+        }
+        let plan = try ContainerPlan(spec)
+        var storages = Storages()
+        var group: ControlGroup?
+        do throws(AgentFailure) {
+            if request.storages.contains(where: { $0.driver == "share" }) {
+                try Shares.mount(on: configuration.shares, wait: .seconds(10), isInit: configuration.isInit)
+            }
+            for storage in request.storages { try storages.mount(storage, shares: configuration.shares) }
+            let made = try during("make its cgroup") {
+                try ControlGroup.make(id, below: configuration.controlGroup)
+            }
+            group = made
+            let streams = try during("make its streams") {
+                try ProcessStreams(request.streams, terminal: plan.process.terminal, table: table)
+            }
+            let process = try launcher.launch(.create(plan), streams: streams, group: made)
+            return Parts(spec: spec, namespaces: plan.namespaces, storages: storages, group: made, process: process)
+        } catch {
+            throw undo(error, group, &storages)
+        }
+    }
+
+    /// Takes away what was made before `error`; what can't be is told with it.
+    private func undo(_ error: AgentFailure, _ group: ControlGroup?, _ storages: inout Storages) -> AgentFailure {
+        var error = error
+        do {
+            try group?.remove()
+        } catch {
+            Console.say("martlet-agent: \(error)")
+        }
+        do {
+            try storages.unmountAll()
+        } catch let failure {
+            error.message += "; and then \(failure)"
+        }
+        return error
+    }
+}

@@ -1,0 +1,71 @@
+import CAgent
+import Glibc
+import GuestSystem
+import LinuxSystem
+
+/// A container's cgroup (cgroup v2): what its processes are born in, listed by and killed with.
+struct ControlGroup: Sendable {
+    let path: String
+
+    /// Makes it below `parent`, which is made too where it is missing.
+    static func make(_ name: String, below parent: String) throws(SystemError) -> ControlGroup {
+        try makeDirectories(parent)
+        let path = parent + "/" + name
+        try check("mkdir", path, mkdir(path, 0o755))
+        return ControlGroup(path: path)
+    }
+
+    func open() throws(SystemError) -> OwnedDescriptor { try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY) }
+
+    /// The processes of it and of those below.
+    func processes() throws(SystemError) -> [UInt32] {
+        var all: [UInt32] = []
+        for group in try withDescendants() {
+            do {
+                let text = try readText(group + "/cgroup.procs")
+                all += text.split(separator: "\n").compactMap { UInt32($0) }.filter { $0 != 0 }
+            } catch where error.errno == .noSuchFileOrDirectory || error.errno.rawValue == ENODEV {
+                // The container removed it just now.
+                continue
+            }
+        }
+        return all
+    }
+
+    /// SIGKILL to every process in it and below, also to those that are born meanwhile.
+    func kill() throws(SystemError) { try writeText("1", to: path + "/cgroup.kill") }
+
+    /// Kills what is left and takes it away; throws when processes do not go.
+    func remove(within limit: Duration = .seconds(10)) throws(SystemError) {
+        guard access(path, F_OK) == 0 else { return }
+        try kill()
+        let clock = ContinuousClock()
+        let end = clock.now + limit
+        while true {
+            for group in try withDescendants().reversed() { rmdir(group) }
+            if access(path, F_OK) != 0 { return }
+            if clock.now > end { throw SystemError("rmdir", path, errno: .resourceBusy) }
+            usleep(2000)
+        }
+    }
+
+    /// Itself first, then what is below, parents before children.
+    private func withDescendants() throws(SystemError) -> [String] {
+        var all = [path]
+        var next = 0
+        while next < all.count {
+            let group = all[next]
+            next += 1
+            guard let directory = opendir(group) else { continue }
+            defer { closedir(directory) }
+            while let entry = readdir(directory) {
+                guard entry.pointee.d_type == UInt8(DT_DIR) else { continue }
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                }
+                if name != ".", name != ".." { all.append(group + "/" + name) }
+            }
+        }
+        return all
+    }
+}

@@ -1,0 +1,137 @@
+import AgentAPI
+import CAgent
+import CLinux
+import Glibc
+import GuestSystem
+import LinuxSystem
+import Synchronization
+
+/// The stdin, stdout and stderr of one process, from the descriptors it is born with to the relays that serve them.
+final class ProcessStreams: Sendable {
+    /// The agent's ends.
+    private struct Ends {
+        var stdin: SharedDescriptor?
+        var stdout: SharedDescriptor?
+        var stderr: SharedDescriptor?
+        var terminal: SharedDescriptor?
+        /// What the process is born with; the agent's copies are closed when it is.
+        var born: [SharedDescriptor] = []
+    }
+
+    private let table: StreamTable
+    private let numbers: AgentStreams
+    private let hasTerminal: Bool
+    private let ends: Mutex<Ends>
+    private let stopInput: SharedDescriptor
+    private let processEnded: SharedDescriptor
+    private let outputs: [Promise<Void>]
+
+    /// Makes the pipes. With a terminal there are none: its master comes from the stage.
+    init(_ numbers: AgentStreams, terminal: Bool, table: StreamTable) throws(SystemError) {
+        self.table = table
+        self.numbers = numbers
+        hasTerminal = terminal
+        stopInput = try Self.event()
+        processEnded = try Self.event()
+        var ends = Ends()
+        let null = SharedDescriptor(try OwnedDescriptor.open("/dev/null", O_RDWR))
+        ends.born = [null, null, null]
+        if !terminal {
+            if numbers.stdin != 0 { (ends.born[0], ends.stdin) = try SharedDescriptor.pipe() }
+            if numbers.stdout != 0 { (ends.stdout, ends.born[1]) = try SharedDescriptor.pipe() }
+            if numbers.stderr != 0 { (ends.stderr, ends.born[2]) = try SharedDescriptor.pipe() }
+        }
+        let count = terminal ? (numbers.stdout == 0 ? 0 : 1) : [ends.stdout, ends.stderr].compactMap { $0 }.count
+        var outputs: [Promise<Void>] = []
+        for _ in 0..<count { outputs.append(try Promise<Void>()) }
+        self.outputs = outputs
+        self.ends = Mutex(ends)
+    }
+
+    /// The descriptors 0, 1 and 2 of the process.
+    var birthDescriptors: [SharedDescriptor] { ends.withLock { $0.born } }
+
+    /// The process has its descriptors: the agent lets go of them, so that ends show.
+    func born() { ends.withLock { $0.born = [] } }
+
+    /// Starts to relay; `terminal` is the master of the process's terminal.
+    func start(terminal: SharedDescriptor?) throws(SystemError) {
+        let (stdin, stdout, stderr) = ends.withLock { ends in
+            ends.terminal = terminal
+            defer { (ends.stdin, ends.stdout, ends.stderr) = (nil, nil, nil) }
+            return (ends.stdin, ends.stdout, ends.stderr)
+        }
+        if let terminal {
+            // Input first: nothing that is typed ahead may be lost to a program that is fast to end.
+            try startInput(terminal)
+            if numbers.stdout != 0, let done = outputs.first { try startOutput(terminal, numbers.stdout, done) }
+            return
+        }
+        if let stdin { try startInput(stdin) }
+        if let stdout, let done = outputs.first { try startOutput(stdout, numbers.stdout, done) }
+        if let stderr, let done = outputs.last { try startOutput(stderr, numbers.stderr, done) }
+    }
+
+    private func startInput(_ sink: SharedDescriptor) throws(SystemError) {
+        let (table, number) = (table, numbers.stdin)
+        if number == 0 { return }
+        let relay = InputRelay(stream: try table.slot(number), sink: sink, stop: stopInput) { table.release(number) }
+        try relay.start("stdin \(number)")
+    }
+
+    private func startOutput(_ source: SharedDescriptor, _ number: UInt64, _ done: Promise<Void>) throws(SystemError) {
+        let relay = OutputRelay(
+            source: source, stream: try table.slot(number), processEnded: processEnded, done: done
+        ) { [weak self, table] hostIsGone in
+            table.release(number)
+            if hostIsGone { self?.hangUp() }
+        }
+        try relay.start("output \(number)")
+    }
+
+    /// No more input shall come; what the host has sent is still passed on.
+    func closeInput() { Self.signal(stopInput) }
+
+    /// The process has ended: its streams end with it.
+    func end() {
+        closeInput()
+        Self.signal(processEnded)
+    }
+
+    /// Suspends until all output is with the host. A stream that the host never connected is given up after a while.
+    func drained() async {
+        let missing = Task { [table, numbers] in
+            try await Task.sleep(for: .seconds(10))
+            for number in [numbers.stdin, numbers.stdout, numbers.stderr] { table.abandon(number) }
+        }
+        for output in outputs { await output.value() }
+        missing.cancel()
+    }
+
+    /// Changes the terminal's size; throws when there is no terminal.
+    func resize(rows: UInt16, columns: UInt16) throws(AgentFailure) {
+        guard let terminal = ends.withLock({ $0.terminal }) else {
+            throw AgentFailure(.failedPrecondition, hasTerminal ? "its terminal is closed" : "it has no terminal")
+        }
+        try during("set its terminal's size") {
+            try check("TIOCSWINSZ", "", martlet_agent_set_window(terminal.raw, rows, columns))
+        }
+    }
+
+    /// Lets go of the terminal: when nobody takes its output its processes shall notice.
+    func hangUp() {
+        guard hasTerminal else { return }
+        ends.withLock { $0.terminal = nil }
+        closeInput()
+    }
+
+    private static func event() throws(SystemError) -> SharedDescriptor {
+        let raw = try check("eventfd", "", eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))
+        return SharedDescriptor(OwnedDescriptor(owning: raw))
+    }
+
+    private static func signal(_ event: SharedDescriptor) {
+        var one: UInt64 = 1
+        _ = write(event.raw, &one, 8)
+    }
+}

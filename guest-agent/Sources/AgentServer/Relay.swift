@@ -1,0 +1,89 @@
+import CAgent
+import Glibc
+import LinuxSystem
+
+/// Moves bytes between a process and its stream on a thread of its own, with blocking calls: who is slow stalls this
+/// stream and no other, and what was read is written before anything more is read.
+enum Relay {
+    static let bufferSize = 64 << 10
+    /// How long a stream stays open for others who hold it, and say nothing, when its process has ended. Milliseconds.
+    static let idle: Int32 = 1000
+
+    /// Writes all of it; false when the other side takes no more.
+    static func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) -> Bool {
+        var left = bytes
+        while !left.isEmpty {
+            let count = write(descriptor, left.baseAddress, left.count)
+            if count < 0 {
+                if Glibc.errno == EINTR { continue }
+                guard Glibc.errno == EAGAIN else { return false }
+                var item = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                poll(&item, 1, -1)
+                continue
+            }
+            left = UnsafeRawBufferPointer(rebasing: left.dropFirst(count))
+        }
+        return true
+    }
+
+    static let readable = Int16(POLLIN)
+    static let broken = Int16(POLLERR) | Int16(POLLNVAL)
+    static let hungUp = Int16(POLLHUP)
+    /// POLLRDHUP: the peer sends no more.
+    static let halfClosed = Int16(0x2000)
+}
+
+/// From a process to the host: its stdout or stderr, or its terminal.
+struct OutputRelay: Sendable {
+    let source: SharedDescriptor
+    let stream: StreamTable.Slot
+    /// Signalled when the process has ended.
+    let processEnded: SharedDescriptor
+    /// Settled when all that will go to the host is there.
+    let done: Promise<Void>
+    let finished: @Sendable (_ hostIsGone: Bool) -> Void
+
+    func start(_ name: String) throws(SystemError) {
+        try startThread(name, stackSize: 128 << 10) { [self] in
+            let connection = stream.wait() ?? nil
+            let hostIsGone = connection.map { pump(to: $0) } ?? true
+            if let connection { shutdown(connection.raw, Int32(SHUT_WR)) }
+            finished(hostIsGone)
+            done.settle(())
+        }
+    }
+
+    /// Answers whether it ended because the host takes no more.
+    private func pump(to connection: SharedDescriptor) -> Bool {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Relay.bufferSize, alignment: 16)
+        defer { buffer.deallocate() }
+        var ended = false
+        var halfClosed = false
+        var items = [pollfd](repeating: pollfd(), count: 3)
+        while true {
+            items[0] = pollfd(fd: source.raw, events: Relay.readable, revents: 0)
+            items[1] = pollfd(fd: connection.raw, events: halfClosed ? 0 : Relay.halfClosed, revents: 0)
+            items[2] = pollfd(fd: ended ? -1 : processEnded.raw, events: Relay.readable, revents: 0)
+            let count = poll(&items, 3, ended || halfClosed ? Relay.idle : -1)
+            if count < 0 { continue }
+            if items[0].revents != 0 {
+                let length = read(source.raw, buffer.baseAddress, buffer.count)
+                if length < 0, Glibc.errno == EINTR || Glibc.errno == EAGAIN { continue }
+                // EIO: a terminal whose other end nobody has open any more.
+                if length <= 0 { return false }
+                if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<length]), to: connection.raw) { return true }
+            } else if items[1].revents & (Relay.broken | Relay.hungUp) != 0 {
+                return true
+            } else if items[1].revents != 0 || count == 0 && !ended {
+                // The host sends no more, which it never does here, or has closed: only sending tells.
+                if send(connection.raw, nil, 0, Int32(MSG_NOSIGNAL)) < 0 { return true }
+                halfClosed = true
+            } else if items[2].revents != 0 {
+                ended = true
+            } else {
+                // Somebody else holds the stream open, but had nothing to say.
+                return false
+            }
+        }
+    }
+}

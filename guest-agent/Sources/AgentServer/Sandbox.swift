@@ -1,0 +1,78 @@
+import AgentAPI
+import Glibc
+import GuestSystem
+import LinuxSystem
+import OCISpec
+import TTRPC
+
+/// What the guest is for: the containers of one pod.
+actor Sandbox {
+    private enum Entry {
+        case creating
+        case ready(Container)
+    }
+
+    private let configuration: AgentConfiguration
+    private let launcher: StageLauncher
+    private let table: StreamTable
+    private var id: String?
+    private var containers: [String: Entry] = [:]
+
+    init(_ configuration: AgentConfiguration, launcher: StageLauncher, table: StreamTable) {
+        self.configuration = configuration
+        self.launcher = launcher
+        self.table = table
+    }
+
+    func create(_ request: AgentCreateSandboxRequest) throws(AgentFailure) {
+        if let id { throw AgentFailure(.alreadyExists, "the sandbox is \(id) already") }
+        _ = try Self.checked(request.sandboxID)
+        if !request.hostname.isEmpty {
+            let name = request.hostname
+            guard name.utf8.count <= 64, !name.utf8.contains(0) else {
+                throw AgentFailure(.invalidArgument, "hostname: longer than 64 bytes, or with a zero byte")
+            }
+            try during("set hostname \(name)") { try check("sethostname", "", sethostname(name, name.utf8.count)) }
+        }
+        id = request.sandboxID
+    }
+
+    func createContainer(_ request: AgentCreateContainerRequest) async throws(AgentFailure) -> UInt32 {
+        guard id != nil else { throw AgentFailure(.failedPrecondition, "there is no sandbox yet") }
+        let id = try Self.checked(request.containerID)
+        guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
+        containers[id] = .creating
+        do throws(AgentFailure) {
+            let birth = ContainerBirth(id: id, configuration: configuration, launcher: launcher, table: table)
+            let parts = try await blocking("create") { () throws(AgentFailure) in try birth.make(request) }
+            let container = Container(parts, launcher: launcher, table: table)
+            containers[id] = .ready(container)
+            return parts.process.pid
+        } catch {
+            containers[id] = nil
+            throw error
+        }
+    }
+
+    func remove(_ id: String) async throws(AgentFailure) {
+        try await container(id).remove()
+        containers[id] = nil
+    }
+
+    func container(_ id: String) throws(AgentFailure) -> Container {
+        switch containers[id] {
+        case .ready(let container): return container
+        case .creating: throw AgentFailure(.failedPrecondition, "it is being created")
+        case nil: throw AgentFailure(.notFound, "no such container")
+        }
+    }
+
+    /// The name of a directory of its own: no other id gets that far.
+    private static func checked(_ id: String) throws(AgentFailure) -> String {
+        do throws(SpecError) {
+            return try ContainerID(id).value
+        } catch {
+            throw AgentFailure(.invalidArgument, error.description)
+        }
+    }
+}

@@ -1,0 +1,63 @@
+import AgentAPI
+import CAgent
+import CLinux
+import Glibc
+import GuestSystem
+import LinuxSystem
+
+/// The file trees of a container, mounted where its specification expects them; taken away by `unmountAll`.
+struct Storages: Sendable {
+    private var mountPoints: [String] = []
+
+    /// Mounts one; `shares` is the directory of the file device's shares.
+    mutating func mount(_ storage: AgentStorage, shares: String) throws(AgentFailure) {
+        try during("mount \(storage.driver) \(storage.source) on \(storage.mountPoint)") { [storage] in
+            guard storage.driver == "share" else {
+                throw AgentFailure(.unimplemented, "no storage driver of that name")
+            }
+            guard !storage.source.isEmpty, storage.source != ".", storage.source != "..", !storage.source.contains("/") else {
+                throw AgentFailure(.invalidArgument, "not a share's name")
+            }
+            let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
+            guard storage.mountPoint.hasPrefix("/run/martlet/"), !parts.contains(".."), parts.last != "" else {
+                throw AgentFailure(.invalidArgument, "the mount point is not below /run/martlet")
+            }
+        }
+        do {
+            try attach(shares + "/" + storage.source, at: storage.mountPoint, readOnly: storage.readonly)
+        } catch {
+            throw AgentFailure(error).during("mount share \(storage.source) on \(storage.mountPoint)")
+        }
+    }
+
+    private mutating func attach(_ share: String, at target: String, readOnly: Bool) throws(SystemError) {
+        let flags = UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_RECURSIVE)
+        let tree = OwnedDescriptor(owning: try check("open_tree", share, martlet_open_tree(AT_FDCWD, share, flags)))
+        if readOnly {
+            try check(
+                "mount_setattr", share,
+                martlet_mount_setattr(tree.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
+        }
+        var information = stat()
+        try check("fstat", share, fstat(tree.raw, &information))
+        if information.st_mode & S_IFMT == S_IFDIR {
+            try makeDirectories(target)
+        } else {
+            if let slash = target.lastIndex(of: "/") { try makeDirectories(String(target[..<slash])) }
+            _ = try OwnedDescriptor.open(target, O_CREAT | O_WRONLY, mode: 0o600)
+        }
+        try check("move_mount", target, martlet_move_mount(tree.raw, "", AT_FDCWD, target, UInt32(MOVE_MOUNT_F_EMPTY_PATH)))
+        mountPoints.append(target)
+    }
+
+    /// Takes all of them away, the last one first, and what was made to mount them on.
+    mutating func unmountAll() throws(SystemError) {
+        while let target = mountPoints.last {
+            if umount2(target, Int32(MNT_DETACH)) != 0, Glibc.errno != EINVAL, Glibc.errno != ENOENT {
+                throw SystemError.last("umount", target)
+            }
+            mountPoints.removeLast()
+            if rmdir(target) != 0, Glibc.errno == ENOTDIR { unlink(target) }
+        }
+    }
+}

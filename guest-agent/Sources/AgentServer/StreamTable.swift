@@ -1,0 +1,76 @@
+import CAgent
+import Glibc
+import GuestSystem
+import LinuxSystem
+import Synchronization
+
+/// The connections that the host made for processes' streams, by number. A connection and the process it is for come in
+/// any order.
+final class StreamTable: Sendable {
+    /// A connection that is there or will come; nil when it won't.
+    typealias Slot = Promise<SharedDescriptor?>
+
+    private let slots = Mutex<[UInt64: Slot]>([:])
+
+    /// The place of stream `number`, which is not 0.
+    func slot(_ number: UInt64) throws(SystemError) -> Slot {
+        let fresh = try Slot()
+        return slots.withLock { slots in
+            if let slot = slots[number] { return slot }
+            slots[number] = fresh
+            return fresh
+        }
+    }
+
+    /// Forgets a stream that is done with.
+    func release(_ number: UInt64) {
+        slots.withLock { $0[number] = nil }
+    }
+
+    /// Waits no longer for the connection of a stream.
+    func abandon(_ number: UInt64) {
+        slots.withLock { $0[number] }?.settle(nil)
+    }
+
+    /// Accepts the host's connections for ever; on a thread of its own.
+    func serve(_ listener: SharedDescriptor) {
+        while true {
+            let raw = martlet_agent_accept(listener.raw)
+            if raw < 0 {
+                if Glibc.errno == EINTR || Glibc.errno == ECONNABORTED { continue }
+                Console.say("martlet-agent: \(SystemError.last("accept", "a stream"))")
+                // Out of descriptors or memory: both may come back.
+                usleep(100_000)
+                continue
+            }
+            let connection = SharedDescriptor(OwnedDescriptor(owning: raw))
+            do {
+                // One that never says its number must not hold the others up.
+                try startThread("stream") { self.admit(connection) }
+            } catch {
+                Console.say("martlet-agent: \(error)")
+            }
+        }
+    }
+
+    /// Reads the number that opens a connection: 8 bytes, little-endian.
+    private func admit(_ connection: SharedDescriptor) {
+        var wait = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
+        var bytes = [UInt8](repeating: 0, count: 8)
+        var filled = 0
+        while filled < 8 {
+            let count = bytes.withUnsafeMutableBytes { recv(connection.raw, $0.baseAddress.map { $0 + filled }, 8 - filled, 0) }
+            if count < 0, Glibc.errno == EINTR { continue }
+            guard count > 0 else { return }
+            filled += count
+        }
+        wait.tv_sec = 0
+        setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
+        let number = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard number != 0, let slot = try? slot(number), slot.settle(connection) else {
+            Console.say("martlet-agent: a second connection for stream \(number) was refused")
+            return
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// What the agent needs of Linux that Swift cannot reach: code that runs before Swift does, between clone and exec, or
+// in a signal handler; variadic calls and macros.
+#pragma once
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <sched.h>
+#include <stdint.h>
+#include <sys/mount.h>
+#include <sys/types.h>
+
+// How a stage process is born; see martlet_agent_spawn.
+struct martlet_agent_spawn {
+    uint64_t namespaces;     // CLONE_NEW* of the child
+    int pid_namespace;       // a pidfd: the child is born in that process's pid namespace; -1: in the caller's
+    int own_pid_namespace;   // descriptor of the caller's own pid namespace; needed with pid_namespace only
+    int cgroup;              // descriptor of the cgroup directory the child is born in; -1: the caller's
+    int executable;          // what it executes
+    char *const *argv;       // NULL-terminated
+    char *const *envp;       // NULL-terminated
+    const int *descriptors;  // the child's descriptor i is a copy of descriptors[i]
+    int descriptor_count;    // at most 16
+};
+
+// Starts a process with exactly the given descriptors, default signal dispositions and an empty signal mask.
+// Answers 0 and sets *pid and *pidfd, or the errno of the step that failed and that step's name in *step. A failure to
+// execute shows as the child's exit status 127.
+int martlet_agent_spawn(const struct martlet_agent_spawn *options, pid_t *pid, int *pidfd, const char **step);
+
+// Writes what ended the agent to standard error and to the kernel's log when the program traps, then lets it die of it.
+void martlet_agent_install_crash_report(void);
+
+// clone(2) flags as numbers: time namespaces have no constant in older headers.
+#define MARTLET_CLONE_NEWTIME 0x00000080ULL
+
+int martlet_agent_setns(int descriptor, int namespaces);
+int martlet_agent_unshare(int namespaces);
+int martlet_agent_pivot_root(const char *new_root, const char *put_old);
+int martlet_agent_finit_module(int descriptor, const char *parameters, int flags);
+// keyctl(KEYCTL_JOIN_SESSION_KEYRING): a new, empty session keyring.
+int martlet_agent_join_session_keyring(void);
+// capset(2), version 3, of the calling thread.
+int martlet_agent_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
+// The kernel's setresuid and setresgid, of the calling thread alone.
+int martlet_agent_setresuid(uid_t user);
+int martlet_agent_setresgid(gid_t group);
+int martlet_agent_mknod(int directory, const char *name, mode_t mode, unsigned major, unsigned minor);
+dev_t martlet_agent_device_number(unsigned major, unsigned minor);
+// The other end of a pseudo-terminal's master (TIOCGPTPEER).
+int martlet_agent_pty_peer(int master, int flags);
+int martlet_agent_pty_unlock(int master);
+int martlet_agent_pty_number(int master);
+int martlet_agent_set_window(int terminal, unsigned short rows, unsigned short columns);
+int martlet_agent_set_controlling_terminal(int terminal);
+// RNDADDENTROPY, crediting 8 bits a byte, then RNDRESEEDCRNG.
+int martlet_agent_reseed(int random, const void *bytes, int length);
+// Brings a network interface up (SIOCSIFFLAGS).
+int martlet_agent_interface_up(const char *name);
+// Bytes of memory of the machine.
+uint64_t martlet_agent_memory_size(void);
+// Powers the machine off; where that is impossible restarts it, which a hypervisor takes for the end. May return.
+void martlet_agent_power_off(void);
+// A listening SOCK_STREAM vsock socket on `port`, any cid; close-on-exec.
+int martlet_agent_vsock_listen(unsigned port);
+// accept4(2), close-on-exec.
+int martlet_agent_accept(int listener);
+// A listening Unix socket, close-on-exec.
+int martlet_agent_unix_listen(const char *path);

@@ -1,0 +1,83 @@
+// The way from clone to exec. The child is a copy of one thread of a process with many: between the two it may call
+// only what is safe in a signal handler.
+#include "CAgent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define MAX_DESCRIPTORS 16
+
+// Takes every descriptor above the child's own target numbers first, so that none is overwritten before it was copied.
+static int move_descriptors(const struct martlet_agent_spawn *options, int *executable) {
+    int copies[MAX_DESCRIPTORS];
+    int floor = MAX_DESCRIPTORS + 1;
+    for (int i = 0; i < options->descriptor_count; i++) {
+        copies[i] = fcntl(options->descriptors[i], F_DUPFD_CLOEXEC, floor);
+        if (copies[i] < 0) return -1;
+    }
+    *executable = fcntl(options->executable, F_DUPFD_CLOEXEC, floor);
+    if (*executable < 0) return -1;
+    for (int i = 0; i < options->descriptor_count; i++)
+        if (dup2(copies[i], i) < 0) return -1;
+    return (int)syscall(SYS_close_range, options->descriptor_count, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+}
+
+static void become(const struct martlet_agent_spawn *options) {
+    struct sigaction standard;
+    memset(&standard, 0, sizeof standard);
+    standard.sa_handler = SIG_DFL;
+    for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
+    int executable;
+    if (move_descriptors(options, &executable) < 0) return;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    syscall(SYS_execveat, executable, "", options->argv, options->envp, AT_EMPTY_PATH);
+}
+
+int martlet_agent_spawn(const struct martlet_agent_spawn *options, pid_t *pid, int *pidfd, const char **step) {
+    *step = "spawn";
+    if (options->descriptor_count < 0 || options->descriptor_count > MAX_DESCRIPTORS) return EINVAL;
+    int descriptor = -1;
+    struct clone_args arguments;
+    memset(&arguments, 0, sizeof arguments);
+    arguments.flags = options->namespaces | CLONE_PIDFD;
+    arguments.pidfd = (uint64_t)(uintptr_t)&descriptor;
+    arguments.exit_signal = SIGCHLD;
+    if (options->cgroup >= 0) {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = (uint64_t)options->cgroup;
+    }
+    // No signal handler may run in the child before the dispositions are reset.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    pid_t child = -1;
+    // The pid namespace for children is a property of the thread, so no process in between is needed.
+    if (options->pid_namespace >= 0 && setns(options->pid_namespace, CLONE_NEWPID) < 0) {
+        *step = "setns pid";
+        error = errno;
+    } else {
+        child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+        if (child == 0) {
+            become(options);
+            _exit(127);
+        }
+        if (child < 0) {
+            *step = "clone3";
+            error = errno;
+        }
+        if (options->pid_namespace >= 0) setns(options->own_pid_namespace, CLONE_NEWPID);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) return error;
+    *pid = child;
+    *pidfd = descriptor;
+    return 0;
+}

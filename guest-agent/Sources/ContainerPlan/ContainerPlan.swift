@@ -1,0 +1,163 @@
+import CAgent
+import GuestSystem
+public import OCISpec
+
+/// A container as its init stage makes it: a value, so that it can be looked at without making anything.
+public struct ContainerPlan: Codable, Sendable, Equatable {
+    public struct MountPlan: Codable, Sendable, Equatable {
+        /// Absolute in the container.
+        public var destination: String
+        /// File system type; empty for a bind.
+        public var type: String
+        /// A path in the guest for a bind, else what the file system takes.
+        public var source: String
+        public var options: MountOptions
+    }
+
+    public struct DeviceNode: Codable, Sendable, Equatable {
+        /// Absolute in the container.
+        public var path: String
+        /// Type and permissions.
+        public var mode: UInt32
+        public var major: UInt32
+        public var minor: UInt32
+        public var uid: UInt32
+        public var gid: UInt32
+    }
+
+    public struct KernelParameter: Codable, Sendable, Equatable {
+        /// Below /proc/sys.
+        public var path: String
+        public var value: String
+    }
+
+    /// CLONE_NEW* of the namespaces that are the container's own.
+    public var namespaces: UInt64
+    /// A path in the guest.
+    public var root: String
+    public var rootReadOnly: Bool
+    /// MS_SHARED and its like; nil leaves it private.
+    public var rootPropagation: UInt?
+    public var mounts: [MountPlan]
+    public var devices: [DeviceNode]
+    public var hostname: String
+    public var domainname: String
+    public var kernelParameters: [KernelParameter]
+    public var maskedPaths: [String]
+    public var readOnlyPaths: [String]
+    public var process: ProcessPlan
+
+    /// Whether a namespace (CLONE_NEW*) is the container's own.
+    public func owns(_ namespace: Int32) -> Bool { namespaces & UInt64(UInt32(bitPattern: namespace)) != 0 }
+
+    /// Throws when the specification can't be or asks for what the agent does not do; names it.
+    public init(_ spec: Spec) throws(AgentFailure) {
+        let problems = spec.problems()
+        if !problems.isEmpty {
+            throw AgentFailure(.invalidArgument, problems.map(\.description).joined(separator: "; "))
+        }
+        guard let process = spec.process, let root = spec.root else {
+            throw AgentFailure(.invalidArgument, "the specification has no process or no root")
+        }
+        let linux = spec.linux ?? Linux()
+        namespaces = try Self.namespaces(linux)
+        self.root = root.path
+        rootReadOnly = root.readonly
+        rootPropagation = MountOptions.propagations[linux.rootfsPropagation]
+        mounts = try Self.mounts(spec.mounts)
+        devices = linux.devices.map(DeviceNode.init)
+        hostname = spec.hostname
+        domainname = spec.domainname
+        kernelParameters = linux.sysctl.keys.sorted().map {
+            KernelParameter(path: Self.parameterPath($0), value: linux.sysctl[$0] ?? "")
+        }
+        maskedPaths = linux.maskedPaths
+        readOnlyPaths = linux.readonlyPaths
+        self.process = try ProcessPlan(process)
+        if !owns(CLONE_NEWUTS), !hostname.isEmpty || !domainname.isEmpty {
+            throw AgentFailure(.invalidArgument, "hostname: the container has no uts namespace of its own")
+        }
+        if !linux.uidMappings.isEmpty || !linux.gidMappings.isEmpty {
+            throw AgentFailure(.unimplemented, "linux.uidMappings and linux.gidMappings are not supported")
+        }
+    }
+
+    private static func namespaces(_ linux: Linux) throws(AgentFailure) -> UInt64 {
+        var flags: UInt64 = 0
+        for namespace in linux.namespaces {
+            if !namespace.path.isEmpty {
+                throw AgentFailure(
+                    .unimplemented, "linux.namespaces: joining \(namespace.type) namespace \(namespace.path) is not supported")
+            }
+            switch namespace.kind {
+            case .pid: flags |= UInt64(CLONE_NEWPID)
+            case .network: flags |= UInt64(CLONE_NEWNET)
+            case .mount: flags |= UInt64(CLONE_NEWNS)
+            case .ipc: flags |= UInt64(CLONE_NEWIPC)
+            case .uts: flags |= UInt64(CLONE_NEWUTS)
+            case .cgroup: flags |= UInt64(CLONE_NEWCGROUP)
+            case .user, .time, nil:
+                throw AgentFailure(.unimplemented, "linux.namespaces: \(namespace.type) namespaces are not supported")
+            }
+        }
+        guard flags & UInt64(CLONE_NEWNS) != 0 else {
+            throw AgentFailure(.unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
+        }
+        return flags
+    }
+
+    private static func mounts(_ mounts: [Mount]) throws(AgentFailure) -> [MountPlan] {
+        var plans: [MountPlan] = []
+        for (index, mount) in mounts.enumerated() {
+            let name = "mounts[\(index)] (\(mount.destination))"
+            guard mount.uidMappings.isEmpty, mount.gidMappings.isEmpty else {
+                throw AgentFailure(.unimplemented, "\(name): id-mapped mounts are not supported")
+            }
+            let options: MountOptions
+            do throws(AgentFailure) { options = try MountOptions(mount.options) } catch { throw error.during(name) }
+            var plan = MountPlan(destination: mount.destination, type: mount.type, source: mount.source, options: options)
+            if mount.isBind {
+                plan.options.isBind = true
+                plan.type = ""
+            } else if mount.type == "cgroup" {
+                // The guest has the unified hierarchy only.
+                plan.type = "cgroup2"
+                plan.options.data = ""
+            }
+            plans.append(plan)
+        }
+        return plans
+    }
+
+    /// `net.ipv4.ip_forward` → `net/ipv4/ip_forward`; a name with slashes has its dots kept (sysctl(8)).
+    static func parameterPath(_ name: String) -> String {
+        let firstSeparator = name.first { $0 == "." || $0 == "/" }
+        guard firstSeparator == "." else { return name }
+        return String(name.map { $0 == "." ? "/" : $0 == "/" ? "." : $0 })
+    }
+}
+
+extension ContainerPlan.DeviceNode {
+    init(_ device: Linux.Device) {
+        let type: UInt32 =
+            switch device.type {
+            case "b": UInt32(S_IFBLK)
+            case "p": UInt32(S_IFIFO)
+            default: UInt32(S_IFCHR)
+            }
+        self.init(
+            path: device.path, mode: type | (device.fileMode ?? 0o666) & 0o7777,
+            major: UInt32(clamping: device.major ?? 0), minor: UInt32(clamping: device.minor ?? 0),
+            uid: device.uid ?? 0, gid: device.gid ?? 0)
+    }
+
+    init(_ path: String, _ major: UInt32, _ minor: UInt32) {
+        self.init(path: path, mode: UInt32(S_IFCHR) | 0o666, major: major, minor: minor, uid: 0, gid: 0)
+    }
+
+    /// What every container has (runtime-spec, config-linux.md, Default Devices).
+    public static let standard = [
+        Self("/dev/null", 1, 3), Self("/dev/zero", 1, 5), Self("/dev/full", 1, 7), Self("/dev/random", 1, 8),
+        Self("/dev/urandom", 1, 9), Self("/dev/tty", 5, 0),
+    ]
+}

@@ -1,0 +1,96 @@
+import GuestSystem
+public import OCISpec
+
+/// All that a process of a container is given before its program is executed, as numbers the kernel takes.
+public struct ProcessPlan: Codable, Sendable, Equatable {
+    public struct Limit: Codable, Sendable, Equatable {
+        /// RLIMIT_*.
+        public var resource: Int32
+        public var soft: UInt64
+        public var hard: UInt64
+
+        public init(resource: Int32, soft: UInt64, hard: UInt64) {
+            self.resource = resource
+            self.soft = soft
+            self.hard = hard
+        }
+    }
+
+    /// Capability sets, bit n for capability n (capabilities(7)).
+    public struct CapabilitySets: Codable, Sendable, Equatable {
+        public var bounding: UInt64 = 0
+        public var effective: UInt64 = 0
+        public var permitted: UInt64 = 0
+        public var inheritable: UInt64 = 0
+        public var ambient: UInt64 = 0
+    }
+
+    public struct Window: Codable, Sendable, Equatable {
+        public var rows: UInt16
+        public var columns: UInt16
+
+        public init(rows: UInt16, columns: UInt16) {
+            self.rows = rows
+            self.columns = columns
+        }
+    }
+
+    public var arguments: [String]
+    public var environment: [String]
+    public var workingDirectory: String
+    public var uid: UInt32
+    public var gid: UInt32
+    public var groups: [UInt32]
+    /// Looked up in the container's passwd when not empty; wins over `uid` and `gid`.
+    public var userName: String
+    public var umask: UInt32
+    public var capabilities: CapabilitySets
+    public var limits: [Limit]
+    public var noNewPrivileges: Bool
+    public var terminal: Bool
+    public var window: Window?
+    public var oomScoreAdjustment: Int
+
+    /// Throws when a value can't be; names the field.
+    public init(_ process: Process) throws(AgentFailure) {
+        let problems = process.problems()
+        if !problems.isEmpty {
+            let list = problems.map(\.description).joined(separator: "; ")
+            throw AgentFailure(.invalidArgument, list)
+        }
+        arguments = process.args
+        environment = process.env
+        workingDirectory = process.cwd
+        uid = process.user.uid
+        gid = process.user.gid
+        groups = process.user.additionalGids
+        userName = process.user.username
+        umask = process.user.umask ?? 0o022
+        capabilities = Self.sets(process.capabilities ?? Capabilities())
+        limits = process.rlimits.compactMap { limit in
+            Rlimit.names.firstIndex(of: limit.type).map {
+                Limit(resource: Int32($0), soft: limit.soft, hard: limit.hard)
+            }
+        }
+        noNewPrivileges = process.noNewPrivileges
+        terminal = process.terminal
+        window = process.consoleSize.map {
+            Window(rows: UInt16(clamping: $0.height), columns: UInt16(clamping: $0.width))
+        }
+        oomScoreAdjustment = process.oomScoreAdj ?? 0
+    }
+
+    private static func sets(_ capabilities: Capabilities) -> CapabilitySets {
+        CapabilitySets(
+            bounding: mask(capabilities.bounding), effective: mask(capabilities.effective),
+            permitted: mask(capabilities.permitted), inheritable: mask(capabilities.inheritable),
+            ambient: mask(capabilities.ambient))
+    }
+
+    /// Names that are not capabilities were refused before.
+    static func mask(_ names: [String]) -> UInt64 {
+        names.reduce(0) { mask, name in
+            Capabilities.names.firstIndex(of: name).map { mask | 1 << UInt64($0) } ?? mask
+        }
+    }
+}

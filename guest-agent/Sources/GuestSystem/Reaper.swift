@@ -1,0 +1,145 @@
+import CAgent
+import Glibc
+public import LinuxSystem
+import Synchronization
+
+/// A child process of the agent.
+public struct GuestProcess: Sendable {
+    /// How and when a process ended.
+    public struct End: Sendable {
+        public var status: ExitStatus
+        /// Nanoseconds since the epoch, by the guest's clock.
+        public var at: Int64
+    }
+
+    /// In the guest's process id namespace.
+    public let pid: pid_t
+    /// A pidfd.
+    public let descriptor: SharedDescriptor
+    public let ended: Promise<End>
+}
+
+/// Starts the agent's children and takes their ends, and those of every orphan of the guest.
+public final class Reaper: Sendable {
+    private let children = Mutex<[pid_t: Promise<GuestProcess.End>]>([:])
+
+    /// Blocks SIGCHLD for the calling thread and all it starts: to be called before any other thread is.
+    public init() {
+        var set = Self.childSignal
+        pthread_sigmask(SIG_BLOCK, &set, nil)
+    }
+
+    /// What `start` starts.
+    public struct Birth {
+        /// CLONE_NEW* of namespaces that are the process's own.
+        public var namespaces: UInt64 = 0
+        /// A pidfd: the process is born in that process's pid namespace.
+        public var pidNamespaceOf: Int32?
+        /// The cgroup directory that it is born in.
+        public var cgroup: Int32?
+        public var executable: Int32
+        public var arguments: [String]
+        public var environment: [String] = []
+        /// Its descriptors, from 0 on.
+        public var descriptors: [Int32]
+
+        public init(executable: Int32, arguments: [String], descriptors: [Int32]) {
+            self.executable = executable
+            self.arguments = arguments
+            self.descriptors = descriptors
+        }
+    }
+
+    /// Starts a process; its end is reported by `run()`.
+    public func start(_ birth: Birth) throws(SystemError) -> GuestProcess {
+        let ended = try Promise<GuestProcess.End>()
+        let own = birth.pidNamespaceOf == nil ? nil : try OwnedDescriptorBox("/proc/self/ns/pid")
+        return try children.withLock { children throws(SystemError) in
+            // Under the lock: a child that ends at once is reaped only after it is known here.
+            let (pid, descriptor) = try Self.spawn(birth, ownPIDNamespace: own?.descriptor.raw ?? -1)
+            children[pid] = ended
+            return GuestProcess(pid: pid, descriptor: descriptor, ended: ended)
+        }
+    }
+
+    private final class OwnedDescriptorBox {
+        let descriptor: OwnedDescriptor
+        init(_ path: String) throws(SystemError) { descriptor = try OwnedDescriptor.open(path, O_RDONLY) }
+    }
+
+    private static func spawn(
+        _ birth: Birth, ownPIDNamespace: Int32
+    ) throws(SystemError) -> (pid_t, SharedDescriptor) {
+        var pid: pid_t = -1
+        var descriptor: Int32 = -1
+        var step: UnsafePointer<CChar>?
+        let result = withCStrings(birth.arguments) { arguments in
+            withCStrings(birth.environment) { environment in
+                birth.descriptors.withUnsafeBufferPointer { descriptors in
+                    var options = martlet_agent_spawn(
+                        namespaces: birth.namespaces, pid_namespace: birth.pidNamespaceOf ?? -1,
+                        own_pid_namespace: ownPIDNamespace, cgroup: birth.cgroup ?? -1,
+                        executable: birth.executable, argv: arguments, envp: environment,
+                        descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count))
+                    return martlet_agent_spawn(&options, &pid, &descriptor, &step)
+                }
+            }
+        }
+        if result != 0 {
+            throw SystemError(step.map { String(cString: $0) } ?? "spawn", errno: .init(rawValue: result))
+        }
+        return (pid, SharedDescriptor(OwnedDescriptor(owning: descriptor)))
+    }
+
+    /// Takes the ends of children for ever; on a thread of its own.
+    public func run() {
+        var set = Self.childSignal
+        while true {
+            reapAll()
+            var info = siginfo_t()
+            // Interrupted or not: the next round looks again.
+            sigwaitinfo(&set, &info)
+        }
+    }
+
+    private func reapAll() {
+        while true {
+            let end: (Promise<GuestProcess.End>?, GuestProcess.End)? = children.withLock { children in
+                var status: Int32 = 0
+                let pid = waitpid(-1, &status, WNOHANG)
+                guard pid > 0 else { return nil }
+                guard let exit = ExitStatus(waitStatus: status) else { return (nil, .init(status: .exited(0), at: 0)) }
+                return (children.removeValue(forKey: pid), .init(status: exit, at: Self.now()))
+            }
+            guard let end else { return }
+            end.0?.settle(end.1)
+        }
+    }
+
+    private static func now() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
+    }
+
+    private static var childSignal: sigset_t {
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, SIGCHLD)
+        return set
+    }
+}
+
+/// Calls `body` with a NULL-terminated array of C strings.
+public func withCStrings<R>(
+    _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> R
+) -> R {
+    var pointers: [UnsafeMutablePointer<CChar>?] = strings.map { strdup($0) }
+    pointers.append(nil)
+    defer { for pointer in pointers { free(pointer) } }
+    return pointers.withUnsafeBufferPointer { buffer in
+        // Never empty: it ends with NULL.
+        guard let base = buffer.baseAddress else { preconditionFailure("an array with an element has an address") }
+        return body(base)
+    }
+}

@@ -1,0 +1,86 @@
+import CAgent
+import CLinux
+import ContainerPlan
+import Glibc
+import GuestSystem
+import LinuxSystem
+
+/// Makes a container around the calling process, which was born in the namespaces of the plan.
+struct ContainerSetup {
+    let plan: ContainerPlan
+
+    /// Answers the container's terminal, if it has one. After it the process is inside the container's root.
+    func apply() throws(AgentFailure) -> Terminal? {
+        if plan.owns(CLONE_NEWCGROUP) {
+            // Only now: the process was born in its cgroup, which becomes the root of the new namespace.
+            try during("new cgroup namespace") { try check("unshare", "", martlet_agent_unshare(CLONE_NEWCGROUP)) }
+        }
+        if plan.owns(CLONE_NEWNET) {
+            try during("bring lo up") { try check("SIOCSIFFLAGS", "lo", martlet_agent_interface_up("lo")) }
+        }
+        try setNames()
+        let root = try openRoot()
+        try MountSteps(root: root).mount(plan.mounts)
+        // The engine brings a whole /dev of its own: it is not ours to fill.
+        let bringsDevices = plan.mounts.contains { $0.options.isBind && RootDirectory.components($0.destination) == ["dev"] }
+        if !bringsDevices { try DeviceSteps(root: root).make(plan.devices) }
+        let terminal = plan.process.terminal ? try Terminal(root: root, window: plan.process.window) : nil
+        try terminal?.makeConsole(root)
+        try setKernelParameters()
+        for path in plan.readOnlyPaths { try MountSteps(root: root).makeReadOnly(path) }
+        for path in plan.maskedPaths { try MountSteps(root: root).mask(path) }
+        try enter(root)
+        return terminal
+    }
+
+    private func setNames() throws(AgentFailure) {
+        if !plan.hostname.isEmpty {
+            try during("set hostname \(plan.hostname)") {
+                try check("sethostname", "", sethostname(plan.hostname, plan.hostname.utf8.count))
+            }
+        }
+        if !plan.domainname.isEmpty {
+            try during("set domainname \(plan.domainname)") {
+                try check("setdomainname", "", setdomainname(plan.domainname, plan.domainname.utf8.count))
+            }
+        }
+    }
+
+    private func openRoot() throws(AgentFailure) -> RootDirectory {
+        try during("root \(plan.root)") {
+            // Nothing that is mounted here may show outside.
+            try GuestMounts.mountAt("", "/", nil, MountFlag.isPrivate | MountFlag.recursive)
+            // pivot_root(2) wants a mount.
+            try GuestMounts.mountAt(plan.root, plan.root, nil, MountFlag.bind | MountFlag.recursive)
+            return try RootDirectory(plan.root)
+        }
+    }
+
+    private func setKernelParameters() throws(AgentFailure) {
+        for parameter in plan.kernelParameters {
+            try during("sysctl \(parameter.path)") {
+                if parameter.path.split(separator: "/").contains("..") {
+                    throw SystemError("open", parameter.path, errno: .invalidArgument)
+                }
+                try writeText(parameter.value, to: "/proc/sys/\(parameter.path)")
+            }
+        }
+    }
+
+    private func enter(_ root: RootDirectory) throws(AgentFailure) {
+        try during("enter the root") {
+            if plan.rootReadOnly {
+                try check(
+                    "mount_setattr", plan.root,
+                    martlet_mount_setattr(
+                        root.descriptor.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
+            }
+            try check("fchdir", plan.root, fchdir(root.descriptor.raw))
+            // Old and new root on the same place: the old one ends on top of the new and is taken away from there.
+            try check("pivot_root", plan.root, martlet_agent_pivot_root(".", "."))
+            try check("umount", "the old root", umount2(".", Int32(MNT_DETACH)))
+            try check("chdir", "/", chdir("/"))
+            if let propagation = plan.rootPropagation { try GuestMounts.mountAt("", "/", nil, propagation) }
+        }
+    }
+}

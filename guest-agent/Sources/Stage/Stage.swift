@@ -1,0 +1,94 @@
+import CAgent
+import CLinux
+import ContainerPlan
+import Glibc
+import GuestSystem
+import LinuxSystem
+import OCISpec
+
+/// The agent's program as a stage: it turns itself into a container's process and executes that one's program.
+///
+/// It is a process of its own, with one thread, because namespaces, credentials and the root belong to threads, and
+/// because nothing but a few system calls is safe between clone and exec in a process with many.
+public enum Stage {
+    /// The first argument that makes the program a stage.
+    public static let argument = "stage"
+
+    public static func run() -> Never {
+        // Processes of the container that it enters see it: none may look into it or open its descriptors.
+        martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        let channel = StageChannel(SharedDescriptor(OwnedDescriptor(owning: StageDescriptors.channel)))
+        do {
+            try become(try readRequest(), channel)
+        } catch {
+            let failure = AgentFailure(error)
+            do {
+                try channel.send(.failed(failure.kind, failure.message))
+            } catch {
+                Console.say("martlet-agent: stage: \(failure); \(error)")
+            }
+        }
+        _exit(1)
+    }
+
+    private static func readRequest() throws(AgentFailure) -> StageRequest {
+        let file = OwnedDescriptor(owning: StageDescriptors.request)
+        return try during("read the stage's request") {
+            try check("lseek", "", lseek(file.raw, 0, SEEK_SET))
+            return try JSON.decode(
+                StageRequest.self, from: Array(try readText(file.raw, "request", limit: 16 << 20).utf8), file: "request")
+        }
+    }
+
+    /// Answers only when something failed.
+    private static func become(_ request: StageRequest, _ channel: StageChannel) throws(AgentFailure) {
+        for number in [StageDescriptors.channel, StageDescriptors.container] {
+            _ = martlet_fcntl_int(number, F_SETFD, Int(FD_CLOEXEC))
+        }
+        // Modes of what is made are given in full.
+        umask(0)
+        let terminal: Terminal?
+        let process: ProcessPlan
+        switch request {
+        case .create(let plan):
+            process = plan.process
+            try adjustOOMScore(process)
+            terminal = try ContainerSetup(plan: plan).apply()
+        case .join(let plan, let namespaces):
+            process = plan
+            try adjustOOMScore(process)
+            try during("enter the container") {
+                try check(
+                    "setns", "", martlet_agent_setns(StageDescriptors.container, Int32(truncatingIfNeeded: namespaces)))
+            }
+            close(StageDescriptors.container)
+            terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
+        }
+        let program = try ProcessSetup(plan: process).apply(terminal: terminal)
+        try during("report to the agent") {
+            try channel.send(.ready, descriptors: terminal.map { [$0.master.raw] } ?? [])
+        }
+        // The agent is gone, or does not want the process any more.
+        guard case .go? = try? channel.receive()?.message else { _exit(1) }
+        try execute(program, process)
+    }
+
+    private static func openRoot() throws(AgentFailure) -> RootDirectory {
+        try during("root") { try RootDirectory("/") }
+    }
+
+    private static func adjustOOMScore(_ plan: ProcessPlan) throws(AgentFailure) {
+        try during("set the oom score adjustment") {
+            try writeText("\(plan.oomScoreAdjustment)", to: "/proc/self/oom_score_adj")
+        }
+    }
+
+    private static func execute(_ program: ProcessSetup.Program, _ plan: ProcessPlan) throws(AgentFailure) {
+        withCStrings(plan.arguments) { arguments in
+            withCStrings(program.environment) { environment in
+                _ = execve(program.path, arguments, environment)
+            }
+        }
+        throw AgentFailure(.invalidArgument, SystemError.last("exec", "\"\(program.path)\"").description)
+    }
+}

@@ -1,0 +1,18 @@
+public import ContainerPlan
+
+/// What a stage process is asked to become.
+public enum StageRequest: Codable, Sendable {
+    /// The first process of a new container, in namespaces made for it.
+    case create(ContainerPlan)
+    /// A further process of a running one: it enters these namespaces (CLONE_NEW*) of the process behind the pidfd.
+    case join(ProcessPlan, namespaces: UInt64)
+}
+
+/// The descriptors of a stage process when it starts; 0 to 2 are the container's stdin, stdout and stderr.
+public enum StageDescriptors {
+    public static let channel: Int32 = 3
+    /// A memory file with the request as JSON.
+    public static let request: Int32 = 4
+    /// Of the container's first process, when joining.
+    public static let container: Int32 = 5
+}

@@ -1,0 +1,46 @@
+import CAgent
+import ContainerPlan
+import Glibc
+import GuestSystem
+import LinuxSystem
+
+/// A pseudo-terminal of the container's own devpts.
+struct Terminal {
+    let master: SharedDescriptor
+    let slave: SharedDescriptor
+
+    init(root: RootDirectory, window: ProcessPlan.Window?) throws(AgentFailure) {
+        do {
+            master = try root.open("/dev/pts/ptmx", O_RDWR | O_NOCTTY)
+            // The container may have put anything in its place.
+            let information = try master.information()
+            guard information.st_mode & S_IFMT == S_IFCHR, information.st_rdev == martlet_agent_device_number(5, 2) else {
+                throw AgentFailure(.failedPrecondition, "/dev/pts/ptmx is not a pseudo-terminal multiplexer")
+            }
+            try check("unlock", "/dev/pts/ptmx", martlet_agent_pty_unlock(master.raw))
+            let peer = try check("open the other end of", "/dev/pts/ptmx", martlet_agent_pty_peer(master.raw, O_RDWR | O_NOCTTY | O_CLOEXEC))
+            slave = SharedDescriptor(OwnedDescriptor(owning: peer))
+            if let window {
+                try check("set the window of", "/dev/pts/ptmx", martlet_agent_set_window(master.raw, window.rows, window.columns))
+            }
+        } catch {
+            throw AgentFailure(error).during("open a terminal")
+        }
+    }
+
+    /// Shows the terminal as the container's /dev/console.
+    func makeConsole(_ root: RootDirectory) throws(AgentFailure) {
+        try during("mount the terminal on /dev/console") {
+            let number = try check("number of", "/dev/pts/ptmx", martlet_agent_pty_number(master.raw))
+            try MountSteps(root: root).bind(try root.open("/dev/pts/\(number)", O_PATH), over: "/dev/console")
+        }
+    }
+
+    /// Makes it the calling process's stdin, stdout and stderr, and its controlling terminal. Needs a new session.
+    func attach() throws(AgentFailure) {
+        try during("attach the terminal") {
+            for number: Int32 in 0...2 { try check("dup2", "\(number)", dup2(slave.raw, number)) }
+            try check("take the controlling terminal", "", martlet_agent_set_controlling_terminal(0))
+        }
+    }
+}

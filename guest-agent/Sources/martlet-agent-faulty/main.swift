@@ -1,0 +1,31 @@
+// The agent, but that it crashes or hangs on request: to test what the host does then.
+//
+// `martlet.fault=crash|hang` on the kernel's command line, or a container whose annotation or environment has
+// `io.martlet.fault` with the value `crash`, `hang` or `hang-stdio`.
+import AgentServer
+import CFault
+import OCISpec
+
+@Sendable func fault(of spec: Spec) -> String? {
+    let prefix = "io.martlet.fault="
+    let variable = spec.process?.env.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+    return spec.annotations["io.martlet.fault"] ?? variable
+}
+
+@Sendable func inject(_ fault: String?) {
+    switch fault {
+    case "crash": martlet_agent_trap()
+    case "hang": martlet_agent_hang()
+    default: return
+    }
+}
+
+var faults = Faults()
+faults.booted = { commandLine in
+    let prefix = "martlet.fault="
+    let words = commandLine.split { $0 == " " || $0 == "\n" }
+    inject(words.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) })
+}
+faults.started = { inject(fault(of: $0)) }
+faults.stallsStreams = { fault(of: $0) == "hang-stdio" }
+await Agent.main(CommandLine.arguments, faults: faults)

@@ -1,0 +1,3 @@
+import AgentServer
+
+await Agent.main(CommandLine.arguments)

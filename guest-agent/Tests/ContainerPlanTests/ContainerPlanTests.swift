@@ -1,0 +1,84 @@
+import GuestSystem
+import OCISpec
+import Testing
+
+@testable import ContainerPlan
+
+@Suite struct ContainerPlanTests {
+    func spec(_ change: (inout Spec) -> Void = { _ in }) -> Spec {
+        var spec = Spec(
+            process: Process(args: ["sh"]), root: Root(path: "/run/martlet/x/rootfs"),
+            linux: Linux(namespaces: [.init(.mount), .init(.pid), .init(.uts)]))
+        change(&spec)
+        return spec
+    }
+
+    func refusal(_ change: (inout Spec) -> Void) -> AgentFailure? {
+        #expect(throws: AgentFailure.self) { try ContainerPlan(spec(change)) }
+    }
+
+    @Test func namespacesBecomeFlags() throws {
+        #expect(try ContainerPlan(spec()).namespaces == 0x0002_0000 | 0x2000_0000 | 0x0400_0000)
+    }
+
+    @Test(arguments: [Linux.Namespace(.user), .init(.time), .init(.network, path: "/proc/1/ns/net")])
+    func namespacesThatAreNotMadeAreRefusedByName(namespace: Linux.Namespace) {
+        let failure = refusal { $0.linux?.namespaces.append(namespace) }
+        #expect(failure?.kind == .unimplemented)
+        #expect(failure?.message.contains(namespace.type) == true)
+    }
+
+    @Test func aMountNamespaceIsNeeded() {
+        #expect(refusal { $0.linux?.namespaces = [.init(.pid)] }?.message.contains("mount namespace") == true)
+    }
+
+    @Test func aHostNameNeedsItsNamespace() {
+        let failure = refusal {
+            $0.hostname = "box"
+            $0.linux?.namespaces = [.init(.mount)]
+        }
+        #expect(failure?.kind == .invalidArgument)
+    }
+
+    @Test func cgroupMountsAreOfTheUnifiedHierarchy() throws {
+        let plan = try ContainerPlan(
+            spec { $0.mounts = [Mount(destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro", "relatime"])] })
+        #expect(plan.mounts[0].type == "cgroup2")
+        #expect(plan.mounts[0].options.mountFlags == 1)
+    }
+
+    @Test func kernelParametersBecomePaths() {
+        #expect(ContainerPlan.parameterPath("net.ipv4.ip_forward") == "net/ipv4/ip_forward")
+        #expect(ContainerPlan.parameterPath("net/ipv4/conf/eth0.100/forwarding") == "net/ipv4/conf/eth0.100/forwarding")
+        #expect(ContainerPlan.parameterPath("net.ipv4.conf.eth0/100.forwarding") == "net/ipv4/conf/eth0.100/forwarding")
+    }
+
+    @Test func aProcessBecomesNumbers() throws {
+        let plan = try ContainerPlan(
+            spec {
+                $0.process?.capabilities = Capabilities(bounding: ["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"], ambient: ["CAP_KILL"])
+                $0.process?.rlimits = [Rlimit(type: "RLIMIT_NOFILE", hard: .max, soft: 1024)]
+            }
+        ).process
+        #expect(plan.capabilities.bounding == 1 | 1 << 40)
+        #expect(plan.capabilities.ambient == 1 << 5)
+        #expect(plan.capabilities.effective == 0)
+        #expect(plan.limits == [.init(resource: 7, soft: 1024, hard: .max)])
+        #expect(plan.umask == 0o022)
+    }
+
+    @Test func whatCanNotBeIsNamed() {
+        #expect(refusal { $0.process?.args = [] }?.message.contains("process.args") == true)
+        #expect(refusal { $0.process?.cwd = "x" }?.message.contains("process.cwd") == true)
+    }
+
+    @Test func aPlanSurvivesTheWayToItsStage() throws {
+        let plan = try ContainerPlan(
+            spec {
+                $0.mounts = [Mount(destination: "/a", source: "/b", options: ["rbind", "rro"])]
+                $0.process?.rlimits = [Rlimit(type: "RLIMIT_CORE", hard: .max, soft: .max)]
+                $0.process?.args = ["\u{1}\"\\", "é"]
+            })
+        #expect(try JSON.decode(ContainerPlan.self, from: try JSON.encode(plan), file: "plan") == plan)
+    }
+}
