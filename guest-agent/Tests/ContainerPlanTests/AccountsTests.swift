@@ -1,5 +1,6 @@
-import ContainerPlan
 import Testing
+
+@testable import ContainerPlan
 
 @Suite struct AccountsTests {
     let accounts = Accounts(
