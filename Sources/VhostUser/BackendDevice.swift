@@ -9,6 +9,8 @@ public protocol BackendDevice: AnyObject {
     /// Virtio feature bits of the device, besides those of the ring.
     var features: UInt64 { get }
     var queueCount: Int { get }
+    /// The configuration space comes from the device, not from the front end.
+    var ownsConfiguration: Bool { get }
     /// The configuration space.
     var configuration: [UInt8] { get }
     /// Starts to serve a queue, and looks at what is in it already.

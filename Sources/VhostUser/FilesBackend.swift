@@ -29,6 +29,8 @@ public final class FilesBackend: BackendDevice {
 
     public var features: UInt64 { 0 }
     public var queueCount: Int { device.queues.count }
+    /// QEMU keeps the tag itself.
+    public var ownsConfiguration: Bool { false }
     public var configuration: [UInt8] { device.configuration }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {

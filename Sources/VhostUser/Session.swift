@@ -15,7 +15,6 @@ public final class Session {
         static let multipleQueues: UInt64 = 1 << 0
         static let replyAcknowledge: UInt64 = 1 << 3
         static let configuration: UInt64 = 1 << 9
-        static let all = multipleQueues | replyAcknowledge | configuration
     }
 
     var socket: MessageSocket
@@ -39,6 +38,12 @@ public final class Session {
     public var descriptor: Int32 { socket.socket.raw }
 
     private var offered: UInt64 { device.features | RingFeatures.all.rawValue | Self.protocolFeaturesBit }
+
+    private var offeredProtocol: UInt64 {
+        // QEMU warns when it is offered the configuration of a device that it configures itself.
+        ProtocolFeature.multipleQueues | ProtocolFeature.replyAcknowledge
+            | (device.ownsConfiguration ? ProtocolFeature.configuration : 0)
+    }
 
     /// Handles the messages that have come. False when the front end has closed the connection.
     public func receive() throws(SessionError) -> Bool {
@@ -76,7 +81,7 @@ public final class Session {
     private func answer(_ request: Request, _ message: Message) throws(SessionError) -> [UInt8]? {
         switch request {
         case .getFeatures: return bytes(offered)
-        case .getProtocolFeatures: return bytes(ProtocolFeature.all)
+        case .getProtocolFeatures: return bytes(offeredProtocol)
         case .getQueueNumber: return bytes(UInt64(vrings.count))
         case .getVringBase:
             var fields = try message.fields(count: 8)
@@ -98,7 +103,7 @@ public final class Session {
         case .setFeatures: try setFeatures(try message.number(), message)
         case .setProtocolFeatures:
             let wanted = try message.number()
-            guard wanted & ~ProtocolFeature.all == 0
+            guard wanted & ~offeredProtocol == 0
             else { throw .malformed(message.header.request, "features not offered: \(wanted)") }
             protocolFeatures = wanted
         case .setMemoryTable: try setMemory(message)

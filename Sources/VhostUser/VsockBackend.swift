@@ -70,6 +70,7 @@ public final class VsockBackend: BackendDevice {
 
     public var features: UInt64 { 0 }
     public var queueCount: Int { 2 }
+    public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
 
     /// How long the loop may sleep: milliseconds, -1 for ever.
