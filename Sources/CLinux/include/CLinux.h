@@ -6,6 +6,13 @@
 #define _GNU_SOURCE
 #endif
 
+// _GNU_SOURCE renames the member of fd_set; Swift's own Glibc module has it as it is without, and where the compiler
+// happens to see both it refuses them as two different types.
+#include <features.h>
+#undef __USE_XOPEN
+#include <sys/select.h>
+#define __USE_XOPEN 1
+
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>

@@ -43,8 +43,6 @@ extension Virtqueue {
             guard index < entries else { throw .nextBeyondTable(UInt16(truncatingIfNeeded: index)) }
             guard visited < entries else { throw .loop }
             visited += 1
-            total += 1
-            guard total <= Self.maximumChain else { throw .chainTooLong }
             let descriptor = Descriptor(table, Int(index))
             if descriptor.isIndirect {
                 guard !inIndirect else { throw .nestedIndirect }
@@ -54,6 +52,8 @@ extension Virtqueue {
                 visited = 0
                 continue
             }
+            total += 1
+            guard total <= Self.maximumChain else { throw .chainTooLong }
             try append(descriptor, memory)
             guard descriptor.hasNext else { return }
             index = UInt32(descriptor.next)
@@ -76,9 +76,10 @@ extension Virtqueue {
     /// Adds a descriptor's bytes to the chain: none when it is empty, several vectors where regions meet.
     private func append(_ descriptor: Descriptor, _ memory: GuestMemory) throws(QueueError) {
         if descriptor.isWritable {
+            inWritablePart = true
             writableBytes = try Self.sum(writableBytes, descriptor.count)
         } else {
-            guard vectorCount == readableCount, writableBytes == 0 else { throw .readableAfterWritable }
+            guard !inWritablePart else { throw .readableAfterWritable }
             readableBytes = try Self.sum(readableBytes, descriptor.count)
         }
         var address = descriptor.address

@@ -42,6 +42,7 @@ public final class Virtqueue {
     private(set) var nextAvailable: UInt16 = 0
     private var nextUsed: UInt16 = 0
     private var signalledUsed: UInt16?
+    private var completedSinceAsked = false
     private var held: UInt16?
     /// Why the queue no longer runs, when its driver broke it.
     public private(set) var broken: QueueError?
@@ -50,6 +51,7 @@ public final class Virtqueue {
     let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: maximumChain)
     var readableCount = 0
     var vectorCount = 0
+    var inWritablePart = false
     /// Bytes of the held chain that the device may read, and may write.
     public internal(set) var readableBytes: UInt32 = 0, writableBytes: UInt32 = 0
 
@@ -83,6 +85,7 @@ public final class Virtqueue {
         nextAvailable = position
         nextUsed = word(used, 2).pointee.load(ordering: .acquiring)
         signalledUsed = nil
+        completedSinceAsked = false
     }
 
     /// Lets go of the rings. What was taken and not completed is lost, as on a reset.
@@ -143,6 +146,7 @@ public final class Virtqueue {
         (element + 4).storeBytes(of: min(written, writableBytes), as: UInt32.self)
         nextUsed &+= 1
         word(used, 2).pointee.store(nextUsed, ordering: .releasing)
+        completedSinceAsked = true
         self.held = nil
         forgetChain()
     }
@@ -166,6 +170,7 @@ public final class Virtqueue {
     private func forgetChain() {
         readableCount = 0
         vectorCount = 0
+        inWritablePart = false
         readableBytes = 0
         writableBytes = 0
     }
@@ -174,8 +179,8 @@ public final class Virtqueue {
 
     /// Whether the driver wants an interrupt for what was completed since this was last asked.
     public func needsInterrupt() -> Bool {
-        guard let used, let available, signalledUsed != nextUsed else { return false }
-        _ = used
+        guard let available, completedSinceAsked else { return false }
+        completedSinceAsked = false
         // The used index must be out before the driver's wish is read, or both sides go to sleep.
         atomicMemoryFence(ordering: .sequentiallyConsistent)
         let previous = signalledUsed
