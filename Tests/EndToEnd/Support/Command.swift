@@ -173,3 +173,17 @@ final class Writer: Sendable {
 
     func close() { descriptor.withLock { $0 = nil } }
 }
+
+/// A pipe between programs under test.
+final class HostPipe {
+    private(set) var read: SharedDescriptor
+    private(set) var write: SharedDescriptor
+
+    init() throws { (read, write) = try SharedDescriptor.pipe() }
+
+    /// Leaves both ends to whoever else has them: as long as this process keeps one nobody sees the other's end.
+    func close() throws {
+        let null = SharedDescriptor(try OwnedDescriptor.open("/dev/null", O_RDWR))
+        (read, write) = (null, null)
+    }
+}

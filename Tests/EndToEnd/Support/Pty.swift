@@ -22,4 +22,21 @@ struct Pty {
         var size = winsize(ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)
         try check("TIOCSWINSZ", "", martlet_ioctl_pointer(master.raw, UInt(TIOCSWINSZ), &size))
     }
+
+    /// Whether the line discipline echoes and gathers lines, as it does unless a program made it raw.
+    var isCooked: Bool {
+        var settings = termios()
+        return tcgetattr(slave.raw, &settings) == 0 && settings.c_lflag & tcflag_t(ICANON | ECHO) == tcflag_t(ICANON | ECHO)
+    }
+
+    /// The terminal that arrives at a console socket, as engines get it.
+    static func receive(listener: Int32) throws -> SharedDescriptor {
+        let connection = OwnedDescriptor(owning: try check("accept", "", accept(listener, nil, nil)))
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 1)
+        defer { buffer.deallocate() }
+        guard let master = try connection.receive(into: buffer).descriptors.first else {
+            throw LabError("no descriptor came over the console socket")
+        }
+        return master
+    }
 }

@@ -60,12 +60,15 @@ final class Scene: Sendable {
 
     /// Writes a file and answers its path.
     @discardableResult
-    func write(_ name: String, _ text: String) throws -> String {
+    func write(_ name: String, _ text: String) throws -> String { try write(name, bytes: Array(text.utf8)[...]) }
+
+    /// Writes a file and answers its path.
+    @discardableResult
+    func write(_ name: String, bytes: ArraySlice<UInt8>) throws -> String {
         let path = name.hasPrefix("/") ? name : "\(directory)/\(name)"
         guard let file = fopen(path, "w") else { throw LabError("open \(path): errno \(errno)") }
         defer { fclose(file) }
-        let bytes = Array(text.utf8)
-        guard fwrite(bytes, 1, bytes.count, file) == bytes.count else { throw LabError("write \(path): errno \(errno)") }
+        guard bytes.withUnsafeBytes({ fwrite($0.baseAddress, 1, $0.count, file) }) == bytes.count else { throw LabError("write \(path): errno \(errno)") }
         return path
     }
 

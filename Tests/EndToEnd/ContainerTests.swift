@@ -1,0 +1,98 @@
+import Glibc
+import LinuxSystem
+import OCISpec
+import Testing
+
+extension Containers {
+    @Suite struct ContainerTests {
+        @Test func theKernelIsTheGuests() throws {
+            try Scene.play { scene in
+                let outcome = try scene.run(bundle: scene.bundle(script: "uname -r; cat /proc/version; echo $$"))
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                #expect(outcome.errorText == "")
+                let host = try Command.run("uname", ["-r"]).filter { $0 != "\n" }
+                try #require(outcome.lines.count == 3, "\(outcome.text)")
+                #expect(outcome.lines[0] != host)
+                #expect(outcome.lines[1].hasPrefix("Linux version \(outcome.lines[0]) "))
+                #expect(outcome.lines[2] == "1", "the first process of its own process id namespace")
+            }
+        }
+
+        /// Everything of a process that config.json sets, in one machine.
+        @Test func theProcessGetsWhatTheConfigurationSays() throws {
+            try Scene.play { scene in
+                let script = """
+                    hostname; pwd; echo "$A|$B"; umask; id -u; id -g; id -G; ulimit -n; ulimit -Hn
+                    grep -E '^(CapBnd|CapEff|NoNewPrivs)' /proc/self/status | tr -s '\\t ' ' '
+                    cat /proc/sys/net/ipv4/ip_forward; echo "$0 $1"
+                    touch /x 2>&1; cat /data/in; echo out >/data/out; touch /ro/x 2>&1; cat /one
+                    cat /proc/kcore | wc -c; echo 1 2>&1 >/proc/sys/vm/swappiness; ls -A /proc/scsi | wc -l
+                    ls -l /dev/null | cut -c1; test -c /dev/urandom && echo urandom; df /scratch | tail -1 | cut -d' ' -f1
+                    """
+                let data = try scene.makeDirectory("data")
+                chmod(data, 0o777)
+                try scene.write("data/in", "from the host\n")
+                let one = try scene.write("one", "one file\n")
+                let bundle = try scene.bundle(args: ["/bin/sh", "-c", script, "zero", "first"]) { spec in
+                    spec.hostname = "small-host"
+                    spec.root?.readonly = true
+                    spec.process?.cwd = "/tmp"
+                    spec.process?.env += ["A=1 2", "B="]
+                    spec.process?.user = User(uid: 1000, gid: 1001, umask: 0o027, additionalGids: [7, 1002])
+                    spec.process?.rlimits = [Rlimit(type: "RLIMIT_NOFILE", hard: 500, soft: 400)]
+                    spec.process?.capabilities = Capabilities(bounding: ["CAP_CHOWN", "CAP_KILL"], permitted: ["CAP_KILL"])
+                    spec.linux?.sysctl = ["net.ipv4.ip_forward": "1"]
+                    spec.linux?.maskedPaths.append("/proc/scsi")
+                    spec.mounts += [
+                        Mount(destination: "/data", type: "bind", source: data, options: ["rbind", "rw"]),
+                        Mount(destination: "/ro", type: "bind", source: data, options: ["bind", "ro"]),
+                        Mount(destination: "/one", type: "bind", source: one, options: ["bind"]),
+                        Mount(destination: "/scratch", type: "tmpfs", source: "scratch", options: ["size=1m"]),
+                    ]
+                }
+                for name in ["data", "ro", "scratch"] { try Command.run("mkdir", ["\(bundle)/rootfs/\(name)"]) }
+                try scene.write("\(bundle)/rootfs/one", "")
+                let outcome = try scene.run(bundle: bundle)
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                #expect(outcome.lines == [
+                    "small-host", "/tmp", "1 2|", "0027", "1000", "1001", "1001 7 1002", "400", "500",
+                    "NoNewPrivs: 1", "CapEff: 0000000000000000", "CapBnd: 0000000000000021",
+                ].sortedLike(outcome.lines) + [
+                    "1", "zero first", "touch: /x: Read-only file system", "from the host",
+                    "touch: /ro/x: Read-only file system", "one file", "0",
+                    "/bin/sh: can't create /proc/sys/vm/swappiness: Read-only file system", "0", "c", "urandom", "scratch",
+                ], "\(outcome.errorText)")
+                #expect(Leftovers.read("\(data)/out") == "out\n")
+                let owner = try Command.run("stat", ["-c", "%u:%g %a", "\(data)/out"])
+                #expect(owner == "1000:1001 640\n")
+            }
+        }
+
+        @Test func thePIDFileAndTheLogAreWritten() throws {
+            try Scene.play { scene in
+                let pidFile = "\(scene.directory)/pid"
+                let log = "\(scene.directory)/log"
+                let bundle = try scene.bundle(script: "echo up; read line") { spec in
+                    spec.linux?.seccomp = .init(defaultAction: "SCMP_ACT_ALLOW")
+                }
+                let run = try scene.start(
+                    bundle: bundle, global: ["--log", log, "--log-format", "json"], options: ["--pid-file", pidFile],
+                    input: .pipe)
+                try run.output?.wait(for: "up\n")
+                let pid = Int32(Leftovers.read(pidFile) ?? "") ?? 0
+                #expect(pid > 0 && kill(pid, 0) == 0, "pid file: \(pid)")
+                run.input?.write("\n")
+                #expect(try run.finish().code == 0)
+                let text = Leftovers.read(log) ?? ""
+                #expect(text.contains("\"level\":\"warning\"") && text.contains("linux.seccomp: not applied yet"), "\(text)")
+            }
+        }
+    }
+}
+
+extension [String] {
+    /// The same lines, in the order in which they stand in `other`: the kernel's order in /proc/…/status is its own.
+    fileprivate func sortedLike(_ other: [String]) -> [String] {
+        sorted { (other.firstIndex(of: $0) ?? 0) < (other.firstIndex(of: $1) ?? 0) }
+    }
+}
