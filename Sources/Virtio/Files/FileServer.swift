@@ -120,7 +120,7 @@ public final class FileServer: @unchecked Sendable {
         let known = locked {
             guard let index = shares.firstIndex(where: { $0.name == name }) else { return false }
             let id = shares.remove(at: index).id
-            handles.removeAll(where: { $0.share == id }) { nodes.slots[$0.slot].handles -= 1 }
+            handles.removeAll(where: { $0.share == id }) { nodes.removeHandle($0.slot) }
             nodes.kill(share: id)
             return true
         }

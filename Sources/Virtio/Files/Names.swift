@@ -63,7 +63,7 @@ extension FileServer {
         let directory = try directory(parent)
         let doomed = try prepareRemoval(parent, directory, name)
         if unlinkat(directory, name, isDirectory ? Int32(AT_REMOVEDIR) : 0) < 0 { throw .last }
-        if let doomed { nodes.forgetPlace(doomed) }
+        if let doomed { lose(doomed) }
         return 0
     }
 
@@ -79,6 +79,11 @@ extension FileServer {
         // Without a descriptor to spare the file is just gone for the guest, as it wished.
         if nodes.slots[slot].handles == 0 { _ = try? descriptor(slot) }
         return slot
+    }
+
+    private func lose(_ slot: Int) {
+        nodes.forgetPlace(slot)
+        nodes.limitPlaceless(slot)
     }
 
     /// RENAME and RENAME2.
@@ -117,7 +122,7 @@ extension FileServer {
         if martlet_renameat2(from, old.name, to, new.name, flags) < 0 { throw .last }
         // Two names of one file: rename(2) leaves both.
         if replaced == moving { return }
-        if let doomed { nodes.forgetPlace(doomed) }
+        if let doomed { lose(doomed) }
         if let slot = nodes.find(share, moving) { nodes.place(slot, parent: new.parent, name: new.name) }
         if exchange, let replaced, let slot = nodes.find(share, replaced) {
             nodes.place(slot, parent: old.parent, name: old.name)

@@ -59,6 +59,9 @@ struct NodeTable {
     /// Most descriptors held by nodes.
     let descriptorCapacity: Int
     private(set) var descriptors = 0
+    /// Of these: those that may be closed, and those of shares.
+    private var listed = 0
+    private var shareRoots = 0
     private var oldest = 0
     private var newest = 0
     /// The number of the request being served.
@@ -200,6 +203,7 @@ struct NodeTable {
     mutating func kill(share: Int32) {
         for slot in slots.indices where slots[slot].inUse && slots[slot].share == share {
             slots[slot].dead = true
+            if slots[slot].isShareRoot { shareRoots -= 1 }
             slots[slot].isShareRoot = false
             closeDescriptor(slot)
             unindex(slot)
@@ -238,6 +242,7 @@ struct NodeTable {
     /// Makes a node the root of a share, with the share's descriptor.
     mutating func adoptShareRoot(_ slot: Int, _ descriptor: Int32) {
         slots[slot].isShareRoot = true
+        shareRoots += 1
         slots[slot].descriptor = descriptor
         descriptors += 1
     }
@@ -271,12 +276,34 @@ struct NodeTable {
         descriptors -= 1
     }
 
-    /// Only a node that can be found again by its name may lose its descriptor.
+    /// A file without a place that nobody has open: only its descriptor reaches it, and hardly anybody asks for it.
+    /// Such may take half of the descriptors; beyond that the file is as good as gone.
+    mutating func limitPlaceless(_ slot: Int) {
+        let node = slots[slot]
+        guard node.parent == 0, node.handles == 0, !node.isShareRoot, slot != Self.root else { return }
+        if descriptors - listed - shareRoots > descriptorCapacity / 2 { closeDescriptor(slot) }
+    }
+
+    mutating func addHandle(_ slot: Int) {
+        slots[slot].handles += 1
+        relist(slot)
+    }
+
+    mutating func removeHandle(_ slot: Int) {
+        slots[slot].handles -= 1
+        relist(slot)
+        limitPlaceless(slot)
+        release(slot)
+    }
+
+    /// Only a node that can be found again, by its name or by an open handle, may lose its descriptor.
     private mutating func relist(_ slot: Int) {
-        let wanted = slots[slot].descriptor >= 0 && slots[slot].parent != 0 && !slots[slot].isShareRoot
+        let node = slots[slot]
+        let wanted = node.descriptor >= 0 && !node.isShareRoot && (node.parent != 0 || node.handles > 0)
         if wanted == slots[slot].listed { return }
         guard wanted else { return unlist(slot) }
         slots[slot].listed = true
+        listed += 1
         slots[slot].older = newest
         slots[slot].newer = 0
         if newest != 0 { slots[newest].newer = slot } else { oldest = slot }
@@ -291,5 +318,6 @@ struct NodeTable {
         slots[slot].older = 0
         slots[slot].newer = 0
         slots[slot].listed = false
+        listed -= 1
     }
 }

@@ -52,7 +52,7 @@ extension FileServer {
             // Nothing to flush, so close(2) in the guest need not ask.
             if !file.isWritable { out.open_flags |= FuseFlag.openNoFlush }
         }
-        nodes.slots[slot].handles += 1
+        nodes.addHandle(slot)
         out.fh = handles.add(file)
         return out
     }
@@ -124,8 +124,7 @@ extension FileServer {
             throw .badHandle
         }
         handles.remove(input.fh)
-        nodes.slots[file.slot].handles -= 1
-        nodes.release(file.slot)
+        nodes.removeHandle(file.slot)
         return 0
     }
 

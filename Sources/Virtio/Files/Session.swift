@@ -36,7 +36,7 @@ extension FileServer {
     }
 
     private func forgetSession() {
-        handles.removeAll(where: { _ in true }) { nodes.slots[$0.slot].handles -= 1 }
+        handles.removeAll(where: { _ in true }) { nodes.removeHandle($0.slot) }
         nodes.reset()
     }
 

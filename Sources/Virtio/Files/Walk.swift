@@ -51,6 +51,12 @@ extension FileServer {
             above = nodes.slots[above].parent
         }
         for step in way.reversed() {
+            // Kept for this step only: the way may be longer than there are descriptors.
+            let parent = nodes.slots[step].parent
+            let usedBefore = nodes.slots[parent].usedBy
+            let keep = step == way.last ? usedBefore == nodes.request : false
+            if nodes.slots[parent].descriptor >= 0 { nodes.touch(parent) }
+            defer { if !keep { nodes.slots[parent].usedBy = 0 } }
             do throws(FileError) {
                 try reopen(step)
             } catch {
