@@ -39,10 +39,25 @@ public struct GuestImage: Sendable, Equatable, Codable {
     public static func locate(
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> GuestImage {
+        GuestImage(
+            kernel: try locateKernel(configuration, executable: executable, environment: environment),
+            initramfs: try locateInitramfs(configuration, executable: executable, environment: environment))
+    }
+
+    /// As `locate`, the kernel alone.
+    public static func locateKernel(
+        _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
+    ) throws(ConfigurationError) -> String {
         let directories = directories(executable: executable, environment: environment)
-        return GuestImage(
-            kernel: try choose(configuration.kernel, "guest kernel", "vm.kernel", kernelNames, directories),
-            initramfs: try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", [initramfsName], directories))
+        return try choose(configuration.kernel, "guest kernel", "vm.kernel", kernelNames, directories)
+    }
+
+    /// As `locate`, the initial file system alone.
+    public static func locateInitramfs(
+        _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
+    ) throws(ConfigurationError) -> String {
+        let directories = directories(executable: executable, environment: environment)
+        return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", [initramfsName], directories)
     }
 
     private static func choose(

@@ -38,11 +38,12 @@ extension SandboxPlan {
 extension HostFacts {
     /// Looks at this host for what the configuration names.
     static func gather(_ configuration: Configuration, askVersions: Bool) -> HostFacts {
-        func file(_ path: KeyPath<GuestImage, String>) -> Result<String, HypervisorError> {
-            do { return .success(try GuestImage.locate(configuration.vm)[keyPath: path]) } catch { return .failure(HypervisorError("\(error)")) }
+        func file(_ locate: () throws -> String) -> Result<String, HypervisorError> {
+            do { return .success(try locate()) } catch { return .failure(HypervisorError("\(error)")) }
         }
         return gather(
-            qemu: configuration.qemu.path, kernel: file(\.kernel), initramfs: file(\.initramfs), askVersions: askVersions)
+            qemu: configuration.qemu.path, kernel: file { try GuestImage.locateKernel(configuration.vm) },
+            initramfs: file { try GuestImage.locateInitramfs(configuration.vm) }, askVersions: askVersions)
     }
 }
 

@@ -31,6 +31,8 @@ struct Pty {
 
     /// The terminal that arrives at a console socket, as engines get it.
     static func receive(listener: Int32) throws -> SharedDescriptor {
+        var waiting = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
+        guard poll(&waiting, 1, Int32(60_000 * Lab.patience)) == 1 else { throw LabError("nobody came to the console socket") }
         let connection = OwnedDescriptor(owning: try check("accept", "", accept(listener, nil, nil)))
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 1)
         defer { buffer.deallocate() }
