@@ -44,6 +44,12 @@ let package = Package(
         program("martlet-agent-faulty", ["CFault", shared("OCISpec")]),
 
         tests("ContainerPlanTests", ["ContainerPlan", shared("OCISpec")]),
+        tests(
+            "AgentServerTests",
+            [
+                "AgentServer", "martlet-agent", shared("LinuxSystem"), shared("OCISpec"), shared("TTRPC"),
+                shared("AgentAPI"),
+            ]),
         tests("GuestSystemTests", ["GuestSystem", shared("LinuxSystem")]),
     ]
 )

@@ -27,7 +27,7 @@ public enum Agent {
 
     private static func serve(_ configuration: AgentConfiguration) async throws -> Never {
         signal(SIGPIPE, SIG_IGN)
-        let reaper = Reaper()
+        let reaper = try Reaper()
         if configuration.isInit {
             try GuestSetup.run()
         } else {

@@ -23,11 +23,10 @@ public struct GuestProcess: Sendable {
 public final class Reaper: Sendable {
     private let children = Mutex<[pid_t: Promise<GuestProcess.End>]>([:])
 
-    /// Blocks SIGCHLD for the calling thread and all it starts: to be called before any other thread is.
-    public init() {
-        var set = Self.childSignal
-        pthread_sigmask(SIG_BLOCK, &set, nil)
-    }
+    /// Signalled with each birth, for when there was nobody to wait for.
+    private let births: EventDescriptor
+
+    public init() throws(SystemError) { births = try EventDescriptor() }
 
     /// What `start` starts.
     public struct Birth {
@@ -58,6 +57,7 @@ public final class Reaper: Sendable {
             // Under the lock: a child that ends at once is reaped only after it is known here.
             let (pid, descriptor) = try Self.spawn(birth, ownPIDNamespace: own?.descriptor.raw ?? -1)
             children[pid] = ended
+            births.signal()
             return GuestProcess(pid: pid, descriptor: descriptor, ended: ended)
         }
     }
@@ -92,13 +92,19 @@ public final class Reaper: Sendable {
     }
 
     /// Takes the ends of children for ever; on a thread of its own.
+    ///
+    /// No signal tells of them: threads that the language's runtime started before could take it away. Orphans come
+    /// only from children, so without any there is nothing to wait for but a birth.
     public func run() {
-        var set = Self.childSignal
         while true {
-            reapAll()
-            var info = siginfo_t()
-            // Interrupted or not: the next round looks again.
-            sigwaitinfo(&set, &info)
+            var information = siginfo_t()
+            if waitid(P_ALL, 0, &information, WEXITED | WNOWAIT) == 0 {
+                reapAll()
+            } else if Glibc.errno == ECHILD {
+                var item = pollfd(fd: births.descriptor.raw, events: Int16(POLLIN), revents: 0)
+                poll(&item, 1, -1)
+                births.drain()
+            }
         }
     }
 
@@ -120,13 +126,6 @@ public final class Reaper: Sendable {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
-    }
-
-    private static var childSignal: sigset_t {
-        var set = sigset_t()
-        sigemptyset(&set)
-        sigaddset(&set, SIGCHLD)
-        return set
     }
 }
 
