@@ -62,5 +62,6 @@ public final class RingLines: Sendable {
 /// Takes a kick's counter back to 0; false when the descriptor is no eventfd and would be ready for ever.
 func consumeKick(_ descriptor: Int32) -> Bool {
     var value: UInt64 = 0
-    return read(descriptor, &value, 8) == 8 || errno == EAGAIN || errno == EINTR
+    let count = read(descriptor, &value, 8)
+    return count == 8 || count < 0 && (errno == EAGAIN || errno == EINTR)
 }

@@ -49,7 +49,7 @@ final class FakeFrontEnd {
 
     private func receive(_ count: Int) throws -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: count)
-        let received = recv(socket.raw, &bytes, count, Int32(MSG_WAITALL.rawValue))
+        let received = recv(socket.raw, &bytes, count, Int32(MSG_WAITALL))
         if received == 0, count > 0 { return nil }
         try check("recv", "", received)
         return bytes
@@ -83,10 +83,10 @@ final class FakeFrontEnd {
             [memory.file.raw])
     }
 
-    func configure(_ index: UInt32, _ ring: FakeRing, _ kick: Int32, base: UInt32? = nil) throws {
+    func configure(_ index: UInt32, _ ring: FakeRing, _ kick: Int32, base: UInt32 = 0) throws {
         let offset = 0x7f00_0000_0000 &- FakeMemory.base
         try send(.setVringNumber, Self.bytes(index, ring.geometry.size))
-        try send(.setVringBase, Self.bytes(index, base ?? UInt32(ring.available)))
+        try send(.setVringBase, Self.bytes(index, base))
         try send(
             .setVringAddress,
             Self.bytes(
@@ -100,4 +100,13 @@ final class FakeFrontEnd {
 func isReadable(_ descriptor: Int32, _ milliseconds: Int32 = 2000) -> Bool {
     var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return poll(&item, 1, milliseconds) == 1 && item.revents & Int16(POLLIN) != 0
+}
+
+/// An eventfd of the test's own.
+final class TestEvent {
+    private let event: EventDescriptor
+    init() throws { event = try EventDescriptor() }
+    var raw: Int32 { event.descriptor.raw }
+    func signal() { event.signal() }
+    @discardableResult func drain() -> Bool { event.drain() }
 }

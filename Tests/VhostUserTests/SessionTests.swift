@@ -38,14 +38,9 @@ private final class Recorder: BackendDevice {
         let session: Session
         let memory: FakeMemory
         let rings: [FakeRing]
-        let kicks: [EventBox]
+        let kicks: [TestEvent]
         let broken = Reasons()
 
-        final class EventBox {
-            let event: EventDescriptor
-            init() throws { event = try EventDescriptor() }
-            var raw: Int32 { event.descriptor.raw }
-        }
         final class Reasons { var list: [String] = [] }
 
         init() throws {
@@ -56,7 +51,7 @@ private final class Recorder: BackendDevice {
             let broken = broken
             session = Session(socket: theirs, device: device) { broken.list.append($0) }
             rings = (0..<2).map { FakeRing(memory, at: FakeMemory.base + 0x8000 * UInt64($0), size: 128) }
-            kicks = try (0..<2).map { _ in try EventBox() }
+            kicks = try (0..<2).map { _ in try TestEvent() }
         }
 
         /// Sends, and lets the session handle it.
@@ -131,12 +126,12 @@ private final class Recorder: BackendDevice {
         try harness.send(.setVringEnable, F.bytes(0 as UInt32, 1 as UInt32))
         let setup = try #require(harness.device.running[0])
         setup.lines.interrupt()
-        let (first, second, error) = try (EventDescriptor(), EventDescriptor(), EventDescriptor())
-        try harness.send(.setVringCall, F.bytes(0 as UInt64), [first.descriptor.raw])
+        let (first, second, error) = try (TestEvent(), TestEvent(), TestEvent())
+        try harness.send(.setVringCall, F.bytes(0 as UInt64), [first.raw])
         setup.lines.interrupt()
         #expect(first.drain() && !second.drain())
-        try harness.send(.setVringCall, F.bytes(0 as UInt64), [second.descriptor.raw])
-        try harness.send(.setVringError, F.bytes(0 as UInt64), [error.descriptor.raw])
+        try harness.send(.setVringCall, F.bytes(0 as UInt64), [second.raw])
+        try harness.send(.setVringError, F.bytes(0 as UInt64), [error.raw])
         setup.lines.interrupt()
         #expect(!first.drain() && second.drain() && !error.drain())
         setup.lines.reportError()
@@ -189,8 +184,8 @@ private final class Recorder: BackendDevice {
         let harness = try Harness()
         try harness.bringUp()
         try harness.send(.setVringAddress, F.bytes(0 as UInt32, 0 as UInt32, 16 as UInt64, 16 as UInt64, 16 as UInt64, 0 as UInt64))
-        let error = try EventDescriptor()
-        try harness.send(.setVringError, F.bytes(0 as UInt64), [error.descriptor.raw])
+        let error = try TestEvent()
+        try harness.send(.setVringError, F.bytes(0 as UInt64), [error.raw])
         try harness.send(.setVringEnable, F.bytes(0 as UInt32, 1 as UInt32))
         #expect(harness.broken.list == ["ring 0 outside the machine's memory"])
         #expect(error.drain())
