@@ -16,11 +16,12 @@ public struct Privileges: Sendable {
         public static let makeNodes = Capabilities(CAP_MKNOD)
         public static let setUser = Capabilities(CAP_SETUID)
         public static let setGroup = Capabilities(CAP_SETGID)
-        public static let setFileCapabilities = Capabilities(CAP_SETFCAP)
+        public static let setFileCaps = Capabilities(CAP_SETFCAP)
 
         /// What a file server for containers needs.
         public static let fileServer: Capabilities = [
-            .changeOwner, .overrideAccess, .actAsOwner, .keepSetID, .makeNodes, .setUser, .setGroup, .setFileCapabilities,
+            .changeOwner, .overrideAccess, .actAsOwner, .keepSetID, .makeNodes, .setUser, .setGroup,
+            .setFileCaps,
         ]
     }
 
@@ -61,7 +62,9 @@ public struct Privileges: Sendable {
     public static func dieWithParent(_ parent: pid_t) throws(SystemError) {
         try check("prctl PR_SET_PDEATHSIG", "", martlet_prctl(PR_SET_PDEATHSIG, UInt(SIGKILL), 0, 0, 0))
         // It may have ended before the wish was heard.
-        if getppid() != parent { throw SystemError("prctl PR_SET_PDEATHSIG", "parent \(parent)", errno: .noSuchProcess) }
+        if getppid() != parent {
+            throw SystemError("prctl PR_SET_PDEATHSIG", "parent \(parent)", errno: .noSuchProcess)
+        }
     }
 
     private static func emptyRoot() throws(SystemError) {

@@ -29,7 +29,9 @@ public struct ControlSocket: Sendable {
         }
         let descriptors = numbers.prefix(Int(count)).map { SharedDescriptor(OwnedDescriptor(owning: $0)) }
         if received == 0 { return nil }
-        guard let message = bytes[..<received].withUnsafeBytes({ ControlMessage($0) }) else { throw .malformed(received) }
+        guard let message = bytes[..<received].withUnsafeBytes({ ControlMessage($0) }) else {
+            throw .malformed(received)
+        }
         return (message, descriptors)
     }
 }

@@ -111,7 +111,8 @@ public final class DeviceClient: Sendable {
         var message = ControlMessage(.connect)
         message.port = port
         let parts = max(deadline, .zero).components
-        message.number = UInt64(clamping: parts.seconds).multipliedReportingOverflow(by: 1_000_000_000).0
+        message.number =
+            UInt64(clamping: parts.seconds).multipliedReportingOverflow(by: 1_000_000_000).0
             &+ UInt64(clamping: parts.attoseconds / 1_000_000_000)
         try call(message, [stream], patience: max(deadline, .zero) + .seconds(2))
     }

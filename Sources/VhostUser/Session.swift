@@ -116,7 +116,9 @@ public final class Session {
     }
 
     private func setFeatures(_ wanted: UInt64, _ message: Message) throws(SessionError) {
-        guard wanted & ~offered == 0 else { throw .malformed(message.header.request, "features not offered: \(wanted)") }
+        guard wanted & ~offered == 0 else {
+            throw .malformed(message.header.request, "features not offered: \(wanted)")
+        }
         guard wanted == features || !vrings.contains(where: \.isRunning)
         else { throw .malformed(message.header.request, "features changed while a ring runs") }
         features = wanted
@@ -149,5 +151,7 @@ public final class Session {
         return Int(index)
     }
 
-    private func bytes(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+    private func bytes(_ value: some FixedWidthInteger) -> [UInt8] {
+        withUnsafeBytes(of: value.littleEndian) { Array($0) }
+    }
 }

@@ -37,7 +37,9 @@ extension Session {
             vrings[index].size = value
         default:
             try refuseIfRunning(index, message)
-            guard let position = UInt16(exactly: value) else { throw .malformed(message.header.request, "base \(value)") }
+            guard let position = UInt16(exactly: value) else {
+                throw .malformed(message.header.request, "base \(value)")
+            }
             // A driver that was reset starts at 0; one that was only stopped goes on where it was.
             if position == 0, vrings[index].position != 0 { vrings[index].isFresh = true }
             vrings[index].position = position
@@ -80,7 +82,8 @@ extension Session {
     func startIfComplete(_ index: Int) {
         let vring = vrings[index]
         let enabled = vring.isEnabled || features & Self.protocolFeaturesBit == 0
-        guard !vring.isRunning, enabled, let kick = vring.kick, let addresses = vring.addresses, let memory = table.memory
+        guard !vring.isRunning, enabled, let kick = vring.kick, let addresses = vring.addresses,
+            let memory = table.memory
         else { return }
         guard let descriptors = memory.guestAddress(ofUser: addresses.descriptors),
             let available = memory.guestAddress(ofUser: addresses.available),

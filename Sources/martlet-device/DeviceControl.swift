@@ -18,7 +18,10 @@ final class DeviceControl {
     func listen(_ handle: @escaping (ControlMessage, [SharedDescriptor]) -> Void) throws(SystemError) {
         try loop.add(socket.socket.raw, .readable) { [unowned self] _ in
             do {
-                guard let (message, descriptors) = try socket.receive() else { return ended = true }
+                guard let (message, descriptors) = try socket.receive() else {
+                    ended = true
+                    return
+                }
                 handle(message, descriptors)
             } catch {
                 complain("\(error)")

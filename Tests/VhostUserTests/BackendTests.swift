@@ -92,7 +92,9 @@ import Testing
         rings[0].publish(64)
         kick0.signal()
         #expect(isReadable(error.raw))
-        #expect(reasons.wait(timeout: .seconds(5)) == "file system queue 0: available entry names descriptor 64 beyond the table")
+        #expect(
+            reasons.wait(timeout: .seconds(5))
+                == "file system queue 0: available entry names descriptor 64 beyond the table")
         shutdown(ours.raw, Int32(SHUT_RDWR))
         #expect(done.wait(timeout: .seconds(5)) == "closed")
     }
@@ -116,7 +118,9 @@ import Testing
         let front = FakeFrontEnd(ours, memory: memory)
         let rings = (0..<2).map { FakeRing(memory, at: FakeMemory.base + 0x8000 * UInt64($0), size: 128) }
         let (kick0, kick1, call0, call1) = try (TestEvent(), TestEvent(), TestEvent(), TestEvent())
-        try front.send(.getConfiguration, FakeFrontEnd.bytes(0 as UInt32, 8 as UInt32, 0 as UInt32) + [UInt8](repeating: 0, count: 8))
+        try front.send(
+            .getConfiguration,
+            FakeFrontEnd.bytes(0 as UInt32, 8 as UInt32, 0 as UInt32) + [UInt8](repeating: 0, count: 8))
         #expect(try front.reply(to: .getConfiguration)?.suffix(8) == [9, 0, 0, 0, 0, 0, 0, 0])
         let data = FakeMemory.base + 0x20000
         for number in 0..<8 { rings[0].add([(data + UInt64(number) * 4096, 4096, true)]) }

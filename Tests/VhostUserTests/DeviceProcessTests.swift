@@ -137,8 +137,11 @@ struct DeviceProcessTests {
             // What the machine's process sends is not trusted either.
             let nonsense = [UInt8](repeating: 255, count: 64)
             #expect(send(machine.raw, nonsense, nonsense.count, 0) == 64)
-            #expect(device.sink.wait(for: .broken(
-                reason: "vhost-user: message header with request 4294967295, flags 4294967295, 4294967295 bytes")))
+            #expect(
+                device.sink.wait(
+                    for: .broken(
+                        reason: "vhost-user: message header with request 4294967295, flags 4294967295, 4294967295 bytes"
+                    )))
         }
         // The client's end is the process's.
         #expect(Self.exitCode(pid) == 0)
@@ -158,12 +161,18 @@ struct DeviceProcessTests {
         for field in ["CapPrm", "CapEff", "CapBnd"] { #expect(device.status(field) == mask) }
         #expect(device.status("Umask") == "0000" && device.status("NoNewPrivs") == "1")
         #expect(access("/proc/\(device.pid)/root/etc", F_OK) == -1)
-        let limits = Self.contents("/proc/\(device.pid)/limits").split(separator: "\n").first { $0.hasPrefix("Max open files") }
+        let limits = Self.contents("/proc/\(device.pid)/limits").split(separator: "\n").first {
+            $0.hasPrefix("Max open files")
+        }
         let numbers = limits?.split(separator: " ").compactMap { Int($0) } ?? []
         #expect(numbers.count == 2 && numbers.first == numbers.last)
         try device.client.addShare(name: "usr", directory: directory.raw, readOnly: true)
-        #expect(throws: DeviceError.self) { try device.client.addShare(name: "usr", directory: directory.raw, readOnly: true) }
-        #expect(throws: DeviceError.self) { try device.client.addShare(name: "a/b", directory: directory.raw, readOnly: true) }
+        #expect(throws: DeviceError.self) {
+            try device.client.addShare(name: "usr", directory: directory.raw, readOnly: true)
+        }
+        #expect(throws: DeviceError.self) {
+            try device.client.addShare(name: "a/b", directory: directory.raw, readOnly: true)
+        }
         try device.client.removeShare(name: "usr")
         #expect(throws: DeviceError.self) { try device.client.removeShare(name: "usr") }
         // A killed process: everyone who asks is told.
@@ -208,7 +217,9 @@ struct DeviceProcessTests {
         let later = lines[(start + 1)...]
         #expect(later.contains { $0.contains("openat2(") || $0.contains("openat(") }, "the trace saw no request")
         for line in later {
-            guard ["open(", "openat(", "openat2(", "creat("].contains(where: { line.contains(" " + $0) }) else { continue }
+            guard ["open(", "openat(", "openat2(", "creat("].contains(where: { line.contains(" " + $0) }) else {
+                continue
+            }
             let absolute = line.contains(", \"/")
             let fromWorkingDirectory = line.contains("AT_FDCWD") || line.contains(" open(") || line.contains(" creat(")
             let inRoot = line.contains("RESOLVE_IN_ROOT") || line.contains("RESOLVE_BENEATH")
@@ -224,7 +235,10 @@ struct DeviceProcessTests {
         try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw)
         try device.client.addShare(name: "s", directory: directory.raw, readOnly: false)
         let guest = try FuseGuest(ours)
-        _ = try guest.call(26, 0, FakeFrontEnd.bytes(7 as UInt32, 36 as UInt32, 65536 as UInt32, 0 as UInt32) + [UInt8](repeating: 0, count: 48))
+        _ = try guest.call(
+            26, 0,
+            FakeFrontEnd.bytes(7 as UInt32, 36 as UInt32, 65536 as UInt32, 0 as UInt32)
+                + [UInt8](repeating: 0, count: 48))
         let root = try guest.call(1, 1, Array("s\0".utf8)).prefix(8)
         let node = Array(root).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
         let entry = try guest.call(1, node, Array("file\0".utf8)).prefix(8)
@@ -232,7 +246,10 @@ struct DeviceProcessTests {
         #expect(node > 1 && file > 1)
         _ = try guest.call(14, file, FakeFrontEnd.bytes(UInt32(O_RDONLY), 0 as UInt32))
         _ = try guest.call(27, node, FakeFrontEnd.bytes(UInt32(O_DIRECTORY), 0 as UInt32))
-        _ = try guest.call(35, node, FakeFrontEnd.bytes(UInt32(O_CREAT | O_WRONLY), 0o644 as UInt32, 0 as UInt32, 0 as UInt32) + Array("new\0".utf8))
+        _ = try guest.call(
+            35, node,
+            FakeFrontEnd.bytes(UInt32(O_CREAT | O_WRONLY), 0o644 as UInt32, 0 as UInt32, 0 as UInt32)
+                + Array("new\0".utf8))
         _ = try guest.call(10, node, Array("new\0".utf8))
     }
 }
@@ -269,7 +286,9 @@ private final class FuseGuest {
         for _ in 0..<5000 {
             if let used = ring.takeUsed().first {
                 let bytes = memory.read(Int(used.count), at: answer)
-                let error = bytes.count >= 16 ? bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4, as: Int32.self) } : -1
+                let error =
+                    bytes.count >= 16
+                    ? bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4, as: Int32.self) } : -1
                 #expect(error == 0, "operation \(operation)")
                 return Array(bytes.dropFirst(16))
             }

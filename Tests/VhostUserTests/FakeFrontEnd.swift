@@ -20,7 +20,9 @@ final class FakeFrontEnd {
 
     static func bytes(_ values: any FixedWidthInteger...) -> [UInt8] {
         values.flatMap { value -> [UInt8] in
-            func raw(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+            func raw(_ value: some FixedWidthInteger) -> [UInt8] {
+                withUnsafeBytes(of: value.littleEndian) { Array($0) }
+            }
             return raw(value)
         }
     }

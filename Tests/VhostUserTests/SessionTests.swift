@@ -82,7 +82,8 @@ private final class Recorder: BackendDevice {
         #expect(try harness.ask(.getProtocolFeatures) == F.bytes(0x209 as UInt64))
         #expect(try harness.ask(.getQueueNumber) == F.bytes(2 as UInt64))
         let ask = F.bytes(2 as UInt32, 4 as UInt32, 0 as UInt32) + [0, 0, 0, 0]
-        #expect(try harness.ask(.getConfiguration, ask) == F.bytes(2 as UInt32, 4 as UInt32, 0 as UInt32) + [3, 4, 5, 6])
+        #expect(
+            try harness.ask(.getConfiguration, ask) == F.bytes(2 as UInt32, 4 as UInt32, 0 as UInt32) + [3, 4, 5, 6])
         let beyond = F.bytes(6 as UInt32, 4 as UInt32, 0 as UInt32) + [0, 0, 0, 0]
         #expect(try harness.ask(.getConfiguration, beyond) == F.bytes(6 as UInt32, 0 as UInt32, 0 as UInt32))
         harness.device.ownsConfiguration = false
@@ -183,7 +184,8 @@ private final class Recorder: BackendDevice {
     @Test func ringsOutsideMemoryBreakTheDeviceNotTheSession() throws {
         let harness = try Harness()
         try harness.bringUp()
-        try harness.send(.setVringAddress, F.bytes(0 as UInt32, 0 as UInt32, 16 as UInt64, 16 as UInt64, 16 as UInt64, 0 as UInt64))
+        try harness.send(
+            .setVringAddress, F.bytes(0 as UInt32, 0 as UInt32, 16 as UInt64, 16 as UInt64, 16 as UInt64, 0 as UInt64))
         let error = try TestEvent()
         try harness.send(.setVringError, F.bytes(0 as UInt64), [error.raw])
         try harness.send(.setVringEnable, F.bytes(0 as UInt32, 1 as UInt32))
@@ -209,15 +211,19 @@ private final class Recorder: BackendDevice {
             (F.message(5), 0), (F.message(5, table(0, [])), 0), (F.message(5, table(1, good)), 0),
             (F.message(5, table(1, good)), 2), (F.message(5, table(2, good)), 1), (F.message(5, table(9, [])), 8),
             (F.message(5, table(1, [0, 0, 0, 0])), 1), (F.message(5, table(1, [0, 4096, 0, 1])), 1),
-            (F.message(5, table(1, [0, 1 << 40, 0, 0])), 1), (F.message(5, table(1, [0, 4096, 0, UInt64.max & ~4095])), 1),
+            (F.message(5, table(1, [0, 1 << 40, 0, 0])), 1),
+            (F.message(5, table(1, [0, 4096, 0, UInt64.max & ~4095])), 1),
             (F.message(5, table(1, [UInt64.max - 100, 4096, 0, 0])), 1),
             (F.message(5, table(1, [0, 4096, UInt64.max - 100, 0])), 1),
             (F.message(5, table(2, good + good)), 2),
-            (F.message(2, [1]), 0), (F.message(2, F.bytes(UInt64.max)), 0), (F.message(16, F.bytes(1 << 20 as UInt64)), 0),
+            (F.message(2, [1]), 0), (F.message(2, F.bytes(UInt64.max)), 0),
+            (F.message(16, F.bytes(1 << 20 as UInt64)), 0),
             (F.message(25, F.bytes(0 as UInt32, 0 as UInt32, 0 as UInt32)), 0), (F.message(24, [1]), 0),
             (F.message(24, F.bytes(0 as UInt32, 100 as UInt32, 0 as UInt32)), 0),
         ]
-        for request: UInt32 in [0, 6, 7, 19, 20, 21, 22, 31, 37, 39, 41, 1000, .max] { cases.append((F.message(request), 0)) }
+        for request: UInt32 in [0, 6, 7, 19, 20, 21, 22, 31, 37, 39, 41, 1000, .max] {
+            cases.append((F.message(request), 0))
+        }
         for request: UInt32 in [8, 10, 18, 11] {
             cases.append((F.message(request, F.bytes(2 as UInt32, 0 as UInt32)), 0))
             cases.append((F.message(request, F.bytes(UInt32.max, 1 as UInt32)), 0))
@@ -254,7 +260,8 @@ private final class Recorder: BackendDevice {
                 case 1: try harness.send(.setVringBase, F.bytes(0 as UInt32, 5 as UInt32))
                 case 2: try harness.send(.setFeatures, F.bytes(1 << 30 as UInt64))
                 default:
-                    try harness.send(.setVringAddress, F.bytes(0 as UInt32, 0 as UInt32) + [UInt8](repeating: 0, count: 32))
+                    try harness.send(
+                        .setVringAddress, F.bytes(0 as UInt32, 0 as UInt32) + [UInt8](repeating: 0, count: 32))
                 }
             }
         }
@@ -275,16 +282,21 @@ private final class Recorder: BackendDevice {
                 var payload: [UInt8]
                 switch Int.random(in: 0..<4, using: &random) {
                 case 0: payload = F.bytes(UInt64.random(in: 0...3, using: &random))
-                case 1: payload = F.bytes(UInt32.random(in: 0...2, using: &random), UInt32.random(in: 0...300, using: &random))
+                case 1:
+                    payload = F.bytes(
+                        UInt32.random(in: 0...2, using: &random), UInt32.random(in: 0...300, using: &random))
                 case 2: payload = (0..<40).map { _ in UInt8.random(in: 0...1, using: &random) }
                 default:
                     payload = F.bytes(1 as UInt32, 0 as UInt32)
                     for _ in 0..<4 { payload += F.bytes(UInt64.random(in: 0...8, using: &random) << 12) }
                 }
-                if Int.random(in: 0..<8, using: &random) == 0 { payload.removeLast(Int.random(in: 0...8, using: &random)) }
+                if Int.random(in: 0..<8, using: &random) == 0 {
+                    payload.removeLast(Int.random(in: 0...8, using: &random))
+                }
                 let count = [0, 0, 1, 1, 2].randomElement(using: &random) ?? 0
                 do {
-                    try harness.front.sendRaw(F.message(request, payload, flags: 9), [Int32](repeating: file, count: count))
+                    try harness.front.sendRaw(
+                        F.message(request, payload, flags: 9), [Int32](repeating: file, count: count))
                     _ = try harness.session.receive()
                 } catch is SessionError {
                     ended += 1

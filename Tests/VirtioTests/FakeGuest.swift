@@ -162,7 +162,9 @@ final class FakeGuest {
     @discardableResult
     func settle(limit: Int = 10_000) -> Int {
         for step in 0..<limit {
-            var items = asked.watches.map { pollfd(fd: $0.key, events: Int16(truncatingIfNeeded: $0.value.interest.rawValue), revents: 0) }
+            var items = asked.watches.map {
+                pollfd(fd: $0.key, events: Int16(truncatingIfNeeded: $0.value.interest.rawValue), revents: 0)
+            }
             let count = poll(&items, nfds_t(items.count), 0)
             if count <= 0, !device.hasMore { return step }
             if device.hasMore { device.pump() }

@@ -212,14 +212,15 @@ import Testing
 
     @Test func fuzz() throws {
         let memory = try FakeMemory(count: 1 << 20)
-        var random = Seeded(20260101)
+        var random = Seeded(20_260_101)
         let end = ContinuousClock.now + .seconds(2)
         var rounds = 0
         var chains = 0
         while ContinuousClock.now < end {
             rounds += 1
             let size = UInt32(1) << UInt32.random(in: 0...6, using: &random)
-            let ring = FakeRing(memory, at: FakeMemory.base, size: size, position: UInt16.random(in: 0...65535, using: &random))
+            let ring = FakeRing(
+                memory, at: FakeMemory.base, size: size, position: UInt16.random(in: 0...65535, using: &random))
             let table = FakeMemory.base + 0x8000
             for index in 0..<UInt16(size) { Self.randomDescriptor(ring, index, nil, table, &random) }
             for index in 0..<UInt16(16) { Self.randomDescriptor(ring, index, table, table, &random) }
@@ -256,7 +257,9 @@ import Testing
         var flags = UInt16.random(in: 0...3, using: &random)
         if odd == 0 { address = UInt64.random(in: 0...UInt64.max, using: &random) }
         if odd == 1 { count = UInt32.random(in: 0...UInt32.max, using: &random) }
-        if odd == 2 || odd == 3 { (address, count, flags) = (tables, 16 * UInt32.random(in: 0...16, using: &random), 4) }
+        if odd == 2 || odd == 3 {
+            (address, count, flags) = (tables, 16 * UInt32.random(in: 0...16, using: &random), 4)
+        }
         if odd == 4 { flags = UInt16.random(in: 0...65535, using: &random) }
         ring.setDescriptor(index, address, count, flags, next: UInt16.random(in: 0..<17, using: &random), table: table)
     }

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Synchronization
 import Testing
 
 @testable import Virtio
@@ -36,7 +37,8 @@ import Testing
         let guest = try guest()
         let stream = try guest.connect()
         let changes: [(inout VsockHeader) -> Void] = [
-            { $0.sourceCID = 8 }, { $0.sourceCID = 2 }, { $0.sourceCID = FakeGuest.cid | 1 << 32 }, { $0.destinationCID = 1 },
+            { $0.sourceCID = 8 }, { $0.sourceCID = 2 }, { $0.sourceCID = FakeGuest.cid | 1 << 32 },
+            { $0.destinationCID = 1 },
             { $0.destinationCID = 2 | 1 << 63 }, { $0.type = 0 }, { $0.type = 2 }, { $0.sourcePort = 9 },
             { $0.destinationPort = 0 },
         ]
@@ -197,6 +199,35 @@ import Testing
         #expect(guest.asked.watches.isEmpty)
     }
 
+    /// Headers that another processor of the guest rewrites while the device reads them.
+    @Test func headersThatChangeUnderTheDevice() throws {
+        let guest = try FakeGuest(ringSize: 64)
+        guest.post(32, size: 0x10200)
+        let writer = try HeaderWriter(guest.memory, at: FakeMemory.base + 0x80_0000)
+        defer { writer.finish() }
+        var random = Seeded(5)
+        var established = 0
+        let end = ContinuousClock.now + .seconds(1)
+        while ContinuousClock.now < end {
+            if guest.device.connectionCount < 4 {
+                _ = try guest.request(port: UInt32.random(in: 0..<4, using: &random))
+            }
+            let length = UInt32.random(in: 44...3000, using: &random)
+            guest.transmit.add([(FakeMemory.base + 0x80_0000, length, false)])
+            guest.device.pump()
+            _ = guest.transmit.takeUsed()
+            for connection in guest.device.connections.values where connection.state == .established {
+                established += 1
+                #expect(connection.received &- connection.forwarded <= VsockConnection.bufferSize)
+                #expect(connection.buffer.count <= Int(VsockConnection.bufferSize))
+            }
+            for packet in guest.take() where packet.header.operation == 1 {
+                writer.aim(hostPort: packet.header.sourcePort, guestPort: packet.header.destinationPort)
+            }
+        }
+        #expect(guest.asked.broken.isEmpty && established > 10)
+    }
+
     @Test func fuzz() throws {
         var random = Seeded(4242)
         let end = ContinuousClock.now + .seconds(2)
@@ -232,7 +263,8 @@ import Testing
         case 2: if let stream, stream.keep != nil { _ = stream.write([UInt8](repeating: 1, count: 5000)) }
         case 3: if let stream, stream.keep != nil { _ = stream.read() }
         case 4:
-            guest.sendRaw((0..<Int.random(in: 0...100, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
+            guest.sendRaw(
+                (0..<Int.random(in: 0...100, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
         default:
             guard let stream else { return }
             var header = guest.header(.init(rawValue: UInt16.random(in: 1...7, using: &random)) ?? .data, stream)
@@ -252,5 +284,42 @@ import Testing
             }
             guest.send(header, payload)
         }
+    }
+}
+
+/// Another processor of the guest: keeps rewriting one packet's header, mostly with what makes sense.
+private final class HeaderWriter: Sendable {
+    private let stopped = Atomic(false)
+    private let ports = Atomic<UInt64>(0)
+    private let ended: Promise<Void>
+
+    init(_ memory: FakeMemory, at address: UInt64) throws {
+        ended = try Promise<Void>()
+        let base = UInt(bitPattern: memory.pointer(address))
+        try startThread("header writer") { [self] in
+            var random = Seeded(6)
+            while !stopped.load(ordering: .relaxed), let place = UnsafeMutableRawPointer(bitPattern: base) {
+                let ports = ports.load(ordering: .relaxed)
+                var header = VsockHeader()
+                (header.sourceCID, header.destinationCID) = (FakeGuest.cid, 2)
+                header.sourcePort = UInt32(truncatingIfNeeded: ports)
+                header.destinationPort = UInt32(truncatingIfNeeded: ports >> 32)
+                header.operation = [2, 2, 5, 5, 5, 6].randomElement(using: &random) ?? 5
+                header.length = header.operation == 5 ? UInt32.random(in: 0...2000, using: &random) : 0
+                header.bufferSize = UInt32.random(in: 0...70_000, using: &random)
+                if Int.random(in: 0..<50, using: &random) == 0 { header.length = .max }
+                header.write(to: place)
+            }
+            ended.settle(())
+        }
+    }
+
+    func aim(hostPort: UInt32, guestPort: UInt32) {
+        ports.store(UInt64(hostPort) << 32 | UInt64(guestPort), ordering: .relaxed)
+    }
+
+    func finish() {
+        stopped.store(true, ordering: .relaxed)
+        _ = ended.wait()
     }
 }

@@ -260,7 +260,8 @@ import Testing
         guest.send(guest.header(.response, stream))
         _ = stream.write(Array(0..<20))
         guest.settle()
-        #expect(guest.take(postAgain: false).map(\.payload) == [Array(0..<6), Array(6..<12), Array(12..<18), [18, 19]])
+        #expect(
+            guest.take(postAgain: false).map(\.payload) == [Array(0..<6), Array(6..<12), Array(12..<18), [18, 19]])
         guest.post(4, size: 0x10200)
         stream.bufferSize = 1 << 20
         guest.send(guest.header(.creditUpdate, stream))

@@ -16,7 +16,8 @@ public final class MemoryRegion: Sendable {
     /// - Throws: `MemoryError` when a range wraps the end of the address space.
     public init(guestAddress: UInt64, userAddress: UInt64, mapping: consuming Mapping) throws(MemoryError) {
         let count = UInt64(mapping.count)
-        guard !guestAddress.addingReportingOverflow(count).overflow, !userAddress.addingReportingOverflow(count).overflow
+        guard !guestAddress.addingReportingOverflow(count).overflow,
+            !userAddress.addingReportingOverflow(count).overflow
         else { throw .wraps(address: guestAddress, count: count) }
         self.guestAddress = guestAddress
         self.userAddress = userAddress

@@ -97,7 +97,10 @@ final class VsockConnection {
         return interest
     }
 
-    enum WriteResult { case wrote(Int), full, gone }
+    enum WriteResult {
+        case wrote(Int)
+        case full, gone
+    }
 
     /// Writes to the host socket without waiting.
     func write(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> WriteResult {
@@ -112,7 +115,10 @@ final class VsockConnection {
         }
     }
 
-    enum ReadResult { case read(Int), empty, end, gone }
+    enum ReadResult {
+        case read(Int)
+        case empty, end, gone
+    }
 
     /// Reads from the host socket without waiting.
     func read(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int) -> ReadResult {

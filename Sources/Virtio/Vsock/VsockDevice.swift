@@ -136,7 +136,8 @@ public final class VsockDevice {
     /// Ends the attempts whose time is over.
     public func expire(now: UInt64) {
         guard attempts > 0 else { return }
-        for connection in Array(connections.values) where connection.state == .connecting && connection.deadline <= now {
+        for connection in Array(connections.values) where connection.state == .connecting && connection.deadline <= now
+        {
             if connection.requestSent { reply(hostPort: connection.hostPort, guestPort: connection.guestPort) }
             remove(connection, .timedOut)
         }

@@ -23,7 +23,8 @@ struct VsockHeader: Equatable {
     static let shutdownSend: UInt32 = 2
 
     enum Operation: UInt16 {
-        case request = 1, response, reset, shutdown, data, creditUpdate, creditRequest
+        case request = 1
+        case response, reset, shutdown, data, creditUpdate, creditRequest
     }
 
     init() {}
