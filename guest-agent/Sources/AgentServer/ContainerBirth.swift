@@ -42,7 +42,9 @@ struct ContainerBirth: Sendable {
             }
             group = made
             let streams = try during("make its streams") {
-                try ProcessStreams(request.streams, terminal: plan.process.terminal, table: table)
+                try ProcessStreams(
+                    request.streams, terminal: plan.process.terminal, table: table,
+                    stalled: configuration.faults.stallsStreams(spec))
             }
             let process = try launcher.launch(.create(plan), streams: streams, group: made)
             return Parts(spec: spec, namespaces: plan.namespaces, storages: storages, group: made, process: process)

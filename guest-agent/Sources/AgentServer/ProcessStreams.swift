@@ -21,14 +21,19 @@ final class ProcessStreams: Sendable {
     private let table: StreamTable
     private let numbers: AgentStreams
     private let hasTerminal: Bool
+    /// A fault: nothing is relayed.
+    private let stalled: Bool
     private let ends: Mutex<Ends>
     private let stopInput: SharedDescriptor
     private let processEnded: SharedDescriptor
     private let outputs: [Promise<Void>]
 
     /// Makes the pipes. With a terminal there are none: its master comes from the stage.
-    init(_ numbers: AgentStreams, terminal: Bool, table: StreamTable) throws(SystemError) {
+    init(
+        _ numbers: AgentStreams, terminal: Bool, table: StreamTable, stalled: Bool = false
+    ) throws(SystemError) {
         self.table = table
+        self.stalled = stalled
         self.numbers = numbers
         hasTerminal = terminal
         stopInput = try Self.event()
@@ -56,6 +61,7 @@ final class ProcessStreams: Sendable {
 
     /// Starts to relay; `terminal` is the master of the process's terminal.
     func start(terminal: SharedDescriptor?) throws(SystemError) {
+        if stalled { return ends.withLock { $0.terminal = terminal } }
         let (stdin, stdout, stderr) = ends.withLock { ends in
             ends.terminal = terminal
             defer { (ends.stdin, ends.stdout, ends.stderr) = (nil, nil, nil) }

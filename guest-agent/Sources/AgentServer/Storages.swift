@@ -15,7 +15,9 @@ struct Storages: Sendable {
             guard storage.driver == "share" else {
                 throw AgentFailure(.unimplemented, "no storage driver of that name")
             }
-            guard !storage.source.isEmpty, storage.source != ".", storage.source != "..", !storage.source.contains("/") else {
+            // By bytes: a string's `contains("/")` is Foundation's here, and 44 MB come along with it.
+            let isPath = storage.source.utf8.contains(UInt8(ascii: "/"))
+            guard !storage.source.isEmpty, storage.source != ".", storage.source != "..", !isPath else {
                 throw AgentFailure(.invalidArgument, "not a share's name")
             }
             let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
