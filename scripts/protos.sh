@@ -25,7 +25,8 @@ generator() {
         work="$(mktemp -d)"
         cp -r "$checkout" "$work/source"
         chmod -R u+w "$work/source"
-        swift build --package-path "$work/source" --scratch-path "$work/build" --product protoc-gen-swift >"$work/log" 2>&1 || {
+        swift build --package-path "$work/source" --scratch-path "$work/build" --product protoc-gen-swift \
+            >"$work/log" 2>&1 || {
             tail -20 "$work/log" >&2
             return 1
         }

@@ -94,7 +94,8 @@ class Connection: ChannelDuplexHandler, @unchecked Sendable {
 // Sending.
 extension Connection {
     func write(
-        _ type: FrameType, stream: UInt32, flags: FrameFlags = [], _ payload: [UInt8], promise: EventLoopPromise<Void>? = nil
+        _ type: FrameType, stream: UInt32, flags: FrameFlags = [], _ payload: [UInt8],
+        promise: EventLoopPromise<Void>? = nil
     ) {
         var buffer = channel.allocator.buffer(capacity: FrameHeader.size + payload.count)
         buffer.writeFrame(type, stream: stream, flags: flags, payload)

@@ -17,7 +17,8 @@ public final class TTRPCClient: Sendable {
     private let connection: ClientConnection
     private let closing: Flag
 
-    /// Takes over a connected stream socket, Unix or vsock: a copy of the descriptor, which the caller may close.
+    /// Takes over a connected stream socket, Unix or vsock: a copy of the descriptor. The caller lets its own go: the
+    /// other side sees the end of the connection only when no copy is open.
     ///
     /// - Parameter onClose: Called once when the connection ends other than by `close()`, from a thread of its own.
     public convenience init(

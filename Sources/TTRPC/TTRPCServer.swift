@@ -38,7 +38,8 @@ public final class TTRPCServer: Sendable {
         }
     }
 
-    /// Serves the client at the other end of a connected stream socket: a copy of the descriptor.
+    /// Serves the client at the other end of a connected stream socket: a copy of the descriptor. The caller lets its
+    /// own go: the other side sees the end of the connection only when no copy is open.
     public func serve(connected socket: SharedDescriptor) async throws(TTRPCError) {
         let descriptor = try duplicate(socket)
         do {

@@ -83,6 +83,12 @@ import Testing
         await pair.server.stop()
     }
 
+    @Test func aCallWithoutADeadlineIsAnswered() async throws {
+        let pair = try await Pair()
+        #expect(try await pair.service.sleep(ProbeItem(20), timeout: TTRPCClient.noTimeout).number == 20)
+        await pair.server.stop()
+    }
+
     @Test func cancellingTheTaskAbandonsTheCall() async throws {
         let pair = try await Pair()
         let service = pair.service

@@ -76,7 +76,9 @@ import Testing
         } + [type, flags] + payload
     }
 
-    private static func request(_ method: String, _ item: ProbeItem = ProbeItem(), timeout: Int64 = 0) throws -> [UInt8] {
+    private static func request(
+        _ method: String, _ item: ProbeItem = ProbeItem(), timeout: Int64 = 0
+    ) throws -> [UInt8] {
         var request = WireRequest()
         request.service = "martlet.test.v1.Probe"
         request.method = method
@@ -93,11 +95,8 @@ import Testing
 
     /// What the descriptors of this process are.
     private static func openFiles() throws -> Set<String> {
-        let directory = try #require(opendir("/proc/self/fd"))
-        defer { closedir(directory) }
         var files: Set<String> = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        for name in try names(in: "/proc/self/fd") {
             var target = [UInt8](repeating: 0, count: 256)
             let count = readlink("/proc/self/fd/\(name)", &target, target.count)
             files.insert(String(decoding: target.prefix(max(0, count)), as: UTF8.self))
@@ -209,15 +208,19 @@ import Testing
     /// A frame that was sound once, or never.
     private static func damaged(_ random: inout SplitMix) throws -> [UInt8] {
         let methods = ["Echo", "Fail", "Count", "Sum", "Chat", "", "\u{0}"]
-        let item = ProbeItem(Int64.random(in: 0...20, using: &random), "t", blob: Int.random(in: 0...2000, using: &random))
+        let blob = Int.random(in: 0...2000, using: &random)
+        let item = ProbeItem(Int64.random(in: 0...20, using: &random), "t", blob: blob)
         let stream = UInt32.random(in: 0...40, using: &random)
+        let method = methods.randomElement(using: &random) ?? ""
         var bytes = frame(
-            try request(methods.randomElement(using: &random) ?? "", item, timeout: .random(in: -1...5, using: &random)),
-            stream: stream, type: UInt8.random(in: 0...4, using: &random), flags: UInt8.random(in: 0...8, using: &random))
+            try request(method, item, timeout: .random(in: -1...5, using: &random)), stream: stream,
+            type: UInt8.random(in: 0...4, using: &random), flags: UInt8.random(in: 0...8, using: &random))
         switch Int.random(in: 0...5, using: &random) {
         case 0: bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
         case 1: bytes.removeLast(Int.random(in: 1...bytes.count, using: &random))
-        case 2: bytes = (0..<Int.random(in: 1...300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+        case 2:
+            let count = Int.random(in: 1...300, using: &random)
+            bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
         case 3: bytes = frame([1, 2, 3], stream: stream, type: 3, flags: .random(in: 0...255, using: &random))
         case 4: bytes = frame([], stream: stream, length: .random(in: 0...9_000_000, using: &random))
         default: break
@@ -225,19 +228,24 @@ import Testing
         return bytes
     }
 
+    private static func meaningless(_ stream: UInt32) -> [UInt8] {
+        frame([], stream: stream, type: 1) + frame([], stream: 0, type: 2) + frame([], stream: stream &+ 2, type: 2)
+            + frame([], stream: stream, type: 8)
+    }
+
     @Test func aClientSurvivesAnswersOfEveryKind() async throws {
         let (near, far) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let wire = try Wire(far, peer: near)
         let client = try await TTRPCClient(connected: near)
         let service = ProbeServiceClient(client)
+        let long = [UInt8](repeating: 0, count: FrameHeader.longest + 1)
         let answers: [(frame: (UInt32) -> [UInt8], code: TTRPCError.Code)] = [
             ({ Self.frame([0xff, 0xff], stream: $0, type: 2) }, .internal),
             ({ Self.frame([1], stream: $0, type: 3) }, .internal),
-            ({ Self.frame([UInt8](repeating: 0, count: FrameHeader.longest + 1), stream: $0, type: 2) }, .resourceExhausted),
+            ({ Self.frame(long, stream: $0, type: 2) }, .resourceExhausted),
             ({ Self.frame([0x0a, 0x03, 0x08, 0xe7, 0x07], stream: $0, type: 2) }, .unknown),
             // Nothing for the call itself: a request, another's response, a type of the future.
-            ({ Self.frame([], stream: $0, type: 1) + Self.frame([], stream: 0, type: 2)
-                + Self.frame([], stream: $0 &+ 2, type: 2) + Self.frame([], stream: $0, type: 8) }, .deadlineExceeded),
+            (Self.meaningless, .deadlineExceeded),
         ]
         for (answer, code) in answers {
             async let error = failure { () throws(TTRPCError) in
