@@ -207,8 +207,9 @@ import Testing
         defer { writer.finish() }
         var random = Seeded(5)
         var established = 0
-        let end = ContinuousClock.now + .seconds(1)
-        while ContinuousClock.now < end {
+        let start = ContinuousClock.now
+        // On a busy machine the other thread may be long in coming.
+        while ContinuousClock.now < start + (established > 50 ? .seconds(1) : .seconds(30)) {
             if guest.device.connectionCount < 4 {
                 _ = try guest.request(port: UInt32.random(in: 0..<4, using: &random))
             }
@@ -225,7 +226,7 @@ import Testing
                 writer.aim(hostPort: packet.header.sourcePort, guestPort: packet.header.destinationPort)
             }
         }
-        #expect(guest.asked.broken.isEmpty && established > 10)
+        #expect(guest.asked.broken.isEmpty && established > 50)
     }
 
     @Test func fuzz() throws {
