@@ -73,6 +73,7 @@ actor PodTaskService: TaskService {
             try directory.write(state)
             for share in plan.container.shares {
                 let tree = try detachedTree(share.source)
+                if share.mountPoint == plan.container.spec.root?.path { plan.container.makeMountPoints(root: tree.raw) }
                 try machine.addShare(name: share.name, tree: tree.raw, readOnly: share.readOnly)
             }
         } catch {
