@@ -127,7 +127,7 @@ extension FileServer {
         var fits = add(".", 1, 1, directoryType, nil) && add("..", 1, 2, directoryType, nil)
         for share in shares where fits {
             let type = nodes.slots[share.slot].identity.type >> 12
-            fits = add(share.name, nodes.slots[share.slot].identity.inode, UInt64(share.id) + 2, type, share)
+            fits = add(share.name, foreignInode(nodes.slots[share.slot].identity), UInt64(share.id) + 2, type, share)
         }
         if !fits, written == 0 { throw .invalid }
         return written

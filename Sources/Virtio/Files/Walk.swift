@@ -152,6 +152,9 @@ extension FileServer {
         out.entry_valid = FuseLimits.validity
         out.attr_valid = FuseLimits.validity
         out.attr = attributes(slot, status)
+        // As an entry a submount is the directory that it hides, in the device of the directory above. As itself,
+        // in GETATTR, it is the root of its own device.
+        if nodes.slots[slot].attributeFlags != 0 { out.attr.ino = foreignInode(nodes.slots[slot].identity) }
         return out
     }
 
