@@ -22,6 +22,8 @@ struct Node {
     /// Nodes that have this one as their parent; open handles.
     var children = 0
     var handles = 0
+    /// The handle opened last; it may be closed by now.
+    var lastHandle: UInt64 = 0
     /// The slot of the directory where it was last seen; 0 when its place is not known (any more).
     var parent = 0
     var name: UnsafeMutablePointer<CChar>?

@@ -54,6 +54,7 @@ extension FileServer {
         }
         nodes.addHandle(slot)
         out.fh = handles.add(file)
+        nodes.slots[slot].lastHandle = out.fh
         return out
     }
 
