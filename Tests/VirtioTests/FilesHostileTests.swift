@@ -42,8 +42,12 @@ extension FilesTests {
             let scene = try Scene()
             let guest = scene.guest
             let long = String(repeating: "n", count: 256)
-            var names: [[UInt8]] = ["", ".", "..", "/", "../secret", "directory/..", "/etc/passwd", "a/b", long].map(text)
-            names += [[], Array("file".utf8), text("file") + [0], text("file") + text("x"), [0], [0, 0], text("..") + text("x")]
+            var names: [[UInt8]] = ["", ".", "..", "/", "../secret", "directory/..", "/etc/passwd", "a/b", long].map(
+                text)
+            names += [
+                [], Array("file".utf8), text("file") + [0], text("file") + text("x"), [0], [0, 0],
+                text("..") + text("x"),
+            ]
             for name in names {
                 let accepted: Set<Int32> = [EINVAL, ENAMETOOLONG]
                 let good = text("good")
@@ -60,10 +64,14 @@ extension FilesTests {
                     // Two names in a row where two are due are no fault.
                     if operation == .symlink || operation == .rename || operation == .rename2,
                         name == text("file") + text("x") || name == text("file") + [0]
-                    { continue }
+                    {
+                        continue
+                    }
                     let code = guest.error(operation, root, arguments)
                     // A name without its NUL runs into the next one and is one name then.
-                    if name == Array("file".utf8) || name.isEmpty, [.symlink, .rename, .rename2].contains(operation) { continue }
+                    if name == Array("file".utf8) || name.isEmpty, [.symlink, .rename, .rename2].contains(operation) {
+                        continue
+                    }
                     #expect(accepted.contains(code), "\(operation) of \(name.prefix(12)) answered \(code)")
                 }
             }
@@ -80,7 +88,9 @@ extension FilesTests {
             // The slot has a new tenant; the old number must not reach it.
             let new = try guest.makeDirectory(scene.root, "new")
             #expect(new.nodeid & 0xffff_ffff == gone.nodeid & 0xffff_ffff && new.nodeid != gone.nodeid)
-            var numbers: [UInt64] = [0, gone.nodeid, .max, 1 << 32 | 1, scene.file ^ (1 << 32), 0x7fff_ffff, 0xffff_ffff]
+            var numbers: [UInt64] = [
+                0, gone.nodeid, .max, 1 << 32 | 1, scene.file ^ (1 << 32), 0x7fff_ffff, 0xffff_ffff,
+            ]
             numbers += (0..<64).map { 1 << $0 }.filter { $0 != 1 }
             for number in numbers {
                 for (operation, arguments) in everyRequest(guest, handle: 1 << 32) {
@@ -132,7 +142,8 @@ extension FilesTests {
             let scene = try Scene()
             let guest = scene.guest
             let file = try guest.open(scene.file, O_RDWR).fh
-            let directory = value(try guest.send(.opendir, scene.directory, guest.openArguments(0)), fuse_open_out.self).fh
+            let directory = value(try guest.send(.opendir, scene.directory, guest.openArguments(0)), fuse_open_out.self)
+                .fh
             let other = try guest.create(scene.root, "other")
             for handle in [directory, other.handle, 0, .max, file + 1, file ^ (1 << 32)] {
                 #expect(guest.error(.read, scene.file, guest.readArguments(handle, 0, 10)) == EBADF)
@@ -163,7 +174,9 @@ extension FilesTests {
             let handle = try guest.open(scene.file, O_RDWR).fh
             // The header's length against what there is.
             for claim in [0, 39, 40, 41, 79, 81, 1 << 20, Int(UInt32.max)] {
-                var request = guest.request(FuseOperation.getattr.rawValue, scene.file, wire(fuse_getattr_in()) + wire(UInt64(0)) + wire(UInt64(0)))
+                var request = guest.request(
+                    FuseOperation.getattr.rawValue, scene.file,
+                    wire(fuse_getattr_in()) + wire(UInt64(0)) + wire(UInt64(0)))
                 request.replaceSubrange(0..<4, with: wire(UInt32(claim)))
                 let (used, reply) = guest.raw(request, room: 200)
                 #expect(used == 16 && value(reply, fuse_out_header.self).error == -EINVAL, "\(claim)")
@@ -206,8 +219,10 @@ extension FilesTests {
             let most = [UInt8](repeating: 0, count: 1 << 18)
             #expect(guest.error(.lookup, scene.root, most) == EINVAL)
             // A batch that promises more than it brings.
-            _ = guest.raw(guest.request(42, 0, wire(UInt64(UInt32.max)) + wire(scene.directory) + wire(UInt64.max)), room: 0)
-            #expect(guest.error(.getattr, scene.directory, wire(fuse_getattr_in())) == ESTALE, "the one that it brought")
+            _ = guest.raw(
+                guest.request(42, 0, wire(UInt64(UInt32.max)) + wire(scene.directory) + wire(UInt64.max)), room: 0)
+            #expect(
+                guest.error(.getattr, scene.directory, wire(fuse_getattr_in())) == ESTALE, "the one that it brought")
             #expect(scene.isUntouched)
         }
 
@@ -246,7 +261,8 @@ extension FilesTests {
                 #expect(guest.error(.create, scene.root, guest.createArguments(name, O_RDWR | O_TRUNC)) == ESTALE)
                 #expect(guest.error(.setxattr, link.nodeid, guest.xattrArguments("user.a", [1])) == EPERM)
                 #expect(guest.error(.unlink, link.nodeid, text("secret")) == ENOTDIR)
-                let hard = value(try guest.send(.link, scene.root, wire(link.nodeid) + text(name + "2")), fuse_entry_out.self)
+                let hard = value(
+                    try guest.send(.link, scene.root, wire(link.nodeid) + text(name + "2")), fuse_entry_out.self)
                 #expect(hard.attr.mode & S_IFMT == S_IFLNK)
             }
             #expect(scene.isUntouched)

@@ -195,7 +195,8 @@ extension FilesTests {
                 #expect(guest.error(.getxattr, entry.nodeid, guest.getxattrArguments("user.x", 10)) == ENODATA)
                 #expect(guest.error(.setxattr, entry.nodeid, guest.xattrArguments("user.x", [1])) == EPERM)
                 #expect(try guest.setattr(entry.nodeid, 1) { $0.mode = 0o600 }.mode == type | 0o600)
-                #expect(guest.error(.create, root, guest.createArguments(name)) == ESTALE, "no opening by CREATE either")
+                #expect(
+                    guest.error(.create, root, guest.createArguments(name)) == ESTALE, "no opening by CREATE either")
             }
             #expect(guest.error(.mknod, root, guest.nodeArguments("dir", S_IFDIR | 0o755)) == EINVAL)
             let kindsSeen = try guest.list(root).filter { $0.name != "." && $0.name != ".." }
@@ -246,8 +247,9 @@ extension FilesTests {
             #expect(size == 3)
             #expect(guest.error(.getxattr, file, guest.getxattrArguments("user.a", 2)) == ERANGE)
             #expect(guest.error(.getxattr, file, guest.getxattrArguments("user.none", 2)) == ENODATA)
-            setxattr_(scratch.path + "/file", "trusted.host", "secret")
-            #expect(try guest.send(.listxattr, file, guest.getxattrArguments("", 1000)) == text("user.a") + text("user.b"))
+            setOnHost(scratch.path + "/file", "trusted.host", "secret")
+            #expect(
+                try guest.send(.listxattr, file, guest.getxattrArguments("", 1000)) == text("user.a") + text("user.b"))
             #expect(guest.error(.getxattr, file, guest.getxattrArguments("trusted.host", 100)) == ENODATA)
             #expect(guest.error(.setxattr, file, guest.xattrArguments("trusted.x", [1])) == EPERM)
             #expect(guest.error(.removexattr, file, text("trusted.host")) == EPERM)
@@ -264,7 +266,7 @@ extension FilesTests {
                 "a write takes capabilities away")
         }
 
-        private func setxattr_(_ path: String, _ name: String, _ value: String) {
+        private func setOnHost(_ path: String, _ name: String, _ value: String) {
             let file = Glibc.open(path, O_RDONLY)
             _ = martlet_fsetxattr(file, name, value, value.utf8.count, 0)
             close(file)

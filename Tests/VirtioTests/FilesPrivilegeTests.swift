@@ -28,7 +28,8 @@ extension FilesTests {
             let directory = try value(
                 guest.send(.mkdir, open, guest.directoryArguments("dir", 0o777, umask: 0o027)), fuse_entry_out.self)
             let fifo = value(
-                try guest.send(.mknod, open, guest.nodeArguments("fifo", S_IFIFO | 0o666, umask: 0o002)), fuse_entry_out.self)
+                try guest.send(.mknod, open, guest.nodeArguments("fifo", S_IFIFO | 0o666, umask: 0o002)),
+                fuse_entry_out.self)
             try guest.send(.symlink, open, text("link") + text("x"))
             let link = try guest.lookup(open, "link")
             for entry in [made.entry, directory, fifo, link] {
@@ -60,7 +61,8 @@ extension FilesTests {
             // CVE-2022-0358: no SGID executable of a group that the maker is not in.
             let file = try guest.create(set, "file", mode: 0o2755).entry
             #expect(file.attr.gid == 500 && file.attr.mode & 0o7777 == 0o755)
-            let node = value(try guest.send(.mknod, set, guest.nodeArguments("node", S_IFREG | 0o2755)), fuse_entry_out.self)
+            let node = value(
+                try guest.send(.mknod, set, guest.nodeArguments("node", S_IFREG | 0o2755)), fuse_entry_out.self)
             #expect(node.attr.gid == 500 && node.attr.mode & 0o7777 == 0o755)
             let directory = try guest.makeDirectory(set, "dir", 0o755)
             #expect(directory.attr.gid == 500 && directory.attr.mode & 0o7777 == 0o2755)
@@ -102,7 +104,9 @@ extension FilesTests {
             #expect(try mode(owned) == 0o755, "chown")
             // Setting an ACL for who is not in the group.
             let listed = try fresh(0o2755)
-            let entries: [[UInt8]] = [(1, 7), (4, 5), (32, 5)].map { wire(UInt16($0.0)) + wire(UInt16($0.1)) + wire(UInt32.max) }
+            let entries: [[UInt8]] = [(1, 7), (4, 5), (32, 5)].map {
+                wire(UInt16($0.0)) + wire(UInt16($0.1)) + wire(UInt32.max)
+            }
             let list = wire(UInt32(2)) + entries.flatMap { $0 }
             let code = guest.error(.setxattr, listed, guest.xattrArguments("system.posix_acl_access", list, flags: 1))
             if code != EOPNOTSUPP {

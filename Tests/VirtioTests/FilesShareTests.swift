@@ -24,9 +24,13 @@ extension FilesTests {
             mountTmpfs("\(scratch.path)/a/nested")
             scratch.write("a/nested/file", "nested")
             #expect(mount("\(scratch.path)/b/file", "\(scratch.path)/a/bound", nil, 4096, nil) == 0)
-            defer { for name in ["a/bound", "a/nested", "a", "b"] { umount2("\(scratch.path)/\(name)", Int32(MNT_DETACH)) } }
+            defer {
+                for name in ["a/bound", "a/nested", "a", "b"] { umount2("\(scratch.path)/\(name)", Int32(MNT_DETACH)) }
+            }
             let inode = scratch.status("a/file")?.st_ino
-            #expect(inode != nil && inode == scratch.status("b/file")?.st_ino && inode == scratch.status("a/nested/file")?.st_ino)
+            #expect(
+                inode != nil && inode == scratch.status("b/file")?.st_ino
+                    && inode == scratch.status("a/nested/file")?.st_ino)
 
             let guest = try FuseGuest()
             try guest.start()
@@ -42,7 +46,8 @@ extension FilesTests {
                     let child = "\(path)/\(dirent.name)"
                     // A submount is seen twice: as the entry that it hides, and as the root of its device.
                     let own = entry.attr.flags & FuseFlag.attributeSubmount != 0 ? child : device
-                    let numbers = own == device ? [entry.attr.ino] : [entry.attr.ino, try guest.attributes(entry.nodeid).ino]
+                    let numbers =
+                        own == device ? [entry.attr.ino] : [entry.attr.ino, try guest.attributes(entry.nodeid).ino]
                     for (place, number) in zip([device, own], numbers) {
                         let key = "\(place) \(number)"
                         #expect(seen[key] == nil, "\(child) has the number of \(seen[key] ?? "")")
@@ -52,8 +57,14 @@ extension FilesTests {
                 }
             }
             try visit(1, "root", "")
-            #expect(Set(seen.values) == ["the root", "/a", "/a/file", "/a/nested", "/a/nested/file", "/a/bound", "/a/single", "/b", "/b/file", "/single"])
-            for path in ["a", "b", "a/nested"] { #expect(try guest.walk(path).attr.flags == 1, "\(path) is a submount") }
+            #expect(
+                Set(seen.values) == [
+                    "the root", "/a", "/a/file", "/a/nested", "/a/nested/file", "/a/bound", "/a/single", "/b",
+                    "/b/file", "/single",
+                ])
+            for path in ["a", "b", "a/nested"] {
+                #expect(try guest.walk(path).attr.flags == 1, "\(path) is a submount")
+            }
             for path in ["a/file", "single", "a/bound"] { #expect(try guest.walk(path).attr.flags == 0) }
             let single = try guest.walk("single")
             #expect(try guest.read(single.nodeid, guest.open(single.nodeid).fh, 0, 100) == Array("single".utf8))
@@ -137,9 +148,12 @@ extension FilesTests {
             copy.nodeid_out = scene.file
             copy.len = 3
             var refused: [(FuseOperation, UInt64, [UInt8])] = []
-            for bit in 0..<12 where bit != 6 && bit != 9 { refused.append((.setattr, scene.file, guest.setattrArguments(1 << UInt32(bit)))) }
+            for bit in 0..<12 where bit != 6 && bit != 9 {
+                refused.append((.setattr, scene.file, guest.setattrArguments(1 << UInt32(bit))))
+            }
             refused += [
-                (.symlink, scene.root, text("a") + text("b")), (.mknod, scene.root, guest.nodeArguments("m", S_IFREG | 0o600)),
+                (.symlink, scene.root, text("a") + text("b")),
+                (.mknod, scene.root, guest.nodeArguments("m", S_IFREG | 0o600)),
                 (.mknod, scene.root, guest.nodeArguments("m", S_IFCHR | 0o600, device: 0x105)),
                 (.mkdir, scene.root, guest.directoryArguments("d")), (.unlink, scene.root, text("file")),
                 (.rmdir, scene.root, text("directory")), (.link, scene.root, wire(scene.file) + text("l")),
@@ -151,7 +165,8 @@ extension FilesTests {
                 (.open, scene.file, guest.openArguments(O_RDONLY | O_TRUNC)),
                 (.write, scene.file, guest.writeArguments(file, 0, [1])),
                 (.write, scene.file, guest.writeArguments(file, 0, [1], openFlags: O_APPEND)),
-                (.setxattr, scene.file, guest.xattrArguments("user.a", [1])), (.removexattr, scene.file, text("user.a")),
+                (.setxattr, scene.file, guest.xattrArguments("user.a", [1])),
+                (.removexattr, scene.file, text("user.a")),
                 (.setxattr, scene.file, guest.xattrArguments("system.posix_acl_access", [2, 0, 0, 0])),
                 (.fallocate, scene.file, wire(range)), (.copyFileRange, scene.file, wire(copy)),
                 (.access, scene.file, wire(UInt64(W_OK))),
@@ -212,7 +227,9 @@ extension FilesTests {
             #expect(try guest.lookup(root, "kept").nodeid == lost)
             try check([(lost, content)])
             // Unlinked by the guest but not forgotten: as long as there is room for them.
-            for index in 0..<10 { try guest.send(.unlink, try guest.lookup(root, "level").nodeid, text("f\(index + 10)")) }
+            for index in 0..<10 {
+                try guest.send(.unlink, try guest.lookup(root, "level").nodeid, text("f\(index + 10)"))
+            }
             try check(files[10..<20])
             for (node, _) in files { guest.forget(node, .max) }
             for node in directories.reversed() { guest.forget(node, .max) }
@@ -283,7 +300,7 @@ extension FilesTests {
             rename(scratch.path + "/a", scratch.path + "/b/a")
             // The guest thinks that b is in a, and now sees a in b.
             func closeAll() {
-                guest.server.nodes.slots.indices.forEach { if $0 > 2 { guest.server.nodes.closeDescriptor($0) } }
+                for slot in guest.server.nodes.slots.indices.dropFirst(3) { guest.server.nodes.closeDescriptor(slot) }
             }
             closeAll()
             #expect(guest.error(.getattr, a, wire(fuse_getattr_in())) == ESTALE)

@@ -118,7 +118,9 @@ extension FileServer {
             if next <= position { return true }
             return name.withCString { text in
                 let entry = Entry(inode: inode, next: next, type: type, name: text, length: strlen(text))
-                guard let size = emitRoot(entry, at: written, room: room, plus: plus, share: share) else { return false }
+                guard let size = emitRoot(entry, at: written, room: room, plus: plus, share: share) else {
+                    return false
+                }
                 written += size
                 return true
             }

@@ -54,7 +54,9 @@ extension FileServer {
     }
 
     /// A guest that asks with size 0 gets the size that it needs.
-    private func extendedAnswer(_ count: Int, _ code: Int32, asked: Int, _ request: FuseRequest) throws(FileError) -> Int {
+    private func extendedAnswer(_ count: Int, _ code: Int32, asked: Int, _ request: FuseRequest) throws(FileError)
+        -> Int
+    {
         if count < 0 { throw FileError(code) }
         if asked == 0 {
             var out = fuse_getxattr_out()

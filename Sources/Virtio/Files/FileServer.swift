@@ -1,6 +1,6 @@
-public import LinuxSystem
 import CLinux
 import Glibc
+public import LinuxSystem
 
 /// Serves directories of the host to a guest that speaks FUSE (protocol 7.31 and later).
 ///
@@ -97,7 +97,9 @@ public final class FileServer: @unchecked Sendable {
         do { status = try FileStatus(of: descriptor.raw) } catch {
             throw SystemError("add share: statx", name, errno: .init(rawValue: error.code))
         }
-        guard status.type != S_IFLNK else { throw SystemError("add share: a symbolic link", name, errno: .invalidArgument) }
+        guard status.type != S_IFLNK else {
+            throw SystemError("add share: a symbolic link", name, errno: .invalidArgument)
+        }
         let raw = descriptor.release()
         do throws(FileError) {
             try locked { () throws(FileError) in
@@ -120,7 +122,7 @@ public final class FileServer: @unchecked Sendable {
         let known = locked {
             guard let index = shares.firstIndex(where: { $0.name == name }) else { return false }
             let id = shares.remove(at: index).id
-            handles.removeAll(where: { $0.share == id }) { nodes.removeHandle($0.slot) }
+            for slot in handles.removeAll(of: id) { nodes.removeHandle(slot) }
             nodes.kill(share: id)
             return true
         }

@@ -3,13 +3,19 @@ import Glibc
 
 /// The requests this server knows (include/uapi/linux/fuse.h, `enum fuse_opcode`).
 enum FuseOperation: UInt32 {
-    case lookup = 1, forget, getattr, setattr, readlink, symlink
-    case mknod = 8, mkdir, unlink, rmdir, rename, link, open, read, write, statfs, release
-    case fsync = 20, setxattr, getxattr, listxattr, removexattr, flush, initialize, opendir, readdir, releasedir
+    case lookup = 1
+    case forget, getattr, setattr, readlink, symlink
+    case mknod = 8
+    case mkdir, unlink, rmdir, rename, link, open, read, write, statfs, release
+    case fsync = 20
+    case setxattr, getxattr, listxattr, removexattr, flush, initialize, opendir, readdir, releasedir
     case fsyncdir = 30
-    case access = 34, create, interrupt
-    case destroy = 38, ioctl
-    case batchForget = 42, fallocate, readdirplus, rename2, lseek, copyFileRange
+    case access = 34
+    case create, interrupt
+    case destroy = 38
+    case ioctl
+    case batchForget = 42
+    case fallocate, readdirplus, rename2, lseek, copyFileRange
     case syncfs = 50
 }
 
@@ -37,7 +43,8 @@ struct FileError: Error, Equatable {
 enum FuseLimits {
     /// Data of one READ or WRITE, bytes: 256 pages, the most that a 6.1 guest asks for.
     static let data = 1 << 20
-    /// Arguments of any request but WRITE and BATCH_FORGET, and any answer but READ's: an xattr value of 64 KiB is the longest.
+    /// Arguments of any request but WRITE and BATCH_FORGET, and any answer but READ's, bytes: an xattr value of 64 KiB
+    /// is the longest.
     static let message = 128 << 10
     /// Seconds that the guest may trust a name or attributes before it asks again.
     static let validity: UInt64 = 1

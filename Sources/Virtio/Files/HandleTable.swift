@@ -82,12 +82,14 @@ struct HandleTable {
         return nil
     }
 
-    /// Removes those that match and gives them to `body`.
-    mutating func removeAll(where matches: (OpenFile) -> Bool, _ body: (OpenFile) -> Void) {
+    /// Removes all of a share, or just all; answers the slots of their nodes.
+    mutating func removeAll(of share: Int32? = nil) -> [Int] {
+        var nodes: [Int] = []
         for slot in files.indices {
-            guard let file = files[slot], matches(file) else { continue }
-            body(file)
+            guard let file = files[slot], share == nil || file.share == share else { continue }
+            nodes.append(file.slot)
             remove(UInt64(generations[slot]) << 32 | UInt64(slot))
         }
+        return nodes
     }
 }

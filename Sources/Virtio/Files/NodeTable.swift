@@ -101,7 +101,9 @@ struct NodeTable {
     }
 
     /// A new node without lookups, seen as `name` in `parent`.
-    mutating func add(_ share: Int32, _ identity: FileIdentity, parent: Int, name: UnsafePointer<CChar>) throws(FileError) -> Int {
+    mutating func add(_ share: Int32, _ identity: FileIdentity, parent: Int, name: UnsafePointer<CChar>)
+        throws(FileError) -> Int
+    {
         guard count < capacity, let copy = strdup(name) else { throw .full }
         let slot: Int
         if let reused = free.popLast() {
@@ -188,7 +190,9 @@ struct NodeTable {
         var slot = start
         while slot > Self.root {
             let node = slots[slot]
-            guard node.inUse, node.lookups == 0, node.children == 0, node.handles == 0, !node.isShareRoot else { return }
+            guard node.inUse, node.lookups == 0, node.children == 0, node.handles == 0, !node.isShareRoot else {
+                return
+            }
             closeDescriptor(slot)
             unindex(slot)
             Glibc.free(node.name)

@@ -48,7 +48,9 @@ extension FileServer {
         if handles.isFull { throw .full }
         var out = fuse_open_out()
         if !file.isDirectory {
-            if mayKeepCache(slot, try FileStatus(of: raw)), flags & O_TRUNC == 0 { out.open_flags |= FuseFlag.openKeepCache }
+            if mayKeepCache(slot, try FileStatus(of: raw)), flags & O_TRUNC == 0 {
+                out.open_flags |= FuseFlag.openKeepCache
+            }
             // Nothing to flush, so close(2) in the guest need not ask.
             if !file.isWritable { out.open_flags |= FuseFlag.openNoFlush }
         }

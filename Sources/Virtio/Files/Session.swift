@@ -36,7 +36,7 @@ extension FileServer {
     }
 
     private func forgetSession() {
-        handles.removeAll(where: { _ in true }) { nodes.removeHandle($0.slot) }
+        for slot in handles.removeAll() { nodes.removeHandle(slot) }
         nodes.reset()
     }
 
