@@ -18,7 +18,7 @@ generator() {
     checkout="$scratch/checkouts/swift-protobuf"
     [ -d "$checkout" ] || swift package --scratch-path "$scratch" resolve >&2
     version="$(git -C "$checkout" describe --tags --always)"
-    built="${XDG_CACHE_HOME:-$HOME/.cache}/martlet/protoc-gen-swift-$version"
+    built="${MARTLET_CACHE:-$HOME/.cache/martlet}/protoc-gen-swift-$version"
     if [ ! -x "$built" ]; then
         echo "protos: building protoc-gen-swift $version (once)" >&2
         local work

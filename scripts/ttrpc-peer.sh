@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 source=Tests/TTRPCTests/Peers/peer.go
 proto=Tests/TTRPCTests/protos/probe.proto
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/martlet/ttrpc-peer"
+cache="${MARTLET_CACHE:-$HOME/.cache/martlet}/ttrpc-peer"
 stamp="$(cat "$0" "$source" "$proto" | sha256sum | cut -c1-16)"
 program="$cache/peer-$stamp"
 if [ -x "$program" ]; then

@@ -16,13 +16,38 @@ func timeAmount(_ duration: Duration) -> TimeAmount? {
     return .nanoseconds(max(1, seconds * 1_000_000_000 + attoseconds / 1_000_000_000))
 }
 
-/// A copy of the descriptor for NIO, which closes what it is given.
-func duplicate(_ descriptor: SharedDescriptor) throws(TTRPCError) -> Int32 {
+/// A copy of a stream socket's descriptor for NIO, which closes what it is given, and which ends the process on one
+/// that is no socket or was never connected.
+func duplicate(_ descriptor: SharedDescriptor, listening: Bool) throws(TTRPCError) -> Int32 {
     do {
+        let type = try socketOption(SO_TYPE, "SO_TYPE", of: descriptor)
+        let listens = try socketOption(SO_ACCEPTCONN, "SO_ACCEPTCONN", of: descriptor) != 0
+        if type != Int32(SOCK_STREAM.rawValue) || listens != listening {
+            throw TTRPCError(
+                .invalidArgument,
+                "descriptor \(descriptor.raw) is not a \(listening ? "listening" : "connected") socket")
+        }
+        if !listening {
+            var address = sockaddr_storage()
+            var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
+            try withUnsafeMutablePointer(to: &address) { pointer throws(SystemError) in
+                try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer throws(SystemError) in
+                    _ = try check("getpeername", "\(descriptor.raw)", getpeername(descriptor.raw, pointer, &size))
+                }
+            }
+        }
         return try check("dup", "\(descriptor.raw)", fcntl(descriptor.raw, F_DUPFD_CLOEXEC, 0))
     } catch {
         throw TTRPCError(answering: error)
     }
+}
+
+private func socketOption(_ option: Int32, _ name: String, of descriptor: SharedDescriptor) throws(SystemError) -> Int32
+{
+    var value: Int32 = 0
+    var size = socklen_t(MemoryLayout<Int32>.size)
+    try check("getsockopt \(name)", "\(descriptor.raw)", getsockopt(descriptor.raw, SOL_SOCKET, option, &value, &size))
+    return value
 }
 
 /// Something that happens once.

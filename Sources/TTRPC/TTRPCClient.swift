@@ -24,7 +24,7 @@ public final class TTRPCClient: Sendable {
     public convenience init(
         connected socket: SharedDescriptor, onClose: (@Sendable (TTRPCError) -> Void)? = nil
     ) async throws(TTRPCError) {
-        let descriptor = try duplicate(socket)
+        let descriptor = try duplicate(socket, listening: false)
         try await self.init("take over a connected socket", onClose) { bootstrap in
             bootstrap.withConnectedSocket(descriptor)
         }

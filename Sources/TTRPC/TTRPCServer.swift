@@ -22,7 +22,7 @@ public final class TTRPCServer: Sendable {
 
     /// Serves who connects to a listening stream socket, Unix or vsock: a copy of the descriptor.
     public func serve(listening socket: SharedDescriptor) async throws(TTRPCError) {
-        let descriptor = try duplicate(socket)
+        let descriptor = try duplicate(socket, listening: true)
         try await listen("serve a listening socket") { $0.withBoundSocket(descriptor) }
     }
 
@@ -41,7 +41,7 @@ public final class TTRPCServer: Sendable {
     /// Serves the client at the other end of a connected stream socket: a copy of the descriptor. The caller lets its
     /// own go: the other side sees the end of the connection only when no copy is open.
     public func serve(connected socket: SharedDescriptor) async throws(TTRPCError) {
-        let descriptor = try duplicate(socket)
+        let descriptor = try duplicate(socket, listening: false)
         do {
             _ = try await ClientBootstrap(group: sharedLoop).channelInitializer { self.accept($0) }
                 .withConnectedSocket(descriptor).get()
