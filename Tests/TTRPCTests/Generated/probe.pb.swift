@@ -13,7 +13,7 @@
 #if canImport(FoundationEssentials)
 internal import FoundationEssentials
 #else
-internal import Foundation
+internal import FoundationEssentials
 #endif
 internal import SwiftProtobuf
 
