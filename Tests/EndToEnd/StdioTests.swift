@@ -31,7 +31,7 @@ extension Containers {
         /// The reader of stdout sleeps: nothing is lost, and stderr flows on meanwhile; both stay whole and apart.
         @Test func aSlowReaderStallsOnlyItself() throws {
             try Scene.play { scene in
-                let bytes = 20 << 20
+                let bytes = 8 << 20
                 let drain = try HostPipe()
                 let bundle = try scene.bundle(
                     script: "pattern 5 \(bytes) & pattern 6 \(bytes) >&2; echo done >&2; wait; cat; echo eof >&2")

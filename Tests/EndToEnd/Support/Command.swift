@@ -46,10 +46,15 @@ final class Collector: Sendable {
     /// Waits until `text` has arrived.
     func wait(for text: String, within limit: Duration = .seconds(60)) throws {
         let end = ContinuousClock.now + limit * Lab.patience
-        while !self.text.contains(text) {
-            if ContinuousClock.now > end || (finished.current != nil && !self.text.contains(text)) {
-                throw LabError("\"\(text)\" did not come; what came: \(self.text.suffix(500))")
-            }
+        let wanted = Array(text.utf8)
+        var seen = 0
+        while true {
+            let isOver = finished.current != nil || ContinuousClock.now > end
+            // Only what is new: converting megabytes each time would slow the program under test down.
+            let (fresh, count) = bytes.withLock { (Array($0[max(0, seen - wanted.count)...]), $0.count) }
+            if fresh.count >= wanted.count && fresh.firstRange(of: wanted) != nil { return }
+            seen = count
+            if isOver { throw LabError("\"\(text)\" did not come; what came: \(self.text.suffix(500))") }
             usleep(5000)
         }
     }
