@@ -9,7 +9,7 @@ SOURCES := $(shell git ls-files Sources Package.swift 2>/dev/null)
 AGENT_SOURCES := $(SOURCES) $(shell git ls-files guest-agent 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all unit build agent guest guest-stock install fmt lint protos protos-check setup setup-test clean
+.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty install fmt lint protos protos-check setup setup-test clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ guest: agent ## build the guest: kernel and initramfs (KERNEL=stock: the distrib
 
 guest-stock: agent
 	@AGENT=$(AGENT) KERNEL=stock scripts/guest.sh
+
+# For the tests: the own guest with an agent that crashes and hangs on request.
+guest-faulty: guest
+	@mkdir -p .build/guest/faulty && ln -sfn ../own/vmlinux .build/guest/faulty/vmlinux
+	@[[ .build/guest/faulty/initramfs -nt $(AGENT)-faulty ]] || \
+		scripts/guest-initramfs.sh .build/guest/own $(AGENT)-faulty .build/guest/faulty/initramfs
 
 unit: setup-test
 	@$(SWIFT) build --build-tests

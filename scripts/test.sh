@@ -36,6 +36,7 @@ step "unit tests" swift_test --skip EndToEnd
 step "agent tests" bash -c 'cd guest-agent && swift test 2>&1 | tail -n 4; exit "${PIPESTATUS[0]}"'
 step "executables" make --no-print-directory build
 step "guest with the own kernel" make --no-print-directory guest
+step "guest with the faulty agent" make --no-print-directory guest-faulty
 step "guest with the stock kernel" make --no-print-directory guest-stock
 [[ $mode == all ]] && export MARTLET_TEST_ALL=1
 step "end to end" swift_test --no-parallel --filter EndToEnd

@@ -148,6 +148,7 @@ actor Pod {
     func start(_ id: String) async throws {
         var container = try find(id)
         guard container.phase == .created else { throw SandboxError.wrongState("container \(id) is \(container.phase.name), not created") }
+        logger.debug("container \(id): start")
         _ = try await agent.startContainer(.with { $0.containerID = id }, timeout: limits.request)
         container.phase = .running
         containers[id] = container

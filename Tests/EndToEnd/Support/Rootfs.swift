@@ -64,7 +64,7 @@ enum Program {
         if access(path, X_OK) == 0 { return path }
         try Command.run("mkdir", ["-p", directory])
         try Command.run(
-            "gcc", ["-static", "-O2", "-Wall", "-Werror", "-o", "\(path).\(getpid())", source, "-lpthread"],
+            "gcc", ["-static", "-O2", "-Wall", "-Werror", "-o", "\(path).\(getpid())", source, "-lpthread", "-lz"],
             within: .seconds(120))
         try Command.run("mv", ["\(path).\(getpid())", path])
         return path

@@ -10,9 +10,20 @@ struct ControlGroup: Sendable {
     /// Makes it below `parent`, which is made too where it is missing.
     static func make(_ name: String, below parent: String) throws(SystemError) -> ControlGroup {
         try makeDirectories(parent)
+        if let above = parent.lastIndex(of: "/") { passControllersOn(String(parent[..<above])) }
+        passControllersOn(parent)
         let path = parent + "/" + name
         try check("mkdir", path, mkdir(path, 0o755))
         return ControlGroup(path: path)
+    }
+
+    /// Lets the groups below have every controller that this one has (cgroup-v2.rst, Enabling and Disabling). One that can't be
+    /// passed on, as on a host whose version 1 has it, is only missing there.
+    private static func passControllersOn(_ group: String) {
+        guard let controllers = try? readText(group + "/cgroup.controllers") else { return }
+        for controller in controllers.split(whereSeparator: \.isWhitespace) {
+            try? writeText("+\(controller)", to: group + "/cgroup.subtree_control")
+        }
     }
 
     func open() throws(SystemError) -> OwnedDescriptor { try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY) }
