@@ -41,7 +41,7 @@ final class ClientConnection: Connection, @unchecked Sendable {
     }
 
     override func ended(_ failure: TTRPCError) {
-        onClose(failure)
+        if wasActive { onClose(failure) }
     }
 
     override func receivedOversized(_ header: FrameHeader) {

@@ -36,6 +36,8 @@ class Connection: ChannelDuplexHandler, @unchecked Sendable {
     var streams: [UInt32: StreamState] = [:]
     /// Why nothing goes through this connection any more.
     private(set) var failure: TTRPCError?
+    /// Whether there ever was a connection.
+    private(set) var wasActive = false
     private var parser = FrameParser()
     private var lastError: (any Error)?
     private var context: ChannelHandlerContext?
@@ -131,7 +133,17 @@ extension Connection {
 // Receiving.
 extension Connection {
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    func channelActive(context: ChannelHandlerContext) {
+        wasActive = true
+        context.fireChannelActive()
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+        // A channel that never became active does not become inactive either.
+        end(TTRPCError(.unavailable, "the connection could not be made"))
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         parser.append(unwrapInboundIn(data))

@@ -107,12 +107,13 @@ public final class TTRPCServer: Sendable {
     private func accept(_ channel: any Channel) -> EventLoopFuture<Void> {
         channel.eventLoop.makeCompletedFuture {
             let connection = ServerConnection(channel, services) { [weak self] in self?.ended($0) }
+            // First: it fails on a channel that is closed already, of which nothing more would be heard.
+            try channel.pipeline.syncOperations.addHandler(connection)
             let late = state.withLock { state in
                 if !state.stopping { state.connections[ObjectIdentifier(connection)] = connection }
                 return state.stopping
             }
             if late { throw TTRPCError(.unavailable, "the server is shutting down") }
-            try channel.pipeline.syncOperations.addHandler(connection)
         }
     }
 

@@ -20,7 +20,9 @@ import Testing
         for _ in 0..<3 { #expect(try await Self.echoes(TTRPCClient(unixPath: path))) }
         #expect(try await eventually { server.connectionCount == 0 })
         await server.stop()
-        let refused = await failure { () throws(TTRPCError) in try await TTRPCClient(unixPath: path) }
+        let refused = await failure { () throws(TTRPCError) in
+            try await TTRPCClient(unixPath: path) { Issue.record("onClose without a connection: \($0)") }
+        }
         #expect(refused?.code == .unavailable && refused?.message.contains(path) == true)
     }
 
