@@ -30,6 +30,10 @@ swift_test() {
 
 step "generated code is up to date" scripts/protos.sh --check
 step "unit tests: build" swift build --build-tests
+if [[ $mode == all ]]; then
+    MARTLET_TTRPC_PEER=$(scripts/ttrpc-peer.sh)
+    export MARTLET_TTRPC_PEER
+fi
 step "unit tests" swift_test --skip EndToEnd
 [[ $mode == unit ]] && exit 0
 
