@@ -9,20 +9,26 @@ import TTRPC
 /// The agent's program.
 public enum Agent {
     /// Becomes a stage when the arguments say so; else serves the host for ever.
-    public static func main(_ arguments: [String], faults: Faults = Faults()) async -> Never {
+    ///
+    /// Not asynchronous: a stage must be what it is on the first and only thread, and an asynchronous `main` is run by
+    /// threads of the runtime's.
+    public static func main(_ arguments: [String], faults: Faults = Faults()) -> Never {
         if arguments.dropFirst().first == Stage.argument { Stage.run() }
         martlet_agent_install_crash_report()
-        var configuration = AgentConfiguration()
-        configuration.isInit = getpid() == 1
-        configuration.faults = faults
-        do {
-            try configuration.read(arguments.dropFirst())
-            try await serve(configuration)
-        } catch {
-            Console.say("martlet-agent: \(error)")
+        Task.detached {
+            var configuration = AgentConfiguration()
+            configuration.isInit = getpid() == 1
+            configuration.faults = faults
+            do {
+                try configuration.read(arguments.dropFirst())
+                try await serve(configuration)
+            } catch {
+                Console.say("martlet-agent: \(error)")
+            }
+            // As the first process this is the kernel's panic, and so the guest's end.
+            exit(1)
         }
-        // As the first process this is the kernel's panic, and so the guest's end.
-        exit(1)
+        while true { pause() }
     }
 
     private static func serve(_ configuration: AgentConfiguration) async throws -> Never {

@@ -18,7 +18,8 @@ void martlet_agent_hang(void) {
     memset(&action, 0, sizeof action);
     action.sa_handler = stop_here;
     sigfillset(&action.sa_mask);
-    sigaction(SIGUSR2, &action, NULL);
+    // One that the threads of the language's runtime do not block.
+    sigaction(SIGSYS, &action, NULL);
     pid_t process = getpid();
     long self = syscall(SYS_gettid);
     DIR *tasks = opendir("/proc/self/task");
@@ -26,7 +27,7 @@ void martlet_agent_hang(void) {
         struct dirent *entry;
         while ((entry = readdir(tasks)) != NULL) {
             long task = strtol(entry->d_name, NULL, 10);
-            if (task > 0 && task != self) syscall(SYS_tgkill, process, task, SIGUSR2);
+            if (task > 0 && task != self) syscall(SYS_tgkill, process, task, SIGSYS);
         }
         closedir(tasks);
     }

@@ -86,10 +86,6 @@ public enum Stage {
     private static func execute(_ program: ProcessSetup.Program, _ plan: ProcessPlan) throws(AgentFailure) {
         withCStrings(plan.arguments) { arguments in
             withCStrings(program.environment) { environment in
-                // This may be a thread of the runtime's pool, and those have most signals blocked.
-                var none = sigset_t()
-                sigemptyset(&none)
-                pthread_sigmask(SIG_SETMASK, &none, nil)
                 _ = execve(program.path, arguments, environment)
             }
         }

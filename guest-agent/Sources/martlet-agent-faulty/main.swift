@@ -28,4 +28,4 @@ faults.booted = { commandLine in
 }
 faults.started = { inject(fault(of: $0)) }
 faults.stallsStreams = { fault(of: $0) == "hang-stdio" }
-await Agent.main(CommandLine.arguments, faults: faults)
+Agent.main(CommandLine.arguments, faults: faults)

@@ -1,3 +1,3 @@
 import AgentServer
 
-await Agent.main(CommandLine.arguments)
+Agent.main(CommandLine.arguments)

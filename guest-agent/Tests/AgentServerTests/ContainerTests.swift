@@ -154,7 +154,7 @@ struct ContainerTests {
     @Test func rightsAreWhatTheSpecificationSays() async throws {
         try await withAgent { agent in
             let result = try await agent.run(
-                ["sh", "-c", "id -u; id -g; id -G; umask; ulimit -n; grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status"], id: "r"
+                ["sh", "-c", "id -u; id -g; id -G; umask; ulimit -n; grep -E 'Sig(Blk|Ign)|Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status"], id: "r"
             ) {
                 $0.process?.user = User(uid: 5, gid: 6, umask: 0o027, additionalGids: [8, 9])
                 $0.process?.rlimits = [Rlimit(type: "RLIMIT_NOFILE", hard: 100, soft: 99)]
@@ -166,7 +166,8 @@ struct ContainerTests {
             let lines = result.output.split(separator: "\n").map { $0.replacing("\t", with: " ") }
             #expect(
                 lines == [
-                    "5", "6", "6 8 9", "0027", "99", "CapEff: 0000000000000020", "CapBnd: 0000000000000021",
+                    "5", "6", "6 8 9", "0027", "99", "SigBlk: 0000000000000000", "SigIgn: 0000000000000000",
+                    "CapEff: 0000000000000020", "CapBnd: 0000000000000021",
                     "CapAmb: 0000000000000020", "NoNewPrivs: 1",
                 ])
         }
