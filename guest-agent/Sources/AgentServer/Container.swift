@@ -77,7 +77,8 @@ actor Container {
         }
         switch execs[id] {
         case .starting: throw AgentFailure(.alreadyExists, "a process of that id exists")
-        case .running(let other) where !other.hasEnded: throw AgentFailure(.alreadyExists, "a process of that id exists")
+        case .running(let other) where !other.hasEnded:
+            throw AgentFailure(.alreadyExists, "a process of that id exists")
         case .running, nil: execs[id] = .starting
         }
         let (launcher, table, group, namespaces) = (launcher, table, group, namespaces)

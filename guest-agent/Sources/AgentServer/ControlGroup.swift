@@ -35,7 +35,7 @@ struct ControlGroup: Sendable {
             do {
                 let text = try readText(group + "/cgroup.procs")
                 all += text.split(separator: "\n").compactMap { UInt32($0) }.filter { $0 != 0 }
-            } catch where error.errno == .noSuchFileOrDirectory || error.errno.rawValue == ENODEV {
+            } catch  where error.errno == .noSuchFileOrDirectory || error.errno.rawValue == ENODEV {
                 // The container removed it just now.
                 continue
             }

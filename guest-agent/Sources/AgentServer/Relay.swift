@@ -71,7 +71,9 @@ struct OutputRelay: Sendable {
                 if length < 0, Glibc.errno == EINTR || Glibc.errno == EAGAIN { continue }
                 // EIO: a terminal whose other end nobody has open any more.
                 if length <= 0 { return false }
-                if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<length]), to: connection.raw) { return true }
+                if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<length]), to: connection.raw) {
+                    return true
+                }
             } else if items[1].revents & (Relay.broken | Relay.hungUp) != 0 {
                 return true
             } else if items[1].revents != 0 || count == 0 && !ended {

@@ -48,7 +48,8 @@ struct Storages: Sendable {
             if let slash = target.lastIndex(of: "/") { try makeDirectories(String(target[..<slash])) }
             _ = try OwnedDescriptor.open(target, O_CREAT | O_WRONLY, mode: 0o600)
         }
-        try check("move_mount", target, martlet_move_mount(tree.raw, "", AT_FDCWD, target, UInt32(MOVE_MOUNT_F_EMPTY_PATH)))
+        try check(
+            "move_mount", target, martlet_move_mount(tree.raw, "", AT_FDCWD, target, UInt32(MOVE_MOUNT_F_EMPTY_PATH)))
         mountPoints.append(target)
     }
 

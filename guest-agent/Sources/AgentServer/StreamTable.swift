@@ -60,7 +60,9 @@ final class StreamTable: Sendable {
         var bytes = [UInt8](repeating: 0, count: 8)
         var filled = 0
         while filled < 8 {
-            let count = bytes.withUnsafeMutableBytes { recv(connection.raw, $0.baseAddress.map { $0 + filled }, 8 - filled, 0) }
+            let count = bytes.withUnsafeMutableBytes {
+                recv(connection.raw, $0.baseAddress.map { $0 + filled }, 8 - filled, 0)
+            }
             if count < 0, Glibc.errno == EINTR { continue }
             guard count > 0 else { return }
             filled += count

@@ -87,7 +87,8 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         for namespace in linux.namespaces {
             if !namespace.path.isEmpty {
                 throw AgentFailure(
-                    .unimplemented, "linux.namespaces: joining \(namespace.type) namespace \(namespace.path) is not supported")
+                    .unimplemented,
+                    "linux.namespaces: joining \(namespace.type) namespace \(namespace.path) is not supported")
             }
             switch namespace.kind {
             case .pid: flags |= UInt64(CLONE_NEWPID)
@@ -101,7 +102,8 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
             }
         }
         guard flags & UInt64(CLONE_NEWNS) != 0 else {
-            throw AgentFailure(.unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
+            throw AgentFailure(
+                .unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
         }
         return flags
     }
@@ -115,7 +117,8 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
             }
             let options: MountOptions
             do throws(AgentFailure) { options = try MountOptions(mount.options) } catch { throw error.during(name) }
-            var plan = MountPlan(destination: mount.destination, type: mount.type, source: mount.source, options: options)
+            var plan = MountPlan(
+                destination: mount.destination, type: mount.type, source: mount.source, options: options)
             if mount.isBind {
                 plan.options.isBind = true
                 plan.type = ""

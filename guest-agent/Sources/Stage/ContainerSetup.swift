@@ -22,7 +22,9 @@ struct ContainerSetup {
         let root = try openRoot()
         try MountSteps(root: root).mount(plan.mounts)
         // The engine brings a whole /dev of its own: it is not ours to fill.
-        let bringsDevices = plan.mounts.contains { $0.options.isBind && RootDirectory.components($0.destination) == ["dev"] }
+        let bringsDevices = plan.mounts.contains {
+            $0.options.isBind && RootDirectory.components($0.destination) == ["dev"]
+        }
         if !bringsDevices { try DeviceSteps(root: root).make(plan.devices) }
         let terminal = plan.process.terminal ? try Terminal(root: root, window: plan.process.window) : nil
         try terminal?.makeConsole(root)

@@ -90,7 +90,8 @@ struct MountSteps {
                         "open_tree", path,
                         martlet_open_tree(
                             target.raw, "",
-                            UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_EMPTY_PATH) | UInt32(AT_RECURSIVE)))))
+                            UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_EMPTY_PATH) | UInt32(AT_RECURSIVE)))
+                ))
             try check(
                 "mount_setattr", path,
                 martlet_mount_setattr(tree.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
@@ -116,7 +117,7 @@ struct MountSteps {
     private func existing(_ path: String) throws(SystemError) -> SharedDescriptor? {
         do {
             return try root.open(path, O_PATH)
-        } catch where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
+        } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
             return nil
         }
     }

@@ -87,7 +87,9 @@ struct ProcessSetup {
             getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &own)
             // The kernel's own soft limit, not the agent's: programs that use select(2) rely on it.
             limits.append(
-                .init(resource: Int32(RLIMIT_NOFILE.rawValue), soft: min(1024, UInt64(own.rlim_max)), hard: UInt64(own.rlim_max)))
+                .init(
+                    resource: Int32(RLIMIT_NOFILE.rawValue), soft: min(1024, UInt64(own.rlim_max)),
+                    hard: UInt64(own.rlim_max)))
         }
         for limit in limits {
             try during("set resource limit \(limit.resource) to \(limit.soft), \(limit.hard)") {

@@ -32,7 +32,7 @@ struct RootDirectory {
             prefix += "/" + component
             do {
                 parent = try open(prefix, O_PATH | O_DIRECTORY)
-            } catch where error.errno == .noSuchFileOrDirectory && component != ".." {
+            } catch  where error.errno == .noSuchFileOrDirectory && component != ".." {
                 // EEXIST with ENOENT before: a symbolic link that leads nowhere.
                 try check("mkdir", prefix, mkdirat(parent.raw, component, 0o755))
                 parent = try open(prefix, O_PATH | O_DIRECTORY)
@@ -55,10 +55,11 @@ struct RootDirectory {
         if isDirectory { return try makeDirectories(path) }
         do {
             return try open(path, O_PATH)
-        } catch where error.errno == .noSuchFileOrDirectory {
+        } catch  where error.errno == .noSuchFileOrDirectory {
             let (parent, name) = try makeParent(of: path)
             let flags = UInt64(UInt32(bitPattern: O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC))
-            let raw = try check("create", path, martlet_openat2(parent.raw, name, flags, 0o644, UInt64(RESOLVE_BENEATH)))
+            let raw = try check(
+                "create", path, martlet_openat2(parent.raw, name, flags, 0o644, UInt64(RESOLVE_BENEATH)))
             close(raw)
             return try open(path, O_PATH)
         }

@@ -36,7 +36,8 @@ public enum Stage {
         return try during("read the stage's request") {
             try check("lseek", "", lseek(file.raw, 0, SEEK_SET))
             return try JSON.decode(
-                StageRequest.self, from: Array(try readText(file.raw, "request", limit: 16 << 20).utf8), file: "request")
+                StageRequest.self, from: Array(try readText(file.raw, "request", limit: 16 << 20).utf8), file: "request"
+            )
         }
     }
 

@@ -14,14 +14,19 @@ struct Terminal {
             master = try root.open("/dev/pts/ptmx", O_RDWR | O_NOCTTY)
             // The container may have put anything in its place.
             let information = try master.information()
-            guard information.st_mode & S_IFMT == S_IFCHR, information.st_rdev == martlet_agent_device_number(5, 2) else {
+            guard information.st_mode & S_IFMT == S_IFCHR, information.st_rdev == martlet_agent_device_number(5, 2)
+            else {
                 throw AgentFailure(.failedPrecondition, "/dev/pts/ptmx is not a pseudo-terminal multiplexer")
             }
             try check("unlock", "/dev/pts/ptmx", martlet_agent_pty_unlock(master.raw))
-            let peer = try check("open the other end of", "/dev/pts/ptmx", martlet_agent_pty_peer(master.raw, O_RDWR | O_NOCTTY | O_CLOEXEC))
+            let peer = try check(
+                "open the other end of", "/dev/pts/ptmx",
+                martlet_agent_pty_peer(master.raw, O_RDWR | O_NOCTTY | O_CLOEXEC))
             slave = SharedDescriptor(OwnedDescriptor(owning: peer))
             if let window {
-                try check("set the window of", "/dev/pts/ptmx", martlet_agent_set_window(master.raw, window.rows, window.columns))
+                try check(
+                    "set the window of", "/dev/pts/ptmx",
+                    martlet_agent_set_window(master.raw, window.rows, window.columns))
             }
         } catch {
             throw AgentFailure(error).during("open a terminal")

@@ -24,7 +24,9 @@ final class AgentUnderTest: Sendable {
     }()
 
     static let busybox = "/usr/bin/busybox"
-    static let cgroups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].first { access($0 + "/cgroup.controllers", F_OK) == 0 }
+    static let cgroups = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].first {
+        access($0 + "/cgroup.controllers", F_OK) == 0
+    }
 
     private init(client: AgentServiceClient, directory: String, process: ChildProcess) {
         self.client = client
@@ -66,7 +68,8 @@ final class AgentUnderTest: Sendable {
             process.signal(SIGKILL)
         }
         if let group = Self.cgroups { rmdir(group + "/martlet-test-\(getpid())-" + directory.suffix(6)) }
-        let remove = try? ChildProcess("rm", .init(executable: "/bin/rm", arguments: ["-rf", directory], descriptors: [-1, 2, 2]))
+        let remove = try? ChildProcess(
+            "rm", .init(executable: "/bin/rm", arguments: ["-rf", directory], descriptors: [-1, 2, 2]))
         _ = remove?.waitForEnd(timeout: .seconds(60))
     }
 
@@ -92,7 +95,10 @@ final class AgentUnderTest: Sendable {
             echo 'extra:x:77:www' > $1/etc/group
             """
         let process = try ChildProcess(
-            "sh", .init(executable: "/bin/sh", arguments: ["-ec", script, "sh", path], environment: ["PATH=/usr/bin:/bin"], descriptors: [-1, 2, 2]))
+            "sh",
+            .init(
+                executable: "/bin/sh", arguments: ["-ec", script, "sh", path], environment: ["PATH=/usr/bin:/bin"],
+                descriptors: [-1, 2, 2]))
         try #require(process.waitForEnd(timeout: .seconds(60))?.status == 0)
     }
 
@@ -106,9 +112,13 @@ final class AgentUnderTest: Sendable {
             root: Root(path: "/run/martlet/\(id)/rootfs"), hostname: "box",
             mounts: [
                 Mount(destination: "/proc", type: "proc", source: "proc"),
-                Mount(destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755", "size=65536k"]),
-                Mount(destination: "/dev/pts", type: "devpts", source: "devpts", options: ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-                Mount(destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"]),
+                Mount(
+                    destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755", "size=65536k"]),
+                Mount(
+                    destination: "/dev/pts", type: "devpts", source: "devpts",
+                    options: ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+                Mount(
+                    destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"]),
             ],
             linux: Linux(
                 namespaces: [.init(.mount), .init(.pid), .init(.uts), .init(.ipc), .init(.network)],
@@ -126,7 +136,9 @@ final class AgentUnderTest: Sendable {
         var line = [CChar](repeating: 0, count: 512)
         while fgets(&line, 512, file) != nil {
             let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            guard text.hasPrefix("CapPrm:\t"), let mask = UInt64(text.dropFirst(8).prefix(16), radix: 16) else { continue }
+            guard text.hasPrefix("CapPrm:\t"), let mask = UInt64(text.dropFirst(8).prefix(16), radix: 16) else {
+                continue
+            }
             return Capabilities.names.enumerated().filter { mask & 1 << UInt64($0.offset) != 0 }.map(\.element)
         }
         return []
@@ -168,7 +180,8 @@ final class AgentUnderTest: Sendable {
             defer { next += 1 }
             return next
         }
-        let socket = SharedDescriptor(OwnedDescriptor(owning: try check("socket", "", socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))))
+        let socket = SharedDescriptor(
+            OwnedDescriptor(owning: try check("socket", "", socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))))
         try UnixAddress(directory + "/agent.streams").with { address, length throws(SystemError) in
             _ = try check("connect", "", connect(socket.raw, address, length))
         }
@@ -208,7 +221,9 @@ final class AgentUnderTest: Sendable {
     static func writeAll(_ bytes: [UInt8], to socket: SharedDescriptor) -> Bool {
         var sent = 0
         while sent < bytes.count {
-            let count = bytes.withUnsafeBytes { send(socket.raw, $0.baseAddress.map { $0 + sent }, bytes.count - sent, Int32(MSG_NOSIGNAL)) }
+            let count = bytes.withUnsafeBytes {
+                send(socket.raw, $0.baseAddress.map { $0 + sent }, bytes.count - sent, Int32(MSG_NOSIGNAL))
+            }
             if count <= 0 { return false }
             sent += count
         }

@@ -23,7 +23,10 @@ struct ContainerTests {
     @Test func aContainerRunsInNamespacesOfItsOwn() async throws {
         try await withAgent { agent in
             let result = try await agent.run(
-                ["sh", "-c", "echo $$ $(hostname) $(ls / | tr '\\n' ' '); cat /proc/self/mountinfo | wc -l; ip -o link | wc -l; echo no >&2; exit 3"], id: "a")
+                [
+                    "sh", "-c",
+                    "echo $$ $(hostname) $(ls / | tr '\\n' ' '); cat /proc/self/mountinfo | wc -l; ip -o link | wc -l; echo no >&2; exit 3",
+                ], id: "a")
             #expect(result.status == 3)
             let lines = result.output.split(separator: "\n")
             #expect(lines.first == "1 box bin dev etc proc run sys tmp")
@@ -39,10 +42,18 @@ struct ContainerTests {
             }
             try await agent.create("k", agent.spec(["sleep", "100"], id: "k"))
             try await agent.start("k")
-            _ = try await agent.client.signalProcess(.with { $0.containerID = "k"; $0.signal = 9 })
+            _ = try await agent.client.signalProcess(
+                .with {
+                    $0.containerID = "k"
+                    $0.signal = 9
+                })
             #expect(try await agent.wait("k") == 137)
             await #expect(throws: TTRPCError.self) {
-                try await agent.client.signalProcess(.with { $0.containerID = "k"; $0.signal = 9 })
+                try await agent.client.signalProcess(
+                    .with {
+                        $0.containerID = "k"
+                        $0.signal = 9
+                    })
             }
             try await agent.remove("k")
         }
@@ -51,7 +62,8 @@ struct ContainerTests {
     @Test func streamsAreWholeAndApart() async throws {
         try await withAgent { agent in
             let input = (0..<(8 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
-            let result = try await agent.run(["sh", "-c", "tee /tmp/x | md5sum; md5sum < /tmp/x >&2; wc -c < /tmp/x"], id: "c", input: input)
+            let result = try await agent.run(
+                ["sh", "-c", "tee /tmp/x | md5sum; md5sum < /tmp/x >&2; wc -c < /tmp/x"], id: "c", input: input)
             #expect(result.status == 0)
             #expect(result.output.hasPrefix(result.errors.prefix(32)))
             #expect(result.output.hasSuffix("8388608\n"))
@@ -61,7 +73,8 @@ struct ContainerTests {
     @Test func aReaderThatIsGoneEndsTheWriter() async throws {
         try await withAgent { agent in
             let out = try agent.stream()
-            try await agent.create("p", agent.spec(["sh", "-c", "yes; exit $?"], id: "p"), .with { $0.stdout = out.number })
+            try await agent.create(
+                "p", agent.spec(["sh", "-c", "yes; exit $?"], id: "p"), .with { $0.stdout = out.number })
             try await agent.start("p")
             var bytes = [UInt8](repeating: 0, count: 4096)
             #expect(read(out.socket.raw, &bytes, 4096) > 0)
@@ -74,7 +87,8 @@ struct ContainerTests {
     @Test func aSlowReaderLosesNothing() async throws {
         try await withAgent { agent in
             let out = try agent.stream()
-            try await agent.create("w", agent.spec(["sh", "-c", "head -c 3000000 /dev/zero"], id: "w"), .with { $0.stdout = out.number })
+            try await agent.create(
+                "w", agent.spec(["sh", "-c", "head -c 3000000 /dev/zero"], id: "w"), .with { $0.stdout = out.number })
             try await agent.start("w")
             try await Task.sleep(for: .seconds(2))
             async let all = AgentUnderTest.readAll(out.socket)
@@ -100,7 +114,7 @@ struct ContainerTests {
             let clock = ContinuousClock()
             let start = clock.now
             #expect(try await agent.wait("b", exec: "e") == 0)
-            #expect(clock.now - start < .seconds(8))
+            #expect(clock.now - start < .seconds(30))
             #expect(await AgentUnderTest.readAll(out.socket) == Array("here\n".utf8))
             #expect(try await agent.client.listProcesses(.with { $0.containerID = "b" }).pids.count == 2)
             try await agent.remove("b")
@@ -112,7 +126,9 @@ struct ContainerTests {
             try await agent.create("x", agent.spec(["sleep", "100"], id: "x"))
             try await agent.start("x")
             let out = try agent.stream()
-            var process = try #require(agent.spec(["sh", "-c", "hostname; id -u; id -G; pwd; echo $HOME; cat /proc/1/comm; exit 7"], id: "x").process)
+            var process = try #require(
+                agent.spec(["sh", "-c", "hostname; id -u; id -G; pwd; echo $HOME; cat /proc/1/comm; exit 7"], id: "x")
+                    .process)
             process.user.username = "www"
             process.cwd = "/etc"
             let json = try JSON.encode(process)
@@ -133,18 +149,38 @@ struct ContainerTests {
     @Test func aTerminalHasItsSize() async throws {
         try await withAgent { agent in
             let (input, out) = (try agent.stream(), try agent.stream())
-            let spec = agent.spec(["sh", "-c", "tty; stty size; read x; stty size; echo [$x]; ls -l /dev/console"], id: "t") {
+            let spec = agent.spec(
+                ["sh", "-c", "tty; stty size; read x; stty size; echo [$x]; ls -l /dev/console"], id: "t"
+            ) {
                 $0.process?.terminal = true
                 $0.process?.consoleSize = ConsoleSize(height: 33, width: 77)
             }
-            try await agent.create("t", spec, .with { $0.stdin = input.number; $0.stdout = out.number })
-            async let all = AgentUnderTest.readAll(out.socket)
+            try await agent.create(
+                "t", spec,
+                .with {
+                    $0.stdin = input.number
+                    $0.stdout = out.number
+                })
             try await agent.start("t")
-            try await Task.sleep(for: .seconds(1))
-            _ = try await agent.client.resizePty(.with { $0.containerID = "t"; $0.width = 100; $0.height = 50 })
+            // Resized only when the first size was printed.
+            var text = ""
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            while !text.contains("33 77\r\n") {
+                let count = read(out.socket.raw, &bytes, bytes.count)
+                try #require(count > 0)
+                text += String(decoding: bytes[..<count], as: UTF8.self)
+            }
+            _ = try await agent.client.resizePty(
+                .with {
+                    $0.containerID = "t"
+                    $0.width = 100
+                    $0.height = 50
+                })
             #expect(AgentUnderTest.writeAll(Array("hello\n".utf8), to: input.socket))
+            async let rest = AgentUnderTest.readAll(out.socket)
             #expect(try await agent.wait("t") == 0)
-            let lines = String(decoding: await all, as: UTF8.self).split(separator: "\r\n")
+            text += String(decoding: await rest, as: UTF8.self)
+            let lines = text.split(separator: "\r\n")
             #expect(lines.prefix(2) == ["/dev/pts/0", "33 77"])
             #expect(lines.contains("50 100") && lines.contains("[hello]"))
             try await agent.remove("t")
@@ -154,7 +190,10 @@ struct ContainerTests {
     @Test func rightsAreWhatTheSpecificationSays() async throws {
         try await withAgent { agent in
             let result = try await agent.run(
-                ["sh", "-c", "id -u; id -g; id -G; umask; ulimit -n; grep -E 'Sig(Blk|Ign)|Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status"], id: "r"
+                [
+                    "sh", "-c",
+                    "id -u; id -g; id -G; umask; ulimit -n; grep -E 'Sig(Blk|Ign)|Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status",
+                ], id: "r"
             ) {
                 $0.process?.user = User(uid: 5, gid: 6, umask: 0o027, additionalGids: [8, 9])
                 $0.process?.rlimits = [Rlimit(type: "RLIMIT_NOFILE", hard: 100, soft: 99)]
@@ -183,10 +222,14 @@ struct ContainerTests {
             let result = try await agent.run(["sh", "-c", script], id: "m") {
                 $0.root?.readonly = true
                 $0.linux?.maskedPaths.append("/proc/version")
-                $0.mounts.append(Mount(destination: "/robind", source: agent.directory, options: ["rbind", "ro", "rprivate"]))
-                $0.mounts.append(Mount(destination: "/etc/deep/a", type: "tmpfs", source: "tmpfs", options: ["size=1m"]))
+                $0.mounts.append(
+                    Mount(destination: "/robind", source: agent.directory, options: ["rbind", "ro", "rprivate"]))
+                $0.mounts.append(
+                    Mount(destination: "/etc/deep/a", type: "tmpfs", source: "tmpfs", options: ["size=1m"]))
             }
-            #expect(result.output.hasPrefix("0\n0\nro\nrootro\nbindro\n/proc/self/fd\npts/ptmx\n"), "\(result.output) \(result.errors)")
+            #expect(
+                result.output.hasPrefix("0\n0\nro\nrootro\nbindro\n/proc/self/fd\npts/ptmx\n"),
+                "\(result.output) \(result.errors)")
         }
     }
 
@@ -198,7 +241,8 @@ struct ContainerTests {
             #expect(symlink("../../../../etc", root + "/relative") == 0)
             #expect(symlink("/etc/../../../nowhere", root + "/dangling") == 0)
             for link in ["absolute", "relative"] {
-                let result = try await agent.run(["sh", "-c", "touch /\(link)/\(name)/f && ls /etc/\(name)"], id: link) {
+                let result = try await agent.run(["sh", "-c", "touch /\(link)/\(name)/f && ls /etc/\(name)"], id: link)
+                {
                     $0.mounts.append(Mount(destination: "/\(link)/\(name)", type: "tmpfs", source: "tmpfs"))
                 }
                 #expect(result.output == "f\n")
@@ -220,7 +264,9 @@ struct ContainerTests {
     ])
     func aProgramThatIsNotThereIsNamed(program: String, message: String) async throws {
         try await withAgent { agent in
-            let error = await #expect(throws: TTRPCError.self) { try await agent.create("n", agent.spec([program], id: "n")) }
+            let error = await #expect(throws: TTRPCError.self) {
+                try await agent.create("n", agent.spec([program], id: "n"))
+            }
             #expect(error?.message == "create container n: \(message)")
             #expect(error?.code == .invalidArgument)
         }
@@ -264,11 +310,34 @@ struct ContainerTests {
             #expect(await code { try await agent.create("../x", agent.spec(["true"], id: "x")) } == .invalidArgument)
             try await agent.create("o", agent.spec(["true"], id: "o"))
             #expect(await code { try await agent.create("o", agent.spec(["true"], id: "o")) } == .alreadyExists)
-            #expect(await code { _ = try await client.execProcess(.with { $0.containerID = "o"; $0.execID = "e"; $0.processJson = Data("{\"cwd\":\"/\",\"args\":[\"true\"]}".utf8) }) } == .failedPrecondition)
+            #expect(
+                await code {
+                    _ = try await client.execProcess(
+                        .with {
+                            $0.containerID = "o"
+                            $0.execID = "e"
+                            $0.processJson = Data("{\"cwd\":\"/\",\"args\":[\"true\"]}".utf8)
+                        })
+                } == .failedPrecondition)
             try await agent.start("o")
             #expect(await code { try await agent.start("o") } == .failedPrecondition)
-            #expect(await code { _ = try await client.resizePty(.with { $0.containerID = "o"; $0.width = 1; $0.height = 1 }) } == .failedPrecondition)
-            #expect(await code { _ = try await client.signalProcess(.with { $0.containerID = "o"; $0.signal = 65 }) } == .invalidArgument)
+            #expect(
+                await code {
+                    _ = try await client.resizePty(
+                        .with {
+                            $0.containerID = "o"
+                            $0.width = 1
+                            $0.height = 1
+                        })
+                } == .failedPrecondition)
+            #expect(
+                await code {
+                    _ = try await client.signalProcess(
+                        .with {
+                            $0.containerID = "o"
+                            $0.signal = 65
+                        })
+                } == .invalidArgument)
             #expect(await code { _ = try await client.setClock(.with { $0.now = -1 }) } == .invalidArgument)
             #expect(await code { _ = try await client.reseed(AgentReseedRequest()) } == .invalidArgument)
             _ = try await agent.wait("o")

@@ -42,7 +42,11 @@ import Testing
 
     @Test func cgroupMountsAreOfTheUnifiedHierarchy() throws {
         let plan = try ContainerPlan(
-            spec { $0.mounts = [Mount(destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro", "relatime"])] })
+            spec {
+                $0.mounts = [
+                    Mount(destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["ro", "relatime"])
+                ]
+            })
         #expect(plan.mounts[0].type == "cgroup2")
         #expect(plan.mounts[0].options.mountFlags == 1)
     }
@@ -56,7 +60,8 @@ import Testing
     @Test func aProcessBecomesNumbers() throws {
         let plan = try ContainerPlan(
             spec {
-                $0.process?.capabilities = Capabilities(bounding: ["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"], ambient: ["CAP_KILL"])
+                $0.process?.capabilities = Capabilities(
+                    bounding: ["CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"], ambient: ["CAP_KILL"])
                 $0.process?.rlimits = [Rlimit(type: "RLIMIT_NOFILE", hard: .max, soft: 1024)]
             }
         ).process
