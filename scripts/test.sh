@@ -34,7 +34,7 @@ if [[ $mode == all ]]; then
     MARTLET_TTRPC_PEER=$(scripts/ttrpc-peer.sh)
     export MARTLET_TTRPC_PEER
 fi
-step "unit tests" swift_test --skip EndToEnd
+step "unit tests" swift_test --no-parallel --skip EndToEnd
 [[ $mode == unit ]] && exit 0
 
 step "agent tests" bash -c 'cd guest-agent && swift test 2>&1 | tail -n 4; exit "${PIPESTATUS[0]}"'
