@@ -52,11 +52,22 @@ final class AgentUnderTest: Sendable {
             ],
             environment: ["PATH=/usr/bin:/bin"], descriptors: [-1, log, log], diesWithParent: true)
         let process = try ChildProcess("agent", command)
-        for _ in 0..<500 where access(socket, F_OK) != 0 { usleep(10_000) }
+        // The socket is there before it is listened on.
+        for _ in 0..<3000 where !isReady(directory + "/log") { usleep(10_000) }
         let client = AgentServiceClient(try await TTRPCClient(unixPath: socket))
         let agent = AgentUnderTest(client: client, directory: directory, process: process)
         _ = try await client.createSandbox(.with { $0.sandboxID = "pod" })
         return agent
+    }
+
+    private static func isReady(_ log: String) -> Bool {
+        guard let file = fopen(log, "r") else { return false }
+        defer { fclose(file) }
+        var line = [CChar](repeating: 0, count: 256)
+        while fgets(&line, 256, file) != nil {
+            if strcmp(line, "martlet-agent ready\n") == 0 { return true }
+        }
+        return false
     }
 
     /// Ends the agent and takes its files away.

@@ -192,7 +192,7 @@ struct ContainerTests {
             let result = try await agent.run(
                 [
                     "sh", "-c",
-                    "id -u; id -g; id -G; umask; ulimit -n; grep -E 'Sig(Blk|Ign)|Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status",
+                    "id -u; id -g; id -G; umask; ulimit -n; grep -E 'Sig(Blk|Ign)|Cap(Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status; exit",
                 ], id: "r"
             ) {
                 $0.process?.user = User(uid: 5, gid: 6, umask: 0o027, additionalGids: [8, 9])
