@@ -35,7 +35,9 @@ extension HostFacts {
         } else {
             add(.warn, "processor", "neither vmx nor svm: KVM can't run Linux guests here")
         }
-        hasVsock ? add(.ok, "vsock", "/dev/vsock") : add(.warn, "vsock", "no /dev/vsock (not needed: the device is Martlet's own)")
+        hasVsock
+            ? add(.ok, "vsock", "/dev/vsock")
+            : add(.warn, "vsock", "no /dev/vsock (not needed: the device is Martlet's own)")
         if vhostDevices.isEmpty {
             add(.warn, "vhost", "no vhost-net, no vhost-vsock (not needed: the devices are Martlet's own)")
         } else {

@@ -28,7 +28,9 @@ extension HostFacts {
     ///   - accelerator: `auto`, `kvm` or `tcg`.
     /// - Throws: a reason why the host can't.
     public func chooseDriver(_ driver: String, accelerator: String) throws(HypervisorError) -> DriverChoice {
-        guard driver == "auto" || driver == "qemu" else { throw HypervisorError("hypervisor \"\(driver)\" is not built yet") }
+        guard driver == "auto" || driver == "qemu" else {
+            throw HypervisorError("hypervisor \"\(driver)\" is not built yet")
+        }
         guard case .present(let executable, _) = qemu else {
             guard case .absent(let reason) = qemu else { throw HypervisorError("no QEMU") }
             throw HypervisorError("no QEMU: \(reason) (Debian: apt install qemu-system-x86)")
@@ -37,7 +39,8 @@ extension HostFacts {
             DriverChoice(driver: "qemu", accelerator: accelerator, executable: executable, reason: reason)
         }
         switch (accelerator, kvmObjection) {
-        case ("auto", nil): return choice("kvm", "the processor has \(virtualization ?? "virtualization") and /dev/kvm opens")
+        case ("auto", nil):
+            return choice("kvm", "the processor has \(virtualization ?? "virtualization") and /dev/kvm opens")
         case ("auto", let objection?): return choice("tcg", "software emulation, as \(objection)")
         case ("kvm", nil): return choice("kvm", "as configured")
         case ("kvm", let objection?): throw HypervisorError("qemu.accel is \"kvm\", but \(objection)")

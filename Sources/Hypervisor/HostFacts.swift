@@ -62,7 +62,8 @@ public struct HostFacts: Sendable, Equatable {
         do {
             let device = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
             let getAPIVersion: UInt = 0xAE00  // linux/kvm.h: _IO(KVMIO, 0x00)
-            return .version(Int(try check("KVM_GET_API_VERSION", "/dev/kvm", martlet_ioctl_int(device.raw, getAPIVersion, 0))))
+            return .version(
+                Int(try check("KVM_GET_API_VERSION", "/dev/kvm", martlet_ioctl_int(device.raw, getAPIVersion, 0))))
         } catch {
             return .unusable("\(error)")
         }

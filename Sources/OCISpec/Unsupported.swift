@@ -34,7 +34,9 @@ extension Spec {
             ("createContainer", hooks.createContainer), ("startContainer", hooks.startContainer),
             ("poststart", hooks.poststart), ("poststop", hooks.poststop),
         ]
-        for (point, programs) in points { found.refuse("hooks.\(point)", "hooks are not run yet", if: !programs.isEmpty) }
+        for (point, programs) in points {
+            found.refuse("hooks.\(point)", "hooks are not run yet", if: !programs.isEmpty)
+        }
     }
 }
 
@@ -42,7 +44,8 @@ extension Process {
     /// As `Spec.unsupported()`, of a process on its own, as an exec gets it. Field names start with `name`.
     public func unsupported(_ name: String = "process") -> [Unsupported] {
         var found = Findings()
-        found.warn("\(name).apparmorProfile", "the guest has no AppArmor", if: !["", "unconfined"].contains(apparmorProfile))
+        found.warn(
+            "\(name).apparmorProfile", "the guest has no AppArmor", if: !["", "unconfined"].contains(apparmorProfile))
         found.warn("\(name).selinuxLabel", "the guest has no SELinux", if: !selinuxLabel.isEmpty)
         found.warn("\(name).oomScoreAdj", "not applied yet", if: (oomScoreAdj ?? 0) != 0)
         found.refuse("\(name).scheduler", "not applied yet", if: scheduler != nil)
@@ -63,7 +66,8 @@ extension Mount {
             case "shared", "rshared":
                 found.refuse("\(name).options", "\(option): mounts made in the guest can't appear on the host")
             case "slave", "rslave":
-                found.warn("\(name).options", "\(option): later mounts of the host do not appear in the guest yet", if: true)
+                found.warn(
+                    "\(name).options", "\(option): later mounts of the host do not appear in the guest yet", if: true)
             default: continue
             }
         }
@@ -83,7 +87,8 @@ extension Linux {
         collectNamespaces(&found)
         for (index, device) in devices.enumerated() {
             let known = Self.defaultDevices[device.path]
-            let isDefault = device.type == "c" && known.map { $0.major == device.major && $0.minor == device.minor } == true
+            let isDefault =
+                device.type == "c" && known.map { $0.major == device.major && $0.minor == device.minor } == true
             found.refuse(
                 "linux.devices[\(index)]", "\(device.path): devices other than the default ones are not supported yet",
                 if: !isDefault)
@@ -132,7 +137,8 @@ extension Linux.Resources {
         found.warn("\(name).pids", "not applied yet", if: (pids?.limit ?? 0) > 0)
         if let memory { memory.collectUnsupported("\(name).memory", &found) }
         if let cpu { cpu.collectUnsupported("\(name).cpu", &found) }
-        found.refuse("\(name).blockIO", "not applied yet", if: blockIO.map { $0 != BlockIO() && $0.weight != 0 } ?? false)
+        found.refuse(
+            "\(name).blockIO", "not applied yet", if: blockIO.map { $0 != BlockIO() && $0.weight != 0 } ?? false)
         found.refuse("\(name).hugepageLimits", "not applied yet", if: !hugepageLimits.isEmpty)
         found.refuse(
             "\(name).network", "not applied yet",
@@ -145,7 +151,8 @@ extension Linux.Resources {
 extension Linux.Resources.Memory {
     fileprivate func collectUnsupported(_ name: String, _ found: inout Findings) {
         let limits = [
-            ("limit", limit), ("reservation", reservation), ("swap", swap), ("kernel", kernel), ("kernelTCP", kernelTCP),
+            ("limit", limit), ("reservation", reservation), ("swap", swap), ("kernel", kernel),
+            ("kernelTCP", kernelTCP),
         ]
         for (field, value) in limits { found.refuse("\(name).\(field)", "not applied yet", if: (value ?? 0) > 0) }
         found.refuse("\(name).swappiness", "not applied yet", if: swappiness != nil)

@@ -133,7 +133,9 @@ extension Linux {
                 problems.add("\(field).minor", "\(minor) is not a device number")
             }
         }
-        let propagations = ["", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"]
+        let propagations = [
+            "", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable",
+        ]
         if !propagations.contains(rootfsPropagation) {
             problems.add("\(name).rootfsPropagation", "\"\(rootfsPropagation)\" is not a mount propagation")
         }
@@ -155,7 +157,9 @@ extension Linux {
     /// A name as sysctl(8) takes it: parts of letters, digits, `_`, `-`, `*`, `@`, `:` joined by dots or slashes, none
     /// of them empty, `.` or `..`, so that it can't lead out of /proc/sys.
     static func isSysctlName(_ name: String) -> Bool {
-        let parts = name.utf8.split(omittingEmptySubsequences: false) { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "/") }
+        let parts = name.utf8.split(omittingEmptySubsequences: false) {
+            $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "/")
+        }
         return parts.count > 1
             && parts.allSatisfy { part in
                 !part.isEmpty

@@ -7,7 +7,8 @@ extension Containers {
     /// Bad input: one clear line, an exit code that is not 0, and nothing left.
     @Suite struct BadInputTests {
         private func expect(
-            _ outcome: Outcome, says words: String..., code: Int32 = 1, sourceLocation: SourceLocation = #_sourceLocation
+            _ outcome: Outcome, says words: String..., code: Int32 = 1,
+            sourceLocation: SourceLocation = #_sourceLocation
         ) {
             #expect(outcome.code == code, sourceLocation: sourceLocation)
             #expect(outcome.text == "", sourceLocation: sourceLocation)
@@ -36,7 +37,8 @@ extension Containers {
                 let bundle = try scene.bundle(args: ["sh"])
                 try scene.write("\(bundle)/config.json", "{\n  \"ociVersion\": \"1.2.0\",\n  \"process\": {]\n}\n")
                 try expect(scene.run(bundle: bundle), says: "config.json: line 3, column 15: unexpected character ']'")
-                try scene.write("\(bundle)/config.json", #"{"ociVersion":"1.2.0","process":{"cwd":"/","args":["a",2]}}"#)
+                try scene.write(
+                    "\(bundle)/config.json", #"{"ociVersion":"1.2.0","process":{"cwd":"/","args":["a",2]}}"#)
                 try expect(scene.run(bundle: bundle), says: "config.json: process.args[1]: expected a string")
             }
         }
@@ -87,11 +89,13 @@ extension Containers {
         @Test func whatTheGuestFindsMissing() throws {
             try Scene.play { scene in
                 let program = try scene.start(bundle: scene.bundle(args: ["/bin/no-such-program"]))
-                let directory = try scene.start(bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.cwd = "/no/such" })
+                let directory = try scene.start(
+                    bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.cwd = "/no/such" })
                 try expect(program.finish(), says: "/bin/no-such-program", "No such file or directory")
                 try expect(directory.finish(), says: "/no/such")
                 let inPath = try scene.start(bundle: scene.bundle(args: ["no-such-program"]))
-                let user = try scene.start(bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.user.username = "nosuch" })
+                let user = try scene.start(
+                    bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.user.username = "nosuch" })
                 try expect(inPath.finish(), says: "no-such-program", "PATH")
                 try expect(user.finish(), says: "nosuch")
             }
@@ -101,7 +105,8 @@ extension Containers {
             try Scene.play { scene in
                 let bundle = try scene.bundle(args: ["/bin/sh"])
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"/no/kernel\"")), says: "/no/kernel",
+                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"/no/kernel\"")),
+                    says: "/no/kernel",
                     "No such file or directory")
                 let text = try scene.write("text", "this is no kernel\n")
                 try expect(
@@ -111,9 +116,11 @@ extension Containers {
                     scene.run(bundle: bundle, global: configuration(scene, "vm.initramfs = \"/no/initramfs\"")),
                     says: "/no/initramfs")
                 let kernel = "\(scene.directory)/vmlinux"
-                try Command.shell("head -c 1000000 $(ls \(Lab.guest)/vmlinux \(Lab.guest)/bzImage 2>/dev/null | head -n1) >\(kernel)")
+                try Command.shell(
+                    "head -c 1000000 $(ls \(Lab.guest)/vmlinux \(Lab.guest)/bzImage 2>/dev/null | head -n1) >\(kernel)")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"\(kernel)\"")), says: kernel, "truncated")
+                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"\(kernel)\"")), says: kernel,
+                    "truncated")
             }
         }
 
@@ -145,9 +152,11 @@ extension Containers {
                     scene.run(bundle: bundle, global: configuration(scene, "vm.memory_mib = 32")),
                     says: "vm.memory_mib: 32 is not between")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.memory = 32")), says: "vm.memory: unknown key")
+                    scene.run(bundle: bundle, global: configuration(scene, "vm.memory = 32")),
+                    says: "vm.memory: unknown key")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "hypervisor = \"kvm\"")), says: "not built yet")
+                    scene.run(bundle: bundle, global: configuration(scene, "hypervisor = \"kvm\"")),
+                    says: "not built yet")
                 try expect(scene.run(bundle: bundle, global: ["--config", "/no/config"]), says: "/no/config")
             }
         }
@@ -159,8 +168,11 @@ extension Containers {
                 let bundle = try scene.bundle(args: ["/bin/sh"])
                 let outcome = try Command(
                     "setpriv",
-                    ["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", program,
-                        "--root", scene.root, "run", "--bundle", bundle, scene.newID()]
+                    [
+                        "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
+                        program,
+                        "--root", scene.root, "run", "--bundle", bundle, scene.newID(),
+                    ]
                 ).finish()
                 expect(outcome, says: "root")
             }

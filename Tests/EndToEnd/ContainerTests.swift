@@ -40,7 +40,8 @@ extension Containers {
                     spec.process?.env += ["A=1 2", "B="]
                     spec.process?.user = User(uid: 1000, gid: 1001, umask: 0o027, additionalGids: [7, 1002])
                     spec.process?.rlimits = [Rlimit(type: "RLIMIT_NOFILE", hard: 500, soft: 400)]
-                    spec.process?.capabilities = Capabilities(bounding: ["CAP_CHOWN", "CAP_KILL"], permitted: ["CAP_KILL"])
+                    spec.process?.capabilities = Capabilities(
+                        bounding: ["CAP_CHOWN", "CAP_KILL"], permitted: ["CAP_KILL"])
                     spec.linux?.sysctl = ["net.ipv4.ip_forward": "1"]
                     spec.linux?.maskedPaths.append("/secret")
                     spec.mounts += [
@@ -50,17 +51,20 @@ extension Containers {
                         Mount(destination: "/scratch", type: "tmpfs", source: "scratch", options: ["size=1m"]),
                     ]
                 }
-                for name in ["data", "ro", "scratch", "secret", "secret/thing"] { try Command.run("mkdir", ["\(bundle)/rootfs/\(name)"]) }
+                for name in ["data", "ro", "scratch", "secret", "secret/thing"] {
+                    try Command.run("mkdir", ["\(bundle)/rootfs/\(name)"])
+                }
                 try scene.write("\(bundle)/rootfs/one", "")
                 let outcome = try scene.run(bundle: bundle)
                 #expect(outcome.code == 0, "\(outcome.errorText)")
-                #expect(outcome.lines == [
-                    "small-host", "/tmp", "1 2|", "0027", "1000", "1001", "1001 7 1002", "400", "500",
-                    "CapEff: 0000000000000000", "CapBnd: 0000000000000021", "NoNewPrivs: 1",
-                    "1", "zero first", "touch: /x: Read-only file system", "from the host",
-                    "touch: /ro/x: Read-only file system", "one file", "0", "1", "0", "c", "urandom",
-                    "scratch",
-                ], "\(outcome.errorText)")
+                #expect(
+                    outcome.lines == [
+                        "small-host", "/tmp", "1 2|", "0027", "1000", "1001", "1001 7 1002", "400", "500",
+                        "CapEff: 0000000000000000", "CapBnd: 0000000000000021", "NoNewPrivs: 1",
+                        "1", "zero first", "touch: /x: Read-only file system", "from the host",
+                        "touch: /ro/x: Read-only file system", "one file", "0", "1", "0", "c", "urandom",
+                        "scratch",
+                    ], "\(outcome.errorText)")
                 #expect(Leftovers.read("\(data)/out") == "out\n")
                 let owner = try Command.run("stat", ["-c", "%u:%g %a", "\(data)/out"])
                 #expect(owner == "1000:1001 640\n")
@@ -84,7 +88,9 @@ extension Containers {
                 run.input?.write("\n")
                 #expect(try run.finish().code == 0)
                 let text = Leftovers.read(log) ?? ""
-                #expect(text.contains("\"level\":\"warning\"") && text.contains("linux.seccomp: not applied yet"), "\(text)")
+                #expect(
+                    text.contains("\"level\":\"warning\"") && text.contains("linux.seccomp: not applied yet"), "\(text)"
+                )
             }
         }
     }

@@ -65,9 +65,11 @@ extension Containers {
                 let outcome = try scene.run(bundle: bundle, within: .seconds(300))
                 #expect(outcome.code == 0, "\(outcome.errorText)")
                 let content = try Command.shell(
-                    "cd \(scene.directory); tar xf out/tree.tar; find tree -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum")
+                    "cd \(scene.directory); tar xf out/tree.tar; find tree -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum"
+                )
                 #expect(outcome.lines == ["10000", content.filter { $0 != "\n" }, "pattern", "tree.tar"])
-                let hashes = try Command.shell("sha256sum <\(out)/big; \(out)/pattern 3 \(size) | sha256sum", within: .seconds(120))
+                let hashes = try Command.shell(
+                    "sha256sum <\(out)/big; \(out)/pattern 3 \(size) | sha256sum", within: .seconds(120))
                 let lines = hashes.split(separator: "\n")
                 #expect(lines.count == 2 && lines.first == lines.last)
             }

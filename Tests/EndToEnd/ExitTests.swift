@@ -6,7 +6,8 @@ import Testing
 extension Containers {
     @Suite struct ExitTests {
         /// Runs two containers at a time, which is what two processors carry.
-        private func codes(_ scene: Scene, _ scripts: [String], edit: (inout Spec) -> Void = { _ in }) throws -> [Int32] {
+        private func codes(_ scene: Scene, _ scripts: [String], edit: (inout Spec) -> Void = { _ in }) throws -> [Int32]
+        {
             var codes: [Int32] = []
             for index in stride(from: 0, to: scripts.count, by: 2) {
                 let pair = try scripts[index..<min(index + 2, scripts.count)].map { script in
@@ -43,7 +44,8 @@ extension Containers {
 
         @Test func signalsReachTheProcess() throws {
             try Scene.play { scene in
-                let script = "trap 'echo int' INT; trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+                let script =
+                    "trap 'echo int' INT; trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
                 let run = try scene.start(bundle: scene.bundle(script: script))
                 try run.output?.wait(for: "ready\n")
                 run.child.signal(SIGINT)

@@ -15,7 +15,8 @@ extension Containers {
                 let feed = try HostPipe()
                 let drain = try HostPipe()
                 let container = try scene.start(
-                    bundle: scene.bundle(args: ["/bin/cat"]), input: .descriptor(feed.read), output: .descriptor(drain.write))
+                    bundle: scene.bundle(args: ["/bin/cat"]), input: .descriptor(feed.read),
+                    output: .descriptor(drain.write))
                 let source = try Command(Program.path("pattern"), ["1", "\(bytes)"], output: .descriptor(feed.write))
                 let sink = try Command("sha256sum", [], input: .descriptor(drain.read))
                 // The other ends must be the children's alone, or no end of file would ever be seen.

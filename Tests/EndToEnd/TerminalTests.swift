@@ -27,7 +27,8 @@ extension Containers {
                 let screen = try Collector(pty.master)
                 // setsid makes the terminal the controlling one, as a login would.
                 let run = try Command(
-                    "setsid", ["-c", Lab.martlet, "--root", scene.root, "run", "--bundle", bundle(scene), scene.newID()],
+                    "setsid",
+                    ["-c", Lab.martlet, "--root", scene.root, "run", "--bundle", bundle(scene), scene.newID()],
                     input: .descriptor(pty.slave), output: .descriptor(pty.slave), errors: .descriptor(pty.slave))
                 try screen.wait(for: "all\r\n")
                 #expect(screen.text.hasPrefix("/dev/pts/0\r\n33 101\r\n"), "\(screen.text)")

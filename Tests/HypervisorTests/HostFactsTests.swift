@@ -20,7 +20,9 @@ import Testing
         let paravirtual = facts { $0.virtualization = nil }
         let choice = try paravirtual.chooseDriver("auto", accelerator: "auto")
         #expect(choice.accelerator == "tcg")
-        #expect(choice.description == "qemu with tcg: software emulation, as /dev/kvm opens, but the processor has neither vmx nor svm")
+        #expect(
+            choice.description
+                == "qemu with tcg: software emulation, as /dev/kvm opens, but the processor has neither vmx nor svm")
         let without = facts { $0.kvm = .unusable("open /dev/kvm: No such file or directory") }
         #expect(try without.chooseDriver("qemu", accelerator: "auto").accelerator == "tcg")
         #expect(try Self.capable.chooseDriver("qemu", accelerator: "tcg").accelerator == "tcg")
@@ -40,18 +42,19 @@ import Testing
     }
 
     @Test func aLineForEachThing() {
-        #expect(Self.capable.lines(driver: "auto", accelerator: "auto").map(\.description) == [
-            "ok       user: root",
-            "ok       kvm: /dev/kvm opens, API version 12",
-            "ok       processor: has svm",
-            "ok       vsock: /dev/vsock",
-            "ok       vhost: /dev/vhost-net",
-            "ok       cgroups: v2",
-            "ok       qemu: /usr/bin/qemu, version 7.2.22",
-            "ok       guest kernel: /k, 20.4 MB",
-            "ok       guest initramfs: /i, 7.0 MB",
-            "ok       driver: qemu with kvm: the processor has svm and /dev/kvm opens",
-        ])
+        #expect(
+            Self.capable.lines(driver: "auto", accelerator: "auto").map(\.description) == [
+                "ok       user: root",
+                "ok       kvm: /dev/kvm opens, API version 12",
+                "ok       processor: has svm",
+                "ok       vsock: /dev/vsock",
+                "ok       vhost: /dev/vhost-net",
+                "ok       cgroups: v2",
+                "ok       qemu: /usr/bin/qemu, version 7.2.22",
+                "ok       guest kernel: /k, 20.4 MB",
+                "ok       guest initramfs: /i, 7.0 MB",
+                "ok       driver: qemu with kvm: the processor has svm and /dev/kvm opens",
+            ])
         let poor = facts {
             $0.isRoot = false
             $0.virtualization = nil
@@ -59,7 +62,8 @@ import Testing
             $0.kernel = .absent("guest kernel: no vmlinux in /g")
         }
         let verdicts = poor.lines(driver: "auto", accelerator: "auto")
-        #expect(verdicts.filter { $0.verdict == .missing }.map(\.subject) == ["user", "qemu", "guest kernel", "driver"])
+        #expect(
+            verdicts.filter { $0.verdict == .missing }.map(\.subject) == ["user", "qemu", "guest kernel", "driver"])
         #expect(verdicts.filter { $0.verdict == .warn }.map(\.subject) == ["processor"])
         #expect(verdicts.contains { $0.description == "missing  guest kernel: no vmlinux in /g" })
     }
@@ -82,7 +86,8 @@ import Testing
     @Test(.enabled(if: HostFacts.findProgram("qemu-system-x86_64") != nil, "QEMU is not installed"))
     func qemuTellsItsVersion() {
         let facts = HostFacts.gather(
-            qemu: "qemu-system-x86_64", kernel: .failure(HypervisorError("-")), initramfs: .failure(HypervisorError("-")))
+            qemu: "qemu-system-x86_64", kernel: .failure(HypervisorError("-")),
+            initramfs: .failure(HypervisorError("-")))
         guard case .present(let path, let version?) = facts.qemu else {
             Issue.record("\(facts.qemu)")
             return

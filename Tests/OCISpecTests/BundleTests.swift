@@ -50,7 +50,8 @@ final class TemporaryDirectory {
         #expect(failure("\(directory.path)/none") == "\(directory.path)/none: bundle: No such file or directory")
         #expect(failure(directory.path) == "\(directory.path)/config.json: No such file or directory")
         try directory.write("config.json", Array("{".utf8))
-        #expect(failure("\(directory.path)/config.json") == "\(directory.path)/config.json: the bundle is not a directory")
+        #expect(
+            failure("\(directory.path)/config.json") == "\(directory.path)/config.json: the bundle is not a directory")
         #expect(failure(directory.path).hasPrefix("\(directory.path)/config.json: line 1, column 2: "))
     }
 

@@ -63,26 +63,42 @@ func message(_ text: String) -> String {
     }
 
     @Test(arguments: [
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","args":["a","b",3]}}"#,
-         "config.json: process.args[2]: expected a string, found number"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","args":"a"}}"#,
-         "config.json: process.args: expected a list, found a string"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","terminal":"yes"}}"#,
-         "config.json: process.terminal: expected true or false, found a string"),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","args":["a","b",3]}}"#,
+            "config.json: process.args[2]: expected a string, found number"
+        ),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","args":"a"}}"#,
+            "config.json: process.args: expected a list, found a string"
+        ),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","terminal":"yes"}}"#,
+            "config.json: process.terminal: expected true or false, found a string"
+        ),
         (#"{"ociVersion":"1.2.0","process":[]}"#, "config.json: process: expected an object, found an array"),
         (#"{"ociVersion":"1.2.0","root":{}}"#, "config.json: root.path: missing"),
         ("{}", "config.json: ociVersion: missing"),
         ("[]", "config.json: expected an object, found an array"),
-        (#"{"ociVersion":"1.2.0","annotations":{"a":1}}"#,
-         "config.json: annotations.a: expected a string, found number"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":-1}}}"#,
-         "config.json: process.user.uid: the number -1 does not fit"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":1.5}}}"#,
-         "config.json: process.user.uid: the number 1.5 does not fit"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","oomScoreAdj":-5,"rlimits":[{"type":"a","soft":1,"hard":1e99}]}}"#,
-         "config.json: process.rlimits[0].hard: the number 1e99 does not fit"),
-        (#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":"x"}}}"#,
-         "config.json: process.user.uid: expected a whole number, found a string"),
+        (
+            #"{"ociVersion":"1.2.0","annotations":{"a":1}}"#,
+            "config.json: annotations.a: expected a string, found number"
+        ),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":-1}}}"#,
+            "config.json: process.user.uid: the number -1 does not fit"
+        ),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":1.5}}}"#,
+            "config.json: process.user.uid: the number 1.5 does not fit"
+        ),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","oomScoreAdj":-5,"rlimits":[{"type":"a","soft":1,"hard":1e99}]}}"#,
+            "config.json: process.rlimits[0].hard: the number 1e99 does not fit"
+        ),
+        (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":"x"}}}"#,
+            "config.json: process.user.uid: expected a whole number, found a string"
+        ),
     ])
     func wrongTypesNameTheirField(_ text: String, _ expected: String) {
         let message = message(text)

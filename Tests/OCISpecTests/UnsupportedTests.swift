@@ -53,7 +53,9 @@ import Testing
             $0.hooks?.poststop = [Hook(path: "/bin/true")]
         }
         expect("process.scheduler", .refuse) { $0.process?.scheduler = Scheduler(policy: "SCHED_FIFO") }
-        expect("process.ioPriority", .refuse) { $0.process?.ioPriority = IOPriority(class: "IOPRIO_CLASS_RT", priority: 1) }
+        expect("process.ioPriority", .refuse) {
+            $0.process?.ioPriority = IOPriority(class: "IOPRIO_CLASS_RT", priority: 1)
+        }
         expect("linux.namespaces[6]", .refuse) { $0.linux?.namespaces.append(.init(.user)) }
         expect("linux.namespaces[6]", .refuse) { $0.linux?.namespaces.append(.init(.time)) }
         expect("linux.namespaces[1].path", .refuse) { $0.linux?.namespaces[1].path = "/run/netns/x" }

@@ -50,19 +50,19 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
     @Test func everyKeyIsRead() throws {
         let files = try Files([
             "martlet.toml": """
-                hypervisor = "qemu"
-                vm = { vcpus = 2, memory_mib = 1024, kernel = "/k", initramfs = "/i", kernel_arguments = ["a=1", "b"] }
-                [qemu]
-                path = "/opt/qemu"
-                accel = "tcg"
-                [agent]
-                start_timeout_s = 1
-                request_timeout_s = 2
-                heartbeat_interval_ms = 60
-                heartbeat_timeout_ms = 200
-                [paths]
-                root = "/r"
-                """
+            hypervisor = "qemu"
+            vm = { vcpus = 2, memory_mib = 1024, kernel = "/k", initramfs = "/i", kernel_arguments = ["a=1", "b"] }
+            [qemu]
+            path = "/opt/qemu"
+            accel = "tcg"
+            [agent]
+            start_timeout_s = 1
+            request_timeout_s = 2
+            heartbeat_interval_ms = 60
+            heartbeat_timeout_ms = 200
+            [paths]
+            root = "/r"
+            """
         ])
         var expected = Configuration()
         expected.hypervisor = .qemu
@@ -115,8 +115,14 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         ("[vm]\nvcpus = 0", "martlet.toml: vm.vcpus: 0 is not between 1 and 32"),
         ("[vm]\nmemory_mib = 32", "martlet.toml: vm.memory_mib: 32 is not between 96 and 1048576 MiB"),
         ("[vm]\nkernel = \"vmlinux\"", "martlet.toml: vm.kernel: \"vmlinux\" is not an absolute path"),
-        ("[vm]\nkernel_arguments = \"a\"", "martlet.toml: vm.kernel_arguments: expected a list of strings, found a string"),
-        ("[vm]\nkernel_arguments = [1]", "martlet.toml: vm.kernel_arguments[0]: expected a string, found a whole number"),
+        (
+            "[vm]\nkernel_arguments = \"a\"",
+            "martlet.toml: vm.kernel_arguments: expected a list of strings, found a string"
+        ),
+        (
+            "[vm]\nkernel_arguments = [1]",
+            "martlet.toml: vm.kernel_arguments[0]: expected a string, found a whole number"
+        ),
         ("[vm]\nkernel_arguments = [\"a b\"]", "martlet.toml: vm.kernel_arguments[0]: \"a b\" is not one word"),
         ("hypervisor = \"kvm\"", "martlet.toml: hypervisor: \"kvm\" is not built yet"),
         ("hypervisor = \"libvirt\"", "martlet.toml: hypervisor: \"libvirt\" is not built yet"),
@@ -126,7 +132,10 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         ("qemu.accel = \"hvf\"", "martlet.toml: qemu.accel: \"hvf\" is none of \"auto\", \"kvm\", \"tcg\""),
         ("qemu.path = \"\"", "martlet.toml: qemu.path: must not be empty"),
         ("agent.start_timeout_s = 0", "martlet.toml: agent.start_timeout_s: 0 is not between 1 and 3600 s"),
-        ("agent.heartbeat_timeout_ms = 400", "martlet.toml: agent.heartbeat_timeout_ms: must be more than agent.heartbeat_interval_ms"),
+        (
+            "agent.heartbeat_timeout_ms = 400",
+            "martlet.toml: agent.heartbeat_timeout_ms: must be more than agent.heartbeat_interval_ms"
+        ),
         ("paths.root = \"x\"", "martlet.toml: paths.root: \"x\" is not an absolute path"),
         ("paths.root = \"\"", "martlet.toml: paths.root: must not be empty"),
     ])

@@ -30,7 +30,9 @@ struct ConfigurationReader {
     }
 
     /// An empty string is an error unless `emptyIsUnset`, where it leaves the value as it is.
-    mutating func string(_ key: String, emptyIsUnset: Bool = false, into value: inout String?) throws(ConfigurationError) {
+    mutating func string(_ key: String, emptyIsUnset: Bool = false, into value: inout String?)
+        throws(ConfigurationError)
+    {
         guard let setting = take(key) else { return }
         guard case .string(let text) = setting.value else { throw wrong(key, setting, "a string") }
         if text.isEmpty {
@@ -42,9 +44,11 @@ struct ConfigurationReader {
     }
 
     /// As `string`, an absolute path.
-    mutating func path(_ key: String, emptyIsUnset: Bool = false, into value: inout String?) throws(ConfigurationError) {
+    mutating func path(_ key: String, emptyIsUnset: Bool = false, into value: inout String?) throws(ConfigurationError)
+    {
         try string(key, emptyIsUnset: emptyIsUnset, into: &value)
-        if let setting = tree.settings[key], let path = value, case .string(path) = setting.value, !path.hasPrefix("/") {
+        if let setting = tree.settings[key], let path = value, case .string(path) = setting.value, !path.hasPrefix("/")
+        {
             throw error(key, setting, "\"\(path)\" is not an absolute path")
         }
     }
@@ -102,7 +106,9 @@ struct ConfigurationReader {
     /// A key that should be a value but is a table.
     func refuseTables() throws(ConfigurationError) {
         for key in known.sorted() {
-            if let file = tree.tables[key] { throw ConfigurationError(subject: file, place: key, reason: "is not a table") }
+            if let file = tree.tables[key] {
+                throw ConfigurationError(subject: file, place: key, reason: "is not a table")
+            }
         }
     }
 

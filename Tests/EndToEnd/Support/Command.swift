@@ -39,7 +39,9 @@ final class Collector: Sendable {
 
     /// Everything, once the other side is closed.
     func whole(within limit: Duration) throws -> [UInt8] {
-        guard finished.wait(timeout: limit) != nil else { throw LabError("the output is still open: \(text.suffix(500))") }
+        guard finished.wait(timeout: limit) != nil else {
+            throw LabError("the output is still open: \(text.suffix(500))")
+        }
         return current
     }
 
@@ -144,7 +146,8 @@ final class Command: Sendable {
     static func run(_ program: String, _ arguments: [String], within limit: Duration = .seconds(60)) throws -> String {
         let outcome = try Command(program, arguments).finish(within: limit)
         guard outcome.code == 0 else {
-            throw LabError("\(program) \(arguments.joined(separator: " ")): \(outcome.end): \(outcome.errorText.suffix(1000))")
+            throw LabError(
+                "\(program) \(arguments.joined(separator: " ")): \(outcome.end): \(outcome.errorText.suffix(1000))")
         }
         return outcome.text
     }

@@ -32,7 +32,8 @@ enum Leftovers {
     private static func table() -> [Int32: Entry] {
         var all: [Int32: (parent: Int32, zombie: Bool)] = [:]
         for name in list("/proc") {
-            guard let pid = Int32(name), let text = read("/proc/\(pid)/stat"), let close = text.lastIndex(of: ")") else { continue }
+            guard let pid = Int32(name), let text = read("/proc/\(pid)/stat"), let close = text.lastIndex(of: ")")
+            else { continue }
             let fields = text[text.index(after: close)...].split(separator: " ")
             guard fields.count > 1, let parent = Int32(fields[1]) else { continue }
             all[pid] = (parent, fields[0] == "Z")
@@ -63,7 +64,9 @@ enum Leftovers {
         }
     }
 
-    private static func mounts(_ scene: Scene) -> [String] { lines("/proc/self/mountinfo", scene).map { "mount: \($0)" } }
+    private static func mounts(_ scene: Scene) -> [String] {
+        lines("/proc/self/mountinfo", scene).map { "mount: \($0)" }
+    }
 
     private static func sockets(_ scene: Scene) -> [String] { lines("/proc/net/unix", scene).map { "socket: \($0)" } }
 
@@ -96,7 +99,9 @@ enum Leftovers {
         defer { closedir(directory) }
         var names: [String] = []
         while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
             if name != "." && name != ".." { names.append(name) }
         }
         return names

@@ -44,11 +44,13 @@ final class Scene: Sendable {
     }
 
     /// A name that no other container has.
-    func newID() -> String {
-        "\(token)-" + String(counter.withLock { count in
+    func newID() -> String { "\(token)-\(nextNumber())" }
+
+    private func nextNumber() -> Int {
+        counter.withLock { count in
             count += 1
             return count
-        })
+        }
     }
 
     /// Makes a directory and answers its path.
@@ -68,7 +70,9 @@ final class Scene: Sendable {
         let path = name.hasPrefix("/") ? name : "\(directory)/\(name)"
         guard let file = fopen(path, "w") else { throw LabError("open \(path): errno \(errno)") }
         defer { fclose(file) }
-        guard bytes.withUnsafeBytes({ fwrite($0.baseAddress, 1, $0.count, file) }) == bytes.count else { throw LabError("write \(path): errno \(errno)") }
+        guard bytes.withUnsafeBytes({ fwrite($0.baseAddress, 1, $0.count, file) }) == bytes.count else {
+            throw LabError("write \(path): errno \(errno)")
+        }
         return path
     }
 
@@ -76,7 +80,7 @@ final class Scene: Sendable {
     func bundle(
         rootfs: Rootfs = .busybox, args: [String], edit: (inout Spec) -> Void = { _ in }
     ) throws -> String {
-        let path = try makeDirectory("bundle-\(counter.withLock { count in count += 1; return count })")
+        let path = try makeDirectory("bundle-\(nextNumber())")
         var spec = Spec.standard()
         spec.process?.terminal = false
         spec.process?.args = args
