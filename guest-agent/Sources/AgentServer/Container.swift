@@ -97,6 +97,7 @@ actor Container {
             return started.pid
         } catch {
             execs[id] = nil
+            table.discard(numbers)
             throw error
         }
     }
@@ -141,7 +142,8 @@ actor Container {
             try during("unmount") { try storages.unmountAll() }
             return storages
         }
-        process.streams.hangUp()
+        process.streams.abandon()
+        for case .running(let exec) in execs.values { exec.streams.abandon() }
     }
 
     private var stateName: String {

@@ -101,7 +101,15 @@ final class ProcessStreams: Sendable {
     /// The process has ended: its streams end with it.
     func end() {
         closeInput()
+        // A relay may still wait for a connection that nobody needs any more.
+        table.abandon(numbers.stdin)
         Self.signal(processEnded)
+    }
+
+    /// The process is being removed: nothing waits any longer for connections that were never made.
+    func abandon() {
+        hangUp()
+        for number in [numbers.stdin, numbers.stdout, numbers.stderr] { table.abandon(number) }
     }
 
     /// Suspends until all output is with the host. A stream that the host never connected is given up after a while.

@@ -50,6 +50,7 @@ actor Sandbox {
             return parts.process.pid
         } catch {
             containers[id] = nil
+            table.discard(request.streams)
             throw error
         }
     }

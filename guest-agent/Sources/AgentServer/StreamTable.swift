@@ -1,3 +1,4 @@
+import AgentAPI
 import CAgent
 import Glibc
 import GuestSystem
@@ -25,6 +26,11 @@ final class StreamTable: Sendable {
     /// Forgets a stream that is done with.
     func release(_ number: UInt64) {
         slots.withLock { $0[number] = nil }
+    }
+
+    /// Closes the connections made for a process that never came to be.
+    func discard(_ streams: AgentStreams) {
+        for number in [streams.stdin, streams.stdout, streams.stderr] { release(number) }
     }
 
     /// Waits no longer for the connection of a stream.

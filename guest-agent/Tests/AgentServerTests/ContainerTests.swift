@@ -187,6 +187,50 @@ struct ContainerTests {
         }
     }
 
+    @Test func aFurtherProcessHasATerminalOfItsOwn() async throws {
+        try await withAgent { agent in
+            try await agent.create("y", agent.spec(["sleep", "100"], id: "y"))
+            try await agent.start("y")
+            let (input, out) = (try agent.stream(), try agent.stream())
+            var process = try #require(agent.spec(["sh", "-c", "tty; read x; echo [$x]; sleep 100"], id: "y").process)
+            process.terminal = true
+            let json = try JSON.encode(process)
+            _ = try await agent.client.execProcess(
+                .with {
+                    $0.containerID = "y"
+                    $0.execID = "e"
+                    $0.processJson = Data(json)
+                    $0.streams = .with {
+                        $0.stdin = input.number
+                        $0.stdout = out.number
+                    }
+                })
+            #expect(AgentUnderTest.writeAll(Array("hello\n".utf8), to: input.socket))
+            var text = ""
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            while !text.contains("[hello]") {
+                let count = read(out.socket.raw, &bytes, bytes.count)
+                try #require(count > 0)
+                text += String(decoding: bytes[..<count], as: UTF8.self)
+            }
+            #expect(text.split(separator: "\r\n").contains("/dev/pts/0"), "\(text)")
+            // The terminal makes an interrupt of it.
+            #expect(AgentUnderTest.writeAll([3], to: input.socket))
+            #expect(try await agent.wait("y", exec: "e") == 130)
+            try await agent.remove("y")
+        }
+    }
+
+    @Test func aFailedCreationClosesItsConnections() async throws {
+        try await withAgent { agent in
+            let out = try agent.stream()
+            await #expect(throws: TTRPCError.self) {
+                try await agent.create("f", agent.spec(["nothing"], id: "f"), .with { $0.stdout = out.number })
+            }
+            #expect(await AgentUnderTest.readAll(out.socket).isEmpty)
+        }
+    }
+
     @Test func rightsAreWhatTheSpecificationSays() async throws {
         try await withAgent { agent in
             let result = try await agent.run(
