@@ -74,8 +74,8 @@ let package = Package(
             exclude: ["Peers", "protos"]),
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
-        tests("HypervisorTests", ["Hypervisor", "LinuxSystem"]),
-        tests("SandboxTests", ["Sandbox", "LinuxSystem", "CLinux"]),
+        tests("HypervisorTests", ["Hypervisor", "LinuxSystem", logging]),
+        tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),
     ]
 )

@@ -9,7 +9,10 @@ final class DeviceProcess: Sendable {
     let client: DeviceClient
 
     /// Starts the device process of `kind` (`vsock` or `files`). What it prints goes to `log`, line by line.
-    init(kind: String, executable: String, log: @Sendable @escaping (String) -> Void, onNotice: @Sendable @escaping (DeviceNotice) -> Void) throws {
+    init(
+        kind: String, executable: String, log: @Sendable @escaping (String) -> Void,
+        onNotice: @Sendable @escaping (DeviceNotice) -> Void
+    ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let (output, input) = try SharedDescriptor.pipe()
         child = try ChildProcess(

@@ -17,7 +17,9 @@ public enum KernelImage: Sendable, Equatable {
         let file = try openImage(path)
         var facts = stat()
         try check("stat", path, fstat(file.raw, &facts))
-        guard facts.st_mode & S_IFMT == S_IFREG else { throw HypervisorError("guest kernel \(path): not a regular file") }
+        guard facts.st_mode & S_IFMT == S_IFREG else {
+            throw HypervisorError("guest kernel \(path): not a regular file")
+        }
         let size = UInt64(clamping: facts.st_size)
         var head = [UInt8](repeating: 0, count: 4096)
         let count = try retrying("read", path) { pread(file.raw, &head, head.count, 0) }
@@ -34,7 +36,9 @@ public enum KernelImage: Sendable, Equatable {
     }
 
     private static func openImage(_ path: String) throws -> SharedDescriptor {
-        do { return SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY)) } catch { throw HypervisorError("guest kernel: \(error)") }
+        do { return SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY)) } catch {
+            throw HypervisorError("guest kernel: \(error)")
+        }
     }
 
     private static func checkELF(_ head: Bytes, _ file: Int32, _ size: UInt64, _ path: String) throws {
@@ -44,14 +48,17 @@ public enum KernelImage: Sendable, Equatable {
             entries > 0, entries <= 128
         else { throw refuse("broken ELF header: program headers") }
         let tableSize = Int(entries) * 56
-        guard offset <= size, UInt64(tableSize) <= size - offset else { throw refuse("truncated: program headers lie beyond its end") }
+        guard offset <= size, UInt64(tableSize) <= size - offset else {
+            throw refuse("truncated: program headers lie beyond its end")
+        }
         var raw = [UInt8](repeating: 0, count: tableSize)
         let count = try retrying("read", path) { pread(file, &raw, tableSize, off_t(clamping: offset)) }
         guard count == tableSize else { throw refuse("truncated") }
         let table = Bytes(raw)
         var loadable = 0
         for entry in 0..<Int(entries) where table.u32(entry * 56) == 1 {
-            guard let from = table.u64(entry * 56 + 8), let length = table.u64(entry * 56 + 32), from <= size, length <= size - from
+            guard let from = table.u64(entry * 56 + 8), let length = table.u64(entry * 56 + 32), from <= size,
+                length <= size - from
             else { throw refuse("truncated: segment \(entry) lies beyond its end") }
             loadable += 1
         }
@@ -59,7 +66,8 @@ public enum KernelImage: Sendable, Equatable {
     }
 
     private static func checkBzImage(_ head: Bytes, _ size: UInt64, _ path: String) throws {
-        guard let sectors = head.u8(0x1f1), let paragraphs = head.u32(0x1f4), let version = head.u16(0x206), version >= 0x020c
+        guard let sectors = head.u8(0x1f1), let paragraphs = head.u32(0x1f4), let version = head.u16(0x206),
+            version >= 0x020c
         else { throw HypervisorError("guest kernel \(path): boot protocol older than 2.12") }
         let need = (UInt64(sectors == 0 ? 4 : sectors) + 1) * 512 + UInt64(paragraphs) * 16
         if need > size { throw HypervisorError("guest kernel \(path): truncated: \(size) bytes of \(need)") }

@@ -46,7 +46,9 @@ public struct QEMUDriver: HypervisorDriver {
             + socket("monitor", Descriptor.monitor) + ["-mon", "chardev=monitor,mode=control"]
             + socket("console", Descriptor.console) + ["-serial", "chardev:console"]
             + socket("vsock", Descriptor.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
-            + socket("files", Descriptor.files) + ["-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512"]
+            + socket("files", Descriptor.files) + [
+                "-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512",
+            ]
             + ["-device", "virtio-rng-pci"]
     }
 }

@@ -124,7 +124,9 @@ final class QEMUMachine: VirtualMachine {
         if let panic { return .guestCrashed(withoutTimestamp(panic)) }
         if signs.contains(.poweredOff) { return .poweredOff }
         let words = errors.tail(3).joined(separator: "; ")
-        if case .processEnded(let name, let how)? = signs.first, name != qemu.name { return .processEnded(name: name, how: how) }
+        if case .processEnded(let name, let how)? = signs.first, name != qemu.name {
+            return .processEnded(name: name, how: how)
+        }
         return .processEnded(name: qemu.name, how: "\(qemuEnd)" + (words.isEmpty ? "" : ": \(words)"))
     }
 
@@ -141,7 +143,8 @@ private final class Notices: Sendable {
     init(dying: Promise<Void>) { self.dying = dying }
 
     func take(_ device: String, _ notice: DeviceNotice) {
-        guard case .broken(let reason) = notice else { return }  // a closed control socket: the process has ended, its reaper tells
+        // A closed control socket is no sign: the process has ended, and its reaper tells how.
+        guard case .broken(let reason) = notice else { return }
         let sign = VMEnd.deviceBroken(name: device, reason: reason)
         let sink = state.withLock { state in
             if state.sink == nil { state.early.append(sign) }

@@ -47,7 +47,9 @@ final class QMP: Sendable {
     }
 
     private func take(_ line: [UInt8], _ log: (String) -> Void) {
-        guard let message = try? JSONDecoder().decode(Message.self, from: Data(line)) else { return log("qmp: not understood: \(String(decoding: line, as: UTF8.self))") }
+        guard let message = try? JSONDecoder().decode(Message.self, from: Data(line)) else {
+            return log("qmp: not understood: \(String(decoding: line, as: UTF8.self))")
+        }
         if message.event == "SHUTDOWN" { shutdownReason.withLock { $0 = message.data?.reason } }
         if let event = message.event { log("qmp: \(event) \(message.data?.reason ?? "")") }
         if let error = message.error { log("qmp: error: \(error.desc ?? "")") }
@@ -56,6 +58,8 @@ final class QMP: Sendable {
     /// Asks QEMU to execute a command that takes no arguments.
     func execute(_ command: String) throws {
         let bytes = Array("{\"execute\":\"\(command)\"}\n".utf8)
-        _ = try bytes.withUnsafeBytes { try check("qmp", command, send(socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))) }
+        _ = try bytes.withUnsafeBytes {
+            try check("qmp", command, send(socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)))
+        }
     }
 }

@@ -4,7 +4,9 @@ import Glibc
 extension OwnedDescriptor {
     /// Sends one message and, with it, copies of `descriptors` (SCM_RIGHTS) over a Unix socket.
     public func send(_ bytes: UnsafeRawBufferPointer, descriptors: [Int32] = []) throws(SystemError) {
-        try check("sendmsg", "", martlet_send_descriptors(raw, bytes.baseAddress, bytes.count, descriptors, Int32(descriptors.count), 0))
+        try check(
+            "sendmsg", "",
+            martlet_send_descriptors(raw, bytes.baseAddress, bytes.count, descriptors, Int32(descriptors.count), 0))
     }
 
     /// Receives one message of at most `bytes.count` bytes into `bytes`. A count of 0 is the peer's end.
@@ -14,7 +16,9 @@ extension OwnedDescriptor {
         var numbers = [Int32](repeating: -1, count: maximumDescriptors)
         var count: Int32 = 0
         let received = try check(
-            "recvmsg", "", martlet_receive_descriptors(raw, bytes.baseAddress, bytes.count, &numbers, Int32(maximumDescriptors), &count, 0))
+            "recvmsg", "",
+            martlet_receive_descriptors(
+                raw, bytes.baseAddress, bytes.count, &numbers, Int32(maximumDescriptors), &count, 0))
         return (received, numbers.prefix(Int(count)).map { SharedDescriptor(OwnedDescriptor(owning: $0)) })
     }
 }

@@ -115,7 +115,9 @@ public final class EventLoop: @unchecked Sendable {
     /// Ends `run()`; may be called from any thread.
     public func stop() { wake.signal() }
 
-    private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Interest, _ id: UInt32) throws(SystemError) {
+    private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Interest, _ id: UInt32)
+        throws(SystemError)
+    {
         var event = epoll_event()
         event.events = interest.rawValue
         event.data.u64 = UInt64(id) << 32 | UInt64(UInt32(bitPattern: descriptor))

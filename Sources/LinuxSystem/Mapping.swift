@@ -9,7 +9,8 @@ public struct Mapping: ~Copyable, @unchecked Sendable {
 
     /// Maps `count` bytes of `file` from `offset` (a multiple of the page size), shared, for reading and writing.
     public init(
-        file: Int32, offset: Int64 = 0, count: Int, protection: Int32 = PROT_READ | PROT_WRITE, flags: Int32 = MAP_SHARED | MAP_NORESERVE
+        file: Int32, offset: Int64 = 0, count: Int, protection: Int32 = PROT_READ | PROT_WRITE,
+        flags: Int32 = MAP_SHARED | MAP_NORESERVE
     ) throws(SystemError) {
         guard count > 0, let base = mmap(nil, count, protection, flags, file, Int(offset)), base != MAP_FAILED else {
             if count <= 0 { throw SystemError("mmap", "\(count) bytes", errno: .invalidArgument) }

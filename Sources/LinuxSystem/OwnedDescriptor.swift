@@ -27,13 +27,18 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     public static func open(
         _ path: String, _ flags: Int32, mode: mode_t = 0, at directory: Int32 = AT_FDCWD
     ) throws(SystemError) -> OwnedDescriptor {
-        let raw = try retrying("open", path) { martlet_openat2(directory, path, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), flags & O_CREAT != 0 ? UInt64(mode) : 0, 0) }
+        let raw = try retrying("open", path) {
+            martlet_openat2(
+                directory, path, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), flags & O_CREAT != 0 ? UInt64(mode) : 0,
+                0)
+        }
         return OwnedDescriptor(owning: raw)
     }
 
     /// A memory file of `size` bytes, zeroed, close-on-exec.
     public static func memory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {
-        let memory = OwnedDescriptor(owning: try check("memfd_create", name, martlet_memfd_create(name, UInt32(MFD_CLOEXEC))))
+        let memory = OwnedDescriptor(
+            owning: try check("memfd_create", name, martlet_memfd_create(name, UInt32(MFD_CLOEXEC))))
         try check("ftruncate", name, ftruncate(memory.raw, Int(size)))
         return memory
     }
@@ -41,7 +46,9 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     /// Sets or clears O_NONBLOCK (on the open file, so for everyone who shares it).
     public func setNonBlocking(_ on: Bool) throws(SystemError) {
         let flags = try check("fcntl F_GETFL", "\(raw)", martlet_fcntl_int(raw, F_GETFL, 0))
-        try check("fcntl F_SETFL", "\(raw)", martlet_fcntl_int(raw, F_SETFL, Int(on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK)))
+        try check(
+            "fcntl F_SETFL", "\(raw)",
+            martlet_fcntl_int(raw, F_SETFL, Int(on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK)))
     }
 }
 

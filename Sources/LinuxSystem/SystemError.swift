@@ -1,5 +1,5 @@
-public import SystemPackage
 import Glibc
+public import SystemPackage
 
 /// A system call that failed: what was being done, on what, and what the system answered.
 public struct SystemError: Error, CustomStringConvertible, Sendable, Equatable {

@@ -25,13 +25,15 @@ public func startThread(
     pthread_attr_setstacksize(&attributes, max(stackSize, 64 << 10))
     let argument = Unmanaged.passRetained(Body(name: name, run: body))
     var thread = pthread_t()
-    let result = pthread_create(&thread, &attributes, { argument in
-        guard let argument else { return nil }
-        let body = Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
-        _ = String(body.name.prefix(15)).withCString { martlet_prctl(PR_SET_NAME, UInt(bitPattern: $0), 0, 0, 0) }
-        body.run()
-        return nil
-    }, argument.toOpaque())
+    let result = pthread_create(
+        &thread, &attributes,
+        { argument in
+            guard let argument else { return nil }
+            let body = Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
+            _ = String(body.name.prefix(15)).withCString { martlet_prctl(PR_SET_NAME, UInt(bitPattern: $0), 0, 0, 0) }
+            body.run()
+            return nil
+        }, argument.toOpaque())
     if result != 0 {
         argument.release()
         throw SystemError("pthread_create", name, errno: .init(rawValue: result))
@@ -84,7 +86,8 @@ public final class Promise<Value: Sendable>: Sendable {
             if let end {
                 let left = clock.now.duration(to: end)
                 if left <= .zero { return nil }
-                milliseconds = Int32(clamping: left.components.seconds &* 1000 + left.components.attoseconds / 1_000_000_000_000_000 + 1)
+                milliseconds = Int32(
+                    clamping: left.components.seconds &* 1000 + left.components.attoseconds / 1_000_000_000_000_000 + 1)
             }
             var item = pollfd(fd: settled.descriptor.raw, events: Int16(POLLIN), revents: 0)
             poll(&item, 1, milliseconds)

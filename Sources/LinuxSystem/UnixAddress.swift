@@ -17,21 +17,28 @@ public struct UnixAddress: Sendable {
     }
 
     /// Lends the address to a call such as bind(2).
-    public func with<R>(_ body: (UnsafePointer<sockaddr>, socklen_t) throws(SystemError) -> R) throws(SystemError) -> R {
+    public func with<R>(_ body: (UnsafePointer<sockaddr>, socklen_t) throws(SystemError) -> R) throws(SystemError) -> R
+    {
         var copy = address
         let result: Result<R, SystemError> = withUnsafePointer(to: &copy) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                do throws(SystemError) { return .success(try body(address, socklen_t(MemoryLayout<sockaddr_un>.size))) } catch { return .failure(error) }
+                do throws(SystemError) {
+                    return .success(try body(address, socklen_t(MemoryLayout<sockaddr_un>.size)))
+                } catch { return .failure(error) }
             }
         }
         return try result.get()
     }
 
     /// A socket that listens at `path`.
-    public static func listen(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor {
-        let socket = OwnedDescriptor(owning: try check("socket", path, Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)))
+    public static func listen(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor
+    {
+        let socket = OwnedDescriptor(
+            owning: try check("socket", path, Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)))
         let raw = socket.raw
-        try UnixAddress(path).with { address, length throws(SystemError) in _ = try check("bind", path, bind(raw, address, length)) }
+        try UnixAddress(path).with { address, length throws(SystemError) in
+            _ = try check("bind", path, bind(raw, address, length))
+        }
         try check("listen", path, Glibc.listen(raw, 64))
         return socket
     }

@@ -20,7 +20,9 @@ public struct LogOutput: Sendable {
 
     /// A logger that writes there.
     public func logger() throws -> Logger {
-        let file = try file.map { SharedDescriptor(try OwnedDescriptor.open($0, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)) }
+        let file = try file.map {
+            SharedDescriptor(try OwnedDescriptor.open($0, O_WRONLY | O_CREAT | O_APPEND, mode: 0o600))
+        }
         let format = format
         var logger = Logger(label: "martlet") { _ in LineHandler(file: file, format: format) }
         logger.logLevel = debug ? .debug : .warning

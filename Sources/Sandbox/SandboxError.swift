@@ -22,7 +22,8 @@ public enum SandboxError: Error, CustomStringConvertible, Sendable {
         case .unsupported(let what): "\(what) is not supported"
         case .failed(let what): what
         case .machineEnded(let reason, let console):
-            "the virtual machine ended: \(reason)" + (console.isEmpty ? "" : "\nlast console lines:\n  " + console.joined(separator: "\n  "))
+            "the virtual machine ended: \(reason)"
+                + (console.isEmpty ? "" : "\nlast console lines:\n  " + console.joined(separator: "\n  "))
         }
     }
 }

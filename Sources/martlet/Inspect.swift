@@ -18,7 +18,8 @@ struct SpecCommand: AsyncParsableCommand {
 }
 
 struct Plan: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Print what running a bundle would do, as JSON; starts nothing.")
+    static let configuration = CommandConfiguration(
+        abstract: "Print what running a bundle would do, as JSON; starts nothing.")
 
     @OptionGroup var global: GlobalOptions
 
@@ -40,7 +41,8 @@ struct Plan: AsyncParsableCommand {
 }
 
 struct Check: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Say what this host offers, and which hypervisor will be used.")
+    static let configuration = CommandConfiguration(
+        abstract: "Say what this host offers, and which hypervisor will be used.")
 
     @OptionGroup var global: GlobalOptions
 

@@ -74,6 +74,8 @@ struct Failure: Error {
 extension GlobalOptions {
     /// Runs a command's body; what it throws is reported as these options say.
     func reporting<R>(_ body: (Logger) async throws -> R) async throws -> R {
-        do { return try await body(output.logger()) } catch let error as ExitCode { throw error } catch { throw Failure(error: error, output: output) }
+        do { return try await body(output.logger()) } catch let error as ExitCode { throw error } catch {
+            throw Failure(error: error, output: output)
+        }
     }
 }

@@ -4,7 +4,8 @@ import Sandbox
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run a container in the foreground, in a virtual machine.",
-        discussion: "Exits with the container's exit code, 128 + n when signal n ended it, 255 when its VM ended under it.")
+        discussion:
+            "Exits with the container's exit code, 128 + n when signal n ended it, 255 when its VM ended under it.")
 
     @OptionGroup var global: GlobalOptions
 
@@ -43,7 +44,8 @@ struct PodServerCommand: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { logger in
             let configuration = try Configuration.load(file: global.config)
-            try await PodServer.run(id: id, root: global.root ?? configuration.paths.root, configuration: configuration, logger: logger)
+            try await PodServer.run(
+                id: id, root: global.root ?? configuration.paths.root, configuration: configuration, logger: logger)
         }
     }
 }

@@ -31,7 +31,8 @@ extension Containers {
         private func pid(_ name: String, _ scene: Scene, _ id: String) throws -> Int32 {
             let state = Leftovers.read("\(scene.root)/\(id)/state.json") ?? ""
             let entry = try #require(
-                state.firstMatch(of: try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)),
+                state.firstMatch(
+                    of: try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)),
                 "no \(name) in \(state)")
             return try #require(Int32(entry.1))
         }
@@ -46,10 +47,12 @@ extension Containers {
         @Test func aKernelPanicIsNamed() throws {
             // The trigger is read-only in a container as specifications are written; here it is not.
             let script = "echo up; sleep 0.2; echo c >/proc/sysrq-trigger; sleep 100"
-            let outcome = try end(script: script, edit: { spec in
-                spec.linux?.readonlyPaths = []
-                spec.linux?.maskedPaths = []
-            })
+            let outcome = try end(
+                script: script,
+                edit: { spec in
+                    spec.linux?.readonlyPaths = []
+                    spec.linux?.maskedPaths = []
+                })
             #expect(outcome.errorText.contains("the guest crashed: Kernel panic"), "\(outcome.errorText)")
             #expect(outcome.errorText.contains("sysrq triggered crash"), "\(outcome.errorText)")
             #expect(outcome.errorText.contains("last console lines"), "\(outcome.errorText)")
@@ -63,12 +66,15 @@ extension Containers {
         @Test(arguments: ["vsock", "files"])
         func aKilledDeviceProcessIsNamed(device: String) throws {
             let outcome = try killing("martlet-device \(device)")
-            #expect(outcome.errorText.contains("martlet-device \(device) was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
+            #expect(
+                outcome.errorText.contains("martlet-device \(device) was killed by signal 9 (SIGKILL)"),
+                "\(outcome.errorText)")
         }
 
         @Test func aKilledServerIsNamed() throws {
             let outcome = try killing("server")
-            #expect(outcome.errorText.contains("the pod's server was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
+            #expect(
+                outcome.errorText.contains("the pod's server was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
         }
 
         @Test func aKilledCommandTakesThePodWithIt() throws {
@@ -91,7 +97,9 @@ extension Containers {
                 let bundle = try scene.bundle(script: "sleep 1000") { $0.annotations["io.martlet.fault"] = fault }
                 let run = try scene.start(
                     bundle: bundle, global: ["--debug"],
-                    environment: Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + ["MARTLET_GUEST=\(Self.faultyGuest)"])
+                    environment: Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + [
+                        "MARTLET_GUEST=\(Self.faultyGuest)"
+                    ])
                 try run.errors?.wait(for: ": start\n")
                 let begin = ContinuousClock.now
                 let outcome = try run.finish(within: .seconds(30))

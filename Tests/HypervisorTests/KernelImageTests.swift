@@ -29,11 +29,14 @@ import Testing
     private func elf(length: UInt64, size: Int, headers: UInt16 = 1, headerOffset: UInt64 = 64) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: size)
         func put<T: FixedWidthInteger>(_ value: T, _ offset: Int) {
-            for (index, byte) in withUnsafeBytes(of: value.littleEndian, Array.init).enumerated() where offset + index < size {
+            for (index, byte) in withUnsafeBytes(of: value.littleEndian, Array.init).enumerated()
+            where offset + index < size {
                 bytes[offset + index] = byte
             }
         }
-        for (index, byte) in [0x7f, 0x45, 0x4c, 0x46, 2, 1].enumerated() where index < size { bytes[index] = UInt8(byte) }
+        for (index, byte) in [0x7f, 0x45, 0x4c, 0x46, 2, 1].enumerated() where index < size {
+            bytes[index] = UInt8(byte)
+        }
         put(UInt16(62), 18)
         put(headerOffset, 32)
         put(UInt16(56), 54)

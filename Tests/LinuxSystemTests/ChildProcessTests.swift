@@ -36,7 +36,9 @@ import Testing
         let (read, write) = try SharedDescriptor.pipe()
         let leaked = try OwnedDescriptor.open("/dev/null", O_RDONLY)
         _ = fcntl(leaked.raw, F_SETFD, 0)
-        let end = try await shell("ls /proc/self/fd >&3; test -e /proc/$$/fd/4 && exit 1 || exit 0", descriptors: [-1, -1, -1, write.raw]).end()
+        let end = try await shell(
+            "ls /proc/self/fd >&3; test -e /proc/$$/fd/4 && exit 1 || exit 0", descriptors: [-1, -1, -1, write.raw]
+        ).end()
         #expect(end == .exited(0))
         var buffer = [UInt8](repeating: 0, count: 256)
         let count = Glibc.read(read.raw, &buffer, buffer.count)
@@ -46,7 +48,8 @@ import Testing
     @Test func endsWithItsParent() async throws {
         // The child's child is asked to die with it.
         let child = try ChildProcess(
-            "sleep", .init(executable: "/bin/sleep", arguments: ["60"], descriptors: [-1, -1, -1], diesWithParent: true))
+            "sleep",
+            .init(executable: "/bin/sleep", arguments: ["60"], descriptors: [-1, -1, -1], diesWithParent: true))
         #expect(child.ended == nil)
         #expect(child.waitForEnd(timeout: .milliseconds(50)) == nil)
         child.signal(SIGTERM)

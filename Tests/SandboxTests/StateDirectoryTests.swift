@@ -29,7 +29,8 @@ import Testing
         let root = try temporary()
         let directory = StateDirectory(root: root, id: "a")
         var lock: SharedDescriptor? = try directory.create(root: root, id: "a")
-        let child = try ChildProcess("sleep", .init(executable: "/bin/sleep", arguments: ["60"], descriptors: [-1, -1, -1]))
+        let child = try ChildProcess(
+            "sleep", .init(executable: "/bin/sleep", arguments: ["60"], descriptors: [-1, -1, -1]))
         let record = try #require(StateDirectory.ProcessRecord(name: "sleep", pid: child.pid))
         var other = record
         other.pid = getpid()

@@ -12,7 +12,9 @@ import Testing
     private func writeAll(_ bytes: [UInt8], to descriptor: Int32) {
         var done = 0
         while done < bytes.count {
-            let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress! + done, min(70_001, bytes.count - done)) }
+            let count = bytes.withUnsafeBytes {
+                write(descriptor, $0.baseAddress! + done, min(70_001, bytes.count - done))
+            }
             if count < 0 && errno != EINTR { return }
             done += max(count, 0)
         }

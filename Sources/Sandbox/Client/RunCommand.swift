@@ -36,7 +36,9 @@ public struct RunCommand: Sendable {
     /// - Throws: what was wrong with the request; nothing is left then.
     public func run(logger: Logger) async throws -> Int32 {
         let id = try ContainerID(id).value
-        guard geteuid() == 0 else { throw SandboxError.invalid("martlet run must be run as root (user id 0, not \(geteuid()))") }
+        guard geteuid() == 0 else {
+            throw SandboxError.invalid("martlet run must be run as root (user id 0, not \(geteuid()))")
+        }
         // Read here too, for the terminal and so that bad input is told before anything starts.
         let bundle = try Bundle(directory: bundle)
         let terminal = try TerminalSession(wanted: bundle.spec.process?.terminal ?? false, consoleSocket: consoleSocket)
@@ -68,7 +70,9 @@ public struct RunCommand: Sendable {
 
     private func isConnectionLoss(_ error: any Error) -> Bool { (error as? TTRPCError)?.code == .unavailable }
 
-    private func follow(_ server: ServerProcess, _ bundle: Bundle, _ terminal: TerminalSession, _ signals: SignalQueue) async throws -> Int32 {
+    private func follow(_ server: ServerProcess, _ bundle: Bundle, _ terminal: TerminalSession, _ signals: SignalQueue)
+        async throws -> Int32
+    {
         let task = server.task
         let created = try await task.create(
             .with {
@@ -100,10 +104,11 @@ public struct RunCommand: Sendable {
                 try? await terminal.resize(task, id)
             } else {
                 // A process that has just ended takes no signal; that is no failure.
-                _ = try? await task.kill(.with {
-                    $0.id = id
-                    $0.signal = UInt32(signal)
-                }, timeout: .seconds(10))
+                _ = try? await task.kill(
+                    .with {
+                        $0.id = id
+                        $0.signal = UInt32(signal)
+                    }, timeout: .seconds(10))
             }
         }
     }
@@ -113,7 +118,8 @@ public struct RunCommand: Sendable {
         let temporary = path + ".new"
         let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
         var text = "\(pid)"
-        try text.withUTF8 { bytes in _ = try check("write", temporary, write(file.raw, bytes.baseAddress, bytes.count)) }
+        try text.withUTF8 { bytes in _ = try check("write", temporary, write(file.raw, bytes.baseAddress, bytes.count))
+        }
         try check("rename", path, rename(temporary, path))
     }
 }

@@ -34,7 +34,8 @@ struct ServerProcess: Sendable {
                 descriptors: descriptors, newSession: true)
             let child = try ChildProcess("pod server", command)
             let client = try await TTRPCClient(unixPath: directory.socketPath)
-            return ServerProcess(child: child, task: TaskServiceClient(client), directory: directory, lifeline: lifeline)
+            return ServerProcess(
+                child: child, task: TaskServiceClient(client), directory: directory, lifeline: lifeline)
         } catch {
             directory.sweep()
             throw error

@@ -31,7 +31,9 @@ final class Terminal: Sendable {
 
     static func size(of descriptor: Int32) -> (width: UInt32, height: UInt32)? {
         var size = winsize()
-        guard martlet_ioctl_pointer(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return nil }
+        guard martlet_ioctl_pointer(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else {
+            return nil
+        }
         return (UInt32(size.ws_col), UInt32(size.ws_row))
     }
 
@@ -41,7 +43,9 @@ final class Terminal: Sendable {
         var unlock: Int32 = 0
         try check("unlock", "/dev/ptmx", martlet_ioctl_pointer(master.raw, UInt(MARTLET_TIOCSPTLCK), &unlock))
         // TIOCGPTPEER opens the other end without looking for its name, in whatever mount namespace.
-        let slave = try check("open", "the pseudo-terminal's other end", martlet_ioctl_int(master.raw, UInt(MARTLET_TIOCGPTPEER), Int(O_RDWR | O_NOCTTY | O_CLOEXEC)))
+        let slave = try check(
+            "open", "the pseudo-terminal's other end",
+            martlet_ioctl_int(master.raw, UInt(MARTLET_TIOCGPTPEER), Int(O_RDWR | O_NOCTTY | O_CLOEXEC)))
         let pair = (SharedDescriptor(master), SharedDescriptor(OwnedDescriptor(owning: slave)))
         Terminal(slave)?.makeRaw()
         return pair

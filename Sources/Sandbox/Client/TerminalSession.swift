@@ -19,7 +19,9 @@ final class TerminalSession: Sendable {
     init(wanted: Bool, consoleSocket: String?) throws {
         self.wanted = wanted
         if let consoleSocket {
-            guard wanted else { throw SandboxError.invalid("--console-socket: process.terminal is false in config.json") }
+            guard wanted else {
+                throw SandboxError.invalid("--console-socket: process.terminal is false in config.json")
+            }
             let (master, slave) = try Terminal.pair()
             try Terminal.send(master: master, to: consoleSocket)
             stdio = [slave, slave, slave]
@@ -29,12 +31,15 @@ final class TerminalSession: Sendable {
             stdio = try (0...2).map { number in
                 let copy = martlet_fcntl_int(Int32(number), F_DUPFD_CLOEXEC, 3)
                 // One that is closed here is /dev/null there.
-                return SharedDescriptor(copy < 0 ? try OwnedDescriptor.open("/dev/null", O_RDWR) : OwnedDescriptor(owning: copy))
+                return SharedDescriptor(
+                    copy < 0 ? try OwnedDescriptor.open("/dev/null", O_RDWR) : OwnedDescriptor(owning: copy))
             }
             own = wanted ? Terminal(STDIN_FILENO) : nil
             sizeSource = stdio[0]
             if wanted && own == nil {
-                throw SandboxError.invalid("process.terminal is true in config.json, but standard input is not a terminal: give one, or --console-socket")
+                throw SandboxError.invalid(
+                    "process.terminal is true in config.json, but standard input is not a terminal: give one, or --console-socket"
+                )
             }
         }
     }

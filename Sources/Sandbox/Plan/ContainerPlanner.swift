@@ -15,7 +15,8 @@ extension SandboxPlan.Container {
         var shares: [SandboxPlan.Share] = []
         let root = try Self.realPath(bundle.rootPath, field: "root.path", mustBe: S_IFDIR)
         let rootReadOnly = spec.root?.readonly ?? false
-        shares.append(.init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: "\(directory)/rootfs"))
+        shares.append(
+            .init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: "\(directory)/rootfs"))
         spec.root = Root(path: "\(directory)/rootfs", readonly: rootReadOnly)
         for index in spec.mounts.indices where spec.mounts[index].isBind {
             let mount = spec.mounts[index]
@@ -36,7 +37,9 @@ extension SandboxPlan.Container {
         }
         defer { free(resolved) }
         var facts = stat()
-        guard stat(resolved, &facts) == 0 else { throw SandboxError.invalid("\(field): \(SystemError.last("stat", path))") }
+        guard stat(resolved, &facts) == 0 else {
+            throw SandboxError.invalid("\(field): \(SystemError.last("stat", path))")
+        }
         let found = facts.st_mode & S_IFMT
         if let type, found != type { throw SandboxError.invalid("\(field): \(path) is not a directory") }
         guard found == S_IFDIR || found == S_IFREG else {

@@ -30,9 +30,11 @@ extension SandboxPlan.Container {
             if let there = open(next, root: root, O_RDONLY) {
                 _ = there
             } else {
-                guard errno == ENOENT, let parent = open(reached, root: root, O_RDONLY | O_DIRECTORY), name != ".." else { return }
+                guard errno == ENOENT, let parent = open(reached, root: root, O_RDONLY | O_DIRECTORY), name != ".."
+                else { return }
                 if asFile && index == names.count - 1 {
-                    let file = openat(parent.raw, String(name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o644)
+                    let file = openat(
+                        parent.raw, String(name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o644)
                     if file >= 0 { close(file) }
                     return
                 }
@@ -45,7 +47,8 @@ extension SandboxPlan.Container {
     private func open(_ path: String, root: Int32, _ flags: Int32) -> SharedDescriptor? {
         // O_PATH: neither a fifo nor a device is opened by being there.
         let how = UInt64(UInt32(bitPattern: flags | O_CLOEXEC)) | UInt64(MARTLET_O_PATH)
-        let descriptor = martlet_openat2(root, path, how, 0, UInt64(MARTLET_RESOLVE_IN_ROOT | MARTLET_RESOLVE_NO_MAGICLINKS))
+        let descriptor = martlet_openat2(
+            root, path, how, 0, UInt64(MARTLET_RESOLVE_IN_ROOT | MARTLET_RESOLVE_NO_MAGICLINKS))
         return descriptor < 0 ? nil : SharedDescriptor(OwnedDescriptor(owning: descriptor))
     }
 }

@@ -10,7 +10,9 @@ extension SandboxPlan {
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
         let id = try ContainerID(id).value
         let findings = bundle.spec.unsupported()
-        if let refused = findings.first(where: { $0.verdict == .refuse }) { throw SandboxError.unsupported("config.json: \(refused)") }
+        if let refused = findings.first(where: { $0.verdict == .refuse }) {
+            throw SandboxError.unsupported("config.json: \(refused)")
+        }
         warnings = findings.map { "config.json: \($0)" }
         container = try Container(id: id, bundle: bundle)
         driver = try HostFacts.gather(configuration, askVersions: false)

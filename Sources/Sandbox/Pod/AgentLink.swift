@@ -35,7 +35,8 @@ struct AgentLink: Sendable {
             } catch {
                 guard alive() else { throw error }
                 guard clock.now < end else {
-                    throw SandboxError.failed("the agent did not answer within \(limit.components.seconds) s of the start (last: \(error))")
+                    throw SandboxError.failed(
+                        "the agent did not answer within \(limit.components.seconds) s of the start (last: \(error))")
                 }
                 try await Task.sleep(for: .milliseconds(10))
             }
@@ -47,7 +48,8 @@ struct AgentLink: Sendable {
         let socket = try await connect(port: AgentPort.streams, deadline: deadline)
         var bytes = number.littleEndian
         try withUnsafeBytes(of: &bytes) { bytes in
-            _ = try check("send", "stream \(number)", send(socket.raw, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)))
+            _ = try check(
+                "send", "stream \(number)", send(socket.raw, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)))
         }
         return socket
     }

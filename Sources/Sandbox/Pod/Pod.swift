@@ -27,7 +27,9 @@ actor Pod {
     private var nextStream: UInt64 = 1
     private var heartbeat: Task<Void, Never>?
 
-    private init(machine: any VirtualMachine, link: AgentLink, agent: AgentServiceClient, limits: Limits, logger: Logger) {
+    private init(
+        machine: any VirtualMachine, link: AgentLink, agent: AgentServiceClient, limits: Limits, logger: Logger
+    ) {
         self.machine = machine
         self.link = link
         self.agent = agent
@@ -36,7 +38,9 @@ actor Pod {
     }
 
     /// Brings a launched VM to the point where containers can be made. On failure the VM is gone.
-    static func start(_ plan: SandboxPlan, on machine: any VirtualMachine, limits: Limits, logger: Logger) async throws -> Pod {
+    static func start(_ plan: SandboxPlan, on machine: any VirtualMachine, limits: Limits, logger: Logger) async throws
+        -> Pod
+    {
         let alive = try Promise<VMEnd>()
         let watcher = Task { alive.settle(await machine.end()) }
         defer { watcher.cancel() }
@@ -78,7 +82,9 @@ actor Pod {
     /// What to tell of a failed step: the VM's end, if that is what made it fail. The VM is gone afterwards.
     static func fate(of machine: any VirtualMachine, after error: any Error) async -> any Error {
         // A VM that dies takes the connection first; its processes' ends are known a moment later.
-        if error is TTRPCError || error is SandboxError || error is DeviceError { try? await Task.sleep(for: .milliseconds(200)) }
+        if error is TTRPCError || error is SandboxError || error is DeviceError {
+            try? await Task.sleep(for: .milliseconds(200))
+        }
         machine.kill(.ended("start failed: \(error)"))
         let end = await machine.end()
         if case .ended = end { return error }
@@ -86,7 +92,9 @@ actor Pod {
     }
 
     /// Makes a container up to the point before its program is executed.
-    func create(_ plan: SandboxPlan.Container, bundle: String, stdio: (stdin: String, stdout: String, stderr: String)) async throws {
+    func create(_ plan: SandboxPlan.Container, bundle: String, stdio: (stdin: String, stdout: String, stderr: String))
+        async throws
+    {
         guard containers[plan.id] == nil else { throw SandboxError.alreadyExists(plan.id) }
         let terminal = plan.spec.process?.terminal ?? false
         let engine = try EngineStreams(stdin: stdio.stdin, stdout: stdio.stdout, stderr: terminal ? "" : stdio.stderr)
@@ -113,7 +121,8 @@ actor Pod {
             throw error
         }
         containers[plan.id] = Container(
-            id: plan.id, bundle: bundle, terminal: terminal, stdio: stdio, plan: plan, streams: streams, exit: try Promise())
+            id: plan.id, bundle: bundle, terminal: terminal, stdio: stdio, plan: plan, streams: streams,
+            exit: try Promise())
     }
 
     /// Connects a process's streams; the agent is told their numbers.
@@ -147,7 +156,9 @@ actor Pod {
     /// Executes a created container's program.
     func start(_ id: String) async throws {
         var container = try find(id)
-        guard container.phase == .created else { throw SandboxError.wrongState("container \(id) is \(container.phase.name), not created") }
+        guard container.phase == .created else {
+            throw SandboxError.wrongState("container \(id) is \(container.phase.name), not created")
+        }
         logger.debug("container \(id): start")
         _ = try await agent.startContainer(.with { $0.containerID = id }, timeout: limits.request)
         container.phase = .running
@@ -166,7 +177,8 @@ actor Pod {
         } catch {
             let end = await machine.end()
             container.streams.cancel()
-            logger.error("container \(id): \(SandboxError.machineEnded(reason: end.description, console: machine.consoleTail))")
+            logger.error(
+                "container \(id): \(SandboxError.machineEnded(reason: end.description, console: machine.consoleTail))")
             record = ExitRecord(status: 255, at: Pod.now())
         }
         containers[id]?.phase = .stopped(record)
@@ -175,7 +187,9 @@ actor Pod {
 
     /// What to tell of a failed call to the agent: the VM's end, if that is what made it fail.
     func explain(_ error: any Error) async -> any Error {
-        guard let lost = error as? TTRPCError, lost.code == .unavailable || lost.code == .cancelled else { return error }
+        guard let lost = error as? TTRPCError, lost.code == .unavailable || lost.code == .cancelled else {
+            return error
+        }
         let machine = machine
         let end = try? await withThrowingTaskGroup(of: VMEnd?.self) { group in
             group.addTask { await machine.end() }
@@ -187,7 +201,8 @@ actor Pod {
             defer { group.cancelAll() }
             return try await group.next() ?? nil
         }
-        return SandboxError.machineEnded(reason: (end ?? nil)?.description ?? "the connection to the agent was lost", console: machine.consoleTail)
+        return SandboxError.machineEnded(
+            reason: (end ?? nil)?.description ?? "the connection to the agent was lost", console: machine.consoleTail)
     }
 
     func find(_ id: String) throws -> Container {
@@ -197,7 +212,9 @@ actor Pod {
 
     func signal(_ id: String, _ signal: UInt32, all: Bool) async throws {
         let container = try find(id)
-        if case .stopped = container.phase { throw SandboxError.notFound("a process of container \(id), which is stopped,") }
+        if case .stopped = container.phase {
+            throw SandboxError.notFound("a process of container \(id), which is stopped,")
+        }
         _ = try await agent.signalProcess(
             .with {
                 $0.containerID = id

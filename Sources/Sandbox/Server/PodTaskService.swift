@@ -43,13 +43,15 @@ actor PodTaskService: TaskService {
             guard case .empty = phase else { throw SandboxError.unsupported("a second container in a pod") }
             phase = .starting
             do {
-                let plan = try SandboxPlan(id: request.id, bundle: try Bundle(directory: request.bundle), configuration: configuration)
+                let plan = try SandboxPlan(
+                    id: request.id, bundle: try Bundle(directory: request.bundle), configuration: configuration)
                 logger.debug("driver: \(plan.driver)")
                 for warning in plan.warnings { logger.warning("\(warning)") }
                 let pod = try await launch(plan, bundle: request.bundle)
                 phase = .running(pod)
                 do {
-                    try await pod.create(plan.container, bundle: request.bundle, stdio: (request.stdin, request.stdout, request.stderr))
+                    try await pod.create(
+                        plan.container, bundle: request.bundle, stdio: (request.stdin, request.stdout, request.stderr))
                 } catch {
                     let told = await pod.explain(error)
                     await pod.shutdown()
@@ -192,12 +194,24 @@ actor PodTaskService: TaskService {
         finished.settle(())
     }
 
-    func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty { throw missing("exec") }
-    func pause(_ request: TaskPauseRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty { throw missing("pause") }
-    func resume(_ request: TaskResumeRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty { throw missing("resume") }
-    func checkpoint(_ request: TaskCheckpointTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty { throw missing("checkpoint") }
-    func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty { throw missing("update") }
-    func stats(_ request: TaskStatsRequest, context: TTRPCContext) async throws -> TaskStatsResponse { throw missing("stats") }
+    func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        throw missing("exec")
+    }
+    func pause(_ request: TaskPauseRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        throw missing("pause")
+    }
+    func resume(_ request: TaskResumeRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        throw missing("resume")
+    }
+    func checkpoint(_ request: TaskCheckpointTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        throw missing("checkpoint")
+    }
+    func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        throw missing("update")
+    }
+    func stats(_ request: TaskStatsRequest, context: TTRPCContext) async throws -> TaskStatsResponse {
+        throw missing("stats")
+    }
 
     private func missing(_ method: String) -> TTRPCError {
         TTRPCError(.unimplemented, SandboxError.unsupported(method).description)

@@ -88,7 +88,8 @@ struct StateDirectory: Sendable {
 
     /// Ends every process of the pod that still runs and removes the directory.
     func sweep() {
-        for record in read()?.processes ?? [] where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
+        for record in read()?.processes ?? []
+        where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
             kill(record.pid, SIGKILL)
         }
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }

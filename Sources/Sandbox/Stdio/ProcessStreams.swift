@@ -19,7 +19,8 @@ struct EngineStreams: Sendable {
     private static func open(_ name: String, _ flags: Int32) throws -> SharedDescriptor? {
         if name.isEmpty { return nil }
         if name.hasPrefix("fd:"), let number = Int32(name.dropFirst(3)) {
-            return SharedDescriptor(OwnedDescriptor(owning: try check("dup", name, martlet_fcntl_int(number, F_DUPFD_CLOEXEC, 0))))
+            return SharedDescriptor(
+                OwnedDescriptor(owning: try check("dup", name, martlet_fcntl_int(number, F_DUPFD_CLOEXEC, 0))))
         }
         return SharedDescriptor(try OwnedDescriptor.open(name, flags | O_NOCTTY))
     }

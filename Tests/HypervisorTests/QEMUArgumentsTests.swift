@@ -1,0 +1,46 @@
+import Logging
+import Testing
+
+@testable import Hypervisor
+
+@Suite struct QEMUArgumentsTests {
+    private func arguments(_ accelerator: QEMUDriver.Accelerator, vcpus: Int = 1) -> [String] {
+        let driver = QEMUDriver(executable: "/usr/bin/qemu", accelerator: accelerator, logger: Logger(label: "test"))
+        return driver.arguments(
+            VMConfiguration(
+                name: "pod", vcpus: vcpus, memoryMiB: 300, kernel: "/k", initramfs: "/i", kernelArguments: ["a", "b=c"]))
+    }
+
+    private func value(_ option: String, _ arguments: [String]) -> String? {
+        arguments.firstIndex(of: option).map { arguments[$0 + 1] }
+    }
+
+    @Test func memoryIsSharedWithTheDevices() {
+        let arguments = arguments(.tcg)
+        // Without share=on the devices would be dead, and nothing would say so.
+        #expect(value("-object", arguments) == "memory-backend-memfd,id=memory,size=300M,share=on")
+        #expect(value("-machine", arguments)?.contains("memory-backend=memory") == true)
+        #expect(value("-m", arguments) == "300M")
+    }
+
+    @Test func theGuestIsWhatTheConfigurationSays() {
+        let arguments = arguments(.tcg, vcpus: 4)
+        #expect(value("-kernel", arguments) == "/k")
+        #expect(value("-initrd", arguments) == "/i")
+        #expect(value("-append", arguments) == "a b=c")
+        #expect(value("-smp", arguments) == "4")
+        #expect(value("-accel", arguments) == "tcg,thread=multi")
+        // A panic must end the machine, not reboot it.
+        #expect(arguments.contains("-no-reboot"))
+    }
+
+    @Test func everythingOfTheHostComesAsADescriptor() {
+        for accelerator in [QEMUDriver.Accelerator.kvm, .tcg] {
+            let arguments = arguments(accelerator)
+            let channels = arguments.filter { $0.hasPrefix("socket,") }
+            #expect(channels == ["socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5", "socket,id=files,fd=6"])
+            #expect(value("-cpu", arguments) == (accelerator == .kvm ? "host" : "max"))
+            #expect(value("-sandbox", arguments)?.hasPrefix("on,") == true)
+        }
+    }
+}

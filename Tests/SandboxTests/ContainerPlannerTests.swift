@@ -1,0 +1,77 @@
+import Glibc
+import LinuxSystem
+import OCISpec
+import Testing
+
+@testable import Sandbox
+
+@Suite struct ContainerPlannerTests {
+    /// A bundle in a directory of its own, with a root file system and a file to mount.
+    private func withBundle(_ mounts: [Mount], readOnly: Bool = false, _ body: (String, Bundle) throws -> Void) throws {
+        var template = Array("/tmp/martlet-plan.XXXXXX".utf8CString)
+        try #require(mkdtemp(&template) != nil)
+        let directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        defer { for name in ["rootfs/made/deep", "rootfs/made", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs"] { rmdir("\(directory)/\(name)") } }
+        defer { for name in ["config.json", "file", "fifo", "rootfs/file", "rootfs/out"] { unlink("\(directory)/\(name)") } }
+        #expect(mkdir("\(directory)/rootfs", 0o755) == 0)
+        var spec = Spec.standard()
+        spec.root = Root(path: "rootfs", readonly: readOnly)
+        spec.mounts = mounts
+        for (name, text) in [("config.json", String(decoding: try JSON.encode(spec, indented: true), as: UTF8.self)), ("file", "x")] {
+            let file = try OwnedDescriptor.open("\(directory)/\(name)", O_WRONLY | O_CREAT, mode: 0o644)
+            #expect(write(file.raw, text, text.utf8.count) == text.utf8.count)
+        }
+        #expect(mkfifo("\(directory)/fifo", 0o600) == 0)
+        try body(directory, Bundle(directory: directory))
+    }
+
+    @Test func rootAndBindMountsBecomeShares() throws {
+        let mounts = [
+            Mount(destination: "/proc", type: "proc", source: "proc"),
+            Mount(destination: "/file", type: "bind", source: "file", options: ["bind", "ro"]),
+        ]
+        try withBundle(mounts, readOnly: true) { directory, bundle in
+            let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
+            #expect(plan.shares == [
+                .init(name: "c1.root", source: "\(directory)/rootfs", readOnly: true, mountPoint: "/run/martlet/containers/c1/rootfs"),
+                .init(name: "c1.1", source: "\(directory)/file", readOnly: true, mountPoint: "/run/martlet/containers/c1/mounts/1"),
+            ])
+            #expect(plan.spec.root == Root(path: "/run/martlet/containers/c1/rootfs", readonly: true))
+            #expect(plan.spec.mounts[0].source == "proc")
+            #expect(plan.spec.mounts[1].source == "/run/martlet/containers/c1/mounts/1")
+        }
+    }
+
+    @Test func whatCannotBeSharedIsRefusedByName() throws {
+        for (source, word) in [("missing", "No such file"), ("fifo", "not supported")] {
+            try withBundle([Mount(destination: "/m", type: "bind", source: source)]) { _, bundle in
+                #expect {
+                    try SandboxPlan.Container(id: "c1", bundle: bundle)
+                } throws: { error in
+                    "\(error)".contains("mounts[0].source (/m)") && "\(error)".contains(word)
+                }
+            }
+        }
+    }
+
+    @Test func mountPointsOfAReadOnlyRootAreMadeInsideIt() throws {
+        let mounts = [
+            Mount(destination: "/made/deep", type: "tmpfs", source: "tmpfs"),
+            Mount(destination: "/out/escaped", type: "tmpfs", source: "tmpfs"),
+            Mount(destination: "/../../up", type: "tmpfs", source: "tmpfs"),
+            Mount(destination: "/file", type: "bind", source: "file"),
+        ]
+        try withBundle(mounts, readOnly: true) { directory, bundle in
+            // A link out of the root: it is followed, but inside the root, where its target does not exist.
+            #expect(symlink(directory, "\(directory)/rootfs/out") == 0)
+            let root = try OwnedDescriptor.open("\(directory)/rootfs", O_RDONLY | O_DIRECTORY)
+            try SandboxPlan.Container(id: "c1", bundle: bundle).makeMountPoints(root: root.raw)
+            #expect(access("\(directory)/rootfs/made/deep", F_OK) == 0)
+            #expect(access("\(directory)/escaped", F_OK) != 0)
+            #expect(access("\(directory)/up", F_OK) != 0)
+            var facts = stat()
+            #expect(stat("\(directory)/rootfs/file", &facts) == 0 && facts.st_mode & S_IFMT == S_IFREG)
+            rmdir("\(directory)/rootfs/up")
+        }
+    }
+}
