@@ -18,7 +18,7 @@ public final class FileServer: @unchecked Sendable {
         /// Most files that the guest may know at a time; one takes about 250 bytes here and 1 KiB in the guest.
         public var maximumNodes = 2 << 20
         /// Most descriptors to use, for open files and directories together. Default: the process's hard limit
-        /// (RLIMIT_NOFILE), less 256 for others.
+        /// (RLIMIT_NOFILE), 262,144 at most, less 256 for others.
         public var descriptorLimit: Int?
         public init() {}
     }
@@ -57,7 +57,7 @@ public final class FileServer: @unchecked Sendable {
         try check("setrlimit", "RLIMIT_NOFILE", setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
         // Files made for a guest's user must not get access through a group of this process.
         try check("setgroups", "", martlet_clear_groups())
-        let most = max(64, options.descriptorLimit ?? min(Int(clamping: limit.rlim_max), 1 << 20) - 256)
+        let most = max(64, options.descriptorLimit ?? min(Int(clamping: limit.rlim_max), 1 << 18) - 256)
         self.proc = proc
         self.options = options
         nodes = NodeTable(capacity: max(options.maximumNodes, 16), descriptorCapacity: most / 3)
