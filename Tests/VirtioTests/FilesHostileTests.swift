@@ -42,8 +42,9 @@ extension FilesTests {
             let scene = try Scene()
             let guest = scene.guest
             let long = String(repeating: "n", count: 256)
-            var names: [[UInt8]] = ["", ".", "..", "/", "../secret", "directory/..", "/etc/passwd", "a/b", long].map(
-                text)
+            // Only ways to what is this test's own: it must do no harm where it fails.
+            let absolute = scene.scratch.path + "/secret"
+            var names: [[UInt8]] = ["", ".", "..", "../secret", "directory/..", absolute, "a/b", "/", long].map(text)
             names += [
                 [], Array("file".utf8), text("file") + [0], text("file") + text("x"), [0], [0, 0],
                 text("..") + text("x"),
@@ -250,8 +251,8 @@ extension FilesTests {
             let guest = scene.guest
             symlink("../secret", scene.scratch.path + "/share/way")
             symlink("..", scene.scratch.path + "/share/up")
-            symlink("/proc/self/root", scene.scratch.path + "/share/root")
-            for name in ["way", "up", "root"] {
+            symlink(scene.scratch.path, scene.scratch.path + "/share/whole")
+            for name in ["way", "up", "whole"] {
                 let link = try guest.lookup(scene.root, name)
                 #expect(link.attr.mode & S_IFMT == S_IFLNK)
                 #expect(guest.error(.open, link.nodeid, guest.openArguments(O_RDWR)) == ENXIO)
