@@ -20,7 +20,9 @@ extension Containers {
                 kill(pid, SIGKILL)
                 try Command.run("umount", [mountPoint])
                 unlink("\(scene.root)/state")
-                let kinds = ["process \(pid) (0 memory files): sleep 1000", "mount: ", "socket: ", "file: \(scene.root)/state"]
+                let kinds = [
+                    "process \(pid) (0 memory files): sleep 1000", "mount: ", "socket: ", "file: \(scene.root)/state",
+                ]
                 for kind in kinds { #expect(left.contains { $0.hasPrefix(kind) }, "\(left)") }
                 #expect(left.count == kinds.count, "\(left)")
             }
