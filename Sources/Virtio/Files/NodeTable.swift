@@ -131,7 +131,8 @@ struct NodeTable {
 
     /// Notes that the file is now known as `name` in `parent`.
     mutating func place(_ slot: Int, parent: Int, name: UnsafePointer<CChar>) {
-        if slots[slot].isShareRoot { return }
+        // Nothing lies in itself, whatever a directory's listing says that the host changes meanwhile.
+        if slots[slot].isShareRoot || slot == parent { return }
         if slots[slot].parent == parent, let old = slots[slot].name, strcmp(old, name) == 0 { return }
         guard let copy = strdup(name) else { return }
         // Held meanwhile: the node may have nothing but children, and lose these here.
@@ -150,14 +151,14 @@ struct NodeTable {
     private mutating func breakCycle(_ slot: Int, _ parent: Int) {
         guard slots[slot].identity.type == S_IFDIR else { return }
         var step = parent
-        while step > Self.root {
+        for _ in 0..<slots.count {
+            if step <= Self.root { return }
             let above = slots[step].parent
-            if above == slot {
-                forgetPlace(step)
-                return
-            }
+            if above == slot { break }
             step = above
         }
+        // The last step before `slot`; or, had a circle been there already, one in it.
+        if step > Self.root { forgetPlace(step) }
     }
 
     /// Notes that the file is no longer where it was. It can only be reached by an open descriptor from here on.
