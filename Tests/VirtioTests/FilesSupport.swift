@@ -22,23 +22,26 @@ final class ScratchDirectory {
         chmod(path, 0o755)
     }
 
-    deinit { removeTree(path) }
-
-    private func removeTree(_ path: String) {
-        if let directory = opendir(path) {
-            while let entry = readdir(directory) {
-                let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                    String(decoding: bytes.prefix(while: { $0 != 0 }), as: UTF8.self)
-                }
-                if name == "." || name == ".." { continue }
-                var status = stat()
-                let child = "\(path)/\(name)"
-                guard lstat(child, &status) == 0 else { continue }
-                if status.st_mode & S_IFMT == S_IFDIR { removeTree(child) } else { unlink(child) }
-            }
-            closedir(directory)
-        }
+    deinit {
+        removeTree(AT_FDCWD, path)
         rmdir(path)
+    }
+
+    /// Empties a directory. Names stay bytes: a guest may have made some that are no UTF-8.
+    private func removeTree(_ parent: Int32, _ name: UnsafePointer<CChar>) {
+        let raw = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        guard raw >= 0, let directory = fdopendir(raw) else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                guard let child = bytes.baseAddress?.assumingMemoryBound(to: CChar.self), isEntryName(child) else {
+                    return
+                }
+                if unlinkat(raw, child, 0) == 0 { return }
+                removeTree(raw, child)
+                unlinkat(raw, child, AT_REMOVEDIR)
+            }
+        }
     }
 
     func write(_ name: String, _ text: String, mode: mode_t = 0o644) {
