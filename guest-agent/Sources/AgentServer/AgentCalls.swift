@@ -1,5 +1,4 @@
 import AgentAPI
-import CAgent
 import Glibc
 import GuestSystem
 import LinuxSystem

@@ -1,4 +1,3 @@
-import CAgent
 import Glibc
 import LinuxSystem
 

@@ -1,4 +1,3 @@
-import CAgent
 import CLinux
 import ContainerPlan
 import Glibc
@@ -45,11 +44,11 @@ struct StageLauncher: Sendable {
             switch request {
             case .create(let plan):
                 // The cgroup namespace is made later: its root is the cgroup that the process is in by then.
-                birth.namespaces = plan.namespaces & ~UInt64(CLONE_NEWCGROUP)
+                birth.namespaces = plan.namespaces & ~UInt64(NamespaceFlag.cgroup)
             case .join(_, let namespaces):
                 if let container {
                     birth.descriptors.append(container.descriptor.raw)
-                    if namespaces & UInt64(CLONE_NEWPID) != 0 { birth.pidNamespaceOf = container.descriptor.raw }
+                    if namespaces & UInt64(NamespaceFlag.pid) != 0 { birth.pidNamespaceOf = container.descriptor.raw }
                 }
             }
             let process = try reaper.start(birth)

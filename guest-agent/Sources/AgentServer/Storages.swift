@@ -1,5 +1,4 @@
 import AgentAPI
-import CAgent
 import CLinux
 import Glibc
 import GuestSystem

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "CAgent.h"
 
 #include <errno.h>
@@ -6,6 +7,7 @@
 #include <linux/random.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -43,14 +45,14 @@ int martlet_agent_capset(uint64_t effective, uint64_t permitted, uint64_t inheri
     return (int)syscall(SYS_capset, &header, data);
 }
 
-int martlet_agent_setresuid(uid_t user) { return (int)syscall(SYS_setresuid, user, user, user); }
-int martlet_agent_setresgid(gid_t group) { return (int)syscall(SYS_setresgid, group, group, group); }
+int martlet_agent_setresuid(uint32_t user) { return (int)syscall(SYS_setresuid, user, user, user); }
+int martlet_agent_setresgid(uint32_t group) { return (int)syscall(SYS_setresgid, group, group, group); }
 
-int martlet_agent_mknod(int directory, const char *name, mode_t mode, unsigned major, unsigned minor) {
+int martlet_agent_mknod(int directory, const char *name, uint32_t mode, unsigned major, unsigned minor) {
     return mknodat(directory, name, mode, makedev(major, minor));
 }
 
-dev_t martlet_agent_device_number(unsigned major, unsigned minor) { return makedev(major, minor); }
+uint64_t martlet_agent_device_number(unsigned major, unsigned minor) { return makedev(major, minor); }
 
 int martlet_agent_pty_peer(int master, int flags) { return ioctl(master, TIOCGPTPEER, flags); }
 

@@ -1,4 +1,5 @@
 // What must happen before Swift starts, and what must be said when it dies.
+#define _GNU_SOURCE
 #include "CAgent.h"
 
 #include <fcntl.h>

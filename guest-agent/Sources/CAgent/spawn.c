@@ -1,9 +1,11 @@
 // The way from clone to exec. The child is a copy of one thread of a process with many: between the two it may call
 // only what is safe in a signal handler.
+#define _GNU_SOURCE
 #include "CAgent.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
@@ -40,7 +42,7 @@ static void become(const struct martlet_agent_spawn *options) {
     syscall(SYS_execveat, executable, "", options->argv, options->envp, AT_EMPTY_PATH);
 }
 
-int martlet_agent_spawn(const struct martlet_agent_spawn *options, pid_t *pid, int *pidfd, const char **step) {
+int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid, int *pidfd, const char **step) {
     *step = "spawn";
     if (options->descriptor_count < 0 || options->descriptor_count > MAX_DESCRIPTORS) return EINVAL;
     int descriptor = -1;

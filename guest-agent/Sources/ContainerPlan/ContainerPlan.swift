@@ -1,4 +1,4 @@
-import CAgent
+import Glibc
 import GuestSystem
 public import OCISpec
 
@@ -74,7 +74,7 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         maskedPaths = linux.maskedPaths
         readOnlyPaths = linux.readonlyPaths
         self.process = try ProcessPlan(process)
-        if !owns(CLONE_NEWUTS), !hostname.isEmpty || !domainname.isEmpty {
+        if !owns(NamespaceFlag.uts), !hostname.isEmpty || !domainname.isEmpty {
             throw AgentFailure(.invalidArgument, "hostname: the container has no uts namespace of its own")
         }
         if !linux.uidMappings.isEmpty || !linux.gidMappings.isEmpty {
@@ -91,17 +91,17 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
                     "linux.namespaces: joining \(namespace.type) namespace \(namespace.path) is not supported")
             }
             switch namespace.kind {
-            case .pid: flags |= UInt64(CLONE_NEWPID)
-            case .network: flags |= UInt64(CLONE_NEWNET)
-            case .mount: flags |= UInt64(CLONE_NEWNS)
-            case .ipc: flags |= UInt64(CLONE_NEWIPC)
-            case .uts: flags |= UInt64(CLONE_NEWUTS)
-            case .cgroup: flags |= UInt64(CLONE_NEWCGROUP)
+            case .pid: flags |= UInt64(NamespaceFlag.pid)
+            case .network: flags |= UInt64(NamespaceFlag.network)
+            case .mount: flags |= UInt64(NamespaceFlag.mount)
+            case .ipc: flags |= UInt64(NamespaceFlag.ipc)
+            case .uts: flags |= UInt64(NamespaceFlag.uts)
+            case .cgroup: flags |= UInt64(NamespaceFlag.cgroup)
             case .user, .time, nil:
                 throw AgentFailure(.unimplemented, "linux.namespaces: \(namespace.type) namespaces are not supported")
             }
         }
-        guard flags & UInt64(CLONE_NEWNS) != 0 else {
+        guard flags & UInt64(NamespaceFlag.mount) != 0 else {
             throw AgentFailure(
                 .unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
         }

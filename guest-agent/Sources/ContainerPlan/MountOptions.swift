@@ -1,4 +1,3 @@
-import CAgent
 import GuestSystem
 
 /// The options of one mount of a config.json, sorted by what the kernel does with them (runtime-spec, config.md,

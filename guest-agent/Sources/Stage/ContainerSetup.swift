@@ -11,11 +11,11 @@ struct ContainerSetup {
 
     /// Answers the container's terminal, if it has one. After it the process is inside the container's root.
     func apply() throws(AgentFailure) -> Terminal? {
-        if plan.owns(CLONE_NEWCGROUP) {
+        if plan.owns(NamespaceFlag.cgroup) {
             // Only now: the process was born in its cgroup, which becomes the root of the new namespace.
-            try during("new cgroup namespace") { try check("unshare", "", martlet_agent_unshare(CLONE_NEWCGROUP)) }
+            try during("new cgroup namespace") { try check("unshare", "", martlet_agent_unshare(NamespaceFlag.cgroup)) }
         }
-        if plan.owns(CLONE_NEWNET) {
+        if plan.owns(NamespaceFlag.network) {
             try during("bring lo up") { try check("SIOCSIFFLAGS", "lo", martlet_agent_interface_up("lo")) }
         }
         try setNames()

@@ -1,4 +1,3 @@
-import CAgent
 import CLinux
 import ContainerPlan
 import Glibc

@@ -1,4 +1,5 @@
 import CAgent
+import CLinux
 import ContainerPlan
 import Glibc
 import GuestSystem

@@ -2,14 +2,9 @@
 // in a signal handler; variadic calls and macros.
 #pragma once
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
-#include <sched.h>
+// No header of the system's but this one: what they declare depends on feature macros, and the compiler refuses a program
+// that sees a declaration in two ways.
 #include <stdint.h>
-#include <sys/mount.h>
-#include <sys/types.h>
 
 // How a stage process is born; see martlet_agent_spawn.
 struct martlet_agent_spawn {
@@ -27,13 +22,10 @@ struct martlet_agent_spawn {
 // Starts a process with exactly the given descriptors, default signal dispositions and an empty signal mask.
 // Answers 0 and sets *pid and *pidfd, or the errno of the step that failed and that step's name in *step. A failure to
 // execute shows as the child's exit status 127.
-int martlet_agent_spawn(const struct martlet_agent_spawn *options, pid_t *pid, int *pidfd, const char **step);
+int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid, int *pidfd, const char **step);
 
 // Writes what ended the agent to standard error and to the kernel's log when the program traps, then lets it die of it.
 void martlet_agent_install_crash_report(void);
-
-// clone(2) flags as numbers: time namespaces have no constant in older headers.
-#define MARTLET_CLONE_NEWTIME 0x00000080ULL
 
 int martlet_agent_setns(int descriptor, int namespaces);
 int martlet_agent_unshare(int namespaces);
@@ -44,10 +36,10 @@ int martlet_agent_join_session_keyring(void);
 // capset(2), version 3, of the calling thread.
 int martlet_agent_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 // The kernel's setresuid and setresgid, of the calling thread alone.
-int martlet_agent_setresuid(uid_t user);
-int martlet_agent_setresgid(gid_t group);
-int martlet_agent_mknod(int directory, const char *name, mode_t mode, unsigned major, unsigned minor);
-dev_t martlet_agent_device_number(unsigned major, unsigned minor);
+int martlet_agent_setresuid(uint32_t user);
+int martlet_agent_setresgid(uint32_t group);
+int martlet_agent_mknod(int directory, const char *name, uint32_t mode, unsigned major, unsigned minor);
+uint64_t martlet_agent_device_number(unsigned major, unsigned minor);
 // The other end of a pseudo-terminal's master (TIOCGPTPEER).
 int martlet_agent_pty_peer(int master, int flags);
 int martlet_agent_pty_unlock(int master);
