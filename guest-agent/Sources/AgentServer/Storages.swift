@@ -60,6 +60,16 @@ struct Storages: Sendable {
             }
             mountPoints.removeLast()
             if rmdir(target) != 0, Glibc.errno == ENOTDIR { unlink(target) }
+            removeEmptyDirectories(above: target)
+        }
+    }
+
+    /// The directories that were made for this container alone, up to those that all containers share.
+    private func removeEmptyDirectories(above path: String) {
+        var path = path[...]
+        while let slash = path.lastIndex(of: "/") {
+            path = path[..<slash]
+            if path == "/run/martlet" || path == "/run/martlet/containers" || rmdir(String(path)) != 0 { return }
         }
     }
 }

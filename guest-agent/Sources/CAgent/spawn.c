@@ -30,10 +30,10 @@ static int move_descriptors(const struct martlet_agent_spawn *options, int *exec
 }
 
 static void become(const struct martlet_agent_spawn *options) {
-    struct sigaction standard;
-    memset(&standard, 0, sizeof standard);
-    standard.sa_handler = SIG_DFL;
-    for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
+    // The kernel's own call: glibc's refuses the two signals that it keeps for itself, which may be ignored too. All zero is
+    // SIG_DFL without flags (struct kernel_sigaction: handler, flags, restorer, mask).
+    unsigned long standard[4] = {0};
+    for (int number = 1; number < NSIG; number++) syscall(SYS_rt_sigaction, number, standard, NULL, sizeof(unsigned long));
     int executable;
     if (move_descriptors(options, &executable) < 0) return;
     sigset_t none;
