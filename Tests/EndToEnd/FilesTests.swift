@@ -6,8 +6,7 @@ import Testing
 extension Containers {
     /// The share under a guest that works it hard, and one that tries to leave it.
     @Suite struct FilesTests {
-        /// Random operations against a model, on a bind mount of a tmpfs and of the bundle's own file system at once,
-        /// while symbolic links are followed as far as they go.
+        /// Random operations for a minute, each result held against a model.
         @Test func randomOperationsMatchTheModel() throws {
             try Scene.play { scene in
                 let bundle = try scene.bundle(

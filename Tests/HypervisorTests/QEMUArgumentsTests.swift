@@ -8,7 +8,8 @@ import Testing
         let driver = QEMUDriver(executable: "/usr/bin/qemu", accelerator: accelerator, logger: Logger(label: "test"))
         return driver.arguments(
             VMConfiguration(
-                name: "pod", vcpus: vcpus, memoryMiB: 300, kernel: "/k", initramfs: "/i", kernelArguments: ["a", "b=c"]))
+                name: "pod", vcpus: vcpus, memoryMiB: 300, kernel: "/k", initramfs: "/i", kernelArguments: ["a", "b=c"])
+        )
     }
 
     private func value(_ option: String, _ arguments: [String]) -> String? {
@@ -38,7 +39,10 @@ import Testing
         for accelerator in [QEMUDriver.Accelerator.kvm, .tcg] {
             let arguments = arguments(accelerator)
             let channels = arguments.filter { $0.hasPrefix("socket,") }
-            #expect(channels == ["socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5", "socket,id=files,fd=6"])
+            #expect(
+                channels == [
+                    "socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5", "socket,id=files,fd=6",
+                ])
             #expect(value("-cpu", arguments) == (accelerator == .kvm ? "host" : "max"))
             #expect(value("-sandbox", arguments)?.hasPrefix("on,") == true)
         }

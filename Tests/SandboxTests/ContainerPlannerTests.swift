@@ -11,13 +11,21 @@ import Testing
         var template = Array("/tmp/martlet-plan.XXXXXX".utf8CString)
         try #require(mkdtemp(&template) != nil)
         let directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        defer { for name in ["rootfs/made/deep", "rootfs/made", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs"] { rmdir("\(directory)/\(name)") } }
-        defer { for name in ["config.json", "file", "fifo", "rootfs/file", "rootfs/out"] { unlink("\(directory)/\(name)") } }
+        defer {
+            for name in ["rootfs/made/deep", "rootfs/made", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs"] {
+                rmdir("\(directory)/\(name)")
+            }
+        }
+        defer {
+            for name in ["config.json", "file", "fifo", "rootfs/file", "rootfs/out"] { unlink("\(directory)/\(name)") }
+        }
         #expect(mkdir("\(directory)/rootfs", 0o755) == 0)
         var spec = Spec.standard()
         spec.root = Root(path: "rootfs", readonly: readOnly)
         spec.mounts = mounts
-        for (name, text) in [("config.json", String(decoding: try JSON.encode(spec, indented: true), as: UTF8.self)), ("file", "x")] {
+        for (name, text) in [
+            ("config.json", String(decoding: try JSON.encode(spec, indented: true), as: UTF8.self)), ("file", "x"),
+        ] {
             let file = try OwnedDescriptor.open("\(directory)/\(name)", O_WRONLY | O_CREAT, mode: 0o644)
             #expect(write(file.raw, text, text.utf8.count) == text.utf8.count)
         }
@@ -32,10 +40,15 @@ import Testing
         ]
         try withBundle(mounts, readOnly: true) { directory, bundle in
             let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
-            #expect(plan.shares == [
-                .init(name: "c1.root", source: "\(directory)/rootfs", readOnly: true, mountPoint: "/run/martlet/containers/c1/rootfs"),
-                .init(name: "c1.1", source: "\(directory)/file", readOnly: true, mountPoint: "/run/martlet/containers/c1/mounts/1"),
-            ])
+            #expect(
+                plan.shares == [
+                    .init(
+                        name: "c1.root", source: "\(directory)/rootfs", readOnly: true,
+                        mountPoint: "/run/martlet/containers/c1/rootfs"),
+                    .init(
+                        name: "c1.1", source: "\(directory)/file", readOnly: true,
+                        mountPoint: "/run/martlet/containers/c1/mounts/1"),
+                ])
             #expect(plan.spec.root == Root(path: "/run/martlet/containers/c1/rootfs", readonly: true))
             #expect(plan.spec.mounts[0].source == "proc")
             #expect(plan.spec.mounts[1].source == "/run/martlet/containers/c1/mounts/1")
