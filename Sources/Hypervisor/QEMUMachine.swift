@@ -93,8 +93,9 @@ final class QEMUMachine: VirtualMachine {
         await dying.value()
         // One death brings the others with it, and the sign of the cause may come second: look at all that came at once.
         try? await Task.sleep(for: .milliseconds(60))
-        for child in children { child.signal(SIGKILL) }
+        // Before the kills below, which are no cause.
         let signs = signs.withLock { $0 }
+        for child in children { child.signal(SIGKILL) }
         let qemuEnd = await qemu.end()
         _ = await vsock.child.end()
         _ = await files.child.end()
