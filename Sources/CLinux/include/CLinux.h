@@ -37,7 +37,6 @@
 
 // Constants that Swift cannot import, or finds in two modules.
 enum { MARTLET_TIOCSPTLCK = 0x40045431, MARTLET_TIOCGPTPEER = 0x5441, MARTLET_MS_PRIVATE = 1 << 18 };
-enum { MARTLET_O_PATH = O_PATH, MARTLET_RESOLVE_IN_ROOT = RESOLVE_IN_ROOT, MARTLET_RESOLVE_NO_MAGICLINKS = RESOLVE_NO_MAGICLINKS };
 
 // openat2(2): opens `path` below `dirfd` under the RESOLVE_* rules in `resolve`.
 int martlet_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);

@@ -46,9 +46,9 @@ extension SandboxPlan.Container {
 
     private func open(_ path: String, root: Int32, _ flags: Int32) -> SharedDescriptor? {
         // O_PATH: neither a fifo nor a device is opened by being there.
-        let how = UInt64(UInt32(bitPattern: flags | O_CLOEXEC)) | UInt64(MARTLET_O_PATH)
+        let how = UInt64(UInt32(bitPattern: flags | O_CLOEXEC | martlet_O_PATH))
         let descriptor = martlet_openat2(
-            root, path, how, 0, UInt64(MARTLET_RESOLVE_IN_ROOT | MARTLET_RESOLVE_NO_MAGICLINKS))
+            root, path, how, 0, UInt64(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
         return descriptor < 0 ? nil : SharedDescriptor(OwnedDescriptor(owning: descriptor))
     }
 }
