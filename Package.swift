@@ -29,6 +29,7 @@ let package = Package(
     products: [
         .executable(name: "martlet", targets: ["martlet"]),
         .executable(name: "martlet-device", targets: ["martlet-device"]),
+        .executable(name: "martlet-vmm", targets: ["martlet-vmm"]),
         // What the guest agent, a package of its own, builds on.
         .library(name: "LinuxSystem", targets: ["LinuxSystem"]),
         .library(name: "OCISpec", targets: ["OCISpec"]),
@@ -54,6 +55,7 @@ let package = Package(
         room("Virtio", ["LinuxSystem"]),
         room("VhostUser", ["Virtio", "LinuxSystem"]),
         room("VMMControl", ["LinuxSystem"]),
+        room("Machine", ["CLinux", "LinuxSystem", "Virtio", "VhostUser"]),
         room("Hypervisor", ["CLinux", "LinuxSystem", "VMMControl", logging]),
         room(
             "Sandbox",
@@ -66,6 +68,9 @@ let package = Package(
         .executableTarget(
             name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl"],
             swiftSettings: strict),
+        .executableTarget(
+            name: "martlet-vmm", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "Machine"],
+            swiftSettings: strict),
 
         tests("LinuxSystemTests", ["LinuxSystem"]),
         tests("OCISpecTests", ["OCISpec"]),
@@ -74,6 +79,7 @@ let package = Package(
             exclude: ["Peers", "protos"]),
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
+        tests("MachineTests", ["Machine", "Virtio", "CLinux", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "LinuxSystem", logging]),
         tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),

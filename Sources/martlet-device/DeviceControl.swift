@@ -1,6 +1,7 @@
 import LinuxSystem
 import VMMControl
 import VhostUser
+import Virtio
 
 /// A device process's word with the host, and the machine's session on the same loop.
 final class DeviceControl {

@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "files.h"
+#include "kvm.h"
 #include "privileges.h"
 
 // Constants that Swift cannot import, or finds in two modules.

@@ -1,15 +1,15 @@
 import Glibc
 public import LinuxSystem
 import Synchronization
-public import Virtio
 
-/// A device as the vhost-user back end drives it. All calls come from the session's thread; a device that works on
-/// other threads waits for them where the comments say so.
+/// A device with its threads and sockets, as a transport drives it: virtio-mmio in the machine's process, or vhost-user
+/// for another process's machine. All calls come from one thread, the transport's; a device that works on other threads
+/// waits for them where the comments say so.
 public protocol BackendDevice: AnyObject {
     /// Virtio feature bits of the device, besides those of the ring.
     var features: UInt64 { get }
     var queueCount: Int { get }
-    /// The configuration space comes from the device, not from the front end.
+    /// The configuration space comes from the device, not from a vhost-user front end.
     var ownsConfiguration: Bool { get }
     /// The configuration space.
     var configuration: [UInt8] { get }
@@ -30,9 +30,22 @@ public struct QueueSetup: Sendable {
     /// An eventfd that the driver signals.
     public var kick: SharedDescriptor
     public var lines: RingLines
+
+    public init(
+        geometry: QueueGeometry, memory: GuestMemory, features: RingFeatures, position: UInt16, isFresh: Bool,
+        kick: SharedDescriptor, lines: RingLines
+    ) {
+        self.geometry = geometry
+        self.memory = memory
+        self.features = features
+        self.position = position
+        self.isFresh = isFresh
+        self.kick = kick
+        self.lines = lines
+    }
 }
 
-/// The eventfds of a ring towards its driver. The front end replaces them whenever it likes; any thread signals them.
+/// The eventfds of a ring towards its driver. The transport replaces them whenever it likes; any thread signals them.
 public final class RingLines: Sendable {
     private struct Lines {
         var call: SharedDescriptor?
@@ -42,8 +55,10 @@ public final class RingLines: Sendable {
 
     public init() {}
 
-    func setCall(_ descriptor: SharedDescriptor?) { lines.withLock { $0.call = descriptor } }
-    func setError(_ descriptor: SharedDescriptor?) { lines.withLock { $0.error = descriptor } }
+    /// Where `interrupt` goes; nil: nowhere.
+    public func setCall(_ descriptor: SharedDescriptor?) { lines.withLock { $0.call = descriptor } }
+    /// Where `reportError` goes; nil: nowhere.
+    public func setError(_ descriptor: SharedDescriptor?) { lines.withLock { $0.error = descriptor } }
 
     /// Gives the driver an interrupt.
     public func interrupt() { lines.withLock { Self.signal($0.call) } }

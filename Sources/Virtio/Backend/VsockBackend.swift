@@ -1,8 +1,7 @@
 import Glibc
 public import LinuxSystem
-public import Virtio
 
-/// The vsock device behind vhost-user: rings, sockets and kicks on one event loop.
+/// The vsock device with its sockets: rings and kicks on one event loop.
 public final class VsockBackend: BackendDevice {
     public let device: VsockDevice
     private let loop: EventLoop
@@ -16,13 +15,16 @@ public final class VsockBackend: BackendDevice {
     }
 
     /// - Parameters:
+    ///   - queueCount: 3, or 2 where a vhost-user front end keeps the queue for events, on which nothing is ever sent.
     ///   - finished: an attempt to connect has ended.
     ///   - onBroken: the driver broke a ring; the device has stopped.
     public init(
-        guestCID: UInt64, loop: EventLoop, finished: @escaping (UInt64, VsockConnectResult) -> Void,
+        guestCID: UInt64, queueCount: Int = 2, loop: EventLoop,
+        finished: @escaping (UInt64, VsockConnectResult) -> Void,
         onBroken: @escaping (String) -> Void
     ) {
         self.loop = loop
+        self.queueCount = queueCount
         let table = LinesTable()
         lines = table
         let router = Router(loop)
@@ -69,7 +71,7 @@ public final class VsockBackend: BackendDevice {
     }
 
     public var features: UInt64 { 0 }
-    public var queueCount: Int { 2 }
+    public let queueCount: Int
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
 
@@ -88,6 +90,7 @@ public final class VsockBackend: BackendDevice {
     }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
+        guard queue < Self.eventQueue else { return }
         if setup.isFresh { device.reset() }
         lines.lines[queue] = setup.lines
         try virtqueue(queue).start(
@@ -102,12 +105,15 @@ public final class VsockBackend: BackendDevice {
     }
 
     public func stop(queue: Int) -> UInt16 {
+        guard queue < Self.eventQueue else { return 0 }
         if let kick = kicks.removeValue(forKey: queue) { loop.remove(kick.raw) }
         lines.lines[queue] = nil
         let queue = virtqueue(queue)
         queue.stop()
         return queue.position
     }
+
+    private static let eventQueue = 2
 
     private func virtqueue(_ index: Int) -> Virtqueue {
         index == VsockDevice.receiveQueue ? device.receive : device.transmit

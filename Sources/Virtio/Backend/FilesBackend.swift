@@ -1,6 +1,5 @@
 import Glibc
 import LinuxSystem
-public import Virtio
 
 /// The file device behind vhost-user. Its queues are served by threads of their own: a request may wait for a disk.
 public final class FilesBackend: BackendDevice {

@@ -1,0 +1,5 @@
+/// Why a virtual machine could not be made, or ended before its time.
+public struct MachineError: Error, Sendable, Equatable, CustomStringConvertible {
+    public var description: String
+    public init(_ description: String) { self.description = description }
+}
