@@ -1,4 +1,5 @@
 import CLinux
+import DeviceService
 import Glibc
 import LinuxSystem
 import VMMControl

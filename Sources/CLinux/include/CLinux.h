@@ -69,6 +69,10 @@ pid_t martlet_gettid(void);
 // A signal handler that writes the signal's number, one byte, into a pipe: sets the pipe, then the handler (SA_RESTART).
 void martlet_signal_pipe(int fd);
 int martlet_forward_signal(int signal);
+// A signal handler that does nothing, without SA_RESTART: the signal interrupts a system call, and that is all.
+int martlet_ignore_with_handler(int signal);
+// tgkill(2) within this process.
+int martlet_tgkill(pid_t thread, int signal);
 
 // How a child process starts; see martlet_spawn.
 struct martlet_spawn_options {
