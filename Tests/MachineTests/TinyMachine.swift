@@ -66,9 +66,9 @@ final class TinyMachine {
 
     init(_ code: [UInt8]) throws {
         let map = try MemoryMap(size: 64 << 20)
-        let file = try OwnedDescriptor.memory("tiny guest", size: Int64(map.size))
+        let file = SharedDescriptor(try OwnedDescriptor.memory("tiny guest", size: Int64(map.size)))
         let kvm = try KVM(device: SharedDescriptor(OwnedDescriptor.open("/dev/kvm", O_RDWR)))
-        vm = try VM(kvm, map: map, memoryFile: file.raw)
+        vm = try VM(kvm, map: map, memoryFile: file)
         let processor = try Processor(vm, index: 0)
         self.processor = processor
         last = Recorder { _ in processor.stop() }
