@@ -35,6 +35,8 @@ public final class Virtqueue {
     var descriptors: UnsafeMutableRawPointer?
     private var available: UnsafeMutableRawPointer?
     private var used: UnsafeMutableRawPointer?
+    /// All that was negotiated, the device's own features among it.
+    public private(set) var features: RingFeatures = []
     private var eventIndex = false
     var indirect = false
 
@@ -80,6 +82,7 @@ public final class Virtqueue {
         descriptors = table
         self.available = available
         self.used = used
+        self.features = features
         eventIndex = features.contains(.eventIndex)
         indirect = features.contains(.indirectDescriptors)
         nextAvailable = position
