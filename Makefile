@@ -9,7 +9,7 @@ SOURCES := $(shell git ls-files Sources Package.swift 2>/dev/null)
 AGENT_SOURCES := $(SOURCES) $(shell git ls-files guest-agent 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty install fmt lint protos protos-check setup setup-test clean
+.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty install fmt lint protos protos-check setup setup-test lab clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,8 @@ build: setup $(RELEASE)/martlet ## build the executables into .build/release
 
 $(RELEASE)/martlet: $(SOURCES)
 	@echo "== building martlet (release)"
-	@$(SWIFT) build -c release --static-swift-stdlib --product martlet
-	@$(SWIFT) build -c release --static-swift-stdlib --product martlet-device
+	@for product in martlet martlet-device martlet-vmm; do \
+		$(SWIFT) build -c release --static-swift-stdlib --product $$product || exit 1; done
 	@touch $@
 
 agent: setup $(AGENT)
@@ -59,6 +59,9 @@ test: setup-test ## set everything up, build, and run the tests that CI runs
 
 test-all: setup-test ## the tests of `make test`, and the soaks and full matrices too
 	@scripts/test.sh all
+
+lab: ## run a command where /dev/kvm works, whatever this machine has: make lab CMD='…' (docs/lab.md)
+	@scripts/lab.sh bash -c "$${CMD:?say what to run: make lab CMD=…}"
 
 install: build guest ## install below DESTDIR/PREFIX
 	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"

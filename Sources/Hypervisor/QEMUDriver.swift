@@ -1,4 +1,5 @@
 import Glibc
+import GuestKernel
 import LinuxSystem
 public import Logging
 

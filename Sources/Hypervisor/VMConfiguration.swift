@@ -15,10 +15,12 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var kernelArguments: [String]
     /// The guest's vsock context id.
     public var guestCID: UInt64
+    /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
+    public var debugConsole: Bool
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
-        guestCID: UInt64 = 3
+        guestCID: UInt64 = 3, debugConsole: Bool = false
     ) {
         self.name = name
         self.vcpus = vcpus
@@ -27,6 +29,7 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.initramfs = initramfs
         self.kernelArguments = kernelArguments
         self.guestCID = guestCID
+        self.debugConsole = debugConsole
     }
 }
 
@@ -40,6 +43,8 @@ public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
     case processEnded(name: String, how: String)
     /// A device found the guest's rings malformed.
     case deviceBroken(name: String, reason: String)
+    /// The machine under the guest could not go on.
+    case machineFailed(String)
     /// The host ended the VM, for this reason.
     case ended(String)
 
@@ -49,6 +54,7 @@ public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
         case .guestCrashed(let words): "the guest crashed: \(words)"
         case .processEnded(let name, let how): "\(name) \(how)"
         case .deviceBroken(let name, let reason): "the guest broke its \(name) device: \(reason)"
+        case .machineFailed(let reason): "the virtual machine failed: \(reason)"
         case .ended(let reason): reason
         }
     }
@@ -62,7 +68,7 @@ public struct HypervisorError: Error, CustomStringConvertible, Sendable {
 
 /// A way to run virtual machines.
 public protocol HypervisorDriver: Sendable {
-    /// As in the configuration: `qemu`.
+    /// As in the configuration: `kvm`, `qemu`.
     var name: String { get }
     /// Starts the machine; returns as soon as its processes run, long before the guest is up.
     func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine

@@ -30,7 +30,7 @@ public final class Board {
     ///   - memoryFile: a memory file of `map.size` bytes.
     ///   - onEnd: the machine has stopped; called once, on any thread.
     public init(
-        _ kvm: KVM, map: MemoryMap, memoryFile: Int32, processors count: Int, loop: LoopTasks,
+        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, processors count: Int, loop: LoopTasks,
         onEnd: @escaping @Sendable (MachineEnd) -> Void
     ) throws {
         guard Self.processorCounts.contains(count) else {

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
-import LinuxSystem
+public import LinuxSystem
+public import VhostUser
 public import Virtio
 
 /// A virtual machine of KVM's: its memory, its interrupt controllers, and the wires to eventfds.
@@ -9,24 +10,33 @@ public final class VM: Sendable {
     let descriptor: SharedDescriptor
     public let map: MemoryMap
     public let memory: GuestMemory
+    private let memoryFile: SharedDescriptor
+
+    /// The memory, for device processes that map it too.
+    public var sharedMemory: [SharedMemoryRegion] {
+        map.ranges.map { range in
+            let base = memory.withBytes(at: range.address, count: Int(range.count)) { UInt(bitPattern: $0.baseAddress) }
+            return SharedMemoryRegion(
+                guestAddress: range.address, userAddress: UInt64(base ?? 0), size: range.count, file: memoryFile,
+                offset: range.offset)
+        }
+    }
 
     /// Makes a machine with memory and interrupt controllers (two 8259, an I/O APIC, a local APIC for each processor), no
     /// processors yet.
     ///
     /// - Parameters:
     ///   - memoryFile: a memory file of `map.size` bytes.
-    ///   - hasInterruptControllers: false for machines without any, which only tests make.
-    public init(
-        _ kvm: KVM, map: MemoryMap, memoryFile: Int32, hasInterruptControllers: Bool = true
-    ) throws {
+    public init(_ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor) throws {
         self.kvm = kvm
         self.map = map
+        self.memoryFile = memoryFile
         var facts = stat()
-        try check("fstat", "guest memory", fstat(memoryFile, &facts))
+        try check("fstat", "guest memory", fstat(memoryFile.raw, &facts))
         guard UInt64(clamping: facts.st_size) == map.size else {
             throw MachineError("the guest's memory file has \(facts.st_size) bytes, not \(map.size)")
         }
-        memory = try map.map(file: memoryFile)
+        memory = try map.map(file: memoryFile.raw)
         descriptor = SharedDescriptor(
             OwnedDescriptor(
                 owning: try retrying("KVM_CREATE_VM") {
@@ -34,7 +44,6 @@ public final class VM: Sendable {
                 }))
         // Memory before the interrupt controllers: each slot that is added later waits for those to settle.
         for (slot, range) in map.ranges.enumerated() { try addMemory(slot: UInt32(slot), range) }
-        guard hasInterruptControllers else { return }
         try call("KVM_SET_TSS_ADDR", MARTLET_KVM_SET_TSS_ADDR, Int(MemoryMap.taskState))
         var identityMap = MemoryMap.identityMap
         try call("KVM_SET_IDENTITY_MAP_ADDR", MARTLET_KVM_SET_IDENTITY_MAP_ADDR, &identityMap)

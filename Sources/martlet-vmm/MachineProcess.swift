@@ -83,7 +83,7 @@ final class MachineProcess {
         guard board == nil else { throw MachineError("the machine is made already") }
         let control = control
         board = try Board(
-            KVM(device: kvm), map: MemoryMap(size: message.number), memoryFile: memory.raw,
+            KVM(device: kvm), map: MemoryMap(size: message.number), memoryFile: memory,
             processors: Int(message.port), loop: tasks, onEnd: { control.reportEnd($0) })
     }
 
@@ -114,9 +114,11 @@ final class MachineProcess {
     }
 
     private func addFiles(tag: String, socket: SharedDescriptor) throws {
-        let vm = try unbooted().vm
-        let device = try VhostUserFrontEnd.files(
-            socket: socket, tag: tag, vm: vm, loop: loop, onBroken: broken("files"))
+        let device = try VhostUserFrontEnd(
+            socket: socket, memory: try unbooted().vm.sharedMemory, queueCount: 2,
+            configuration: .own(FileDevice.configuration(tag: tag, requestQueues: 1)))
+        let broken = broken("files")
+        try device.watch(loop) { broken("\($0)") }
         try add(.files, device, maximumSize: 512)
     }
 

@@ -20,7 +20,7 @@ import Testing
             let image = try KernelImage.inspect(path)
             Issue.record("taken as \(image)")
             return ""
-        } catch let error as HypervisorError {
+        } catch {
             #expect(error.description.contains(path))
             return error.description
         }

@@ -27,7 +27,7 @@ struct DeviceProcessTests {
             let device = try DeviceProcess(["vsock"])
             pid = device.pid
             let (machine, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3)
+            try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3).wait()
             for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
                 #expect(device.status(field) == "0000000000000000")
             }
@@ -42,7 +42,7 @@ struct DeviceProcessTests {
                 try device.client.connect(port: 1, stream: stream.raw, deadline: .seconds(1))
             }
             #expect(throws: DeviceError.failed("the device is started already")) {
-                try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3)
+                try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3).wait()
             }
             #expect(throws: DeviceError.self) { try device.client.removeShare(name: "x") }
             // What the machine's process sends is not trusted either.
@@ -66,7 +66,7 @@ struct DeviceProcessTests {
         #expect(throws: DeviceError.failed("the device is not started")) {
             try device.client.addShare(name: "early", directory: directory.raw, readOnly: true)
         }
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw)
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
         let kept = String(Privileges.Capabilities.fileServer.rawValue, radix: 16)
         let mask = String(repeating: "0", count: 16 - kept.count) + kept
         for field in ["CapPrm", "CapEff", "CapBnd"] { #expect(device.status(field) == mask) }
@@ -143,7 +143,7 @@ struct DeviceProcessTests {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw)
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
         try device.client.addShare(name: "s", directory: directory.raw, readOnly: false)
         let guest = try FuseGuest()
         let front = FakeFrontEnd(ours, memory: guest.memory)
