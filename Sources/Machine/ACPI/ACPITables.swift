@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// The ACPI tables of a machine without the fixed hardware of a PC ("hardware-reduced", ACPI 6.3, 4.1).
 enum ACPITables {
     /// Inputs of the IOAPIC, and so the number of interrupts.

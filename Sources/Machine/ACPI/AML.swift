@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// A piece of ACPI machine language, the byte code that describes devices to a guest (ACPI 6.3, chapter 20).
 ///
 /// The factories below have the names of the source language's operators. Names and sizes are the program's own, never

@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// The fixed description table, revision 6 (ACPI 6.3, 5.2.9): most of it is about hardware that this machine hasn't,
 /// and 0.
 enum FADT {

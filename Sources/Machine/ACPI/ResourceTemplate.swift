@@ -1,3 +1,5 @@
+import LinuxSystem
+
 extension AML {
     /// What hardware a device has (ACPI 6.3, 6.4).
     enum Resource {

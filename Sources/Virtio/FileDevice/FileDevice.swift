@@ -21,15 +21,25 @@ public final class FileDevice: QueueDevice, @unchecked Sendable {
     ///   - tag: what the guest mounts, 36 bytes of UTF-8 at most; the rest is cut off.
     ///   - requestQueues: at least 1.
     public init(tag: String, requestQueues: Int = 1, serve: @escaping Server) {
-        let count = max(1, requestQueues)
-        let tag = Array(tag.utf8.prefix(Self.maximumTag))
-        configuration =
-            tag + [UInt8](repeating: 0, count: Self.maximumTag - tag.count)
-            + (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) }
-        queues = (0...count).map { _ in Virtqueue() }
+        configuration = Self.configuration(tag: tag, requestQueues: requestQueues)
+        queues = (0...max(1, requestQueues)).map { _ in Virtqueue() }
         self.serve = serve
     }
 
+<<<<<<< HEAD
+=======
+    /// The configuration space of such a device, for a transport to a device that does not give its own.
+    public static func configuration(tag: String, requestQueues: Int = 1) -> [UInt8] {
+        let count = max(1, requestQueues)
+        let tag = Array(tag.utf8.prefix(maximumTag))
+        return tag + [UInt8](repeating: 0, count: maximumTag - tag.count)
+            + (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) }
+    }
+
+    /// Serves what is in a queue.
+    /// - Parameter interrupt: called when the driver wants to hear of answers.
+    /// - Returns: whether there may be more: call again, after others had their turn.
+>>>>>>> frontend
     public func process(queue index: Int, interrupt: () -> Void) throws(QueueError) -> Bool {
         let queue = queues[index]
         return try queue.serve(budget: Self.budget, interrupt: interrupt) { serve(queue.readable, queue.writable) }
