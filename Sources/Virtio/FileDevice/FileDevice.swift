@@ -26,8 +26,6 @@ public final class FileDevice: QueueDevice, @unchecked Sendable {
         self.serve = serve
     }
 
-<<<<<<< HEAD
-=======
     /// The configuration space of such a device, for a transport to a device that does not give its own.
     public static func configuration(tag: String, requestQueues: Int = 1) -> [UInt8] {
         let count = max(1, requestQueues)
@@ -36,10 +34,6 @@ public final class FileDevice: QueueDevice, @unchecked Sendable {
             + (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) }
     }
 
-    /// Serves what is in a queue.
-    /// - Parameter interrupt: called when the driver wants to hear of answers.
-    /// - Returns: whether there may be more: call again, after others had their turn.
->>>>>>> frontend
     public func process(queue index: Int, interrupt: () -> Void) throws(QueueError) -> Bool {
         let queue = queues[index]
         return try queue.serve(budget: Self.budget, interrupt: interrupt) { serve(queue.readable, queue.writable) }
