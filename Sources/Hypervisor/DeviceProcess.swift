@@ -8,7 +8,7 @@ final class DeviceProcess: Sendable {
     let child: ChildProcess
     let client: DeviceClient
 
-    /// Starts the device process of `kind` (`vsock` or `files`). What it prints goes to `log`, line by line.
+    /// Starts the device process of `kind` (`vsock`, `files` or `blk`). What it prints goes to `log`, line by line.
     init(
         kind: String, executable: String, log: @Sendable @escaping (String) -> Void,
         onNotice: @Sendable @escaping (DeviceNotice) -> Void
