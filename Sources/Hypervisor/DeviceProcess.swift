@@ -9,7 +9,11 @@ final class DeviceProcess: Sendable {
     let client: DeviceClient
     private let output: Console
 
+<<<<<<< HEAD
     /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device. What it prints goes to `log`, line by line.
+=======
+    /// Starts the device process of `kind` (`vsock`, `files` or `blk`). What it prints goes to `log`, line by line.
+>>>>>>> devices
     init(
         _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
         onNotice: @Sendable @escaping (DeviceNotice) -> Void
