@@ -9,11 +9,8 @@ final class DeviceProcess: Sendable {
     let client: DeviceClient
     private let output: Console
 
-<<<<<<< HEAD
-    /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device. What it prints goes to `log`, line by line.
-=======
-    /// Starts the device process of `kind` (`vsock`, `files` or `blk`). What it prints goes to `log`, line by line.
->>>>>>> devices
+    /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device (`vsock`, `files` or `blk`). What it prints goes to
+    /// `log`, line by line.
     init(
         _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
         onNotice: @Sendable @escaping (DeviceNotice) -> Void

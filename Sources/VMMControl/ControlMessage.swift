@@ -22,7 +22,9 @@ public struct ControlMessage: Equatable, Sendable {
         case removeShare
         /// To the device. Descriptor: the stream. `port`: in the guest. `number`: nanoseconds until it is too late.
         case connect
-<<<<<<< HEAD
+        /// To the device. Descriptors: vhost-user socket, the disk's file. `text`: its serial number.
+        /// `flags`: `readOnly`.
+        case startBlock
         /// To the machine, first. Descriptors: /dev/kvm, the guest's memory file. `number`: bytes of memory. `port`:
         /// processors.
         case machine
@@ -43,11 +45,6 @@ public struct ControlMessage: Equatable, Sendable {
         case boot
         /// To the machine: press the power button.
         case powerButton
-=======
-        /// To the device. Descriptors: vhost-user socket, the disk's file. `text`: its serial number.
-        /// `flags`: `readOnly`.
-        case startBlock
->>>>>>> devices
         /// From the device: the answer to the request of the same sequence number. `text`: why it failed.
         case reply = 64
         /// From the device: it has stopped for good. `text`: the reason.

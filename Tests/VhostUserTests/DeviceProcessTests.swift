@@ -100,15 +100,15 @@ struct DeviceProcessTests {
         let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
         try check("write", path, pwrite(file.raw, "sector 2", 8, 1024))
         try check("ftruncate", path, ftruncate(file.raw, 4096))
-        let device = try Device(["blk"])
+        let device = try DeviceProcess(["blk"])
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let (read, _) = try SharedDescriptor.pipe()
         #expect(throws: DeviceError.failed("disk: neither a regular file nor a block device (mode 010600)")) {
-            try device.client.startBlock(vhostUser: theirs.raw, file: read.raw, readOnly: true, id: "disk")
+            try device.client.startBlock(vhostUser: theirs.raw, file: read.raw, readOnly: true, id: "disk").wait()
         }
-        try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk")
+        try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
         #expect(throws: DeviceError.failed("the device is started already")) {
-            try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk")
+            try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
         }
         #expect(device.status("CapPrm") == "0000000000000000" && device.status("Uid") == "65534 65534 65534 65534")
 
