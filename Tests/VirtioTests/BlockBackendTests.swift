@@ -69,6 +69,20 @@ import Testing
         _ = scene.backend.stop(queue: 0)
     }
 
+    /// A stopped queue lets go of the guest's memory.
+    @Test func memoryIsReleased() throws {
+        let scene = try Scene(FakeDisk.scratch(4096))
+        weak var released: GuestMemory?
+        do {
+            let own = try FakeMemory()
+            released = own.guest
+            let queue = try FakeQueue(0, own)
+            try scene.backend.start(queue: 0, queue.setup)
+            #expect(scene.backend.stop(queue: 0) == 0)
+        }
+        #expect(released == nil)
+    }
+
     @Test func aBrokenRing() throws {
         let scene = try Scene(FakeDisk.scratch(4096))
         try scene.backend.start(queue: 0, scene.queue.setup)

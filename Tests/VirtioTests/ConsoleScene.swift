@@ -36,6 +36,14 @@ final class ConsoleScene {
         for _ in 0..<rounds { try loop.runOnce(timeoutMilliseconds: 0) }
     }
 
+    /// Nothing wakes the loop.
+    func isIdle() throws -> Bool {
+        try turn()
+        let start = ContinuousClock.now
+        try loop.runOnce(timeoutMilliseconds: 20)
+        return ContinuousClock.now - start >= .milliseconds(15)
+    }
+
     /// The guest writes as Linux does: a buffer, a kick, and it spins until that is used. False: it spins for ever.
     func write(_ bytes: [UInt8]) throws -> Bool {
         memory.write(bytes, at: Self.data)

@@ -28,7 +28,7 @@ import Testing
         let growth = residentBytes() - resident - written.count
         #expect(growth < 8 << 20, "\(growth)")
         // A loop that has nothing to do sleeps.
-        try scene.turn(2)
+        #expect(try scene.isIdle())
         var item = pollfd(fd: scene.transmit.kick.raw, events: Int16(POLLIN), revents: 0)
         #expect(poll(&item, 1, 0) == 0)
         var seen = try readAll(read)
@@ -128,7 +128,7 @@ import Testing
                 // With the pipe full, and the console waiting for room.
                 if number == 2500 { ends.reader = nil }
             }
-            try scene.turn(3)
+            #expect(try scene.isIdle())
             #expect(try scene.write("into the void"))
         }
     }
@@ -179,7 +179,7 @@ import Testing
                 "console queue 1: available entry names descriptor 64 beyond the table",
             ])
         #expect(consume(scene.receive.error, milliseconds: 0) && consume(scene.transmit.error, milliseconds: 0))
-        try scene.turn(4)
+        #expect(try scene.isIdle())
         #expect(scene.broken.count == 2)
         #expect(scene.backend.stop(queue: 0) == 0 && scene.backend.stop(queue: 1) == 1)
     }
