@@ -39,7 +39,7 @@ import VMMControl
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share.path, O_PATH | O_DIRECTORY)
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw)
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
         try device.client.addShare(name: "s", directory: directory.raw, readOnly: true)
         let guest = try FuseGuest()
         let front = try Self.files(guest, ours)
