@@ -1,3 +1,18 @@
+/// A disk of a virtual machine: a file or block device of the host, taken as it is, whatever is in it.
+public struct Disk: Sendable, Equatable, Codable {
+    /// Absolute path.
+    public var path: String
+    public var readOnly: Bool
+    /// The serial number by which the guest finds it: 20 bytes of ASCII at most.
+    public var id: String
+
+    public init(path: String, readOnly: Bool, id: String) {
+        self.path = path
+        self.readOnly = readOnly
+        self.id = id
+    }
+}
+
 /// Everything that a driver needs to start a virtual machine, as a value: it can be printed, compared and tested
 /// without starting anything.
 public struct VMConfiguration: Sendable, Equatable, Codable {
@@ -17,10 +32,11 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var guestCID: UInt64
     /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
     public var debugConsole: Bool
+    public var disks: [Disk]
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
-        guestCID: UInt64 = 3, debugConsole: Bool = false
+        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = []
     ) {
         self.name = name
         self.vcpus = vcpus
@@ -30,6 +46,7 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.kernelArguments = kernelArguments
         self.guestCID = guestCID
         self.debugConsole = debugConsole
+        self.disks = disks
     }
 }
 

@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,6 +33,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "block.h"
 #include "files.h"
 #include "kvm.h"
 #include "privileges.h"

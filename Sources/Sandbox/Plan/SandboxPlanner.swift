@@ -25,7 +25,7 @@ extension SandboxPlan {
             name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
-            debugConsole: configuration.vm.debugConsole)
+            debugConsole: configuration.vm.debugConsole, disks: container.volumes.map(\.disk))
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 

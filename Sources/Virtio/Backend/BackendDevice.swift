@@ -23,7 +23,7 @@ public protocol BackendDevice: AnyObject {
 public struct QueueSetup: Sendable {
     public var geometry: QueueGeometry
     public var memory: GuestMemory
-    /// All that the driver has accepted, bits of the device itself too.
+    /// All that was negotiated, the device's own features among it.
     public var features: RingFeatures
     public var position: UInt16
     /// The driver was reset since the queue last ran.

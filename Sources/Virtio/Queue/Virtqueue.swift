@@ -20,6 +20,8 @@ public final class Virtqueue {
     var descriptors: UnsafeMutableRawPointer?
     private var available: UnsafeMutableRawPointer?
     private var used: UnsafeMutableRawPointer?
+    /// All that was negotiated, the device's own features among it.
+    public private(set) var features: RingFeatures = []
     private var eventIndex = false
     var indirect = false
 
@@ -60,6 +62,7 @@ public final class Virtqueue {
         descriptors = parts.descriptors
         available = parts.available
         used = parts.used
+        self.features = features
         eventIndex = features.contains(.eventIndex)
         indirect = features.contains(.indirectDescriptors)
         nextAvailable = position
