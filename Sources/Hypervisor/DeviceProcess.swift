@@ -9,7 +9,8 @@ final class DeviceProcess: Sendable {
     let client: DeviceClient
     private let output: Console
 
-    /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device. What it prints goes to `log`, line by line.
+    /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device (`vsock`, `files` or `blk`). What it prints goes to
+    /// `log`, line by line.
     init(
         _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
         onNotice: @Sendable @escaping (DeviceNotice) -> Void

@@ -65,7 +65,7 @@ final class KVMMachine: VirtualMachine {
         answers.append(try vmm.addVsock(guestCID: configuration.guestCID))
         answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
         for disk in configuration.disks {
-            let file = try OwnedDescriptor.open(disk.path, disk.readOnly ? O_RDONLY : O_RDWR)
+            let file = try disk.open()
             answers.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
         }
         answers.append(try vmm.boot(kernel: kernel.raw, initramfs: initramfs.raw))

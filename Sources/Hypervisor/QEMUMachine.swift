@@ -4,11 +4,12 @@ import LinuxSystem
 import Logging
 import VMMControl
 
-/// A VM that QEMU runs, with its two device processes.
+/// A VM that QEMU runs, with its device processes: for vsock, for files, and one for each disk.
 final class QEMUMachine: VirtualMachine {
     private let qemu: ChildProcess
     private let vsock: DeviceProcess
     private let files: DeviceProcess
+    private let disks: [DeviceProcess]
     private let qmp: QMP
     private let console: Console
     private let errors: Console
@@ -19,14 +20,30 @@ final class QEMUMachine: VirtualMachine {
         let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
         let watch = try MachineWatch()
         self.watch = watch
-        vsock = try DeviceProcess("martlet-device", "vsock", log: log) { watch.notice("vsock", $0) }
-        files = try DeviceProcess("martlet-device", "files", log: log) { watch.notice("files", $0) }
-        let sockets = try (0..<4).map { _ in try SharedDescriptor.socketPair(SOCK_STREAM) }
+        var started: [DeviceProcess] = []
+        func start(_ kind: String, _ name: String) throws -> DeviceProcess {
+            let process = try DeviceProcess("martlet-device", kind, log: log) { watch.notice(name, $0) }
+            started.append(process)
+            return process
+        }
+        let sockets = try (0..<4 + configuration.disks.count).map { _ in try SharedDescriptor.socketPair(SOCK_STREAM) }
         let (output, input) = try SharedDescriptor.pipe()
         do {
-            try vsock.client.startVsock(vhostUser: sockets[2].0.raw, guestCID: configuration.guestCID).wait()
+            vsock = try start("vsock", "vsock")
+            files = try start("files", "files")
+            disks = try configuration.disks.map { try start("blk", "disk \($0.id)") }
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-            try files.client.startFiles(vhostUser: sockets[3].0.raw, tag: "martlet", proc: proc.raw).wait()
+            var answers = [
+                try vsock.client.startVsock(vhostUser: sockets[2].0.raw, guestCID: configuration.guestCID),
+                try files.client.startFiles(vhostUser: sockets[3].0.raw, tag: "martlet", proc: proc.raw),
+            ]
+            for (index, disk) in configuration.disks.enumerated() {
+                let file = try disk.open()
+                answers.append(
+                    try disks[index].client.startBlock(
+                        vhostUser: sockets[4 + index].0.raw, file: file.raw, readOnly: disk.readOnly, id: disk.id))
+            }
+            for answer in answers { try answer.wait() }
             qemu = try ChildProcess(
                 "qemu",
                 .init(
@@ -35,17 +52,17 @@ final class QEMUMachine: VirtualMachine {
                     descriptors: [-1, input.raw, input.raw] + sockets.map { $0.1.raw }, newSession: true,
                     diesWithParent: true))
         } catch {
-            MachineWatch.abandon([vsock.child, files.child])
+            MachineWatch.abandon(started.map(\.child))
             throw error
         }
         qmp = try QMP(socket: sockets[0].0, log: log)
         console = try Console("guest console", source: sockets[1].0) { logger.debug("guest: \($0)") }
         errors = try Console("log qemu", source: output) { logger.debug("qemu: \($0)") }
-        watch.begin([qemu, vsock.child, files.child]) { [self] in await cause($0) }
+        watch.begin([qemu] + started.map(\.child)) { [self] in await cause($0) }
     }
 
     var processes: [(name: String, pid: Int32)] {
-        [qemu, vsock.child, files.child].map { ($0.name, $0.pid) }
+        ([qemu] + ([vsock, files] + disks).map(\.child)).map { ($0.name, $0.pid) }
     }
 
     func addShare(name: String, tree: Int32, readOnly: Bool) throws {

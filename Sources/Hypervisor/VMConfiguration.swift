@@ -1,3 +1,6 @@
+import Glibc
+import LinuxSystem
+
 /// A disk of a virtual machine: a file or block device of the host, taken as it is, whatever is in it.
 public struct Disk: Sendable, Equatable, Codable {
     /// Absolute path.
@@ -10,6 +13,11 @@ public struct Disk: Sendable, Equatable, Codable {
         self.path = path
         self.readOnly = readOnly
         self.id = id
+    }
+
+    /// The file or device, open for as much as the disk allows.
+    func open() throws(SystemError) -> OwnedDescriptor {
+        try OwnedDescriptor.open(path, readOnly ? O_RDONLY : O_RDWR)
     }
 }
 

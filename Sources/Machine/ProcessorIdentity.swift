@@ -40,7 +40,7 @@ enum ProcessorIdentity {
             default: break
             }
         }
-        if (entries.map(\.function).filter { $0 < 0x4000_0000 }.max() ?? 0) >= 0xb {
+        if (entries.first { $0.function == 0 }?.eax ?? 0) >= 0xb {
             entries += topology(0xb, id: id, count: count, coreBits: coreBits)
         }
         return entries

@@ -22,6 +22,9 @@ public struct ControlMessage: Equatable, Sendable {
         case removeShare
         /// To the device. Descriptor: the stream. `port`: in the guest. `number`: nanoseconds until it is too late.
         case connect
+        /// To the device. Descriptors: vhost-user socket, the disk's file. `text`: its serial number.
+        /// `flags`: `readOnly`.
+        case startBlock
         /// To the machine, first. Descriptors: /dev/kvm, the guest's memory file. `number`: bytes of memory. `port`:
         /// processors.
         case machine

@@ -108,6 +108,17 @@ public final class DeviceClient: Sendable {
         return try post(message, [vhostUser, proc])
     }
 
+    /// Makes the process serve a disk to the machine at the other end of `vhostUser`.
+    /// - Parameters:
+    ///   - file: a raw file or block device, open for reading and, unless the disk is read-only, writing.
+    ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
+    public func startBlock(vhostUser: Int32, file: Int32, readOnly: Bool, id: String) throws(DeviceError) -> Answer {
+        var message = ControlMessage(.startBlock)
+        message.text = id
+        message.flags = readOnly ? ControlMessage.readOnly : 0
+        return try post(message, [vhostUser, file])
+    }
+
     /// Adds an entry to the file device's root: a directory (a detached mount, or an O_PATH descriptor), or a file.
     public func addShare(name: String, directory: Int32, readOnly: Bool) throws(DeviceError) {
         var message = ControlMessage(.addShare)

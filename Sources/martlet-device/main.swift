@@ -18,6 +18,7 @@ do {
     switch arguments.device {
     case .vsock: try VsockProcess(control).run()
     case .files: try FilesProcess(control).run()
+    case .blk: try BlockProcess(control).run()
     }
 } catch {
     complain("\(error)")

@@ -48,7 +48,8 @@ import Testing
             } catch { Issue.record("\(error)") }
         }
         try machine.ports.add(device, at: 0x1234..<0x1235)
-        #expect(try machine.run() == .stopped)
+        let end = try machine.run()
+        #expect(end == .stopped)
         #expect(device.writes == [.init(0, [1]), .init(0, [2])])
         withExtendedLifetime(event) {}
     }

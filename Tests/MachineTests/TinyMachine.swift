@@ -75,6 +75,7 @@ final class TinyMachine {
         try ports.add(last, at: 0x602..<0x606)
         try vm.memory.write(code, at: TinyGuest.address, "code")
         try processor.setIdentity(kvm.supportedCPUID())
+        try processor.setLocalInterrupts()
         try processor.set(.linux(entry: TinyGuest.address, processor.specialRegisters()), memory: vm.memory)
         try MachineSignal.install()
     }

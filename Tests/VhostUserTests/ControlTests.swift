@@ -27,7 +27,7 @@ import Testing
         let good = ControlMessage(.reply).bytes
         #expect(good.dropLast().withUnsafeBytes { ControlMessage($0) } == nil)
         #expect((good + [0]).withUnsafeBytes { ControlMessage($0) } == nil)
-        for (place, value): (Int, UInt8) in [(0, 0), (4, 0), (4, 66), (7, 1), (32, 9), (36, 255), (37, 2), (39, 128)] {
+        for (place, value): (Int, UInt8) in [(0, 0), (4, 0), (4, 67), (7, 1), (32, 9), (36, 255), (37, 2), (39, 128)] {
             var bytes = good
             bytes[place] = value
             if place == 36 { bytes[37] = 1 }

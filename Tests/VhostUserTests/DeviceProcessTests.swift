@@ -93,6 +93,48 @@ struct DeviceProcessTests {
         #expect(Self.exitCode(device.pid) == nil)
     }
 
+    /// A disk without privileges: its configuration, a request by rings, and what is refused.
+    @Test func theDiskProcess() throws {
+        let path = "/tmp/martlet-disk-\(getpid())"
+        defer { unlink(path) }
+        let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
+        try check("write", path, pwrite(file.raw, "sector 2", 8, 1024))
+        try check("ftruncate", path, ftruncate(file.raw, 4096))
+        let device = try DeviceProcess(["blk"])
+        let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
+        let (read, _) = try SharedDescriptor.pipe()
+        #expect(throws: DeviceError.failed("disk: neither a regular file nor a block device (mode 010600)")) {
+            try device.client.startBlock(vhostUser: theirs.raw, file: read.raw, readOnly: true, id: "disk").wait()
+        }
+        try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
+        #expect(throws: DeviceError.failed("the device is started already")) {
+            try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
+        }
+        #expect(device.status("CapPrm") == "0000000000000000" && device.status("Uid") == "65534 65534 65534 65534")
+
+        let memory = try FakeMemory()
+        let front = FakeFrontEnd(ours, memory: memory)
+        let ring = FakeRing(memory, at: FakeMemory.base, size: 128)
+        let (kick, call) = (try TestEvent(), try TestEvent())
+        let space = FakeFrontEnd.bytes(0 as UInt32, 60 as UInt32, 0 as UInt32)
+        try front.send(.getConfiguration, space + [UInt8](repeating: 0, count: 60))
+        #expect(try front.reply(to: .getConfiguration)?.dropFirst(12).prefix(8) == [8, 0, 0, 0, 0, 0, 0, 0])
+        try front.bringUp([ring], [kick.raw], [call.raw])
+        #expect(try front.ask(.getQueueNumber) == 1)
+        let header = FakeMemory.base + 0x10000
+        for (type, answer): (UInt32, [UInt8]) in [(0, [0]), (1, [1])] {
+            memory.write(FakeFrontEnd.bytes(type, 0 as UInt32, 2 as UInt64), at: header)
+            ring.setUsedEvent(ring.used)
+            ring.add([(header, 16, false), (header + 512, 512, type == 0), (header + 16, 1, true)])
+            kick.signal()
+            #expect(isReadable(call.raw))
+            call.drain()
+            #expect(ring.takeUsed().map(\.count) == [type == 0 ? 513 : 1])
+            #expect(memory.read(1, at: header + 16) == answer)
+        }
+        #expect(memory.read(8, at: header + 512) == Array("sector 2".utf8))
+    }
+
     @Test func wrongArguments() throws {
         for words in [[], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--gid", "4294967295"]] {
             let device = try DeviceProcess(words)
