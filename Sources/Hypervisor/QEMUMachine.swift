@@ -55,8 +55,9 @@ final class QEMUMachine: VirtualMachine {
             MachineWatch.abandon(started.map(\.child))
             throw error
         }
+        logger.phase("machine spawned")
         qmp = try QMP(socket: sockets[0].0, log: log)
-        console = try Console("guest console", source: sockets[1].0) { logger.debug("guest: \($0)") }
+        console = try Console("guest console", source: sockets[1].0) { logger.guest($0) }
         errors = try Console("log qemu", source: output) { logger.debug("qemu: \($0)") }
         watch.begin([qemu] + started.map(\.child)) { [self] in await cause($0) }
     }

@@ -41,10 +41,12 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
     public var debugConsole: Bool
     public var disks: [Disk]
+    /// Whether the machine has a file device, without which nothing can be shared with it.
+    public var hasFiles: Bool
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
-        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = []
+        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = [], hasFiles: Bool = true
     ) {
         self.name = name
         self.vcpus = vcpus
@@ -55,6 +57,7 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.guestCID = guestCID
         self.debugConsole = debugConsole
         self.disks = disks
+        self.hasFiles = hasFiles
     }
 }
 

@@ -40,6 +40,8 @@ extension SandboxPlan {
 
 extension HostFacts {
     /// Looks at this host for what the configuration names.
+    public static func of(_ configuration: Configuration) -> HostFacts { gather(configuration, askVersions: false) }
+
     static func gather(_ configuration: Configuration, askVersions: Bool) -> HostFacts {
         func file(_ locate: () throws -> String) -> Result<String, HypervisorError> {
             do { return .success(try locate()) } catch { return .failure(HypervisorError("\(error)")) }
