@@ -27,8 +27,8 @@ build: setup $(RELEASE)/martlet ## build the executables into .build/release
 
 $(RELEASE)/martlet: $(SOURCES)
 	@echo "== building martlet (release)"
-	@$(SWIFT) build -c release --static-swift-stdlib --product martlet
-	@$(SWIFT) build -c release --static-swift-stdlib --product martlet-device
+	@for product in martlet martlet-device martlet-vmm; do \
+		$(SWIFT) build -c release --static-swift-stdlib --product $$product || exit 1; done
 	@touch $@
 
 agent: setup $(AGENT)

@@ -55,8 +55,10 @@ let package = Package(
         room("Virtio", ["LinuxSystem"]),
         room("VhostUser", ["Virtio", "LinuxSystem"]),
         room("VMMControl", ["LinuxSystem"]),
-        room("Machine", ["CLinux", "LinuxSystem", "Virtio", "VhostUser"]),
-        room("Hypervisor", ["CLinux", "LinuxSystem", "VMMControl", logging]),
+        room("GuestKernel", ["LinuxSystem"]),
+        room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
+        room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
+        room("Hypervisor", ["CLinux", "LinuxSystem", "GuestKernel", "VMMControl", logging]),
         room(
             "Sandbox",
             [
@@ -66,10 +68,10 @@ let package = Package(
         .executableTarget(
             name: "martlet", dependencies: ["Sandbox", argumentParser, logging], swiftSettings: strict),
         .executableTarget(
-            name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl"],
+            name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
             swiftSettings: strict),
         .executableTarget(
-            name: "martlet-vmm", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "Machine"],
+            name: "martlet-vmm", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
             swiftSettings: strict),
 
         tests("LinuxSystemTests", ["LinuxSystem"]),
@@ -79,8 +81,8 @@ let package = Package(
             exclude: ["Peers", "protos"]),
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
-        tests("MachineTests", ["Machine", "Virtio", "CLinux", "LinuxSystem"]),
-        tests("HypervisorTests", ["Hypervisor", "LinuxSystem", logging]),
+        tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem"]),
+        tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),
     ]

@@ -179,3 +179,10 @@ int martlet_forward_signal(int signal) {
     struct sigaction action = {.sa_handler = write_signal, .sa_flags = SA_RESTART};
     return sigaction(signal, &action, NULL);
 }
+
+static void no_signal(int signal) { (void)signal; }
+int martlet_ignore_with_handler(int signal) {
+    struct sigaction action = {.sa_handler = no_signal};
+    return sigaction(signal, &action, NULL);
+}
+int martlet_tgkill(pid_t thread, int signal) { return (int)syscall(SYS_tgkill, getpid(), thread, signal); }

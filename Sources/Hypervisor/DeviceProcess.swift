@@ -3,26 +3,34 @@ import Glibc
 import LinuxSystem
 import VMMControl
 
-/// A `martlet-device` process and the host's word with it.
+/// One of Martlet's own processes of a virtual machine, and the host's word with it.
 final class DeviceProcess: Sendable {
     let child: ChildProcess
     let client: DeviceClient
+    private let output: Console
 
-    /// Starts the device process of `kind` (`vsock` or `files`). What it prints goes to `log`, line by line.
+    /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device (`vsock`, `files` or `blk`). What it prints goes to
+    /// `log`, line by line.
     init(
-        kind: String, executable: String, log: @Sendable @escaping (String) -> Void,
+        _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
         onNotice: @Sendable @escaping (DeviceNotice) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let (output, input) = try SharedDescriptor.pipe()
+        let name = ([program] + (kind.map { [$0] } ?? [])).joined(separator: " ")
         child = try ChildProcess(
-            "martlet-device \(kind)",
+            name,
             .init(
-                executable: executable, arguments: [kind], descriptors: [-1, input.raw, input.raw, theirs.raw],
-                newSession: true, diesWithParent: true))
-        let name = child.name
-        _ = try Console("log \(kind)", source: output) { log("\(name): \($0)") }
+                executable: try Programs.own(program), arguments: kind.map { [$0] } ?? [],
+                descriptors: [-1, input.raw, input.raw, theirs.raw], newSession: true, diesWithParent: true))
+        self.output = try Console("log \(kind ?? program)", source: output) { log("\(name): \($0)") }
         client = DeviceClient(control: ours, onNotice: onNotice)
+    }
+
+    /// The last words of a process that has ended.
+    func lastWords() -> String {
+        output.waitForEnd(timeout: .seconds(1))
+        return output.tail(3).joined(separator: "; ")
     }
 }
 

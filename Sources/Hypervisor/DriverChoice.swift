@@ -1,15 +1,15 @@
 /// Which driver a host gets, and why.
 public struct DriverChoice: Sendable, Equatable, Codable, CustomStringConvertible {
-    /// As in the configuration: `qemu`.
+    /// As in the configuration: `kvm`, `qemu`.
     public var driver: String
-    /// How QEMU runs the guest's instructions: `kvm` or `tcg`.
+    /// What runs the guest's instructions: `kvm` or `tcg`.
     public var accelerator: String
-    /// Absolute path of the hypervisor's program.
-    public var executable: String
+    /// Absolute path of a hypervisor that is not Martlet's own.
+    public var executable: String?
     /// One line.
     public var reason: String
 
-    public var description: String { "\(driver) with \(accelerator): \(reason)" }
+    public var description: String { "\(driver == "kvm" ? "the built-in VMM" : "\(driver) with \(accelerator)"): \(reason)" }
 }
 
 extension HostFacts {
@@ -21,31 +21,53 @@ extension HostFacts {
         return virtualization == nil ? "/dev/kvm opens, but the processor has neither vmx nor svm" : nil
     }
 
-    /// The driver for what the configuration asks for.
+    /// The driver for what the configuration asks for: the built-in VMM where KVM runs Linux, else QEMU.
     ///
     /// - Parameters:
-    ///   - driver: `auto` or `qemu`.
-    ///   - accelerator: `auto`, `kvm` or `tcg`.
+    ///   - driver: `auto`, `kvm` or `qemu`.
+    ///   - accelerator: of QEMU: `auto`, `kvm` or `tcg`.
     /// - Throws: a reason why the host can't.
     public func chooseDriver(_ driver: String, accelerator: String) throws(HypervisorError) -> DriverChoice {
-        guard driver == "auto" || driver == "qemu" else {
-            throw HypervisorError("hypervisor \"\(driver)\" is not built yet")
+        switch (driver, kvmObjection) {
+        case ("auto", nil), ("kvm", nil):
+            let reason = driver == "auto" ? "the processor has \(virtualization ?? "it") and /dev/kvm opens" : "as configured"
+            return DriverChoice(driver: "kvm", accelerator: "kvm", executable: nil, reason: reason)
+        case ("kvm", let objection?): throw HypervisorError("hypervisor is \"kvm\", but \(objection)")
+        case ("auto", _), ("qemu", _): return try chooseQEMU(accelerator)
+        default: throw HypervisorError("hypervisor \"\(driver)\" is not built yet")
         }
-        guard case .present(let executable, _) = qemu else {
-            guard case .absent(let reason) = qemu else { throw HypervisorError("no QEMU") }
-            throw HypervisorError("no QEMU: \(reason) (Debian: apt install qemu-system-x86)")
+    }
+
+    private func chooseQEMU(_ accelerator: String) throws(HypervisorError) -> DriverChoice {
+        let executable: String
+        switch qemu {
+        case .present(let path, _): executable = path
+        case .absent(let reason): throw HypervisorError("no QEMU: \(reason) (Debian: apt install qemu-system-x86)")
         }
         func choice(_ accelerator: String, _ reason: String) -> DriverChoice {
             DriverChoice(driver: "qemu", accelerator: accelerator, executable: executable, reason: reason)
         }
         switch (accelerator, kvmObjection) {
-        case ("auto", nil):
-            return choice("kvm", "the processor has \(virtualization ?? "virtualization") and /dev/kvm opens")
-        case ("auto", let objection?): return choice("tcg", "software emulation, as \(objection)")
-        case ("kvm", nil): return choice("kvm", "as configured")
+        case ("auto", nil), ("kvm", nil): return choice("kvm", "as configured")
+        case ("auto", let objection?):
+            return choice("tcg", "software emulation, five to twenty times slower, as \(objection)")
         case ("kvm", let objection?): throw HypervisorError("qemu.accel is \"kvm\", but \(objection)")
         case ("tcg", _): return choice("tcg", "software emulation, as configured")
         default: throw HypervisorError("qemu.accel: \"\(accelerator)\" is none of auto, kvm, tcg")
         }
+    }
+}
+
+extension DriverChoice {
+    /// What the guest's kernel needs to be told on this driver's machine.
+    ///
+    /// A panic resets the machine at once, which ends the VM; nothing is said on the console but what matters.
+    public var kernelArguments: [String] {
+        let all = ["quiet", "panic=-1"]
+        // No serial port, of which each byte is an exit, and no PCI bus to look for.
+        if driver == "kvm" { return ["console=hvc0"] + all + ["pci=off"] }
+        // The last two keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to
+        // slow ones).
+        return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
     }
 }

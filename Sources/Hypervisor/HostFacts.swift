@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import GuestKernel
 import LinuxSystem
 
 /// What a host offers for running virtual machines, as values: `martlet check` prints them, the choice of a driver

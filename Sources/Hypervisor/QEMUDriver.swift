@@ -1,4 +1,5 @@
 import Glibc
+import GuestKernel
 import LinuxSystem
 public import Logging
 
@@ -27,9 +28,11 @@ public struct QEMUDriver: HypervisorDriver {
     /// Descriptor numbers in QEMU's process; 0–2 are its standard ones.
     enum Descriptor {
         static let monitor = 3, console = 4, vsock = 5, files = 6
+        /// And those after it.
+        static let firstDisk = 7
     }
 
-    /// QEMU's command line, without the program's own name. Both vhost-user devices live in `martlet-device` and need
+    /// QEMU's command line, without the program's own name. The vhost-user devices live in `martlet-device` and need
     /// the guest's memory to be a shared memfd.
     func arguments(_ vm: VMConfiguration) -> [String] {
         func socket(_ id: String, _ descriptor: Int) -> [String] { ["-chardev", "socket,id=\(id),fd=\(descriptor)"] }
@@ -49,6 +52,9 @@ public struct QEMUDriver: HypervisorDriver {
             + socket("files", Descriptor.files) + [
                 "-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512",
             ]
+            + vm.disks.indices.flatMap {
+                socket("disk\($0)", Descriptor.firstDisk + $0) + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]
+            }
             + ["-device", "virtio-rng-pci"]
     }
 }

@@ -1,3 +1,26 @@
+import Glibc
+import LinuxSystem
+
+/// A disk of a virtual machine: a file or block device of the host, taken as it is, whatever is in it.
+public struct Disk: Sendable, Equatable, Codable {
+    /// Absolute path.
+    public var path: String
+    public var readOnly: Bool
+    /// The serial number by which the guest finds it: 20 bytes of ASCII at most.
+    public var id: String
+
+    public init(path: String, readOnly: Bool, id: String) {
+        self.path = path
+        self.readOnly = readOnly
+        self.id = id
+    }
+
+    /// The file or device, open for as much as the disk allows.
+    func open() throws(SystemError) -> OwnedDescriptor {
+        try OwnedDescriptor.open(path, readOnly ? O_RDONLY : O_RDWR)
+    }
+}
+
 /// Everything that a driver needs to start a virtual machine, as a value: it can be printed, compared and tested
 /// without starting anything.
 public struct VMConfiguration: Sendable, Equatable, Codable {
@@ -15,10 +38,13 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var kernelArguments: [String]
     /// The guest's vsock context id.
     public var guestCID: UInt64
+    /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
+    public var debugConsole: Bool
+    public var disks: [Disk]
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
-        guestCID: UInt64 = 3
+        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = []
     ) {
         self.name = name
         self.vcpus = vcpus
@@ -27,6 +53,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.initramfs = initramfs
         self.kernelArguments = kernelArguments
         self.guestCID = guestCID
+        self.debugConsole = debugConsole
+        self.disks = disks
     }
 }
 
@@ -40,6 +68,8 @@ public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
     case processEnded(name: String, how: String)
     /// A device found the guest's rings malformed.
     case deviceBroken(name: String, reason: String)
+    /// The machine under the guest could not go on.
+    case machineFailed(String)
     /// The host ended the VM, for this reason.
     case ended(String)
 
@@ -49,6 +79,7 @@ public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
         case .guestCrashed(let words): "the guest crashed: \(words)"
         case .processEnded(let name, let how): "\(name) \(how)"
         case .deviceBroken(let name, let reason): "the guest broke its \(name) device: \(reason)"
+        case .machineFailed(let reason): "the virtual machine failed: \(reason)"
         case .ended(let reason): reason
         }
     }
@@ -62,7 +93,7 @@ public struct HypervisorError: Error, CustomStringConvertible, Sendable {
 
 /// A way to run virtual machines.
 public protocol HypervisorDriver: Sendable {
-    /// As in the configuration: `qemu`.
+    /// As in the configuration: `kvm`, `qemu`.
     var name: String { get }
     /// Starts the machine; returns as soon as its processes run, long before the guest is up.
     func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine

@@ -58,6 +58,12 @@ public final class SharedDescriptor: Sendable {
     public var raw: Int32 { descriptor.raw }
     public init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 
+    /// Another descriptor for the same open file, close-on-exec.
+    public func duplicate() throws(SystemError) -> OwnedDescriptor { try descriptor.duplicate() }
+
+    /// Sets or clears O_NONBLOCK (on the open file, so for everyone who shares it).
+    public func setNonBlocking(_ on: Bool) throws(SystemError) { try descriptor.setNonBlocking(on) }
+
     /// A connected pair of Unix sockets of `type` (`SOCK_STREAM`, `SOCK_SEQPACKET`), close-on-exec.
     public static func socketPair(_ type: __socket_type) throws(SystemError) -> (SharedDescriptor, SharedDescriptor) {
         var pair: [Int32] = [-1, -1]

@@ -22,10 +22,40 @@ public struct ControlMessage: Equatable, Sendable {
         case removeShare
         /// To the device. Descriptor: the stream. `port`: in the guest. `number`: nanoseconds until it is too late.
         case connect
+        /// To the device. Descriptors: vhost-user socket, the disk's file. `text`: its serial number.
+        /// `flags`: `readOnly`.
+        case startBlock
+        /// To the machine, first. Descriptors: /dev/kvm, the guest's memory file. `number`: bytes of memory. `port`:
+        /// processors.
+        case machine
+        /// To the machine. `text`: a part of the kernel's command line, appended to what came before.
+        case commandLine
+        /// To the machine: a console. Descriptor: a socket that gets what the guest prints. `flags`: `serial`.
+        case addConsole
+        /// To the machine: a source of random numbers.
+        case addEntropy
+        /// To the machine: the vsock device, which it serves itself. `number`: the guest's CID.
+        case addVsock
+        /// To the machine: a file device. Descriptor: the vhost-user socket of its process. `text`: the tag.
+        case addFiles
+        /// To the machine: a disk. Descriptor: the file or block device. `flags`: `readOnly`. `text`: its serial number.
+        case addBlock
+        /// To the machine, last. Descriptors: kernel, initramfs. The reply's `number`: monotonic nanoseconds just before
+        /// the guest's first instruction.
+        case boot
+        /// To the machine: press the power button.
+        case powerButton
         /// From the device: the answer to the request of the same sequence number. `text`: why it failed.
         case reply = 64
         /// From the device: it has stopped for good. `text`: the reason.
         case broken
+        /// From the machine: it has stopped. `number`: an `End`. `text`: the reason, in words.
+        case ended
+    }
+
+    /// How a machine stopped.
+    public enum End: UInt64, Sendable {
+        case poweredOff, reset, tripleFault, unhandled
     }
 
     public enum Status: UInt32, Sendable {
@@ -33,6 +63,7 @@ public struct ControlMessage: Equatable, Sendable {
     }
 
     public static let readOnly: UInt32 = 1
+    public static let serial: UInt32 = 2
 
     public var kind: Kind
     public var sequence: UInt64

@@ -6,6 +6,8 @@ import Synchronization
 public enum DeviceNotice: Equatable, Sendable {
     /// The device has stopped for good: the guest broke a ring, or the machine's process broke the protocol.
     case broken(reason: String)
+    /// The machine has stopped.
+    case ended(ControlMessage.End, reason: String)
     /// The control socket is closed: the process has ended, or never spoke.
     case closed
 }
@@ -42,12 +44,12 @@ public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
 /// The process ends when the last reference to the client does.
 public final class DeviceClient: Sendable {
     /// How long a device process may take for what doesn't depend on the guest.
-    private static let patience = Duration.seconds(10)
+    static let patience = Duration.seconds(10)
 
-    private final class State: Sendable {
+    fileprivate final class State: Sendable {
         struct Calls {
             var nextSequence: UInt64 = 1
-            var waiting: [UInt64: Promise<Result<Void, DeviceError>>] = [:]
+            var waiting: [UInt64: Promise<Result<ControlMessage, DeviceError>>] = [:]
             var closed = false
         }
         let control: ControlSocket
@@ -75,19 +77,46 @@ public final class DeviceClient: Sendable {
 
     deinit { shutdown(state.control.socket.raw, Int32(SHUT_RDWR)) }
 
+    /// A request on its way, whose answer is not waited for yet.
+    public struct Answer: Sendable {
+        fileprivate let promise: Promise<Result<ControlMessage, DeviceError>>
+        fileprivate let sequence: UInt64
+        fileprivate let state: State
+        fileprivate let patience: Duration
+
+        /// Blocks until the process has answered; the reply's `number`.
+        @discardableResult
+        public func wait() throws(DeviceError) -> UInt64 {
+            defer { state.calls.withLock { _ = $0.waiting.removeValue(forKey: sequence) } }
+            guard let result = promise.wait(timeout: patience) else { throw .timedOut }
+            return try result.get().number
+        }
+    }
+
     /// Makes the process serve a vsock device to the machine at the other end of `vhostUser`.
-    public func startVsock(vhostUser: Int32, guestCID: UInt64) throws(DeviceError) {
+    public func startVsock(vhostUser: Int32, guestCID: UInt64) throws(DeviceError) -> Answer {
         var message = ControlMessage(.startVsock)
         message.number = guestCID
-        try call(message, [vhostUser])
+        return try post(message, [vhostUser])
     }
 
     /// Makes the process serve a file device called `tag` to the machine at the other end of `vhostUser`.
     /// - Parameter proc: the root of a procfs that shows the device process.
-    public func startFiles(vhostUser: Int32, tag: String, proc: Int32) throws(DeviceError) {
+    public func startFiles(vhostUser: Int32, tag: String, proc: Int32) throws(DeviceError) -> Answer {
         var message = ControlMessage(.startFiles)
         message.text = tag
-        try call(message, [vhostUser, proc])
+        return try post(message, [vhostUser, proc])
+    }
+
+    /// Makes the process serve a disk to the machine at the other end of `vhostUser`.
+    /// - Parameters:
+    ///   - file: a raw file or block device, open for reading and, unless the disk is read-only, writing.
+    ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
+    public func startBlock(vhostUser: Int32, file: Int32, readOnly: Bool, id: String) throws(DeviceError) -> Answer {
+        var message = ControlMessage(.startBlock)
+        message.text = id
+        message.flags = readOnly ? ControlMessage.readOnly : 0
+        return try post(message, [vhostUser, file])
     }
 
     /// Adds an entry to the file device's root: a directory (a detached mount, or an O_PATH descriptor), or a file.
@@ -95,14 +124,14 @@ public final class DeviceClient: Sendable {
         var message = ControlMessage(.addShare)
         message.text = name
         message.flags = readOnly ? ControlMessage.readOnly : 0
-        try call(message, [directory])
+        try post(message, [directory]).wait()
     }
 
     /// Takes an entry out of the file device's root.
     public func removeShare(name: String) throws(DeviceError) {
         var message = ControlMessage(.removeShare)
         message.text = name
-        try call(message)
+        try post(message).wait()
     }
 
     /// Connects `stream`, one end of a stream socket pair, to a vsock port of the guest. The caller closes its copy.
@@ -114,31 +143,35 @@ public final class DeviceClient: Sendable {
         message.number =
             UInt64(clamping: parts.seconds).multipliedReportingOverflow(by: 1_000_000_000).0
             &+ UInt64(clamping: parts.attoseconds / 1_000_000_000)
-        try call(message, [stream], patience: max(deadline, .zero) + .seconds(2))
+        try post(message, [stream], patience: max(deadline, .zero) + .seconds(2)).wait()
     }
 
-    private func call(
+    /// Sends a request with copies of `descriptors`.
+    func post(
         _ request: ControlMessage, _ descriptors: [Int32] = [], patience: Duration = DeviceClient.patience
-    ) throws(DeviceError) {
+    ) throws(DeviceError) -> Answer {
         if request.text.utf8.count > ControlMessage.maximumText {
             throw .failed("name of \(request.text.utf8.count) bytes is too long")
         }
         do {
-            let answer = try Promise<Result<Void, DeviceError>>()
+            let promise = try Promise<Result<ControlMessage, DeviceError>>()
             let sequence: UInt64? = state.calls.withLock { calls in
                 if calls.closed { return nil }
                 let sequence = calls.nextSequence
                 calls.nextSequence &+= 1
-                calls.waiting[sequence] = answer
+                calls.waiting[sequence] = promise
                 return sequence
             }
             guard let sequence else { throw DeviceError.closed }
-            defer { state.calls.withLock { _ = $0.waiting.removeValue(forKey: sequence) } }
             var message = request
             message.sequence = sequence
-            try state.control.send(message, descriptors: descriptors)
-            guard let result = answer.wait(timeout: patience) else { throw DeviceError.timedOut }
-            try result.get()
+            do throws(SystemError) {
+                try state.control.send(message, descriptors: descriptors)
+            } catch {
+                state.calls.withLock { _ = $0.waiting.removeValue(forKey: sequence) }
+                throw error
+            }
+            return Answer(promise: promise, sequence: sequence, state: state, patience: patience)
         } catch let error as DeviceError {
             throw error
         } catch let error as SystemError {
@@ -156,6 +189,8 @@ public final class DeviceClient: Sendable {
                     let waiting = state.calls.withLock { $0.waiting[message.sequence] }
                     waiting?.settle(result(message))
                 case .broken: onNotice(.broken(reason: message.text))
+                case .ended:
+                    onNotice(.ended(.init(rawValue: message.number) ?? .unhandled, reason: message.text))
                 default: onNotice(.broken(reason: "the device process sent \(message.kind)"))
                 }
             }
@@ -166,9 +201,9 @@ public final class DeviceClient: Sendable {
         onNotice(.closed)
     }
 
-    private static func result(_ reply: ControlMessage) -> Result<Void, DeviceError> {
+    private static func result(_ reply: ControlMessage) -> Result<ControlMessage, DeviceError> {
         switch reply.status {
-        case .done: .success(())
+        case .done: .success(reply)
         case .failed: .failure(.failed(reply.text))
         case .refused: .failure(.refused)
         case .notReady: .failure(.notReady)

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// Requests of the vhost-user protocol that this back end knows (QEMU, docs/interop/vhost-user.rst).
+/// Requests of the vhost-user protocol that both ends here know (QEMU, docs/interop/vhost-user.rst).
 enum Request: UInt32 {
     case getFeatures = 1
     case setFeatures = 2
@@ -23,6 +23,17 @@ enum Request: UInt32 {
     case setConfiguration = 25
 }
 
+/// VHOST_USER_F_PROTOCOL_FEATURES: among the virtio features of a back end that speaks of protocol features.
+let protocolFeaturesBit: UInt64 = 1 << 30
+
+/// What both ends know of the protocol. VHOST_F_LOG_ALL, for migration, is neither offered nor asked for.
+struct ProtocolFeatures: OptionSet {
+    let rawValue: UInt64
+    static let multipleQueues = ProtocolFeatures(rawValue: 1 << 0)
+    static let replyAcknowledge = ProtocolFeatures(rawValue: 1 << 3)
+    static let configuration = ProtocolFeatures(rawValue: 1 << 9)
+}
+
 /// The 12 bytes before every message, little-endian on all machines this runs on.
 struct MessageHeader {
     static let size = 12
@@ -35,6 +46,12 @@ struct MessageHeader {
     var request: UInt32
     var flags: UInt32
     var length: UInt32
+
+    var bytes: [UInt8] {
+        var bytes: [UInt8] = []
+        for word in [request, flags, length] { bytes.append(littleEndian: word) }
+        return bytes
+    }
 }
 
 /// One message with the descriptors that came with it.
@@ -82,6 +99,16 @@ public enum SessionError: Error, Equatable, Sendable, CustomStringConvertible {
     case malformed(UInt32, String)
     /// A request that this back end has no feature for.
     case unsupported(UInt32)
+    /// The peer did not take a message, or did not answer it, in time.
+    case timedOut(UInt32)
+    /// The peer closed the connection instead of taking a request, or of answering it.
+    case hungUp(UInt32)
+    /// An answer to something else.
+    case wrongReply(to: UInt32, request: UInt32)
+    /// The back end acknowledged a request with a failure.
+    case refused(UInt32, code: UInt64)
+    /// The back end can't do what the machine needs of it.
+    case lacking(String)
 
     public var description: String {
         switch self {
@@ -89,8 +116,18 @@ public enum SessionError: Error, Equatable, Sendable, CustomStringConvertible {
         case .badHeader(let request, let flags, let length):
             "vhost-user: message header with request \(request), flags \(flags), \(length) bytes"
         case .malformed(let request, let what):
-            "vhost-user: \(Request(rawValue: request).map { "\($0)" } ?? "request \(request)"): \(what)"
+            "vhost-user: \(Self.name(request)): \(what)"
         case .unsupported(let request): "vhost-user: request \(request) is not supported"
+        case .timedOut(let request): "vhost-user: \(Self.name(request)): the peer is silent"
+        case .hungUp(let request): "vhost-user: \(Self.name(request)): the peer has closed the connection"
+        case .wrongReply(let request, let other):
+            "vhost-user: \(Self.name(request)): an answer to \(Self.name(other)) came"
+        case .refused(let request, let code): "vhost-user: \(Self.name(request)): refused with \(code)"
+        case .lacking(let what): "vhost-user: the back end lacks \(what)"
         }
+    }
+
+    private static func name(_ request: UInt32) -> String {
+        Request(rawValue: request).map { "\($0)" } ?? "request \(request)"
     }
 }

@@ -4,11 +4,20 @@ import LinuxSystem
 
 /// Takes messages from a stream socket as their bytes come, without ever waiting for the rest of one.
 struct MessageSocket {
+    /// An end of the connection: the machine's, which asks, or the device's, which answers.
+    enum Side {
+        case frontEnd, backEnd
+    }
+
     let socket: SharedDescriptor
+    private let side: Side
     private var bytes: [UInt8] = []
     private var descriptors: [SharedDescriptor] = []
 
-    init(_ socket: SharedDescriptor) { self.socket = socket }
+    init(_ socket: SharedDescriptor, _ side: Side) {
+        self.socket = socket
+        self.side = side
+    }
 
     enum Received {
         case message(Message)
@@ -41,7 +50,8 @@ struct MessageSocket {
     private func header() throws(SessionError) -> MessageHeader {
         var fields = Fields(bytes)
         let header = MessageHeader(request: fields.word(), flags: fields.word(), length: fields.word())
-        guard header.flags & 3 == MessageHeader.version, header.flags & MessageHeader.isReply == 0,
+        let direction = side == .frontEnd ? MessageHeader.isReply : 0
+        guard header.flags & 3 == MessageHeader.version, header.flags & MessageHeader.isReply == direction,
             header.length <= MessageHeader.maximumPayload
         else { throw .badHeader(request: header.request, flags: header.flags, length: header.length) }
         return header
@@ -67,15 +77,50 @@ struct MessageSocket {
         throw .system(SystemError("receive", "vhost-user message", errno: .init(rawValue: failure)))
     }
 
-    /// Answers a request.
+    /// Answers a request. A peer that doesn't read its answers is no peer: not a byte is waited for.
     func reply(_ request: UInt32, _ payload: [UInt8]) throws(SessionError) {
-        var bytes: [UInt8] = []
-        for word in [request, MessageHeader.version | MessageHeader.isReply, UInt32(payload.count)] {
-            withUnsafeBytes(of: word.littleEndian) { bytes.append(contentsOf: $0) }
+        try send(request, flags: MessageHeader.isReply, payload, deadline: 0)
+    }
+
+    /// Sends a message with copies of `descriptors`, waiting for room until `deadline` (monotonic nanoseconds).
+    func send(
+        _ request: UInt32, flags: UInt32, _ payload: [UInt8], _ descriptors: [Int32] = [], deadline: UInt64
+    ) throws(SessionError) {
+        let header = MessageHeader(
+            request: request, flags: MessageHeader.version | flags, length: UInt32(payload.count))
+        let bytes = header.bytes + payload
+        var done = 0
+        while done < bytes.count {
+            // The descriptors go with the first byte.
+            let count = Int32(done == 0 ? descriptors.count : 0)
+            let sent = bytes.withUnsafeBytes {
+                martlet_send_descriptors(
+                    socket.raw, $0.baseAddress.map { $0 + done }, $0.count - done, descriptors, count,
+                    Int32(MSG_DONTWAIT))
+            }
+            let failure = errno
+            if sent >= 0 {
+                done += sent
+                continue
+            }
+            switch failure {
+            case EAGAIN: try wait(POLLOUT, request, deadline: deadline)
+            case EPIPE, ECONNRESET: throw .hungUp(request)
+            default:
+                throw .system(SystemError("send", "vhost-user message \(request)", errno: .init(rawValue: failure)))
+            }
         }
-        bytes += payload
-        // A peer that doesn't read its answers is no peer: not a byte is waited for.
-        let sent = martlet_send_descriptors(socket.raw, bytes, bytes.count, nil, 0, Int32(MSG_DONTWAIT))
-        guard sent == bytes.count else { throw .system(.last("send", "vhost-user reply to request \(request)")) }
+    }
+
+    /// Waits until the socket is ready for something, or closed.
+    func wait(_ event: Int32, _ request: UInt32, deadline: UInt64) throws(SessionError) {
+        var item = pollfd(fd: socket.raw, events: Int16(event), revents: 0)
+        while true {
+            let now = monotonicNanoseconds()
+            guard now < deadline else { throw .timedOut(request) }
+            let count = poll(&item, 1, Int32(clamping: (deadline - now) / 1_000_000 + 1))
+            if count > 0 { return }
+            guard count == 0 || errno == EINTR else { throw .system(.last("poll", "vhost-user socket")) }
+        }
     }
 }

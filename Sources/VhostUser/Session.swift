@@ -8,15 +8,6 @@ import Virtio
 /// The front end is trusted no more than its guest: a message out of place ends the session with an error.
 /// Belongs to one thread.
 public final class Session {
-    /// VHOST_USER_F_PROTOCOL_FEATURES.
-    static let protocolFeaturesBit: UInt64 = 1 << 30
-    /// VHOST_F_LOG_ALL, which a front end sets only for migration, is not offered.
-    private enum ProtocolFeature {
-        static let multipleQueues: UInt64 = 1 << 0
-        static let replyAcknowledge: UInt64 = 1 << 3
-        static let configuration: UInt64 = 1 << 9
-    }
-
     var socket: MessageSocket
     let device: any BackendDevice
     /// Called with the reason when the driver broke a ring.
@@ -24,11 +15,11 @@ public final class Session {
     var vrings: [Vring]
     var table = MemoryTable()
     var features: UInt64 = 0
-    private var protocolFeatures: UInt64 = 0
+    private var protocolFeatures: ProtocolFeatures = []
 
     /// - Parameter onBroken: called with the reason when a ring could not start.
     public init(socket: SharedDescriptor, device: any BackendDevice, onBroken: @escaping (String) -> Void) {
-        self.socket = MessageSocket(socket)
+        self.socket = MessageSocket(socket, .backEnd)
         self.device = device
         self.onBroken = onBroken
         vrings = (0..<device.queueCount).map { _ in Vring() }
@@ -37,12 +28,12 @@ public final class Session {
     /// The socket to wait on.
     public var descriptor: Int32 { socket.socket.raw }
 
-    private var offered: UInt64 { device.features | RingFeatures.all.rawValue | Self.protocolFeaturesBit }
+    private var offered: UInt64 { device.features | RingFeatures.all.rawValue | protocolFeaturesBit }
 
-    private var offeredProtocol: UInt64 {
+    private var offeredProtocol: ProtocolFeatures {
         // QEMU warns when it is offered the configuration of a device that it configures itself.
-        ProtocolFeature.multipleQueues | ProtocolFeature.replyAcknowledge
-            | (device.ownsConfiguration ? ProtocolFeature.configuration : 0)
+        device.ownsConfiguration
+            ? [.multipleQueues, .replyAcknowledge, .configuration] : [.multipleQueues, .replyAcknowledge]
     }
 
     /// Handles the messages that have come. False when the front end has closed the connection.
@@ -71,8 +62,7 @@ public final class Session {
             return try socket.reply(message.header.request, answer)
         }
         try perform(request, message)
-        let acknowledge = protocolFeatures & ProtocolFeature.replyAcknowledge != 0
-        if acknowledge, message.header.flags & MessageHeader.needsReply != 0 {
+        if protocolFeatures.contains(.replyAcknowledge), message.header.flags & MessageHeader.needsReply != 0 {
             try socket.reply(message.header.request, bytes(0 as UInt64))
         }
     }
@@ -81,7 +71,7 @@ public final class Session {
     private func answer(_ request: Request, _ message: Message) throws(SessionError) -> [UInt8]? {
         switch request {
         case .getFeatures: return bytes(offered)
-        case .getProtocolFeatures: return bytes(offeredProtocol)
+        case .getProtocolFeatures: return bytes(offeredProtocol.rawValue)
         case .getQueueNumber: return bytes(UInt64(vrings.count))
         case .getVringBase:
             var fields = try message.fields(count: 8)
@@ -102,9 +92,9 @@ public final class Session {
             for index in vrings.indices { vrings[index].isEnabled = false }
         case .setFeatures: try setFeatures(try message.number(), message)
         case .setProtocolFeatures:
-            let wanted = try message.number()
-            guard wanted & ~offeredProtocol == 0
-            else { throw .malformed(message.header.request, "features not offered: \(wanted)") }
+            let wanted = ProtocolFeatures(rawValue: try message.number())
+            guard offeredProtocol.isSuperset(of: wanted)
+            else { throw .malformed(message.header.request, "features not offered: \(wanted.rawValue)") }
             protocolFeatures = wanted
         case .setMemoryTable: try setMemory(message)
         case .setVringNumber, .setVringBase, .setVringEnable: try setState(request, message)

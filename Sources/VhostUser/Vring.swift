@@ -81,7 +81,7 @@ extension Session {
     /// Starts a ring that has all it needs. Nothing is waited for: what is in the ring already is served at once.
     func startIfComplete(_ index: Int) {
         let vring = vrings[index]
-        let enabled = vring.isEnabled || features & Self.protocolFeaturesBit == 0
+        let enabled = vring.isEnabled || features & protocolFeaturesBit == 0
         guard !vring.isRunning, enabled, let kick = vring.kick, let addresses = vring.addresses,
             let memory = table.memory
         else { return }

@@ -1,10 +1,10 @@
 import Glibc
 import LinuxSystem
 
-/// The command line: `martlet-device vsock|files [--uid N] [--gid N]`.
+/// The command line: `martlet-device vsock|files|blk [--uid N] [--gid N]`.
 struct Arguments {
     enum Device: String {
-        case vsock, files
+        case vsock, files, blk
     }
 
     struct UsageError: Error, CustomStringConvertible {
@@ -17,13 +17,13 @@ struct Arguments {
     init(_ words: some Sequence<String>) throws(UsageError) {
         var words = words.makeIterator()
         guard let name = words.next(), let device = Device(rawValue: name) else {
-            throw UsageError(description: "usage: martlet-device vsock|files [--uid N] [--gid N]")
+            throw UsageError(description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N]")
         }
         self.device = device
         // A file server is root with few capabilities left; it takes on the user of each request.
-        let user: uid_t = device == .vsock ? 65534 : 0
+        let user: uid_t = device == .files ? 0 : 65534
         privileges = Privileges(
-            capabilities: device == .vsock ? [] : .fileServer, user: user, group: user)
+            capabilities: device == .files ? .fileServer : [], user: user, group: user)
         while let word = words.next() {
             guard word == "--uid" || word == "--gid" else { throw UsageError(description: "unknown argument \(word)") }
             guard let number = words.next().flatMap({ UInt32($0) }), number != UInt32.max else {

@@ -1,3 +1,4 @@
+import DeviceService
 import LinuxSystem
 import VMMControl
 import VhostUser
@@ -50,31 +51,4 @@ final class DeviceControl {
 
     /// Whether a machine is served already.
     var isServing: Bool { session != nil }
-}
-
-extension ControlSocket {
-    /// Answers a request.
-    func reply(_ sequence: UInt64, _ status: ControlMessage.Status = .done, _ text: String = "") {
-        var message = ControlMessage(.reply, sequence: sequence)
-        message.status = status
-        message.text = text
-        deliver(message)
-    }
-
-    /// Refuses a request that the device doesn't know, or that came with the wrong descriptors.
-    func refuse(_ message: ControlMessage, _ descriptors: Int) {
-        reply(message.sequence, .failed, "this device takes no \(message.kind) with \(descriptors) descriptors")
-    }
-
-    /// Tells the host that the device has stopped for good.
-    func reportBroken(_ reason: String) {
-        complain(reason)
-        var message = ControlMessage(.broken)
-        message.text = reason
-        deliver(message)
-    }
-
-    private func deliver(_ message: ControlMessage) {
-        do { try send(message) } catch { complain("\(error)") }
-    }
 }

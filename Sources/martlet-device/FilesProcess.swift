@@ -1,5 +1,4 @@
-import CLinux
-import Glibc
+import DeviceService
 import LinuxSystem
 import VMMControl
 import VhostUser
@@ -25,7 +24,7 @@ final class FilesProcess {
                 try start(tag: message.text, machine: descriptors[0], proc: descriptors[1])
             case (.addShare, 1):
                 try started().addShare(
-                    name: message.text, descriptor: try duplicate(descriptors[0]),
+                    name: message.text, descriptor: try descriptors[0].duplicate(),
                     readOnly: message.flags & ControlMessage.readOnly != 0)
             case (.removeShare, 0):
                 try started().removeShare(name: message.text)
@@ -41,7 +40,7 @@ final class FilesProcess {
     private func start(tag: String, machine: SharedDescriptor, proc: SharedDescriptor) throws {
         guard server == nil else { throw Refusal(description: "the device is started already") }
         let socket = control.socket
-        let server = try FileServer(proc: try duplicate(proc))
+        let server = try FileServer(proc: try proc.duplicate())
         let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
         try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: machine)
         self.server = server
@@ -50,11 +49,6 @@ final class FilesProcess {
     private func started() throws(Refusal) -> FileServer {
         guard let server else { throw Refusal(description: "the device is not started") }
         return server
-    }
-
-    private func duplicate(_ descriptor: SharedDescriptor) throws(SystemError) -> OwnedDescriptor {
-        OwnedDescriptor(
-            owning: try check("dup", "\(descriptor.raw)", martlet_fcntl_int(descriptor.raw, F_DUPFD_CLOEXEC, 0)))
     }
 }
 

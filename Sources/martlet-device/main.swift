@@ -1,19 +1,10 @@
+import DeviceService
 import Glibc
 import LinuxSystem
 import VMMControl
 
 /// The control socket's number, by agreement with whoever starts this program.
 let controlDescriptor: Int32 = 3
-
-func fail(_ message: String) -> Never {
-    complain(message)
-    exit(1)
-}
-
-func complain(_ message: String) {
-    let line = Array("martlet-device: \(message)\n".utf8)
-    _ = write(2, line, line.count)
-}
 
 do {
     let parent = getppid()
@@ -27,7 +18,9 @@ do {
     switch arguments.device {
     case .vsock: try VsockProcess(control).run()
     case .files: try FilesProcess(control).run()
+    case .blk: try BlockProcess(control).run()
     }
 } catch {
-    fail("\(error)")
+    complain("\(error)")
+    exit(1)
 }

@@ -9,41 +9,10 @@ import Testing
 
 /// Whole devices behind the protocol: rings, eventfds, and threads as in the device processes.
 @Suite(.timeLimit(.minutes(1))) struct BackendTests {
-    /// A back end's session on a loop of its own thread, until the front end hangs up.
-    private static func serve(
-        _ socket: SharedDescriptor, _ make: @Sendable @escaping (EventLoop) throws -> any BackendDevice
-    ) throws -> Promise<String> {
-        let done = try Promise<String>()
-        try startThread("session", stackSize: 1 << 20) {
-            do {
-                let loop = try EventLoop()
-                let device = try make(loop)
-                let session = Session(socket: socket, device: device) { done.settle($0) }
-                var open = true
-                try loop.add(session.descriptor, .readable) { _ in
-                    do { open = try session.receive() } catch {
-                        done.settle("\(error)")
-                        open = false
-                    }
-                }
-                while open {
-                    try loop.runOnce(timeoutMilliseconds: (device as? VsockBackend)?.timeout ?? -1)
-                    (device as? VsockBackend)?.afterRound()
-                }
-                loop.remove(session.descriptor)
-                session.close()
-                done.settle("closed")
-            } catch {
-                done.settle("\(error)")
-            }
-        }
-        return done
-    }
-
     @Test func filesAreServedByAnotherThread() throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let reasons = try Promise<String>()
-        let done = try Self.serve(theirs) { _ in
+        let done = try serveSession(theirs) { _ in
             let device = FileDevice(tag: "t") { readable, writable in
                 guard let first = readable.first, let base = first.iov_base else { return 0 }
                 return UInt32(Vectors.copyIn(base, count: first.iov_len, to: writable))
@@ -105,7 +74,7 @@ import Testing
         let result = try Promise<VsockConnectResult>()
         let go = try TestEvent()
         let trigger = go.raw
-        let done = try Self.serve(theirs) { loop in
+        let done = try serveSession(theirs) { loop in
             let backend = VsockBackend(guestCID: 9, loop: loop, finished: { result.settle($1) }, onBroken: { _ in })
             try loop.add(trigger, .readable) { _ in
                 _ = consumeKick(trigger)
@@ -170,7 +139,7 @@ import Testing
     @Test func aKickThatIsNoEventfd() throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let broken = try Promise<String>()
-        let done = try Self.serve(theirs) { loop in
+        let done = try serveSession(theirs) { loop in
             VsockBackend(guestCID: 9, loop: loop, finished: { _, _ in }, onBroken: { broken.settle($0) })
         }
         let memory = try FakeMemory()

@@ -27,7 +27,7 @@ import Testing
         let good = ControlMessage(.reply).bytes
         #expect(good.dropLast().withUnsafeBytes { ControlMessage($0) } == nil)
         #expect((good + [0]).withUnsafeBytes { ControlMessage($0) } == nil)
-        for (place, value): (Int, UInt8) in [(0, 0), (4, 0), (4, 66), (7, 1), (32, 9), (36, 255), (37, 2), (39, 128)] {
+        for (place, value): (Int, UInt8) in [(0, 0), (4, 0), (4, 67), (7, 1), (32, 9), (36, 255), (37, 2), (39, 128)] {
             var bytes = good
             bytes[place] = value
             if place == 36 { bytes[37] = 1 }
@@ -65,7 +65,7 @@ import Testing
         }
         let client = DeviceClient(control: ours) { _ in }
         let file = try OwnedDescriptor.memory("x", size: 1)
-        try client.startVsock(vhostUser: file.raw, guestCID: 9)
+        try client.startVsock(vhostUser: file.raw, guestCID: 9).wait()
         try client.connect(port: 0, stream: file.raw, deadline: .seconds(1))
         for (port, error): (UInt32, DeviceError) in [(2, .refused), (3, .notReady), (4, .timedOut), (1, .failed(""))] {
             #expect(throws: error) { try client.connect(port: port, stream: file.raw, deadline: .seconds(1)) }
@@ -95,6 +95,7 @@ import Testing
             switch notice {
             case .broken(let reason): broken.settle(reason)
             case .closed: closed.settle(())
+            case .ended: Issue.record("a device has no machine to end")
             }
         }
         var message = ControlMessage(.broken)

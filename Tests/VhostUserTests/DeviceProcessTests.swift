@@ -8,87 +8,9 @@ import VMMControl
 @testable import VhostUser
 @testable import Virtio
 
-/// Where the program under test is.
-private enum DeviceProgram {
-    static let executable: String = {
-        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let count = readlink("/proc/self/exe", &buffer, buffer.count)
-        let path = String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        // The test runner is beside what is tested, or is the toolchain's and got the bundle as an argument.
-        let places = [path] + CommandLine.arguments
-        let found = places.map { $0.split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/martlet-device" }
-        return found.first { access($0, X_OK) == 0 } ?? "martlet-device"
-    }()
-
-    static let isPossible: Bool = {
-        let possible = geteuid() == 0 && access(executable, X_OK) == 0
-        if !possible { print("martlet-device is not tested: it needs root, and \(executable)") }
-        return possible
-    }()
-}
-
 /// The real `martlet-device`, as its parent sees it. Needs root, and strace for one test.
 @Suite(.timeLimit(.minutes(2)), .enabled(if: DeviceProgram.isPossible, "needs root and a built martlet-device"))
 struct DeviceProcessTests {
-    /// A device process and the host's word with it.
-    private final class Device: Sendable {
-        let pid: pid_t
-        let client: DeviceClient
-
-        init(_ words: [String], tracedTo trace: String? = nil) throws {
-            let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
-            var words = [DeviceProgram.executable] + words
-            if let trace { words = ["/usr/bin/strace", "-f", "-e", "trace=file,%desc", "-o", trace] + words }
-            var pointers: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-            defer { for pointer in pointers { free(pointer) } }
-            var pid: pid_t = 0
-            var pidfd: Int32 = -1
-            var step: UnsafePointer<CChar>?
-            var environment: [UnsafeMutablePointer<CChar>?] = [nil]
-            let descriptors: [Int32] = [-1, 2, 2, theirs.raw]
-            let error = descriptors.withUnsafeBufferPointer { numbers in
-                pointers.withUnsafeMutableBufferPointer { arguments in
-                    environment.withUnsafeMutableBufferPointer { variables in
-                        var options = martlet_spawn_options()
-                        options.path = UnsafePointer(arguments[0])
-                        options.argv = UnsafePointer(arguments.baseAddress)
-                        options.envp = UnsafePointer(variables.baseAddress)
-                        options.descriptors = numbers.baseAddress
-                        options.descriptor_count = Int32(numbers.count)
-                        return martlet_spawn(&options, &pid, &pidfd, &step)
-                    }
-                }
-            }
-            guard error == 0 else { throw SystemError("spawn", words[0], errno: .init(rawValue: error)) }
-            close(pidfd)
-            self.pid = pid
-            let sink = Sink()
-            client = DeviceClient(control: ours) { sink.add($0) }
-            self.sink = sink
-        }
-
-        let sink: Sink
-
-        final class Sink: Sendable {
-            private let list = Mutex<[DeviceNotice]>([])
-            func add(_ notice: DeviceNotice) { list.withLock { $0.append(notice) } }
-            /// Waits for a notice.
-            func wait(for notice: DeviceNotice) -> Bool {
-                for _ in 0..<500 {
-                    if list.withLock({ $0.contains(notice) }) { return true }
-                    usleep(10_000)
-                }
-                return false
-            }
-        }
-
-        func status(_ field: String) -> String? {
-            let text = DeviceProcessTests.contents("/proc/\(pid)/status")
-            let line = text.split(separator: "\n").first { $0.hasPrefix(field + ":") }
-            return line.map { $0.dropFirst(field.count + 1).split(separator: "\t").joined(separator: " ") }
-        }
-    }
-
     /// Waits for the end of a child: its exit code, or nil when it was killed or does not end.
     private static func exitCode(_ pid: pid_t) -> Int32? {
         var status: Int32 = 0
@@ -99,24 +21,13 @@ struct DeviceProcessTests {
         return nil
     }
 
-    private static func contents(_ path: String) -> String {
-        guard let file = try? OwnedDescriptor.open(path, O_RDONLY) else { return "" }
-        var text: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 65536)
-        while true {
-            let count = read(file.raw, &buffer, buffer.count)
-            if count <= 0 { return String(decoding: text, as: UTF8.self) }
-            text += buffer.prefix(count)
-        }
-    }
-
     @Test func theVsockProcessHasNoPrivileges() throws {
         let pid: pid_t
         do {
-            let device = try Device(["vsock"])
+            let device = try DeviceProcess(["vsock"])
             pid = device.pid
             let (machine, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3)
+            try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3).wait()
             for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
                 #expect(device.status(field) == "0000000000000000")
             }
@@ -131,7 +42,7 @@ struct DeviceProcessTests {
                 try device.client.connect(port: 1, stream: stream.raw, deadline: .seconds(1))
             }
             #expect(throws: DeviceError.failed("the device is started already")) {
-                try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3)
+                try device.client.startVsock(vhostUser: theirs.raw, guestCID: 3).wait()
             }
             #expect(throws: DeviceError.self) { try device.client.removeShare(name: "x") }
             // What the machine's process sends is not trusted either.
@@ -148,20 +59,20 @@ struct DeviceProcessTests {
     }
 
     @Test func theFileProcessKeepsWhatItNeeds() throws {
-        let device = try Device(["files"])
+        let device = try DeviceProcess(["files"])
         let (_, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open("/usr", O_PATH | O_DIRECTORY)
         #expect(throws: DeviceError.failed("the device is not started")) {
             try device.client.addShare(name: "early", directory: directory.raw, readOnly: true)
         }
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw)
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
         let kept = String(Privileges.Capabilities.fileServer.rawValue, radix: 16)
         let mask = String(repeating: "0", count: 16 - kept.count) + kept
         for field in ["CapPrm", "CapEff", "CapBnd"] { #expect(device.status(field) == mask) }
         #expect(device.status("Umask") == "0000" && device.status("NoNewPrivs") == "1")
         #expect(access("/proc/\(device.pid)/root/etc", F_OK) == -1)
-        let limits = Self.contents("/proc/\(device.pid)/limits").split(separator: "\n").first {
+        let limits = fileContents("/proc/\(device.pid)/limits").split(separator: "\n").first {
             $0.hasPrefix("Max open files")
         }
         let numbers = limits?.split(separator: " ").compactMap { Int($0) } ?? []
@@ -182,9 +93,51 @@ struct DeviceProcessTests {
         #expect(Self.exitCode(device.pid) == nil)
     }
 
+    /// A disk without privileges: its configuration, a request by rings, and what is refused.
+    @Test func theDiskProcess() throws {
+        let path = "/tmp/martlet-disk-\(getpid())"
+        defer { unlink(path) }
+        let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
+        try check("write", path, pwrite(file.raw, "sector 2", 8, 1024))
+        try check("ftruncate", path, ftruncate(file.raw, 4096))
+        let device = try DeviceProcess(["blk"])
+        let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
+        let (read, _) = try SharedDescriptor.pipe()
+        #expect(throws: DeviceError.failed("disk: neither a regular file nor a block device (mode 010600)")) {
+            try device.client.startBlock(vhostUser: theirs.raw, file: read.raw, readOnly: true, id: "disk").wait()
+        }
+        try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
+        #expect(throws: DeviceError.failed("the device is started already")) {
+            try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
+        }
+        #expect(device.status("CapPrm") == "0000000000000000" && device.status("Uid") == "65534 65534 65534 65534")
+
+        let memory = try FakeMemory()
+        let front = FakeFrontEnd(ours, memory: memory)
+        let ring = FakeRing(memory, at: FakeMemory.base, size: 128)
+        let (kick, call) = (try TestEvent(), try TestEvent())
+        let space = FakeFrontEnd.bytes(0 as UInt32, 60 as UInt32, 0 as UInt32)
+        try front.send(.getConfiguration, space + [UInt8](repeating: 0, count: 60))
+        #expect(try front.reply(to: .getConfiguration)?.dropFirst(12).prefix(8) == [8, 0, 0, 0, 0, 0, 0, 0])
+        try front.bringUp([ring], [kick.raw], [call.raw])
+        #expect(try front.ask(.getQueueNumber) == 1)
+        let header = FakeMemory.base + 0x10000
+        for (type, answer): (UInt32, [UInt8]) in [(0, [0]), (1, [1])] {
+            memory.write(FakeFrontEnd.bytes(type, 0 as UInt32, 2 as UInt64), at: header)
+            ring.setUsedEvent(ring.used)
+            ring.add([(header, 16, false), (header + 512, 512, type == 0), (header + 16, 1, true)])
+            kick.signal()
+            #expect(isReadable(call.raw))
+            call.drain()
+            #expect(ring.takeUsed().map(\.count) == [type == 0 ? 513 : 1])
+            #expect(memory.read(1, at: header + 16) == answer)
+        }
+        #expect(memory.read(8, at: header + 512) == Array("sector 2".utf8))
+    }
+
     @Test func wrongArguments() throws {
         for words in [[], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--gid", "4294967295"]] {
-            let device = try Device(words)
+            let device = try DeviceProcess(words)
             #expect(Self.exitCode(device.pid) == 1)
         }
     }
@@ -206,12 +159,12 @@ struct DeviceProcessTests {
         _ = try OwnedDescriptor.open(share + "/file", O_CREAT | O_WRONLY, mode: 0o600)
         let pid: pid_t
         do {
-            let device = try Device(["files"], tracedTo: trace)
+            let device = try DeviceProcess(["files"], tracedTo: trace)
             pid = device.pid
             try serveSome(device, share)
         }
         #expect(Self.exitCode(pid) == 0)
-        let lines = Self.contents(trace).split(separator: "\n").map(String.init)
+        let lines = fileContents(trace).split(separator: "\n").map(String.init)
         // From the moment its root is empty.
         let start = try #require(lines.firstIndex { $0.contains("chroot(") })
         let later = lines[(start + 1)...]
@@ -228,21 +181,19 @@ struct DeviceProcessTests {
     }
 
     /// Looks a file up, opens and reads it, over rings, as a guest would.
-    private func serveSome(_ device: Device, _ share: String) throws {
+    private func serveSome(_ device: DeviceProcess, _ share: String) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw)
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
         try device.client.addShare(name: "s", directory: directory.raw, readOnly: false)
-        let guest = try FuseGuest(ours)
-        _ = try guest.call(
-            26, 0,
-            FakeFrontEnd.bytes(7 as UInt32, 36 as UInt32, 65536 as UInt32, 0 as UInt32)
-                + [UInt8](repeating: 0, count: 48))
-        let root = try guest.call(1, 1, Array("s\0".utf8)).prefix(8)
-        let node = Array(root).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
-        let entry = try guest.call(1, node, Array("file\0".utf8)).prefix(8)
-        let file = Array(entry).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+        let guest = try FuseGuest()
+        let front = FakeFrontEnd(ours, memory: guest.memory)
+        try front.bringUp(
+            guest.rings, guest.kicks.map(\.raw), guest.calls.map(\.raw), protocolFeatures: 9)
+        try guest.begin()
+        let node = try guest.look("s")
+        let file = try guest.look("file", in: node)
         #expect(node > 1 && file > 1)
         _ = try guest.call(14, file, FakeFrontEnd.bytes(UInt32(O_RDONLY), 0 as UInt32))
         _ = try guest.call(27, node, FakeFrontEnd.bytes(UInt32(O_DIRECTORY), 0 as UInt32))
@@ -251,50 +202,5 @@ struct DeviceProcessTests {
             FakeFrontEnd.bytes(UInt32(O_CREAT | O_WRONLY), 0o644 as UInt32, 0 as UInt32, 0 as UInt32)
                 + Array("new\0".utf8))
         _ = try guest.call(10, node, Array("new\0".utf8))
-    }
-}
-
-/// A guest's FUSE client, as small as can be.
-private final class FuseGuest {
-    private let front: FakeFrontEnd
-    private let memory: FakeMemory
-    private let ring: FakeRing
-    private let kick: TestEvent
-    private let idle: TestEvent
-    private var unique: UInt64 = 1
-
-    init(_ socket: SharedDescriptor) throws {
-        memory = try FakeMemory()
-        front = FakeFrontEnd(socket, memory: memory)
-        ring = FakeRing(memory, at: FakeMemory.base + 0x8000, size: 128)
-        let priority = FakeRing(memory, at: FakeMemory.base, size: 128)
-        kick = try TestEvent()
-        idle = try TestEvent()
-        try front.bringUp([priority, ring], [idle.raw, kick.raw], [idle.raw, idle.raw], protocolFeatures: 9)
-    }
-
-    /// The answer to a request, without its header.
-    func call(_ operation: UInt32, _ node: UInt64, _ arguments: [UInt8]) throws -> [UInt8] {
-        unique += 2
-        let header = FakeFrontEnd.bytes(
-            UInt32(40 + arguments.count), operation, unique, node, 0 as UInt32, 0 as UInt32, 1 as UInt32, 0 as UInt32)
-        let request = FakeMemory.base + 0x20000
-        let answer = FakeMemory.base + 0x40000
-        memory.write(header + arguments, at: request)
-        ring.add([(request, UInt32(40 + arguments.count), false), (answer, 8192, true)])
-        kick.signal()
-        for _ in 0..<5000 {
-            if let used = ring.takeUsed().first {
-                let bytes = memory.read(Int(used.count), at: answer)
-                let error =
-                    bytes.count >= 16
-                    ? bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4, as: Int32.self) } : -1
-                #expect(error == 0, "operation \(operation)")
-                return Array(bytes.dropFirst(16))
-            }
-            usleep(1000)
-        }
-        Issue.record("no answer to operation \(operation)")
-        return [UInt8](repeating: 0, count: 16)
     }
 }

@@ -53,6 +53,7 @@ public nonisolated struct AgentCreateSandboxRequest: Sendable {
 }
 
 /// A file tree for a container's mounts. Driver "share": `source` is a share's name on the file device.
+/// Drivers: "share", a tree of the file device, by its name; "block", a disk, by its serial number.
 public nonisolated struct AgentStorage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -66,6 +67,11 @@ public nonisolated struct AgentStorage: Sendable {
   public var mountPoint: String = String()
 
   public var readonly: Bool = false
+
+  /// Of a disk: the file system's type, and the options of its mount as a specification has them.
+  public var fstype: String = String()
+
+  public var options: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -380,7 +386,7 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Storage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}driver\0\u{1}source\0\u{3}mount_point\0\u{1}readonly\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}driver\0\u{1}source\0\u{3}mount_point\0\u{1}readonly\0\u{1}fstype\0\u{1}options\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -392,6 +398,8 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 2: try { try decoder.decodeSingularStringField(value: &self.source) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.mountPoint) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.readonly) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.fstype) }()
+      case 6: try { try decoder.decodeRepeatedStringField(value: &self.options) }()
       default: break
       }
     }
@@ -410,6 +418,12 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.readonly != false {
       try visitor.visitSingularBoolField(value: self.readonly, fieldNumber: 4)
     }
+    if !self.fstype.isEmpty {
+      try visitor.visitSingularStringField(value: self.fstype, fieldNumber: 5)
+    }
+    if !self.options.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.options, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -418,6 +432,8 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.source != rhs.source {return false}
     if lhs.mountPoint != rhs.mountPoint {return false}
     if lhs.readonly != rhs.readonly {return false}
+    if lhs.fstype != rhs.fstype {return false}
+    if lhs.options != rhs.options {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,6 +33,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "block.h"
 #include "files.h"
 #include "kvm.h"
 #include "privileges.h"
@@ -69,6 +71,10 @@ pid_t martlet_gettid(void);
 // A signal handler that writes the signal's number, one byte, into a pipe: sets the pipe, then the handler (SA_RESTART).
 void martlet_signal_pipe(int fd);
 int martlet_forward_signal(int signal);
+// A signal handler that does nothing, without SA_RESTART: the signal interrupts a system call, and that is all.
+int martlet_ignore_with_handler(int signal);
+// tgkill(2) within this process.
+int martlet_tgkill(pid_t thread, int signal);
 
 // How a child process starts; see martlet_spawn.
 struct martlet_spawn_options {

@@ -1,7 +1,7 @@
 /// What a host's administrator decides: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked.
 /// docs/configuration.md lists every key.
 public struct Configuration: Sendable, Equatable, Codable {
-    public enum Hypervisor: String, Sendable, CaseIterable, Codable { case auto, qemu }
+    public enum Hypervisor: String, Sendable, CaseIterable, Codable { case auto, kvm, qemu }
     public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
 
     /// The virtual machine that a pod gets.
@@ -14,6 +14,8 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var initramfs: String?
         /// Words appended to the guest kernel's command line.
         public var kernelArguments: [String] = []
+        /// The kernel's earliest words on an emulated serial port, which costs time.
+        public var debugConsole = false
     }
 
     public struct QEMU: Sendable, Equatable, Codable {

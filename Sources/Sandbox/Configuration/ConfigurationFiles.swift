@@ -22,12 +22,13 @@ extension Configuration {
     init(_ tree: SettingTree) throws(ConfigurationError) {
         self.init()
         var reader = ConfigurationReader(tree)
-        try reader.choice("hypervisor", notYet: ["kvm", "libvirt"], into: &hypervisor)
+        try reader.choice("hypervisor", notYet: ["libvirt"], into: &hypervisor)
         try reader.integer("vm.vcpus", 1...32, into: &vm.vcpus)
         try reader.integer("vm.memory_mib", Self.minimumMemoryMiB...(1 << 20), unit: "MiB", into: &vm.memoryMiB)
         try reader.path("vm.kernel", emptyIsUnset: true, into: &vm.kernel)
         try reader.path("vm.initramfs", emptyIsUnset: true, into: &vm.initramfs)
         try reader.words("vm.kernel_arguments", into: &vm.kernelArguments)
+        try reader.boolean("vm.debug_console", into: &vm.debugConsole)
         var qemuPath: String? = qemu.path
         try reader.string("qemu.path", into: &qemuPath)
         qemu.path = qemuPath ?? qemu.path

@@ -29,6 +29,12 @@ struct ConfigurationReader {
         if let number { value = make(number) }
     }
 
+    mutating func boolean(_ key: String, into value: inout Bool) throws(ConfigurationError) {
+        guard let setting = take(key) else { return }
+        guard case .bool(let truth) = setting.value else { throw wrong(key, setting, "true or false") }
+        value = truth
+    }
+
     /// An empty string is an error unless `emptyIsUnset`, where it leaves the value as it is.
     mutating func string(_ key: String, emptyIsUnset: Bool = false, into value: inout String?)
         throws(ConfigurationError)

@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import OCISpec
 
@@ -18,7 +19,14 @@ extension SandboxPlan.Container {
         shares.append(
             .init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: "\(directory)/rootfs"))
         spec.root = Root(path: "\(directory)/rootfs", readonly: rootReadOnly)
+        var volumes: [SandboxPlan.Volume] = []
+        for index in spec.mounts.indices where spec.mounts[index].isOnDisk {
+            let volume = try Self.volume(index, spec.mounts[index], bundle: bundle, below: directory)
+            volumes.append(volume)
+            spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
+        }
         for index in spec.mounts.indices where spec.mounts[index].isBind {
+            if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
             let mount = spec.mounts[index]
             let field = "mounts[\(index)].source (\(mount.destination))"
             let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
@@ -28,7 +36,30 @@ extension SandboxPlan.Container {
             shares.append(share)
             spec.mounts[index].source = share.mountPoint
         }
-        self.init(id: id, shares: shares, spec: spec)
+        self.init(id: id, shares: shares, volumes: volumes, spec: spec)
+    }
+
+    /// A file or block device of the host becomes a disk of the machine, found by a serial number of its own.
+    private static func volume(
+        _ index: Int, _ mount: Mount, bundle: Bundle, below directory: String
+    ) throws -> SandboxPlan.Volume {
+        let field = "mounts[\(index)].source (\(mount.destination))"
+        let path = bundle.absolute(mount.source)
+        guard let resolved = realpath(path, nil) else {
+            throw SandboxError.invalid("\(field): \(SystemError.last("resolve", path))")
+        }
+        defer { free(resolved) }
+        var facts = stat()
+        guard stat(resolved, &facts) == 0 else {
+            throw SandboxError.invalid("\(field): \(SystemError.last("stat", path))")
+        }
+        guard [S_IFREG, S_IFBLK].contains(facts.st_mode & S_IFMT) else {
+            throw SandboxError.invalid("\(field): \(path) is neither a file nor a block device")
+        }
+        let disk = Disk(
+            path: String(cString: resolved), readOnly: mount.options.contains("ro"), id: "martlet-mount-\(index)")
+        return .init(
+            disk: disk, type: mount.type, options: mount.options, mountPoint: "\(directory)/mounts/\(index)")
     }
 
     private static func realPath(_ path: String, field: String, mustBe type: mode_t?) throws -> String {
@@ -46,5 +77,27 @@ extension SandboxPlan.Container {
             throw SandboxError.unsupported("\(field): \(path): a bind mount of a device, socket or fifo of the host")
         }
         return String(cString: resolved)
+    }
+}
+
+extension Mount {
+    /// File systems that lie on a disk, and that the guest's kernel has.
+    private static let diskTypes: Set<String> = ["ext2", "ext3", "ext4", "erofs"]
+    /// Options of a mount rather than of its file system.
+    private static let ownOptions: Set<String> = [
+        "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "atime", "nodiratime", "diratime",
+        "relatime", "norelatime", "strictatime", "nostrictatime",
+    ]
+
+    /// A file system in a file or on a block device of the host.
+    fileprivate var isOnDisk: Bool { !isBind && Self.diskTypes.contains(type) }
+
+    /// This mount as a bind mount of what is at `source` in the guest.
+    fileprivate func bound(to source: String) -> Mount {
+        var copy = self
+        copy.type = "bind"
+        copy.source = source
+        copy.options = ["rbind"] + options.filter { Self.ownOptions.contains($0) }
+        return copy
     }
 }

@@ -14,10 +14,22 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var mountPoint: String
     }
 
+    /// A disk with a file system that the agent mounts.
+    public struct Volume: Sendable, Equatable, Codable {
+        public var disk: Disk
+        /// The file system's type: `ext4`.
+        public var type: String
+        /// Options of the mount, as the specification has them.
+        public var options: [String]
+        /// Where the agent makes it available in the guest.
+        public var mountPoint: String
+    }
+
     /// A container as the agent gets it.
     public struct Container: Sendable, Equatable, Codable {
         public var id: String
         public var shares: [Share]
+        public var volumes: [Volume] = []
         /// The bundle's configuration with the root and the sources of bind mounts rewritten to the guest's paths.
         public var spec: Spec
     }

@@ -15,26 +15,26 @@ extension SandboxPlan {
         }
         warnings = findings.map { "config.json: \($0)" }
         container = try Container(id: id, bundle: bundle)
-        driver = try HostFacts.gather(configuration, askVersions: false)
-            .chooseDriver(configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
+        let facts = HostFacts.gather(configuration, askVersions: false)
+        driver = try facts.chooseDriver(
+            configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
         hostname = bundle.spec.hostname.isEmpty ? id : bundle.spec.hostname
         let image = try GuestImage.locate(configuration.vm)
+        let debug = configuration.vm.debugConsole ? ["earlyprintk=serial", "console=ttyS0"] : []
         machine = VMConfiguration(
             name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,
-            initramfs: image.initramfs, kernelArguments: SandboxPlan.kernelArguments + configuration.vm.kernelArguments)
-        _ = try KernelImage.inspect(image.kernel)
+            initramfs: image.initramfs,
+            kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
+            debugConsole: configuration.vm.debugConsole, disks: container.volumes.map(\.disk))
+        if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
-
-    /// A panic resets the machine at once, which ends the VM; nothing is said on the console but what matters. The last two
-    /// keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to slow ones).
-    static let kernelArguments = ["console=ttyS0", "quiet", "panic=-1", "reboot=t", "no_timer_check", "tsc=reliable"]
 
     /// The driver of this plan.
     func makeDriver(logger: Logger) throws -> any HypervisorDriver {
-        guard let accelerator = QEMUDriver.Accelerator(rawValue: driver.accelerator) else {
-            throw SandboxError.invalid("qemu.accel: \(driver.accelerator) is none of kvm, tcg")
-        }
-        return QEMUDriver(executable: driver.executable, accelerator: accelerator, logger: logger)
+        if driver.driver == "kvm" { return KVMDriver(logger: logger) }
+        guard let accelerator = QEMUDriver.Accelerator(rawValue: driver.accelerator), let executable = driver.executable
+        else { throw SandboxError.invalid("qemu.accel: \(driver.accelerator) is none of kvm, tcg") }
+        return QEMUDriver(executable: executable, accelerator: accelerator, logger: logger)
     }
 }
 

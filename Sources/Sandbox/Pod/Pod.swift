@@ -106,14 +106,7 @@ actor Pod {
                 $0.containerID = plan.id
                 $0.specJson = try encoder.encode(plan.spec)
                 $0.streams = numbers
-                $0.storages = plan.shares.map { share in
-                    .with {
-                        $0.driver = "share"
-                        $0.source = share.name
-                        $0.mountPoint = share.mountPoint
-                        $0.readonly = share.readOnly
-                    }
-                }
+                $0.storages = plan.storages
             }
             _ = try await agent.createContainer(request, timeout: limits.request)
         } catch {

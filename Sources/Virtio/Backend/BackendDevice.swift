@@ -23,6 +23,7 @@ public protocol BackendDevice: AnyObject {
 public struct QueueSetup: Sendable {
     public var geometry: QueueGeometry
     public var memory: GuestMemory
+    /// All that was negotiated, the device's own features among it.
     public var features: RingFeatures
     public var position: UInt16
     /// The driver was reset since the queue last ran.
@@ -59,6 +60,9 @@ public final class RingLines: Sendable {
     public func setCall(_ descriptor: SharedDescriptor?) { lines.withLock { $0.call = descriptor } }
     /// Where `reportError` goes; nil: nowhere.
     public func setError(_ descriptor: SharedDescriptor?) { lines.withLock { $0.error = descriptor } }
+
+    /// Where `interrupt` goes: for a process that gives the interrupts itself.
+    public var call: SharedDescriptor? { lines.withLock { $0.call } }
 
     /// Gives the driver an interrupt.
     public func interrupt() { lines.withLock { Self.signal($0.call) } }

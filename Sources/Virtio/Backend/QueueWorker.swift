@@ -14,11 +14,23 @@ final class QueueWorker: Sendable {
 
     /// What the thread alone touches.
     final class Loop {
+        private final class Served {
+            let queue: Int
+            let kick: SharedDescriptor
+            let lines: RingLines
+            /// There may be work: it is served in this round.
+            var isPending = true
+
+            init(_ queue: Int, _ kick: SharedDescriptor, _ lines: RingLines) {
+                self.queue = queue
+                self.kick = kick
+                self.lines = lines
+            }
+        }
+
         private let events: EventLoop
         private let serve: Serve
-        private var queues: [Int: (kick: SharedDescriptor, lines: RingLines)] = [:]
-        /// Queues with work left over, served again after each round.
-        private var again: Set<Int> = []
+        private var queues: [Served] = []
 
         init(_ serve: @escaping Serve, wake: Int32, woken: @escaping () -> Void) throws(SystemError) {
             self.serve = serve
@@ -28,29 +40,28 @@ final class QueueWorker: Sendable {
 
         /// Serves a queue from now on, at every kick.
         func add(_ queue: Int, kick: SharedDescriptor, lines: RingLines) throws(SystemError) {
+            let served = Served(queue, kick, lines)
             try events.add(kick.raw, .readable) { [unowned self] _ in
                 // A descriptor that is no eventfd would be ready for ever.
                 if consumeKick(kick.raw) {
-                    again.insert(queue)
+                    served.isPending = true
                 } else {
                     lines.reportError()
                     remove(queue)
                 }
             }
-            queues[queue] = (kick, lines)
-            again.insert(queue)
+            queues.append(served)
         }
 
         func remove(_ queue: Int) {
-            if let (kick, _) = queues.removeValue(forKey: queue) { events.remove(kick.raw) }
-            again.remove(queue)
+            guard let index = queues.firstIndex(where: { $0.queue == queue }) else { return }
+            events.remove(queues.remove(at: index).kick.raw)
         }
 
         func round() throws(SystemError) {
-            try events.runOnce(timeoutMilliseconds: again.isEmpty ? -1 : 0)
-            for queue in again {
-                guard let lines = queues[queue]?.lines else { continue }
-                if !serve(queue, lines) { again.remove(queue) }
+            try events.runOnce(timeoutMilliseconds: queues.contains(where: \.isPending) ? 0 : -1)
+            for served in queues where served.isPending {
+                served.isPending = serve(served.queue, served.lines)
             }
         }
     }
@@ -91,9 +102,14 @@ final class QueueWorker: Sendable {
             }
         } catch {
             // No epoll, no service; and whoever waits for this thread must not wait for ever.
-            let line = Array("martlet-device: queue thread: \(error)\n".utf8)
-            _ = write(2, line, line.count)
-            exit(1)
+            endProcess("queue thread: \(error)")
         }
     }
+}
+
+/// The end of a process that can't go on safely. What it served becomes its host's concern.
+func endProcess(_ reason: String) -> Never {
+    let line = Array("\(reason)\n".utf8)
+    _ = write(2, line, line.count)
+    exit(1)
 }

@@ -3,7 +3,7 @@ import Glibc
 /// A virtio file system device (virtio 1.2, 5.11): the rings of a FUSE server.
 ///
 /// Queue 0 carries requests of high priority, the others ordinary ones. Each queue belongs to one thread.
-public final class FileDevice: @unchecked Sendable {
+public final class FileDevice: QueueDevice, @unchecked Sendable {
     /// Serves one FUSE request: its bytes, and where the answer goes. Answers the bytes written.
     public typealias Server = @Sendable (UnsafeBufferPointer<iovec>, UnsafeBufferPointer<iovec>) -> UInt32
 
@@ -21,32 +21,21 @@ public final class FileDevice: @unchecked Sendable {
     ///   - tag: what the guest mounts, 36 bytes of UTF-8 at most; the rest is cut off.
     ///   - requestQueues: at least 1.
     public init(tag: String, requestQueues: Int = 1, serve: @escaping Server) {
-        let count = max(1, requestQueues)
-        let tag = Array(tag.utf8.prefix(Self.maximumTag))
-        configuration =
-            tag + [UInt8](repeating: 0, count: Self.maximumTag - tag.count)
-            + (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) }
-        queues = (0...count).map { _ in Virtqueue() }
+        configuration = Self.configuration(tag: tag, requestQueues: requestQueues)
+        queues = (0...max(1, requestQueues)).map { _ in Virtqueue() }
         self.serve = serve
     }
 
-    /// Serves what is in a queue.
-    /// - Parameter interrupt: called when the driver wants to hear of answers.
-    /// - Returns: whether there may be more: call again, after others had their turn.
+    /// The configuration space of such a device, for a transport to a device that does not give its own.
+    public static func configuration(tag: String, requestQueues: Int = 1) -> [UInt8] {
+        let count = max(1, requestQueues)
+        let tag = Array(tag.utf8.prefix(maximumTag))
+        return tag + [UInt8](repeating: 0, count: maximumTag - tag.count)
+            + (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) }
+    }
+
     public func process(queue index: Int, interrupt: () -> Void) throws(QueueError) -> Bool {
         let queue = queues[index]
-        guard queue.isRunning else { return false }
-        var left = Self.budget
-        queue.disarmKick()
-        repeat {
-            while left > 0, try queue.next() {
-                left -= 1
-                queue.complete(written: serve(queue.readable, queue.writable))
-                // At once: the guest's process waits for this very answer.
-                if queue.needsInterrupt() { interrupt() }
-            }
-            if left == 0 { return true }
-        } while queue.armKick()
-        return false
+        return try queue.serve(budget: Self.budget, interrupt: interrupt) { serve(queue.readable, queue.writable) }
     }
 }

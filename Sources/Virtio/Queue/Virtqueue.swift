@@ -1,21 +1,6 @@
 import Glibc
 import Synchronization
 
-/// Where a driver put the parts of a split virtqueue: guest-physical addresses (virtio 1.2, 2.7).
-public struct QueueGeometry: Equatable, Sendable {
-    public var size: UInt32
-    public var descriptorTable: UInt64
-    public var availableRing: UInt64
-    public var usedRing: UInt64
-
-    public init(size: UInt32, descriptorTable: UInt64, availableRing: UInt64, usedRing: UInt64) {
-        self.size = size
-        self.descriptorTable = descriptorTable
-        self.availableRing = availableRing
-        self.usedRing = usedRing
-    }
-}
-
 /// The device side of one split virtqueue (virtio 1.2, 2.7).
 ///
 /// Geometry and negotiated features are fixed from `start` to `stop`. The driver's memory is hostile: each index and
@@ -35,6 +20,8 @@ public final class Virtqueue {
     var descriptors: UnsafeMutableRawPointer?
     private var available: UnsafeMutableRawPointer?
     private var used: UnsafeMutableRawPointer?
+    /// All that was negotiated, the device's own features among it.
+    public private(set) var features: RingFeatures = []
     private var eventIndex = false
     var indirect = false
 
@@ -69,21 +56,17 @@ public final class Virtqueue {
         _ geometry: QueueGeometry, memory: GuestMemory, features: RingFeatures, position: UInt16
     ) throws(QueueError) {
         stop()
-        guard geometry.size > 0, geometry.size <= UInt32(maximumSize), geometry.size & (geometry.size - 1) == 0
-        else { throw .badSize(geometry.size) }
-        let count = UInt64(geometry.size)
-        let table = try Self.locate(.descriptors, geometry.descriptorTable, 16 * count, alignment: 16, memory)
-        let available = try Self.locate(.available, geometry.availableRing, 6 + 2 * count, alignment: 2, memory)
-        let used = try Self.locate(.used, geometry.usedRing, 6 + 8 * count, alignment: 4, memory)
+        let parts = try geometry.locate(in: memory, maximumSize: maximumSize)
         self.memory = memory
         size = UInt16(geometry.size)
-        descriptors = table
-        self.available = available
-        self.used = used
+        descriptors = parts.descriptors
+        available = parts.available
+        used = parts.used
+        self.features = features
         eventIndex = features.contains(.eventIndex)
         indirect = features.contains(.indirectDescriptors)
         nextAvailable = position
-        nextUsed = word(used, 2).pointee.load(ordering: .acquiring)
+        nextUsed = word(parts.used, 2).pointee.load(ordering: .acquiring)
         signalledUsed = nil
         completedSinceAsked = false
     }
@@ -97,15 +80,6 @@ public final class Virtqueue {
         held = nil
         broken = nil
         forgetChain()
-    }
-
-    private static func locate(
-        _ part: QueueError.RingPart, _ address: UInt64, _ count: UInt64, alignment: UInt64, _ memory: GuestMemory
-    ) throws(QueueError) -> UnsafeMutableRawPointer {
-        guard address % alignment == 0 else { throw .misaligned(part: part, address: address) }
-        guard let base = memory.contiguous(at: address, count: count), UInt(bitPattern: base) % UInt(alignment) == 0
-        else { throw .ringOutsideMemory(part: part, address: address) }
-        return base
     }
 
     @inline(__always)

@@ -1,5 +1,6 @@
 import AgentAPI
 import CLinux
+import ContainerPlan
 import Glibc
 import GuestSystem
 import LinuxSystem
@@ -10,24 +11,33 @@ struct Storages: Sendable {
 
     /// Mounts one; `shares` is the directory of the file device's shares.
     mutating func mount(_ storage: AgentStorage, shares: String) throws(AgentFailure) {
-        try during("mount \(storage.driver) \(storage.source) on \(storage.mountPoint)") { [storage] in
-            guard storage.driver == "share" else {
+        let what = "mount \(storage.driver) \(storage.source) on \(storage.mountPoint)"
+        try during(what) { [storage] in
+            guard ["share", "block"].contains(storage.driver) else {
                 throw AgentFailure(.unimplemented, "no storage driver of that name")
             }
             // By bytes: a string's `contains("/")` is Foundation's here, and 44 MB come along with it.
             let isPath = storage.source.utf8.contains(UInt8(ascii: "/"))
             guard !storage.source.isEmpty, storage.source != ".", storage.source != "..", !isPath else {
-                throw AgentFailure(.invalidArgument, "not a share's name")
+                throw AgentFailure(.invalidArgument, "not the name of a share or disk")
             }
             let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
             guard storage.mountPoint.hasPrefix("/run/martlet/"), !parts.contains(".."), parts.last != "" else {
                 throw AgentFailure(.invalidArgument, "the mount point is not below /run/martlet")
             }
         }
+        if storage.driver == "block" {
+            let options = try MountOptions(storage.options)
+            try during(what) { [storage] in
+                try Disks.mount(serial: storage.source, type: storage.fstype, options, at: storage.mountPoint)
+            }
+            mountPoints.append(storage.mountPoint)
+            return
+        }
         do {
             try attach(shares + "/" + storage.source, at: storage.mountPoint, readOnly: storage.readonly)
         } catch {
-            throw AgentFailure(error).during("mount share \(storage.source) on \(storage.mountPoint)")
+            throw AgentFailure(error).during(what)
         }
     }
 

@@ -1,0 +1,105 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import VMMControl
+
+/// A VM that `martlet-vmm` runs, with its device process for files.
+///
+/// Everything that the two may touch is opened here and handed over as a descriptor.
+final class KVMMachine: VirtualMachine {
+    private let vmm: DeviceProcess
+    private let files: DeviceProcess
+    private let console: Console
+    private let watch: MachineWatch
+
+    init(_ driver: KVMDriver, _ configuration: VMConfiguration) throws {
+        let logger = driver.logger
+        let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
+        let watch = try MachineWatch()
+        self.watch = watch
+        let vmm = try DeviceProcess("martlet-vmm", log: log) { watch.notice("machine", $0) }
+        self.vmm = vmm
+        let children: [ChildProcess]
+        do {
+            files = try DeviceProcess("martlet-device", "files", log: log) { watch.notice("files", $0) }
+            children = [vmm.child, files.child]
+        } catch {
+            MachineWatch.abandon([vmm.child])
+            throw error
+        }
+        do {
+            let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
+            console = try Console("guest console", source: ours) { logger.debug("guest: \($0)") }
+            try Self.build(vmm.client, files.client, configuration, console: theirs.raw)
+        } catch DeviceError.closed {
+            MachineWatch.abandon(children)
+            throw HypervisorError("martlet-vmm or martlet-device ended at its start: \(vmm.lastWords()) \(files.lastWords())")
+        } catch {
+            MachineWatch.abandon(children)
+            throw error
+        }
+        watch.begin(children) { [self] in cause($0) }
+    }
+
+    /// Has the processes build the machine. Each request is sent without waiting for the one before; a failure of one is
+    /// told first, as the others follow from it.
+    private static func build(
+        _ vmm: DeviceClient, _ files: DeviceClient, _ configuration: VMConfiguration, console: Int32
+    ) throws {
+        let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
+        let size = Int64(configuration.memoryMiB) << 20
+        let memory = try OwnedDescriptor.memory("martlet-\(configuration.name)", size: size)
+        let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
+        let initramfs = try OwnedDescriptor.open(configuration.initramfs, O_RDONLY)
+        let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
+        let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
+        var answers = [
+            try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw),
+            try vmm.makeMachine(
+                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), processors: UInt32(configuration.vcpus)),
+        ]
+        answers += try vmm.appendCommandLine(configuration.kernelArguments.joined(separator: " "))
+        answers.append(try vmm.addConsole(output: console, isSerial: false))
+        if configuration.debugConsole { answers.append(try vmm.addConsole(output: console, isSerial: true)) }
+        answers.append(try vmm.addEntropy())
+        answers.append(try vmm.addVsock(guestCID: configuration.guestCID))
+        answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
+        for disk in configuration.disks {
+            let file = try disk.open()
+            answers.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
+        }
+        answers.append(try vmm.boot(kernel: kernel.raw, initramfs: initramfs.raw))
+        for answer in answers { try answer.wait() }
+    }
+
+    var processes: [(name: String, pid: Int32)] { [vmm.child, files.child].map { ($0.name, $0.pid) } }
+
+    func addShare(name: String, tree: Int32, readOnly: Bool) throws {
+        try files.client.addShare(name: name, directory: tree, readOnly: readOnly)
+    }
+
+    func removeShare(name: String) throws { try files.client.removeShare(name: name) }
+
+    func connect(port: UInt32, stream: Int32, deadline: Duration) throws {
+        try vmm.client.connect(port: port, stream: stream, deadline: deadline)
+    }
+
+    func kill(_ reason: VMEnd) { watch.sign(reason) }
+
+    func end() async -> VMEnd { await watch.end() }
+
+    var consoleTail: [String] { console.tail(20) }
+
+    /// The most telling of the signs: what the host decided, then a process that was killed, then what the guest did to
+    /// itself, then what failed under it, then a process that ended by itself.
+    private func cause(_ signs: [VMEnd]) -> VMEnd {
+        console.waitForEnd(timeout: .seconds(1))
+        if let sign = signs.decided ?? signs.killed { return sign }
+        if let panic = console.panic { return .guestCrashed(panic) }
+        let own = signs.first { if case .processEnded = $0 { false } else { true } }
+        if let own { return own }
+        guard case .processEnded(let name, let how)? = signs.first else { return .ended("for no reason that was seen") }
+        let words = (name == vmm.child.name ? vmm : files).lastWords()
+        return .processEnded(name: name, how: how + (words.isEmpty ? "" : ": \(words)"))
+    }
+}

@@ -1,0 +1,58 @@
+/// What a machine's ACPI tables say of it.
+struct ACPIConfiguration: Sendable, Equatable {
+    /// A virtio-mmio register block and its interrupt.
+    struct VirtioDevice: Sendable, Equatable {
+        static let size: UInt32 = 0x1000
+
+        /// Guest-physical, below 4 GiB.
+        var address: UInt64
+        /// The input of the IOAPIC.
+        var gsi: UInt32
+    }
+
+    /// A 16550 on ports, for a console before any virtio driver is there.
+    struct SerialPort: Sendable, Equatable {
+        /// Eight ports from here on.
+        var port: UInt16
+        var gsi: UInt32
+    }
+
+    /// Processors, with the local APIC ids from 0 on.
+    var cpuCount: Int
+    var virtioDevices: [VirtioDevice]
+    /// Guest-physical address of the 16 bytes of the VM generation identifier.
+    var generationID: UInt64
+    /// The interrupt of the generic event device: a rising edge makes the guest read `ACPIPort.event`.
+    var eventGSI: UInt32
+    var serialPort: SerialPort?
+}
+
+/// The machine's ACPI registers, a byte each, where no PC has had devices.
+enum ACPIPort {
+    /// Takes `ACPISleep.powerOff` when the guest turns itself off. Reads as 0.
+    static let sleepControl: UInt16 = 0x600
+    /// A guest clears bit 7 before it sleeps. Reads as 0: the machine never wakes.
+    static let sleepStatus: UInt16 = 0x601
+    /// `resetValue` restarts the machine.
+    static let reset: UInt16 = 0x602
+    static let resetValue: UInt8 = 1
+    /// The `ACPIEvents` since it was last read; reading clears it.
+    static let event: UInt16 = 0x604
+}
+
+/// The value that a guest writes to the sleep control register to turn the machine off (ACPI 6.3, 4.8.3.7).
+enum ACPISleep {
+    /// What \_S5 names for its sleep type, bits 2 to 4 of the register.
+    static let powerOffType: UInt8 = 5
+    private static let enable: UInt8 = 1 << 5
+    static let powerOff: UInt8 = powerOffType << 2 | enable
+}
+
+/// What the generic event device tells a guest of.
+struct ACPIEvents: OptionSet, Sendable {
+    let rawValue: UInt8
+
+    static let powerButton = ACPIEvents(rawValue: 1 << 0)
+    /// The VM generation identifier is a new one: this machine was restored from another's snapshot.
+    static let generation = ACPIEvents(rawValue: 1 << 1)
+}

@@ -1,0 +1,286 @@
+import Glibc
+public import LinuxSystem
+import Synchronization
+public import Virtio
+
+/// A virtio device over MMIO (virtio 1.2, 4.2): one page of registers, an interrupt, and a kick for each queue.
+///
+/// A state machine between the driver's register accesses, which come from the processors' threads, and a `BackendDevice`,
+/// which is driven on the loop's thread. It knows no KVM: kicks and the interrupt are eventfds.
+///
+/// What the driver has said of a queue is checked when the device starts and holds until the reset: later writes change
+/// nothing. The interrupt status always says "used buffers": the interrupt is edge-triggered and the device's own, so
+/// whoever asks was interrupted, and devices in other processes can signal it without a word to this one.
+public final class VirtioTransport: BusDevice, @unchecked Sendable {
+    public static let vendor: UInt32 = 0x544c_524d  // "MRLT"
+
+    /// What the driver has written, under one lock.
+    private struct Registers {
+        var status: DeviceStatus = []
+        var deviceFeaturesSelector: UInt32 = 0
+        var driverFeaturesSelector: UInt32 = 0
+        var driverFeatures: UInt64 = 0
+        var queueSelector: UInt32 = 0
+        var queues: [Queue]
+    }
+
+    private struct Queue {
+        var size: UInt32 = 0
+        var isReady = false
+        var descriptors: UInt64 = 0
+        var driver: UInt64 = 0
+        var device: UInt64 = 0
+        var isRunning = false
+    }
+
+    public let deviceID: UInt32
+    /// Signals the guest's interrupt.
+    public let interrupt: SharedDescriptor
+    /// One for each queue: the driver's write of its number to `QueueNotify`.
+    public let kicks: [SharedDescriptor]
+    /// Entries a queue may have.
+    private let maximumSize: UInt32
+    private let device: any BackendDevice
+    private let memory: GuestMemory
+    private let loop: LoopTasks
+    private let onFailure: @Sendable (String) -> Void
+    private let features: UInt64
+    private let registers: Mutex<Registers>
+    private let lines: [RingLines]
+    /// Outside the lock, because the loop sets them while a processor waits for the loop under it.
+    private let needsReset = Atomic<Bool>(false)
+    private let configurationChanged = Atomic<Bool>(false)
+
+    /// The offset of the register that a kick is written to.
+    public static let notifyOffset = VirtioRegister.queueNotify
+
+    /// - Parameters:
+    ///   - deviceID: the kind of device (virtio 1.2, 5).
+    ///   - loop: where `device` is driven.
+    ///   - maximumSize: entries a queue may have.
+    ///   - onFailure: a queue could not start; told on the loop's thread.
+    public init(
+        deviceID: UInt32, device: any BackendDevice, memory: GuestMemory, loop: LoopTasks, maximumSize: UInt32 = 256,
+        onFailure: @escaping @Sendable (String) -> Void
+    ) throws(SystemError) {
+        self.deviceID = deviceID
+        self.device = device
+        self.memory = memory
+        self.loop = loop
+        self.maximumSize = maximumSize
+        self.onFailure = onFailure
+        features = device.features | RingFeatures.all.rawValue
+        let interrupt = SharedDescriptor(try EventDescriptor().descriptor.duplicate())
+        self.interrupt = interrupt
+        var kicks: [SharedDescriptor] = []
+        for _ in 0..<device.queueCount { kicks.append(SharedDescriptor(try EventDescriptor().descriptor.duplicate())) }
+        self.kicks = kicks
+        lines = kicks.map { _ in
+            let lines = RingLines()
+            lines.setCall(interrupt)
+            return lines
+        }
+        registers = Mutex(Registers(queues: kicks.map { _ in Queue() }))
+        super.init()
+    }
+
+    /// The driver broke a ring, or the device can't go on: the driver is told that only a reset helps (virtio 1.2, 2.1.2).
+    public func deviceBroke() {
+        needsReset.store(true, ordering: .releasing)
+        configurationChanged.store(true, ordering: .releasing)
+        lines.first?.interrupt()
+    }
+
+    // MARK: Reading
+
+    override public func read(_ offset: UInt64, _ data: UnsafeMutableRawBufferPointer) {
+        if offset >= VirtioRegister.configuration {
+            return readConfiguration(Int(offset - VirtioRegister.configuration), data)
+        }
+        // Registers are read whole and aligned; other reads give zeros (virtio 1.2, 4.2.2.2).
+        guard data.count == 4, offset % 4 == 0 else { return }
+        data.storeBytes(of: register(offset).littleEndian, as: UInt32.self)
+    }
+
+    private func register(_ offset: UInt64) -> UInt32 {
+        switch offset {
+        case VirtioRegister.interruptStatus:
+            return 1 | (configurationChanged.load(ordering: .acquiring) ? 2 : 0)
+        case VirtioRegister.magic: return 0x7472_6976  // "virt"
+        case VirtioRegister.version: return 2
+        case VirtioRegister.deviceID: return deviceID
+        case VirtioRegister.vendorID: return Self.vendor
+        case VirtioRegister.sharedMemoryLengthLow...VirtioRegister.sharedMemoryBaseHigh:
+            return .max  // there is none
+        default: return registers.withLock { stored(offset, $0) }
+        }
+    }
+
+    private func stored(_ offset: UInt64, _ registers: Registers) -> UInt32 {
+        let queue = registers.queueSelector < UInt32(registers.queues.count) ? Int(registers.queueSelector) : nil
+        switch offset {
+        case VirtioRegister.deviceFeatures:
+            return registers.deviceFeaturesSelector < 2
+                ? UInt32(truncatingIfNeeded: features >> (32 * UInt64(registers.deviceFeaturesSelector))) : 0
+        case VirtioRegister.queueSizeMaximum: return queue == nil ? 0 : maximumSize
+        case VirtioRegister.queueReady: return queue.map { registers.queues[$0].isReady ? 1 : 0 } ?? 0
+        case VirtioRegister.status:
+            let status = needsReset.load(ordering: .acquiring) ? registers.status.union(.needsReset) : registers.status
+            return status.rawValue
+        default: return 0
+        }
+    }
+
+    private func readConfiguration(_ offset: Int, _ data: UnsafeMutableRawBufferPointer) {
+        let space = device.configuration
+        for index in data.indices where offset + index < space.count { data[index] = space[offset + index] }
+    }
+
+    // MARK: Writing
+
+    override public func write(_ offset: UInt64, _ data: UnsafeRawBufferPointer) {
+        // The configuration space of every device here is read-only.
+        guard data.count == 4, offset % 4 == 0, offset < VirtioRegister.configuration else { return }
+        let value = UInt32(littleEndian: data.loadUnaligned(as: UInt32.self))
+        switch offset {
+        case VirtioRegister.interruptAcknowledge:
+            if value & 2 != 0 { configurationChanged.store(false, ordering: .releasing) }
+        case VirtioRegister.queueNotify:
+            // Only where KVM does not signal the kick by itself.
+            if value < UInt32(kicks.count) { signal(kicks[Int(value)]) }
+        case VirtioRegister.status: registers.withLock { writeStatus(value, &$0) }
+        default: registers.withLock { store(offset, value, &$0) }
+        }
+    }
+
+    private func store(_ offset: UInt64, _ value: UInt32, _ registers: inout Registers) {
+        switch offset {
+        case VirtioRegister.deviceFeaturesSelector: registers.deviceFeaturesSelector = value
+        case VirtioRegister.driverFeaturesSelector: registers.driverFeaturesSelector = value
+        case VirtioRegister.queueSelector: registers.queueSelector = value
+        case VirtioRegister.driverFeatures:
+            // Until the features are agreed on (virtio 1.2, 3.1.1, step 4).
+            guard registers.status == [.acknowledge, .driver], registers.driverFeaturesSelector < 2 else { return }
+            let shift = 32 * UInt64(registers.driverFeaturesSelector)
+            registers.driverFeatures = registers.driverFeatures & ~(0xffff_ffff << shift) | UInt64(value) << shift
+        default:
+            // A queue is set up between the agreement on features and the start.
+            guard registers.status == [.acknowledge, .driver, .featuresOK],
+                registers.queueSelector < UInt32(registers.queues.count)
+            else { return }
+            store(offset, value, &registers.queues[Int(registers.queueSelector)])
+        }
+    }
+
+    private func store(_ offset: UInt64, _ value: UInt32, _ queue: inout Queue) {
+        func low(_ old: UInt64) -> UInt64 { old & ~0xffff_ffff | UInt64(value) }
+        func high(_ old: UInt64) -> UInt64 { old & 0xffff_ffff | UInt64(value) << 32 }
+        if offset == VirtioRegister.queueReady {
+            queue.isReady = value == 1
+            return
+        }
+        if queue.isReady { return }
+        switch offset {
+        case VirtioRegister.queueSize: queue.size = value
+        case VirtioRegister.descriptorsLow: queue.descriptors = low(queue.descriptors)
+        case VirtioRegister.descriptorsHigh: queue.descriptors = high(queue.descriptors)
+        case VirtioRegister.driverLow: queue.driver = low(queue.driver)
+        case VirtioRegister.driverHigh: queue.driver = high(queue.driver)
+        case VirtioRegister.deviceLow: queue.device = low(queue.device)
+        case VirtioRegister.deviceHigh: queue.device = high(queue.device)
+        default: break
+        }
+    }
+
+    private func writeStatus(_ value: UInt32, _ registers: inout Registers) {
+        switch registers.status.transition(to: value) {
+        case .reset: reset(&registers)
+        case .failed: registers.status.insert(.failed)
+        case .refused: break
+        case .step(let status):
+            if status.contains(.driverOK) {
+                start(&registers)
+            } else if status.contains(.featuresOK) {
+                // Not set: the driver reads it back and knows (virtio 1.2, 2.2.2).
+                let wanted = registers.driverFeatures
+                guard wanted & ~features == 0, wanted & RingFeatures.version1.rawValue != 0 else { return }
+            }
+            registers.status = status
+        }
+    }
+
+    // MARK: The device
+
+    /// Starts every queue that is ready, all under one visit of the loop.
+    private func start(_ registers: inout Registers) {
+        let ready = registers.queues.indices.filter { registers.queues[$0].isReady }
+        let setups = ready.map { setup($0, registers) }
+        let work = StartWork(device: device, setups: Array(zip(ready, setups)), onFailure: onFailure)
+        for index in ready { registers.queues[index].isRunning = true }
+        onLoop { work.run() }
+    }
+
+    /// Runs `work` on the loop's thread. Where it can't be done, or says false, only a reset helps.
+    private func onLoop(_ work: @escaping @Sendable () -> Bool) {
+        do {
+            if try !loop.sync(work) { deviceBroke() }
+        } catch {
+            deviceBroke()
+        }
+    }
+
+    private func setup(_ index: Int, _ registers: Registers) -> QueueSetup {
+        let queue = registers.queues[index]
+        return QueueSetup(
+            geometry: QueueGeometry(
+                size: queue.size, descriptorTable: queue.descriptors, availableRing: queue.driver,
+                usedRing: queue.device),
+            memory: memory, features: RingFeatures(rawValue: registers.driverFeatures), position: 0, isFresh: true,
+            kick: kicks[index], lines: lines[index])
+    }
+
+    private func reset(_ registers: inout Registers) {
+        let running = registers.queues.indices.filter { registers.queues[$0].isRunning }
+        if !running.isEmpty {
+            let work = StopWork(device: device, queues: running)
+            onLoop { work.run() }
+        }
+        registers = Registers(queues: registers.queues.map { _ in Queue() })
+        needsReset.store(false, ordering: .releasing)
+        configurationChanged.store(false, ordering: .releasing)
+    }
+
+    private func signal(_ event: SharedDescriptor) {
+        var one: UInt64 = 1
+        // A full counter is a kick that is pending already.
+        _ = Glibc.write(event.raw, &one, 8)
+    }
+}
+
+/// What the loop does for a transport; the transport waits meanwhile, so nothing is touched by two threads.
+private struct StartWork: @unchecked Sendable {
+    let device: any BackendDevice
+    let setups: [(Int, QueueSetup)]
+
+    let onFailure: @Sendable (String) -> Void
+
+    /// False when a queue could not start: its geometry is wrong, or the device's process does not answer.
+    func run() -> Bool {
+        for (queue, setup) in setups {
+            do { try device.start(queue: queue, setup) } catch {
+                onFailure("queue \(queue): \(error)")
+                return false
+            }
+        }
+        return true
+    }
+}
+
+private struct StopWork: @unchecked Sendable {
+    let device: any BackendDevice
+    let queues: [Int]
+    func run() -> Bool {
+        for queue in queues { _ = device.stop(queue: queue) }
+        return true
+    }
+}

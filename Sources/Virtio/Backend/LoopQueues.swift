@@ -1,0 +1,73 @@
+import Glibc
+import LinuxSystem
+
+/// Serves a device's queues on an event loop: for work that never waits.
+final class LoopQueues<Device: QueueDevice> {
+    private let name: String
+    private let device: Device
+    private let loop: EventLoop
+    private let onBroken: (String) -> Void
+    private var running: [(kick: SharedDescriptor, lines: RingLines)?]
+
+    /// - Parameters:
+    ///   - name: of the device, for messages.
+    ///   - onBroken: the driver broke a ring; called on the loop's thread.
+    init(_ name: String, _ device: Device, loop: EventLoop, onBroken: @escaping (String) -> Void) {
+        self.name = name
+        self.device = device
+        self.loop = loop
+        self.onBroken = onBroken
+        running = device.queues.map { _ in nil }
+    }
+
+    deinit {
+        for case let queue? in running { loop.remove(queue.kick.raw) }
+    }
+
+    func start(queue: Int, _ setup: QueueSetup) throws {
+        try device.queues[queue].start(
+            setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
+        do {
+            try loop.add(setup.kick.raw, .readable) { [unowned self] _ in kicked(queue) }
+        } catch {
+            device.queues[queue].stop()
+            throw error
+        }
+        running[queue] = (setup.kick, setup.lines)
+        serve(queue)
+    }
+
+    /// Answers the queue's position.
+    func stop(queue: Int) -> UInt16 {
+        if let (kick, _) = running[queue] { loop.remove(kick.raw) }
+        running[queue] = nil
+        device.queues[queue].stop()
+        return device.queues[queue].position
+    }
+
+    /// Looks at what is in a queue, if it runs.
+    func serve(_ queue: Int) {
+        guard let (kick, lines) = running[queue] else { return }
+        do {
+            guard try device.process(queue: queue, interrupt: { lines.interrupt() }) else { return }
+            // Others get their turn first: the queue is kicked, and so comes again in the loop's next round.
+            var one: UInt64 = 1
+            _ = write(kick.raw, &one, 8)
+        } catch {
+            stopListening(queue, "\(error)")
+        }
+    }
+
+    private func kicked(_ queue: Int) {
+        guard let (kick, _) = running[queue] else { return }
+        if consumeKick(kick.raw) { return serve(queue) }
+        stopListening(queue, "the kick descriptor is no eventfd")
+    }
+
+    private func stopListening(_ queue: Int, _ reason: String) {
+        guard let (kick, lines) = running[queue] else { return }
+        loop.remove(kick.raw)
+        lines.reportError()
+        onBroken("\(name) queue \(queue): \(reason)")
+    }
+}

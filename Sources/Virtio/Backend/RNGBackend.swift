@@ -1,0 +1,18 @@
+public import LinuxSystem
+
+/// The entropy device behind a transport, on an event loop.
+public final class RNGBackend: BackendDevice {
+    private let queues: LoopQueues<RNGDevice>
+
+    /// - Parameter onBroken: the driver broke the ring.
+    public init(loop: EventLoop, onBroken: @escaping (String) -> Void) {
+        queues = LoopQueues("rng", RNGDevice(), loop: loop, onBroken: onBroken)
+    }
+
+    public var features: UInt64 { 0 }
+    public var queueCount: Int { 1 }
+    public var ownsConfiguration: Bool { true }
+    public var configuration: [UInt8] { [] }
+    public func start(queue: Int, _ setup: QueueSetup) throws { try queues.start(queue: queue, setup) }
+    public func stop(queue: Int) -> UInt16 { queues.stop(queue: queue) }
+}

@@ -1,0 +1,67 @@
+import Glibc
+import LinuxSystem
+
+/// Serves a device's queues on threads of their own: for requests that may wait for a disk.
+final class ThreadQueues<Device: QueueDevice & Sendable>: Sendable {
+    private let device: Device
+    private let workers: [QueueWorker]
+
+    /// - Parameters:
+    ///   - name: of the device, for messages and the list of threads.
+    ///   - threads: queue i is served by thread i modulo so many.
+    ///   - onBroken: the driver broke a ring; called on any thread.
+    init(
+        _ name: String, _ device: Device, threads: Int = 1, onBroken: @escaping @Sendable (String) -> Void
+    ) throws(SystemError) {
+        self.device = device
+        var workers: [QueueWorker] = []
+        for number in 0..<max(1, threads) {
+            let worker = try QueueWorker("\(name) \(number)") { queue, lines in
+                do {
+                    return try device.process(queue: queue) { lines.interrupt() }
+                } catch {
+                    lines.reportError()
+                    onBroken("\(name) queue \(queue): \(error)")
+                    return false
+                }
+            }
+            workers.append(worker)
+        }
+        self.workers = workers
+    }
+
+    deinit { for worker in workers { worker.end() } }
+
+    func start(queue: Int, _ setup: QueueSetup) throws {
+        let device = device
+        try worker(queue).sync { loop -> Result<Void, any Error> in
+            Result {
+                try device.queues[queue].start(
+                    setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
+                do {
+                    try loop.add(queue, kick: setup.kick, lines: setup.lines)
+                } catch {
+                    device.queues[queue].stop()
+                    throw error
+                }
+            }
+        }.get()
+    }
+
+    /// Waits for the requests in work. Answers the queue's position.
+    func stop(queue: Int) -> UInt16 {
+        let device = device
+        do {
+            return try worker(queue).sync { loop in
+                loop.remove(queue)
+                device.queues[queue].stop()
+                return device.queues[queue].position
+            }
+        } catch {
+            // Without a descriptor to wait with there is no way to stop safely but this one.
+            endProcess("stop queue \(queue): \(error)")
+        }
+    }
+
+    private func worker(_ queue: Int) -> QueueWorker { workers[queue % workers.count] }
+}

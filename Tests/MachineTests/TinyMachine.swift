@@ -1,0 +1,93 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Synchronization
+import Testing
+
+@testable import Machine
+@testable import Virtio
+
+/// Whether /dev/kvm runs tiny guests here. Those also run where an ordinary Linux guest does not.
+enum TinyKVM {
+    /// Why not; nil when it does. Printed once.
+    static let obstacle: String? = {
+        do {
+            _ = try KVM(device: SharedDescriptor(OwnedDescriptor.open("/dev/kvm", O_RDWR)))
+            return nil
+        } catch {
+            print("tests with tiny guests are skipped: \(error)")
+            return "\(error)"
+        }
+    }()
+    static var isReady: Bool { obstacle == nil }
+}
+
+/// Remembers what a guest did to a range of a bus, and answers what it is told to.
+final class Recorder: BusDevice, @unchecked Sendable {
+    struct Access: Equatable, Sendable {
+        var offset: UInt64
+        var bytes: [UInt8]
+        init(_ offset: UInt64, _ bytes: [UInt8]) {
+            self.offset = offset
+            self.bytes = bytes
+        }
+    }
+
+    private let log = Mutex<[Access]>([])
+    private let answer: [UInt8]
+    private let onWrite: @Sendable (Access) -> Void
+
+    init(answer: [UInt8] = [], onWrite: @escaping @Sendable (Access) -> Void = { _ in }) {
+        self.answer = answer
+        self.onWrite = onWrite
+    }
+
+    var writes: [Access] { log.withLock { $0 } }
+
+    override func read(_ offset: UInt64, _ data: UnsafeMutableRawBufferPointer) {
+        for (index, byte) in answer.prefix(data.count).enumerated() { data[index] = byte }
+    }
+
+    override func write(_ offset: UInt64, _ data: UnsafeRawBufferPointer) {
+        let access = Access(offset, Array(data))
+        log.withLock { $0.append(access) }
+        onWrite(access)
+    }
+}
+
+/// One processor, 64 MiB and a few instructions, run in this process.
+final class TinyMachine {
+    let vm: VM
+    let processor: Processor
+    var ports = Bus()
+    var memory = Bus()
+    /// Gets what the guest writes to port 0x602, after which it stops.
+    let last: Recorder
+
+    init(_ code: [UInt8]) throws {
+        let map = try MemoryMap(size: 64 << 20)
+        let file = SharedDescriptor(try OwnedDescriptor.memory("tiny guest", size: Int64(map.size)))
+        let kvm = try KVM(device: SharedDescriptor(OwnedDescriptor.open("/dev/kvm", O_RDWR)))
+        vm = try VM(kvm, map: map, memoryFile: file)
+        let processor = try Processor(vm, index: 0)
+        self.processor = processor
+        last = Recorder { _ in processor.stop() }
+        try ports.add(last, at: 0x602..<0x606)
+        try vm.memory.write(code, at: TinyGuest.address, "code")
+        try processor.setIdentity(kvm.supportedCPUID())
+        try processor.setLocalInterrupts()
+        try processor.set(.linux(entry: TinyGuest.address, processor.specialRegisters()), memory: vm.memory)
+        try MachineSignal.install()
+    }
+
+    /// Runs it to its end, for ten seconds at most.
+    func run() throws -> ProcessorEnd {
+        let done = try Promise<ProcessorEnd>()
+        let (processor, ports, memory) = (processor, ports, memory)
+        try startThread("tiny guest") { done.settle(processor.run(ports: ports, memory: memory)) }
+        if let end = done.wait(timeout: .seconds(10)) { return end }
+        processor.stop()
+        Issue.record("the guest still ran after ten seconds")
+        return try #require(done.wait(timeout: .seconds(5)))
+    }
+}

@@ -1,0 +1,226 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+import Testing
+
+@testable import Machine
+@testable import Virtio
+
+/// A device that remembers what the transport asked of it, and serves real rings.
+private final class FakeDevice: BackendDevice, @unchecked Sendable {
+    let features: UInt64 = 1 << 5
+    let queueCount = 2
+    let ownsConfiguration = true
+    let configuration: [UInt8] = [1, 2, 3, 4, 5, 6]
+    let log = Mutex<[String]>([])
+    let rings = [Virtqueue(maximumSize: 256), Virtqueue(maximumSize: 256)]
+
+    func start(queue: Int, _ setup: QueueSetup) throws {
+        log.withLock { $0.append("start \(queue)") }
+        try rings[queue].start(
+            setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
+    }
+
+    func stop(queue: Int) -> UInt16 {
+        log.withLock { $0.append("stop \(queue)") }
+        rings[queue].stop()
+        return 0
+    }
+}
+
+/// A driver's accesses to one transport, with a loop on a thread of its own.
+private final class Bench {
+    let device = FakeDevice()
+    let transport: VirtioTransport
+    private let loop: EventLoop
+    private let memory: GuestMemory
+
+    init() throws {
+        let map = try MemoryMap(size: 64 << 20)
+        let file = try OwnedDescriptor.memory("transport test", size: Int64(map.size))
+        memory = try map.map(file: file.raw)
+        let loop = try EventLoop()
+        self.loop = loop
+        let tasks = try LoopTasks(loop)
+        try startThread("loop") {
+            do { try loop.run() } catch { Issue.record("\(error)") }
+            withExtendedLifetime(tasks) {}
+        }
+        let sink = Sink()
+        transport = try VirtioTransport(
+            deviceID: 4, device: device, memory: memory, loop: tasks, onFailure: { sink.add($0) })
+        self.sink = sink
+    }
+
+    final class Sink: Sendable {
+        let lines = Mutex<[String]>([])
+        func add(_ line: String) { lines.withLock { $0.append(line) } }
+    }
+    let sink: Sink
+
+    deinit { loop.stop() }
+
+    func read(_ offset: UInt64, size: Int = 4) -> UInt32 {
+        var bytes = [UInt8](repeating: 0, count: 8)
+        bytes.withUnsafeMutableBytes {
+            transport.read(offset, UnsafeMutableRawBufferPointer(rebasing: $0[..<size]))
+        }
+        return (0..<4).reduce(0) { $0 | UInt32(bytes[$1]) << (8 * UInt32($1)) }
+    }
+
+    func write(_ offset: UInt64, _ value: UInt32) {
+        withUnsafeBytes(of: value.littleEndian) { transport.write(offset, $0) }
+    }
+
+    var status: UInt32 { read(VirtioRegister.status) }
+
+    func setFeatures(_ features: UInt64) {
+        for half: UInt32 in [0, 1] {
+            write(VirtioRegister.driverFeaturesSelector, half)
+            write(VirtioRegister.driverFeatures, UInt32(truncatingIfNeeded: features >> (32 * UInt64(half))))
+        }
+    }
+
+    func setQueue(_ queue: UInt32, size: UInt32 = 64, at address: UInt64? = nil) {
+        write(VirtioRegister.queueSelector, queue)
+        write(VirtioRegister.queueSize, size)
+        let address = address ?? 0x20_0000 + UInt64(queue) << 16
+        for (low, offset) in [
+            (VirtioRegister.descriptorsLow, 0), (VirtioRegister.driverLow, 0x4000), (VirtioRegister.deviceLow, 0x8000),
+        ] as [(UInt64, UInt64)] {
+            write(low, UInt32(truncatingIfNeeded: address + offset))
+            write(low + 4, UInt32((address + offset) >> 32))
+        }
+        write(VirtioRegister.queueReady, 1)
+    }
+
+    func start(queues: [UInt32] = [0, 1]) {
+        for value: UInt32 in [0, 1, 3] { write(VirtioRegister.status, value) }
+        setFeatures(1 << 32)
+        write(VirtioRegister.status, 11)
+        for queue in queues { setQueue(queue) }
+        write(VirtioRegister.status, 15)
+    }
+}
+
+@Suite struct TransportTests {
+    @Test func aDriverFindsTheDevice() throws {
+        let bench = try Bench()
+        #expect(bench.read(VirtioRegister.magic) == 0x7472_6976)
+        #expect(bench.read(VirtioRegister.version) == 2)
+        #expect(bench.read(VirtioRegister.deviceID) == 4)
+        bench.write(VirtioRegister.deviceFeaturesSelector, 1)
+        #expect(bench.read(VirtioRegister.deviceFeatures) & 1 == 1)
+        bench.write(VirtioRegister.deviceFeaturesSelector, 2)
+        #expect(bench.read(VirtioRegister.deviceFeatures) == 0)
+        #expect(bench.read(VirtioRegister.configuration) == 0x0403_0201)
+        #expect(bench.read(VirtioRegister.configuration + 4) == 0x0605)
+        #expect(bench.read(VirtioRegister.configuration + 5, size: 1) == 6)
+        #expect(bench.read(0xffc) == 0)
+        // Registers are whole words.
+        #expect(bench.read(VirtioRegister.magic + 1, size: 2) == 0)
+    }
+
+    @Test func theStatusHasOneWayOnly() throws {
+        let bench = try Bench()
+        for wrong: UInt32 in [2, 3, 4, 8, 11, 15, 64, 0xffff_ff7f] {
+            bench.write(VirtioRegister.status, wrong)
+            #expect(bench.status == 0, "after \(wrong)")
+        }
+        bench.start()
+        #expect(bench.status == 15)
+        #expect(bench.device.log.withLock { $0 } == ["start 0", "start 1"])
+        for wrong: UInt32 in [1, 3, 11, 15, 79] {
+            bench.write(VirtioRegister.status, wrong)
+            #expect(bench.status == 15)
+        }
+        bench.write(VirtioRegister.status, 15 | 128)
+        #expect(bench.status == 143)
+        bench.write(VirtioRegister.status, 15)
+        #expect(bench.status == 143)
+        bench.write(VirtioRegister.status, 0)
+        #expect(bench.status == 0)
+        #expect(bench.device.log.withLock { $0 } == ["start 0", "start 1", "stop 0", "stop 1"])
+    }
+
+    @Test(arguments: [0, 1 << 5, 1 << 33 | 1 << 32, 1 << 63 | 1 << 32] as [UInt64])
+    func featuresThatCannotBeAreNotAgreedOn(features: UInt64) throws {
+        let bench = try Bench()
+        for value: UInt32 in [1, 3] { bench.write(VirtioRegister.status, value) }
+        bench.setFeatures(features)
+        bench.write(VirtioRegister.status, 11)
+        #expect(bench.status == 3)
+    }
+
+    @Test func aRunningQueueDoesNotChange() throws {
+        let bench = try Bench()
+        bench.start()
+        // CVE-2026-5747: a queue's size, changed while it runs.
+        bench.setQueue(0, size: 32768, at: 0xffff_ffff_0000)
+        bench.write(VirtioRegister.queueReady, 0)
+        #expect(bench.read(VirtioRegister.queueReady) == 1)
+        #expect(bench.device.rings[0].isRunning)
+        #expect(bench.device.rings[0].size == 64)
+        bench.setFeatures(0)
+        bench.write(VirtioRegister.status, 0)
+        #expect(!bench.device.rings[0].isRunning)
+        #expect(bench.read(VirtioRegister.queueReady) == 0)
+    }
+
+    @Test func aQueueThatCannotBeAsksForAReset() throws {
+        for (size, address) in [(65, nil), (0, nil), (512, nil), (64, 1 << 40), (64, 0x20_0004)] as [(UInt32, UInt64?)] {
+            let bench = try Bench()
+            for value: UInt32 in [1, 3] { bench.write(VirtioRegister.status, value) }
+            bench.setFeatures(1 << 32)
+            bench.write(VirtioRegister.status, 11)
+            bench.setQueue(0, size: size, at: address)
+            bench.write(VirtioRegister.status, 15)
+            #expect(bench.status == 15 | 64, "size \(size), address \(address ?? 0)")
+            #expect(bench.read(VirtioRegister.interruptStatus) == 3)
+            bench.write(VirtioRegister.interruptAcknowledge, 2)
+            #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+            #expect(bench.sink.lines.withLock { $0.count } == 1)
+            // And after it the device works again.
+            bench.start()
+            #expect(bench.status == 15)
+        }
+    }
+
+    @Test func aKickSignalsTheQueuesEventfd() throws {
+        let bench = try Bench()
+        bench.write(VirtioRegister.queueNotify, 1)
+        bench.write(VirtioRegister.queueNotify, 2)
+        var value: UInt64 = 0
+        #expect(Glibc.read(bench.transport.kicks[1].raw, &value, 8) == 8)
+        #expect(Glibc.read(bench.transport.kicks[0].raw, &value, 8) == -1)
+    }
+
+    /// Accesses of chance, with those that lead somewhere more likely: whatever comes, the status is one of the table's, and
+    /// a queue runs only in a started device.
+    @Test(.timeLimit(.minutes(1))) func whateverADriverWritesTheStateIsSound() throws {
+        let bench = try Bench()
+        var random = SystemRandomNumberGenerator()
+        let statuses: Set<UInt32> = [0, 1, 3, 11, 15]
+        let end = ContinuousClock.now + .seconds(5)
+        var starts = 0
+        while ContinuousClock.now < end {
+            for _ in 0..<200 {
+                switch UInt8.random(in: 0..<8, using: &random) {
+                case 0: bench.write(UInt64.random(in: 0..<0x40, using: &random) * 4, random.next())
+                case 1: bench.write(VirtioRegister.status, [0, 1, 3, 11, 15, 128, 64].randomElement(using: &random) ?? 0)
+                case 2: bench.setFeatures(Bool.random(using: &random) ? 1 << 32 : random.next())
+                case 3: bench.setQueue(UInt32.random(in: 0..<3, using: &random), size: random.next())
+                case 4: bench.setQueue(UInt32.random(in: 0..<2, using: &random))
+                case 5: bench.start()
+                case 6: bench.setQueue(0, at: random.next())
+                default: _ = bench.read(UInt64.random(in: 0..<0x400, using: &random), size: [1, 2, 4, 8][Int.random(in: 0..<4)])
+                }
+                let status = bench.status & ~(64 | 128)
+                #expect(statuses.contains(status))
+                if status & 4 == 0 { #expect(!bench.device.rings[0].isRunning) }
+                if status == 15 { starts += 1 }
+            }
+        }
+        #expect(starts > 100)
+    }
+}
