@@ -60,8 +60,10 @@ test: setup-test ## set everything up, build, and run the tests that CI runs
 test-all: setup-test ## the tests of `make test`, and the soaks and full matrices too
 	@scripts/test.sh all
 
+# The command as it was written: make would expand its dollar signs.
+lab: export LAB_COMMAND = $(value CMD)
 lab: ## run a command where /dev/kvm works, whatever this machine has: make lab CMD='…' (docs/lab.md)
-	@scripts/lab.sh bash -c "$${CMD:?say what to run: make lab CMD=…}"
+	@scripts/lab.sh bash -c "$${LAB_COMMAND:?say what to run: make lab CMD=…}"
 
 install: build guest ## install below DESTDIR/PREFIX
 	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
