@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/need.sh"
 
 # With parameters behind a colon. Polling for a halted guest's next interrupt would take time from the other processor.
-modules="virtio_pci virtio_console virtiofs overlay kvm:halt_poll_ns=0 kvm-amd tun vhost_net vhost_vsock loop ext4
+modules="virtio_pci virtio_console virtiofs overlay kvm:halt_poll_ns=0 kvm-amd tun vhost_net vhost_vsock loop virtio_blk ext4
     crc32c_generic"
 cache=${MARTLET_CACHE:-$HOME/.cache/martlet}/lab
 

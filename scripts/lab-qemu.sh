@@ -12,6 +12,7 @@ result=$cache/qemu-$(sha256sum <"$here/lab-qemu.sh" | cut -c 1-32)
 # Its libraries are those of the installed version.
 need qemu-system-x86 qemu-system-common debian-archive-keyring >&2
 if [ -e "$result/bin/qemu-system-x86_64" ]; then
+    touch "$result"
     echo "$result"
     exit 0
 fi
@@ -45,4 +46,7 @@ for file in qemu/{pvh,linuxboot_dma,kvmvapic}.bin seabios/{bios-256k,bios}.bin; 
 done
 "$work/out/bin/qemu-system-x86_64" --version >&2
 [ -e "$result" ] || mv -T "$work/out" "$result"
+# Of old ones the two that were used last stay.
+find "$cache" -mindepth 1 -maxdepth 1 -type d -name 'qemu-*' -printf '%T@ %p\n' |
+    sort -rn | tail -n +4 | cut -d ' ' -f 2- | xargs -r -d '\n' rm -rf
 echo "$result"

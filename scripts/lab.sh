@@ -32,6 +32,7 @@ for number in "$memory" "$cpus" "$limit"; do
 done
 # The file server keeps owners as they are.
 [ "$(id -u)" = 0 ] || broken "must be run as root"
+need e2fsprogs >&2 || exit 125
 qemu=$("$here/lab-qemu.sh") && image=$("$here/lab-image.sh") || exit 125
 [ -z "$out" ] || { mkdir -p "$out" && out=$(realpath "$out"); } || exit 125
 
@@ -93,6 +94,9 @@ processor=max,+svm,+npt,-la57,-smap,-smep,-umip,-pku
 words="console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on tsc=reliable no_timer_check cpu_init_udelay=0
     apparmor=0 audit=0 init_on_alloc=0 randomize_kstack_offset=off rcupdate.rcu_expedited=1 cryptomgr.notests nowatchdog
     lab.job=$work lab.modules=$image/modules"
+# The disk's blocks are taken from the host when they are written, and given back when they are discarded.
+truncate -s 16G "$work/disk"
+mkfs.ext4 -q -F -O ^has_journal -m 0 "$work/disk" || broken "cannot make the disk"
 # Output goes through pipes of our own, as QEMU makes what it writes to nonblocking.
 exec 5> >(exec cat) && relays=$!
 exec 6> >(exec cat >&2) && relays+=" $!"
@@ -102,6 +106,7 @@ setpriv --pdeathsig TERM timeout --foreground -k 5 "$limit" "$qemu/bin/qemu-syst
     -object memory-backend-memfd,id=memory,size="${memory}M",share=on \
     -nodefaults -no-user-config -display none -no-reboot -monitor none -serial "file:$work/console" \
     -kernel "$image/vmlinux" -initrd "$image/initramfs" -append "${words//$'\n'/ }" $shares -device virtio-serial-pci \
+    -drive "if=none,id=disk,file=$work/disk,format=raw,cache=unsafe,discard=unmap" -device virtio-blk-pci,drive=disk \
     -add-fd fd=5,set=1 $(port stdout /dev/fdset/1) -add-fd fd=6,set=2 $(port stderr /dev/fdset/2) \
     $(port status "$work/status") </dev/null >"$work/qemu.log" 2>&1 &
 machine=$!
@@ -113,16 +118,15 @@ wait "$machine" || ended=$?
 wait $relays || true
 
 status=$(cat "$work/status" 2>/dev/null || true)
+late=""
+if [ "$ended" = 124 ] || [ "$ended" = 137 ]; then late=1; fi
 case $status in
 *exit\ *) exit "${status##*exit }" ;;
-up) if [ "$ended" = 124 ] || [ "$ended" = 137 ]; then
-    echo "lab: the time limit of $limit s is over" >&2
-    exit 124
-fi ;;
+up) [ -z "$late" ] || { echo "lab: the time limit of $limit s is over" >&2; exit 124; } ;;
 esac
 grep -v 'warning: TCG' "$work/qemu.log" >&2 || true
 tail -n 30 "$work/console" >&2 2>/dev/null || true
 case $status in
 up) broken "the lab broke down (QEMU's exit status $ended)" ;;
-*) broken "the lab did not come up within $limit s (QEMU's exit status $ended)" ;;
+*) broken "the lab did not come up${late:+ within $limit s} (QEMU's exit status $ended)" ;;
 esac

@@ -18,10 +18,6 @@ extension Containers {
             }
         }
 
-        private func configuration(_ scene: Scene, _ text: String) throws -> [String] {
-            ["--config", try scene.write("martlet.toml", text)]
-        }
-
         @Test func bundlesThatAreNone() throws {
             try Scene.play { scene in
                 let missing = "\(scene.directory)/none"
@@ -105,21 +101,21 @@ extension Containers {
             try Scene.play { scene in
                 let bundle = try scene.bundle(args: ["/bin/sh"])
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"/no/kernel\"")),
+                    scene.run(bundle: bundle, global: scene.configuration("vm.kernel = \"/no/kernel\"")),
                     says: "/no/kernel",
                     "No such file or directory")
                 let text = try scene.write("text", "this is no kernel\n")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"\(text)\"")), says: text,
+                    scene.run(bundle: bundle, global: scene.configuration("vm.kernel = \"\(text)\"")), says: text,
                     "neither an ELF vmlinux nor a bzImage")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.initramfs = \"/no/initramfs\"")),
+                    scene.run(bundle: bundle, global: scene.configuration("vm.initramfs = \"/no/initramfs\"")),
                     says: "/no/initramfs")
                 let kernel = "\(scene.directory)/vmlinux"
                 try Command.shell(
                     "head -c 1000000 $(ls \(Lab.guest)/vmlinux \(Lab.guest)/bzImage 2>/dev/null | head -n1) >\(kernel)")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.kernel = \"\(kernel)\"")), says: kernel,
+                    scene.run(bundle: bundle, global: scene.configuration("vm.kernel = \"\(kernel)\"")), says: kernel,
                     "truncated")
             }
         }
@@ -133,7 +129,7 @@ extension Containers {
                     cp $(ls \(Lab.guest)/vmlinux \(Lab.guest)/bzImage 2>/dev/null | head -n1) \(kernel)
                     head -c 15000000 /dev/zero | tr '\\0' '\\314' | dd of=\(kernel) bs=1M seek=1 conv=notrunc status=none
                     """)
-                let global = try configuration(scene, "vm.kernel = \"\(kernel)\"\nagent.start_timeout_s = 6")
+                let global = try scene.configuration("vm.kernel = \"\(kernel)\"\nagent.start_timeout_s = 6")
                 let began = ContinuousClock.now
                 let outcome = try scene.run(bundle: scene.bundle(args: ["/bin/sh"]), global: global)
                 #expect(outcome.code != 0)
@@ -145,17 +141,18 @@ extension Containers {
         @Test func hostsThatCannot() throws {
             try Scene.play { scene in
                 let bundle = try scene.bundle(args: ["/bin/sh"])
+                let noQEMU = "hypervisor = \"qemu\"\nqemu.path = \"no-such-qemu\""
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "qemu.path = \"no-such-qemu\"")),
+                    scene.run(bundle: bundle, global: scene.configuration(noQEMU)),
                     says: "no QEMU", "no-such-qemu: not in PATH")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.memory_mib = 32")),
+                    scene.run(bundle: bundle, global: scene.configuration("vm.memory_mib = 32")),
                     says: "vm.memory_mib: 32 is not between")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "vm.memory = 32")),
+                    scene.run(bundle: bundle, global: scene.configuration("vm.memory = 32")),
                     says: "vm.memory: unknown key")
                 try expect(
-                    scene.run(bundle: bundle, global: configuration(scene, "hypervisor = \"kvm\"")),
+                    scene.run(bundle: bundle, global: scene.configuration("hypervisor = \"libvirt\"")),
                     says: "not built yet")
                 try expect(scene.run(bundle: bundle, global: ["--config", "/no/config"]), says: "/no/config")
             }
@@ -164,15 +161,14 @@ extension Containers {
         @Test func whoIsNotRoot() throws {
             try Scene.play { scene in
                 let program = "\(scene.directory)/martlet"
-                try Command.shell("cp \(Lab.binaries)/martlet{,-device} \(scene.directory)/")
+                try Command.shell("cp \(Lab.binaries)/martlet{,-device,-vmm} \(scene.directory)/")
                 let bundle = try scene.bundle(args: ["/bin/sh"])
                 let outcome = try Command(
                     "setpriv",
                     [
                         "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
                         program,
-                        "--root", scene.root, "run", "--bundle", bundle, scene.newID(),
-                    ]
+                    ] + scene.runArguments(bundle: bundle)
                 ).finish()
                 expect(outcome, says: "root")
             }

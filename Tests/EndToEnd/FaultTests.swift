@@ -59,16 +59,35 @@ extension Containers {
         }
 
         @Test func aKilledHypervisorIsNamed() throws {
-            let outcome = try killing("qemu")
-            #expect(outcome.errorText.contains("qemu was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
+            let name = try #require(Lab.driver).machineProcess
+            let outcome = try killing(name)
+            #expect(outcome.errorText.contains("\(name) was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
         }
 
-        @Test(arguments: ["vsock", "files"])
-        func aKilledDeviceProcessIsNamed(device: String) throws {
-            let outcome = try killing("martlet-device \(device)")
-            #expect(
-                outcome.errorText.contains("martlet-device \(device) was killed by signal 9 (SIGKILL)"),
-                "\(outcome.errorText)")
+        @Test func aKilledDeviceProcessIsNamed() throws {
+            for name in try #require(Lab.driver).deviceProcesses {
+                let outcome = try killing(name)
+                #expect(
+                    outcome.errorText.contains("\(name) was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
+            }
+        }
+
+        /// The tests above would miss a process that nobody told them of.
+        @Test func thePodHasTheProcessesOfItsDriver() throws {
+            try Scene.play { scene in
+                let id = scene.newID()
+                let run = try scene.start(bundle: scene.bundle(script: "echo up; read x"), id: id, input: .pipe)
+                try run.output?.wait(for: "up\n")
+                let state = Leftovers.read("\(scene.root)/\(id)/state.json") ?? ""
+                let names = state.matches(
+                    of: try Regex("\"name\":\"([^\"]+)\",\"pid\"", as: (Substring, Substring).self))
+                let driver = try #require(Lab.driver)
+                #expect(
+                    Set(names.map { String($0.1) }) == Set(driver.deviceProcesses + [driver.machineProcess, "server"]),
+                    "\(state)")
+                run.input?.write("\n")
+                #expect(try run.finish().code == 0)
+            }
         }
 
         @Test func aKilledServerIsNamed() throws {

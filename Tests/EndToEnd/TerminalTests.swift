@@ -28,7 +28,7 @@ extension Containers {
                 // setsid makes the terminal the controlling one, as a login would.
                 let run = try Command(
                     "setsid",
-                    ["-c", Lab.martlet, "--root", scene.root, "run", "--bundle", bundle(scene), scene.newID()],
+                    ["-c", Lab.martlet] + scene.runArguments(bundle: bundle(scene)),
                     input: .descriptor(pty.slave), output: .descriptor(pty.slave), errors: .descriptor(pty.slave))
                 try screen.wait(for: "all\r\n")
                 #expect(screen.text.hasPrefix("/dev/pts/0\r\n33 101\r\n"), "\(screen.text)")

@@ -179,6 +179,7 @@ static void mount_the_rest(const char *writable) {
     symlink("/proc/self/fd/2", "/new/dev/stderr");
     write_text("/new/sys/fs/cgroup/cgroup.subtree_control", "+cpuset +cpu +io +memory +pids");
     bind_mount(parameter("lab.modules"), "/lib/modules");
+    place("ext4", "/dev/vda", "/new/lab", MS_NOATIME, NULL);
     if (writable) {
         char path[PATH_MAX];
         snprintf(path, sizeof path, "/new%s", writable);

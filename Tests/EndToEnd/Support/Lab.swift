@@ -12,7 +12,13 @@ enum Lab {
     static let guest = variable("MARTLET_GUEST") ?? "\(repository)/.build/guest/own"
     static let martlet = "\(binaries)/martlet"
     /// Things that take long to make and never change.
-    static let cache = (variable("HOME") ?? "/root") + "/.cache/martlet"
+    static let cache = variable("MARTLET_CACHE") ?? (variable("HOME") ?? "/root") + "/.cache/martlet"
+    /// `MARTLET_TEST_DRIVER`: `qemu`, which it is where nothing is said, or `kvm`.
+    static let driver = variable("MARTLET_TEST_DRIVER").map(Driver.init(rawValue:)) ?? .qemu
+    /// Whoever names a driver wants its tests to run: what is missing is a failure then and no reason to skip.
+    static let isDemanded = variable("MARTLET_TEST_DRIVER") != nil
+    /// `MARTLET_TEST_DIRECTORY`, where tests keep their bundles: a file system as a host has, not an overlay.
+    static let directory = variable("MARTLET_TEST_DIRECTORY") ?? "/tmp"
     /// What test programs get. The hosts's PATH, so that what is found there is found here.
     static let environment = [
         "PATH=" + (variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME=/root", "LANG=C.UTF-8",
@@ -32,11 +38,15 @@ enum Lab {
 
     private static func findObstacle() -> String? {
         if geteuid() != 0 { return "not root" }
-        for program in ["martlet", "martlet-device"] where access("\(binaries)/\(program)", X_OK) != 0 {
+        guard let driver else { return "MARTLET_TEST_DRIVER is neither qemu nor kvm" }
+        for program in ["martlet", "martlet-device", "martlet-vmm"] where access("\(binaries)/\(program)", X_OK) != 0 {
             return "no \(binaries)/\(program) (make build)"
         }
         if access("\(guest)/initramfs", R_OK) != 0 { return "no guest image in \(guest) (make guest)" }
-        if program("qemu-system-x86_64") == nil { return "no qemu-system-x86_64 in PATH" }
+        switch driver {
+        case .qemu: if program("qemu-system-x86_64") == nil { return "no qemu-system-x86_64 in PATH" }
+        case .kvm: if let objection = kvmObjection { return objection }
+        }
         if program("busybox") == nil { return "no busybox in PATH" }
         // Orphans become this process's children, so that whatever a run leaves can be found.
         martlet_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -44,6 +54,14 @@ enum Lab {
     }
 
     static var isReady: Bool { obstacle == nil }
+
+    /// A /dev/kvm on a processor without vmx and svm runs no Linux guest.
+    private static var kvmObjection: String? {
+        if access("/dev/kvm", R_OK | W_OK) != 0 { return "no /dev/kvm" }
+        let flags = (Leftovers.read("/proc/cpuinfo") ?? "").split(separator: "\n").first { $0.hasPrefix("flags") } ?? ""
+        let has = flags.split(separator: " ").contains { $0 == "vmx" || $0 == "svm" }
+        return has ? nil : "the processor has neither vmx nor svm (make lab has)"
+    }
 
     static func variable(_ name: String) -> String? {
         getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }

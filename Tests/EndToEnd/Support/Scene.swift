@@ -6,7 +6,7 @@ import Testing
 
 /// A directory of one test with its bundles and its state; at its end nothing of it may be left on the host.
 final class Scene: Sendable {
-    /// Below /tmp; its name is in each of the scene's ids, so what is left can be told from what others do meanwhile.
+    /// Its name is in each of the scene's ids, so what is left can be told from what others do meanwhile.
     let directory: String
     /// What `--root` gets.
     let root: String
@@ -20,7 +20,7 @@ final class Scene: Sendable {
             return count
         }
         token = "e2e\(getpid())x\(number)"
-        directory = "/tmp/martlet-\(token)"
+        directory = "\(Lab.directory)/martlet-\(token)"
         root = "\(directory)/root"
         for path in [directory, root] where mkdir(path, 0o755) != 0 { throw LabError("mkdir \(path): errno \(errno)") }
     }
@@ -29,6 +29,7 @@ final class Scene: Sendable {
     static func play(
         _ body: (Scene) throws -> Void, sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
+        if let obstacle = Lab.obstacle { throw LabError(obstacle) }
         let before = Leftovers.processes()
         let scene = try Scene()
         defer { scene.remove() }
@@ -98,14 +99,41 @@ final class Scene: Sendable {
         try bundle(rootfs: rootfs, args: ["/bin/sh", "-c", script], edit: edit)
     }
 
-    /// `martlet --root … run --bundle … ID`, under way.
+    /// Makes a configuration of the driver under test in which `settings`, TOML, go before all else; answers the option
+    /// that names it.
+    func configuration(_ settings: String = "") throws -> [String] {
+        let directory = try makeDirectory("configuration-\(nextNumber())")
+        let driver = Lab.driver?.rawValue ?? ""
+        let base = """
+            hypervisor = "\(driver)"
+            agent.start_timeout_s = \(30 * Lab.patience)
+            agent.request_timeout_s = \(30 * Lab.patience)
+            agent.heartbeat_timeout_ms = \(4000 * Lab.patience)
+
+            """
+        let file = try write("\(directory)/martlet.toml", base)
+        // A drop-in wins over the file beside it.
+        guard mkdir("\(directory)/martlet.d", 0o755) == 0 else { throw LabError("mkdir \(directory): errno \(errno)") }
+        try write("\(directory)/martlet.d/test.toml", settings)
+        return ["--config", file]
+    }
+
+    /// What follows `martlet` on the command line: `--root … --config … run --bundle … ID`.
+    func runArguments(
+        bundle: String, id: String? = nil, global: [String] = [], options: [String] = []
+    ) throws -> [String] {
+        let configuration = global.contains("--config") ? [] : try configuration()
+        return ["--root", root] + configuration + global + ["run", "--bundle", bundle] + options + [id ?? newID()]
+    }
+
+    /// `martlet … run …`, under way.
     func start(
         bundle: String, id: String? = nil, global: [String] = [], options: [String] = [],
         input: Command.Stream = .null, output: Command.Stream = .pipe, errors: Command.Stream = .pipe,
         environment: [String] = Lab.environment
     ) throws -> Command {
         try Command(
-            Lab.martlet, ["--root", root] + global + ["run", "--bundle", bundle] + options + [id ?? newID()],
+            Lab.martlet, runArguments(bundle: bundle, id: id, global: global, options: options),
             input: input, output: output, errors: errors, environment: environment)
     }
 
