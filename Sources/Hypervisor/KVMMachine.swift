@@ -31,7 +31,7 @@ final class KVMMachine: VirtualMachine {
         let children = [vmm.child] + (files.map { [$0.child] } ?? [])
         do {
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            console = try Console("guest console", source: ours) { logger.guest($0) }
+            console = try Console("guest console", source: ours) { watch.guest($0, logger) }
             let time = try Self.build(vmm.client, files?.client, configuration, console: theirs.raw)
             logger.phase("first instruction", at: time)
         } catch DeviceError.closed {
@@ -80,6 +80,8 @@ final class KVMMachine: VirtualMachine {
     }
 
     var processes: [(name: String, pid: Int32)] { ([vmm] + (files.map { [$0] } ?? [])).map { ($0.child.name, $0.child.pid) } }
+
+    func agentReady(within limit: Duration) async { await watch.agentReady(within: limit) }
 
     func addShare(name: String, tree: Int32, readOnly: Bool) throws {
         try shares().addShare(name: name, directory: tree, readOnly: readOnly)
