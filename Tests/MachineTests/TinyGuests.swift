@@ -68,6 +68,11 @@ enum TinyGuest {
     static let tripleFault: [UInt8] =
         [0x0f, 0x01, 0x1d, 0x02, 0x00, 0x00, 0x00, 0x0f, 0x0b] + [UInt8](repeating: 0, count: 16)
 
+    /// Goes on where there is no memory, but registers that nobody can execute.
+    ///
+    ///     mov $0xd0000000,%eax; jmp *%rax
+    static let lost: [UInt8] = [0xb8, 0x00, 0x00, 0x00, 0xd0, 0xff, 0xe0]
+
     /// Writes 1 to the reset register.
     ///
     ///     mov $0x602,%dx; mov $1,%al; outb; jmp .

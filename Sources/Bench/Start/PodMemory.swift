@@ -24,7 +24,7 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
 
     /// Reads /proc/PID/smaps. Memory files are the guest's memory: nothing else here maps one.
     init(process: String, pid: Int32) throws {
-        self.init(process: process, smaps: try Self.read("/proc/\(pid)/smaps"))
+        self.init(process: process, smaps: try readText("/proc/\(pid)/smaps", limit: 16 << 20))
     }
 
     /// Source: Documentation/filesystems/proc.rst, /proc/PID/smaps.
@@ -45,17 +45,6 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
             case ("Rss:", true): guestKiB += count
             default: break
             }
-        }
-    }
-
-    private static func read(_ path: String) throws -> String {
-        let file = try OwnedDescriptor.open(path, O_RDONLY)
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let count = try retrying("read", path) { Glibc.read(file.raw, &chunk, chunk.count) }
-            if count == 0 { return String(decoding: bytes, as: UTF8.self) }
-            bytes += chunk[..<count]
         }
     }
 }

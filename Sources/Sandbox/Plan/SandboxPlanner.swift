@@ -20,6 +20,11 @@ extension SandboxPlan {
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
         hostname = bundle.spec.hostname.isEmpty ? id : bundle.spec.hostname
         let image = try GuestImage.locate(configuration.vm)
+        if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {
+            throw SandboxError.invalid(
+                "vm.memory_mib: \(configuration.vm.memoryMiB) MiB are less than the \(least) MiB that the guest kernel "
+                    + "\(image.kernel) needs")
+        }
         let debug = configuration.vm.debugConsole ? ["earlyprintk=serial", "console=ttyS0"] : []
         machine = VMConfiguration(
             name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,

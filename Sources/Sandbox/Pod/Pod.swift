@@ -170,6 +170,9 @@ actor Pod {
             let reply = try await agent.waitProcess(.with { $0.containerID = id }, timeout: TTRPCClient.noTimeout)
             logger.phase("container exited")
             await container.streams.finish()
+            if reply.oomKills > 0 {
+                logger.error("container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
+            }
             record = ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt)
         } catch {
             let end = await machine.end()
