@@ -52,7 +52,10 @@ final class KVMMachine: VirtualMachine {
     ) throws -> UInt64 {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let size = Int64(configuration.memoryMiB) << 20
-        let memory = try OwnedDescriptor.memory("martlet-\(configuration.name)", size: size)
+        let name = "martlet-\(configuration.name)"
+        let memory =
+            configuration.hugePages
+            ? try OwnedDescriptor.hugeMemory(name, size: size) : try OwnedDescriptor.memory(name, size: size)
         let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
         let initramfs = try OwnedDescriptor.open(configuration.initramfs, O_RDONLY)
         var answers = [

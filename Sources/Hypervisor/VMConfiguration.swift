@@ -41,6 +41,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
     public var debugConsole: Bool
     public var disks: [Disk]
+    /// Whether the guest's memory may come in huge pages.
+    public var hugePages = true
     /// Whether the machine has a file device, without which nothing can be shared with it.
     public var hasFiles: Bool
 

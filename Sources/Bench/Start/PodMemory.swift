@@ -22,7 +22,7 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
         self.guestKiB = guestKiB
     }
 
-    /// Reads /proc/PID/smaps. Memory files are the guest's memory: nothing else here maps one.
+    /// Reads /proc/PID/smaps. Files without a name are the guest's memory: nothing else here maps one.
     init(process: String, pid: Int32) throws {
         self.init(process: process, smaps: try readText("/proc/\(pid)/smaps", limit: 16 << 20))
     }
@@ -35,7 +35,7 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
             let words = line.split(separator: " ")
             guard let first = words.first else { continue }
             if !first.hasSuffix(":") {
-                isGuest = words.count > 5 && words[5].hasPrefix("/memfd:")
+                isGuest = words.count > 5 && (words[5].hasPrefix("/memfd:") || words[5].hasPrefix("/martlet-"))
                 continue
             }
             guard words.count > 1, let count = Int(words[1]) else { continue }

@@ -31,6 +31,7 @@ extension SandboxPlan {
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
             debugConsole: configuration.vm.debugConsole, disks: container.volumes.map(\.disk))
+        machine.hugePages = configuration.vm.hugePages
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 
