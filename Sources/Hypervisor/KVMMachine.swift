@@ -84,7 +84,7 @@ final class KVMMachine: VirtualMachine {
 
     var processes: [(name: String, pid: Int32)] { ([vmm] + (files.map { [$0] } ?? [])).map { ($0.child.name, $0.child.pid) } }
 
-    func agentReady(within limit: Duration) async { await watch.agentReady(within: limit) }
+    func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
 
     func addShare(name: String, tree: Int32, readOnly: Bool) throws {
         try shares().addShare(name: name, directory: tree, readOnly: readOnly)

@@ -31,14 +31,9 @@ final class MachineWatch: Sendable {
     }
 
     /// Suspends until the agent's first word, the machine's end, or `limit`.
-    func agentReady(within limit: Duration) async {
+    func agentReady(within limit: Duration) async throws {
         let ready = ready
-        let timer = Task {
-            try await Task.sleep(for: limit)
-            ready.settle(())
-        }
-        await ready.value()
-        timer.cancel()
+        _ = try await onThread("await agent") { ready.wait(timeout: limit) }
     }
 
     /// Takes a sign of the end; may be called before `begin`.

@@ -66,7 +66,7 @@ final class QEMUMachine: VirtualMachine {
         ([qemu] + ([vsock, files] + disks).map(\.child)).map { ($0.name, $0.pid) }
     }
 
-    func agentReady(within limit: Duration) async { await watch.agentReady(within: limit) }
+    func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
 
     func addShare(name: String, tree: Int32, readOnly: Bool) throws {
         try files.client.addShare(name: name, directory: tree, readOnly: readOnly)

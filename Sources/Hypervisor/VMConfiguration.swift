@@ -109,7 +109,7 @@ public protocol VirtualMachine: Sendable {
     /// The host's processes of this VM, by name.
     var processes: [(name: String, pid: Int32)] { get }
     /// Suspends until the agent has said that it listens, or the machine has ended, or `limit` is over.
-    func agentReady(within limit: Duration) async
+    func agentReady(within limit: Duration) async throws
     /// Adds a file tree to the guest's share device.
     ///
     /// - Parameter tree: a directory, or a single regular file; the device gets a copy of the descriptor.

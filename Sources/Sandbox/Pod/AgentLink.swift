@@ -30,7 +30,7 @@ struct AgentLink: Sendable {
         let clock = ContinuousClock()
         let end = clock.now + limit
         while true {
-            await machine.agentReady(within: .milliseconds(500))
+            try await machine.agentReady(within: .milliseconds(500))
             do {
                 let socket = try await connect(port: AgentPort.rpc, deadline: .seconds(2))
                 return AgentServiceClient(try await TTRPCClient(connected: socket))
