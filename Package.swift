@@ -65,8 +65,9 @@ let package = Package(
                 "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "AgentAPI", "VMMControl", "Hypervisor", logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
+        room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "Hypervisor", logging]),
         .executableTarget(
-            name: "martlet", dependencies: ["Sandbox", argumentParser, logging], swiftSettings: strict),
+            name: "martlet", dependencies: ["Sandbox", "Bench", argumentParser, logging], swiftSettings: strict),
         .executableTarget(
             name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
             swiftSettings: strict),
@@ -81,7 +82,7 @@ let package = Package(
             exclude: ["Peers", "protos"]),
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
-        tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem"]),
+        tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),

@@ -53,6 +53,8 @@ make_guest() {
             echo "$image.size=$(stat -c %s "$out/$image")"
             echo "$image.sha256=$(sha256sum <"$out/$image" | cut -c 1-64)"
         done
+        # The least memory of a machine, in MiB, that the kernel unpacks its initramfs in.
+        case $kind in own) echo "memory_mib=96" ;; stock) echo "memory_mib=128" ;; esac
         echo "modules=$(cat "$kernel/modules/order" 2>/dev/null | wc -l)"
         echo "inputs=$inputs"
     } >"$out/manifest.new"

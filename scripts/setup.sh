@@ -14,5 +14,5 @@ MESSAGE
 fi
 need qemu-system-x86 cpio zstd busybox-static
 if [[ ${1:-run} == test ]]; then
-    need containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools
+    need e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools
 fi

@@ -20,6 +20,24 @@ int martlet_capget(uint64_t *effective, uint64_t *permitted) {
     return 0;
 }
 
+int martlet_huge_file(const char *name, const char *size) {
+    int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    if (context < 0) return -1;
+    int mount = -1, file = -1;
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "huge", "always", 0) == 0
+        && syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", size, 0) == 0
+        && syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0700", 0) == 0
+        && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    if (mount >= 0) file = openat(mount, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (file >= 0 && unlinkat(mount, name, 0) < 0) { close(file); file = -1; }
+    int error = errno;
+    if (mount >= 0) close(mount);
+    close(context);
+    errno = error;
+    return file;
+}
+
 int martlet_empty_directory(void) {
     int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
     if (context < 0) return -1;

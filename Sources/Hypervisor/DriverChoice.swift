@@ -38,12 +38,16 @@ extension HostFacts {
         }
     }
 
-    private func chooseQEMU(_ accelerator: String) throws(HypervisorError) -> DriverChoice {
-        let executable: String
+    /// The absolute path of QEMU.
+    public func qemuPath() throws(HypervisorError) -> String {
         switch qemu {
-        case .present(let path, _): executable = path
+        case .present(let path, _): return path
         case .absent(let reason): throw HypervisorError("no QEMU: \(reason) (Debian: apt install qemu-system-x86)")
         }
+    }
+
+    private func chooseQEMU(_ accelerator: String) throws(HypervisorError) -> DriverChoice {
+        let executable = try qemuPath()
         func choice(_ accelerator: String, _ reason: String) -> DriverChoice {
             DriverChoice(driver: "qemu", accelerator: accelerator, executable: executable, reason: reason)
         }

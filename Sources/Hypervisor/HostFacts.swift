@@ -163,15 +163,4 @@ public struct HostFacts: Sendable, Equatable {
         var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         return Glibc.poll(&entry, 1, 0) == 1
     }
-
-    private static func readText(_ path: String) throws -> String {
-        let file = try OwnedDescriptor.open(path, O_RDONLY)
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let count = try retrying("read", path) { read(file.raw, &chunk, chunk.count) }
-            if count == 0 { return String(decoding: bytes, as: UTF8.self) }
-            bytes += chunk[..<count]
-        }
-    }
 }

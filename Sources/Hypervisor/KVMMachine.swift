@@ -3,12 +3,12 @@ import Glibc
 import LinuxSystem
 import VMMControl
 
-/// A VM that `martlet-vmm` runs, with its device process for files.
+/// A VM that `martlet-vmm` runs, with a device process for files.
 ///
-/// Everything that the two may touch is opened here and handed over as a descriptor.
+/// Everything that these may touch is opened here and handed over as a descriptor.
 final class KVMMachine: VirtualMachine {
     private let vmm: DeviceProcess
-    private let files: DeviceProcess
+    private let files: DeviceProcess?
     private let console: Console
     private let watch: MachineWatch
 
@@ -19,21 +19,25 @@ final class KVMMachine: VirtualMachine {
         self.watch = watch
         let vmm = try DeviceProcess("martlet-vmm", log: log) { watch.notice("machine", $0) }
         self.vmm = vmm
-        let children: [ChildProcess]
         do {
-            files = try DeviceProcess("martlet-device", "files", log: log) { watch.notice("files", $0) }
-            children = [vmm.child, files.child]
+            files =
+                configuration.hasFiles
+                ? try DeviceProcess("martlet-device", "files", log: log) { watch.notice("files", $0) } : nil
         } catch {
             MachineWatch.abandon([vmm.child])
             throw error
         }
+        logger.phase("machine spawned")
+        let children = [vmm.child] + (files.map { [$0.child] } ?? [])
         do {
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            console = try Console("guest console", source: ours) { logger.debug("guest: \($0)") }
-            try Self.build(vmm.client, files.client, configuration, console: theirs.raw)
+            console = try Console("guest console", source: ours) { watch.guest($0, logger) }
+            let time = try Self.build(vmm.client, files?.client, configuration, console: theirs.raw)
+            logger.phase("first instruction", at: time)
         } catch DeviceError.closed {
             MachineWatch.abandon(children)
-            throw HypervisorError("martlet-vmm or martlet-device ended at its start: \(vmm.lastWords()) \(files.lastWords())")
+            let words = [vmm.lastWords(), files?.lastWords() ?? ""].filter { !$0.isEmpty }.joined(separator: "; ")
+            throw HypervisorError("a process of the machine ended at its start: \(words)")
         } catch {
             MachineWatch.abandon(children)
             throw error
@@ -42,43 +46,56 @@ final class KVMMachine: VirtualMachine {
     }
 
     /// Has the processes build the machine. Each request is sent without waiting for the one before; a failure of one is
-    /// told first, as the others follow from it.
+    /// told first, as the others follow from it. Answers the time of the guest's first instruction.
     private static func build(
-        _ vmm: DeviceClient, _ files: DeviceClient, _ configuration: VMConfiguration, console: Int32
-    ) throws {
+        _ vmm: DeviceClient, _ files: DeviceClient?, _ configuration: VMConfiguration, console: Int32
+    ) throws -> UInt64 {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let size = Int64(configuration.memoryMiB) << 20
-        let memory = try OwnedDescriptor.memory("martlet-\(configuration.name)", size: size)
+        let name = "martlet-\(configuration.name)"
+        let memory =
+            configuration.hugePages
+            ? try OwnedDescriptor.hugeMemory(name, size: size) : try OwnedDescriptor.memory(name, size: size)
         let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
         let initramfs = try OwnedDescriptor.open(configuration.initramfs, O_RDONLY)
-        let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-        let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
         var answers = [
-            try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw),
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), processors: UInt32(configuration.vcpus)),
+                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), processors: UInt32(configuration.vcpus))
         ]
         answers += try vmm.appendCommandLine(configuration.kernelArguments.joined(separator: " "))
         answers.append(try vmm.addConsole(output: console, isSerial: false))
         if configuration.debugConsole { answers.append(try vmm.addConsole(output: console, isSerial: true)) }
         answers.append(try vmm.addEntropy())
         answers.append(try vmm.addVsock(guestCID: configuration.guestCID))
-        answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
         for disk in configuration.disks {
             let file = try disk.open()
             answers.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
         }
-        answers.append(try vmm.boot(kernel: kernel.raw, initramfs: initramfs.raw))
+        if let files {
+            let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
+            let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
+            answers.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw))
+            answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
+        }
+        let booted = try vmm.boot(kernel: kernel.raw, initramfs: initramfs.raw)
         for answer in answers { try answer.wait() }
+        return try booted.wait()
     }
 
-    var processes: [(name: String, pid: Int32)] { [vmm.child, files.child].map { ($0.name, $0.pid) } }
+    var processes: [(name: String, pid: Int32)] { ([vmm] + (files.map { [$0] } ?? [])).map { ($0.child.name, $0.child.pid) } }
+
+    func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
 
     func addShare(name: String, tree: Int32, readOnly: Bool) throws {
-        try files.client.addShare(name: name, directory: tree, readOnly: readOnly)
+        try shares().addShare(name: name, directory: tree, readOnly: readOnly)
     }
 
-    func removeShare(name: String) throws { try files.client.removeShare(name: name) }
+    func removeShare(name: String) throws { try shares().removeShare(name: name) }
+
+    private func shares() throws(HypervisorError) -> DeviceClient {
+        guard let files else { throw HypervisorError("the machine has no file device") }
+        return files.client
+    }
 
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws {
         try vmm.client.connect(port: port, stream: stream, deadline: deadline)
@@ -99,7 +116,7 @@ final class KVMMachine: VirtualMachine {
         let own = signs.first { if case .processEnded = $0 { false } else { true } }
         if let own { return own }
         guard case .processEnded(let name, let how)? = signs.first else { return .ended("for no reason that was seen") }
-        let words = (name == vmm.child.name ? vmm : files).lastWords()
+        let words = (name == vmm.child.name ? vmm : files)?.lastWords() ?? ""
         return .processEnded(name: name, how: how + (words.isEmpty ? "" : ": \(words)"))
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Logging
 import Synchronization
 import VMMControl
 
@@ -11,16 +12,35 @@ final class MachineWatch: Sendable {
     private let signs = Mutex<[VMEnd]>([])
     private let dying: Promise<Void>
     private let dead: Promise<VMEnd>
+    /// The agent's first word has come, or never will.
+    private let ready: Promise<Void>
 
     init() throws {
         dying = try Promise()
         dead = try Promise()
+        ready = try Promise()
+    }
+
+    /// Takes a line of the guest's console.
+    func guest(_ line: String, _ logger: Logger) {
+        if line == "martlet-agent ready" {
+            logger.phase("agent ready")
+            ready.settle(())
+        }
+        logger.debug("guest: \(line)")
+    }
+
+    /// Suspends until the agent's first word, the machine's end, or `limit`.
+    func agentReady(within limit: Duration) async throws {
+        let ready = ready
+        _ = try await onThread("await agent") { ready.wait(timeout: limit) }
     }
 
     /// Takes a sign of the end; may be called before `begin`.
     func sign(_ sign: VMEnd) {
         signs.withLock { $0.append(sign) }
         dying.settle(())
+        ready.settle(())
     }
 
     /// Takes what a process of the machine tells by itself.

@@ -55,8 +55,9 @@ final class QEMUMachine: VirtualMachine {
             MachineWatch.abandon(started.map(\.child))
             throw error
         }
+        logger.phase("machine spawned")
         qmp = try QMP(socket: sockets[0].0, log: log)
-        console = try Console("guest console", source: sockets[1].0) { logger.debug("guest: \($0)") }
+        console = try Console("guest console", source: sockets[1].0) { watch.guest($0, logger) }
         errors = try Console("log qemu", source: output) { logger.debug("qemu: \($0)") }
         watch.begin([qemu] + started.map(\.child)) { [self] in await cause($0) }
     }
@@ -64,6 +65,8 @@ final class QEMUMachine: VirtualMachine {
     var processes: [(name: String, pid: Int32)] {
         ([qemu] + ([vsock, files] + disks).map(\.child)).map { ($0.name, $0.pid) }
     }
+
+    func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
 
     func addShare(name: String, tree: Int32, readOnly: Bool) throws {
         try files.client.addShare(name: name, directory: tree, readOnly: readOnly)

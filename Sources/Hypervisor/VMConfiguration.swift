@@ -41,10 +41,14 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
     public var debugConsole: Bool
     public var disks: [Disk]
+    /// Whether the guest's memory may come in huge pages.
+    public var hugePages = true
+    /// Whether the machine has a file device, without which nothing can be shared with it.
+    public var hasFiles: Bool
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
-        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = []
+        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = [], hasFiles: Bool = true
     ) {
         self.name = name
         self.vcpus = vcpus
@@ -55,6 +59,7 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.guestCID = guestCID
         self.debugConsole = debugConsole
         self.disks = disks
+        self.hasFiles = hasFiles
     }
 }
 
@@ -103,6 +108,8 @@ public protocol HypervisorDriver: Sendable {
 public protocol VirtualMachine: Sendable {
     /// The host's processes of this VM, by name.
     var processes: [(name: String, pid: Int32)] { get }
+    /// Suspends until the agent has said that it listens, or the machine has ended, or `limit` is over.
+    func agentReady(within limit: Duration) async throws
     /// Adds a file tree to the guest's share device.
     ///
     /// - Parameter tree: a directory, or a single regular file; the device gets a copy of the descriptor.

@@ -43,6 +43,21 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         return memory
     }
 
+    /// As `memory`, in huge pages where the kernel has them, whatever its setting for memory files is. Needs CAP_SYS_ADMIN.
+    ///
+    /// Source: Documentation/filesystems/tmpfs.rst, "huge"; fsopen(2).
+    public static func hugeMemory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {
+        let raw = martlet_huge_file(name, "\(size)")
+        if raw < 0 {
+            // A kernel without huge pages.
+            if Glibc.errno == EINVAL { return try memory(name, size: size) }
+            throw SystemError.last("make memory file", name)
+        }
+        let memory = OwnedDescriptor(owning: raw)
+        try check("ftruncate", name, ftruncate(memory.raw, Int(size)))
+        return memory
+    }
+
     /// Sets or clears O_NONBLOCK (on the open file, so for everyone who shares it).
     public func setNonBlocking(_ on: Bool) throws(SystemError) {
         let flags = try check("fcntl F_GETFL", "\(raw)", martlet_fcntl_int(raw, F_GETFL, 0))

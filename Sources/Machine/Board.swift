@@ -25,6 +25,7 @@ public final class Board {
     private var registers = Bus()
     private var serialPort: ACPIConfiguration.SerialPort?
     private var virtio: [ACPIConfiguration.VirtioDevice] = []
+    private let acknowledged: EventDescriptor
 
     /// - Parameters:
     ///   - memoryFile: a memory file of `map.size` bytes.
@@ -40,6 +41,7 @@ public final class Board {
         let onEnd: @Sendable (MachineEnd) -> Void = { end in if ended.first() { onEnd(end) } }
         self.onEnd = onEnd
         self.loop = loop
+        acknowledged = try EventDescriptor()
         vm = try VM(kvm, map: map, memoryFile: memoryFile)
         let supported = try kvm.supportedCPUID()
         let deadlineTimer = kvm.extent(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
@@ -69,13 +71,16 @@ public final class Board {
         }
         let address = MemoryMap.virtioBase + UInt64(virtio.count) * MemoryMap.virtioPage
         let transport = try VirtioTransport(
-            deviceID: deviceID, device: device, memory: vm.memory, loop: loop, maximumSize: maximumSize,
-            onFailure: onFailure)
+            deviceID: deviceID, device: device, memory: vm.memory,
+            page: RegisterPage(vm.registers.base + virtio.count * RegisterPage.size), loop: loop,
+            maximumSize: maximumSize, onFailure: onFailure)
         try registers.add(transport, at: address..<address + MemoryMap.virtioPage)
         try vm.connect(transport.interrupt.raw, toInterrupt: gsi)
         for (queue, kick) in transport.kicks.enumerated() {
-            try vm.connect(write: UInt32(queue), at: address + VirtioTransport.notifyOffset, to: kick.raw)
+            try vm.connect(write: UInt32(queue), at: address + VirtioRegister.queueNotify, to: kick.raw)
         }
+        // The acknowledgement of used buffers changes nothing: nobody listens to this one.
+        try vm.connect(write: 1, at: address + VirtioRegister.interruptAcknowledge, to: acknowledged.descriptor.raw)
         virtio.append(.init(address: address, gsi: gsi))
         return transport
     }

@@ -28,6 +28,7 @@ public struct KVM: Sendable {
         (KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"), (KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"),
         (KVM_CAP_IRQFD, "KVM_CAP_IRQFD"), (KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"),
         (KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"), (KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"),
+        (KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM"),
     ]
 
     /// What KVM says of an extension: 0 where it lacks it (4.4).

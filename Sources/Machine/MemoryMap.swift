@@ -13,6 +13,8 @@ public struct MemoryMap: Sendable, Equatable {
     /// First page of the virtio-mmio register banks, one page each.
     public static let virtioBase: UInt64 = 0xd000_0000
     public static let virtioPage: UInt64 = 0x1000
+    /// As many as there are inputs of the I/O APIC for.
+    static let virtioPages = 18
     public static let ioAPIC: UInt64 = 0xfec0_0000
     public static let localAPIC: UInt64 = 0xfee0_0000
     /// Four pages that KVM needs for itself on Intel processors (KVM api.rst 4.34, 4.41), in the gap.

@@ -11,6 +11,9 @@ public final class VM: Sendable {
     public let map: MemoryMap
     public let memory: GuestMemory
     private let memoryFile: SharedDescriptor
+    /// What the guest reads at the devices' registers, `MemoryMap.virtioPages` pages: memory that it can't write, so that only
+    /// writes leave the guest.
+    let registers: Mapping
 
     /// The memory, for device processes that map it too.
     public var sharedMemory: [SharedMemoryRegion] {
@@ -42,8 +45,17 @@ public final class VM: Sendable {
                 owning: try retrying("KVM_CREATE_VM") {
                     martlet_ioctl_int(kvm.device.raw, UInt(MARTLET_KVM_CREATE_VM), 0)
                 }))
+        let registerBytes = MemoryMap.virtioPages * Int(MemoryMap.virtioPage)
+        let registerFile = try OwnedDescriptor.memory("registers", size: Int64(registerBytes))
+        registers = try Mapping(file: registerFile.raw, count: registerBytes)
         // Memory before the interrupt controllers: each slot that is added later waits for those to settle.
-        for (slot, range) in map.ranges.enumerated() { try addMemory(slot: UInt32(slot), range) }
+        try addMemory(
+            slot: 0, at: MemoryMap.virtioBase, registers.base, UInt64(registerBytes), flags: UInt32(KVM_MEM_READONLY))
+        for (index, range) in map.ranges.enumerated() {
+            let base = memory.withBytes(at: range.address, count: Int(range.count)) { $0.baseAddress }
+            guard let base = base.flatMap({ $0 }) else { throw MachineError("memory at \(range.address) is not mapped") }
+            try addMemory(slot: UInt32(index + 1), at: range.address, base, range.count)
+        }
         try call("KVM_SET_TSS_ADDR", MARTLET_KVM_SET_TSS_ADDR, Int(MemoryMap.taskState))
         var identityMap = MemoryMap.identityMap
         try call("KVM_SET_IDENTITY_MAP_ADDR", MARTLET_KVM_SET_IDENTITY_MAP_ADDR, &identityMap)
@@ -51,14 +63,14 @@ public final class VM: Sendable {
     }
 
     /// KVM api.rst 4.35.
-    private func addMemory(slot: UInt32, _ range: MemoryMap.Bank) throws {
-        guard let base = memory.withBytes(at: range.address, count: Int(range.count), { $0.baseAddress }) else {
-            throw MachineError("memory at \(range.address) is not mapped")
-        }
+    private func addMemory(
+        slot: UInt32, at address: UInt64, _ base: UnsafeMutableRawPointer, _ count: UInt64, flags: UInt32 = 0
+    ) throws {
         var region = kvm_userspace_memory_region()
         region.slot = slot
-        region.guest_phys_addr = range.address
-        region.memory_size = range.count
+        region.flags = flags
+        region.guest_phys_addr = address
+        region.memory_size = count
         region.userspace_addr = UInt64(UInt(bitPattern: base))
         try call("KVM_SET_USER_MEMORY_REGION", MARTLET_KVM_SET_USER_MEMORY_REGION, &region)
     }

@@ -13,6 +13,7 @@ final class MachineProcess {
     private let loop: EventLoop
     private let tasks: LoopTasks
     private var board: Board?
+    private let lastWords: LastWords
     private var commandLine: [UInt8] = []
     private var vsock: VsockService?
     private var booted = false
@@ -20,6 +21,7 @@ final class MachineProcess {
 
     init(_ control: ControlSocket) throws {
         self.control = control
+        lastWords = LastWords(control)
         loop = try EventLoop()
         tasks = try LoopTasks(loop)
     }
@@ -81,10 +83,10 @@ final class MachineProcess {
 
     private func make(_ message: ControlMessage, kvm: SharedDescriptor, memory: SharedDescriptor) throws {
         guard board == nil else { throw MachineError("the machine is made already") }
-        let control = control
         board = try Board(
             KVM(device: kvm), map: MemoryMap(size: message.number), memoryFile: memory,
-            processors: Int(message.port), loop: tasks, onEnd: { control.reportEnd($0) })
+            processors: Int(message.port), loop: tasks,
+            onEnd: { [tasks, lastWords] end in tasks.post { lastWords.report(end) } })
     }
 
     /// The board, which must have been booted, or must not.
@@ -102,7 +104,9 @@ final class MachineProcess {
 
     private func addConsole(_ output: SharedDescriptor, isSerial: Bool) throws {
         if isSerial { return try unbooted().addSerialPort(output: output) }
-        try add(.console, ConsoleBackend(output: output, loop: loop, onBroken: broken("console")))
+        let console = try ConsoleBackend(output: output, loop: loop, onBroken: broken("console"))
+        try add(.console, console)
+        lastWords.console = console
     }
 
     private func addVsock(guestCID: UInt64) throws {
@@ -151,9 +155,16 @@ final class MachineProcess {
     }
 }
 
-extension ControlSocket {
-    /// Tells the host that the machine has stopped.
-    fileprivate func reportEnd(_ end: MachineEnd) {
+/// What is said when the machine has stopped. Belongs to the loop's thread.
+private final class LastWords: @unchecked Sendable {
+    private let control: ControlSocket
+    var console: ConsoleBackend?
+
+    init(_ control: ControlSocket) { self.control = control }
+
+    /// Lets the host have what the guest said last, then tells it of the end.
+    func report(_ end: MachineEnd) {
+        console?.finish(milliseconds: 200)
         var message = ControlMessage(.ended)
         let kind: ControlMessage.End =
             switch end {
@@ -164,6 +175,6 @@ extension ControlSocket {
             }
         message.number = kind.rawValue
         message.text = "\(end)"
-        deliver(message)
+        control.deliver(message)
     }
 }

@@ -21,7 +21,7 @@ import Testing
     @Test func memoryAccessesOfEachSizeReachTheirDevices() throws {
         let machine = try TinyMachine(TinyGuest.memory)
         let device = Recorder(answer: [9, 0, 0, 0])
-        try machine.memory.add(device, at: 0xd000_0000..<0xd000_1000)
+        try machine.memory.add(device, at: 0xd200_0000..<0xd200_1000)
         #expect(try machine.run() == .stopped)
         #expect(
             device.writes == [
@@ -58,9 +58,9 @@ import Testing
         // The guest's write of 0x33333333 at +8 signals the eventfd and leaves no trace on the bus.
         let machine = try TinyMachine(TinyGuest.memory)
         let event = try EventDescriptor()
-        try machine.vm.connect(write: 0x3333_3333, at: 0xd000_0008, to: event.descriptor.raw)
+        try machine.vm.connect(write: 0x3333_3333, at: 0xd200_0008, to: event.descriptor.raw)
         let device = Recorder(answer: [9, 0, 0, 0])
-        try machine.memory.add(device, at: 0xd000_0000..<0xd000_1000)
+        try machine.memory.add(device, at: 0xd200_0000..<0xd200_1000)
         #expect(try machine.run() == .stopped)
         #expect(device.writes.count == 4)
         let signalled = event.drain()

@@ -34,8 +34,10 @@ private final class Bench {
     let transport: VirtioTransport
     private let loop: EventLoop
     private let memory: GuestMemory
+    private let registers = UnsafeMutableRawPointer.allocate(byteCount: RegisterPage.size, alignment: 4096)
 
     init() throws {
+        registers.initializeMemory(as: UInt8.self, repeating: 0, count: RegisterPage.size)
         let map = try MemoryMap(size: 64 << 20)
         let file = try OwnedDescriptor.memory("transport test", size: Int64(map.size))
         memory = try map.map(file: file.raw)
@@ -48,7 +50,8 @@ private final class Bench {
         }
         let sink = Sink()
         transport = try VirtioTransport(
-            deviceID: 4, device: device, memory: memory, loop: tasks, onFailure: { sink.add($0) })
+            deviceID: 4, device: device, memory: memory, page: RegisterPage(registers), loop: tasks,
+            onFailure: { sink.add($0) })
         self.sink = sink
     }
 
@@ -58,7 +61,10 @@ private final class Bench {
     }
     let sink: Sink
 
-    deinit { loop.stop() }
+    deinit {
+        loop.stop()
+        registers.deallocate()
+    }
 
     func read(_ offset: UInt64, size: Int = 4) -> UInt32 {
         var bytes = [UInt8](repeating: 0, count: 8)
@@ -117,8 +123,6 @@ private final class Bench {
         #expect(bench.read(VirtioRegister.configuration + 4) == 0x0605)
         #expect(bench.read(VirtioRegister.configuration + 5, size: 1) == 6)
         #expect(bench.read(0xffc) == 0)
-        // Registers are whole words.
-        #expect(bench.read(VirtioRegister.magic + 1, size: 2) == 0)
     }
 
     @Test func theStatusHasOneWayOnly() throws {
@@ -178,6 +182,8 @@ private final class Bench {
             #expect(bench.status == 15 | 64, "size \(size), address \(address ?? 0)")
             #expect(bench.read(VirtioRegister.interruptStatus) == 3)
             bench.write(VirtioRegister.interruptAcknowledge, 2)
+            #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+            bench.write(VirtioRegister.interruptAcknowledge, 1)
             #expect(bench.read(VirtioRegister.interruptStatus) == 1)
             #expect(bench.sink.lines.withLock { $0.count } == 1)
             // And after it the device works again.

@@ -235,6 +235,9 @@ public nonisolated struct AgentWaitProcessResponse: Sendable {
   /// Nanoseconds since the epoch, by the guest's clock.
   public var exitedAt: Int64 = 0
 
+  /// How many of the container's processes the kernel has killed so far for want of memory.
+  public var oomKills: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -749,7 +752,7 @@ nonisolated extension AgentSignalProcessRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WaitProcessResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}exit_status\0\u{3}exited_at\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}exit_status\0\u{3}exited_at\0\u{3}oom_kills\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -759,6 +762,7 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.exitStatus) }()
       case 2: try { try decoder.decodeSingularInt64Field(value: &self.exitedAt) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.oomKills) }()
       default: break
       }
     }
@@ -771,12 +775,16 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
     if self.exitedAt != 0 {
       try visitor.visitSingularInt64Field(value: self.exitedAt, fieldNumber: 2)
     }
+    if self.oomKills != 0 {
+      try visitor.visitSingularUInt64Field(value: self.oomKills, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentWaitProcessResponse, rhs: AgentWaitProcessResponse) -> Bool {
     if lhs.exitStatus != rhs.exitStatus {return false}
     if lhs.exitedAt != rhs.exitedAt {return false}
+    if lhs.oomKills != rhs.oomKills {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

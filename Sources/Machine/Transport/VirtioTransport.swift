@@ -1,7 +1,7 @@
 import Glibc
 public import LinuxSystem
 import Synchronization
-public import Virtio
+import Virtio
 
 /// A virtio device over MMIO (virtio 1.2, 4.2): one page of registers, an interrupt, and a kick for each queue.
 ///
@@ -10,7 +10,8 @@ public import Virtio
 ///
 /// What the driver has said of a queue is checked when the device starts and holds until the reset: later writes change
 /// nothing. The interrupt status always says "used buffers": the interrupt is edge-triggered and the device's own, so
-/// whoever asks was interrupted, and devices in other processes can signal it without a word to this one.
+/// whoever asks was interrupted, and devices in other processes can signal it without a word to this one. So its
+/// acknowledgement changes nothing, and need not leave KVM.
 public final class VirtioTransport: BusDevice, @unchecked Sendable {
     public static let vendor: UInt32 = 0x544c_524d  // "MRLT"
 
@@ -42,6 +43,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     private let maximumSize: UInt32
     private let device: any BackendDevice
     private let memory: GuestMemory
+    private let page: RegisterPage
     private let loop: LoopTasks
     private let onFailure: @Sendable (String) -> Void
     private let features: UInt64
@@ -49,23 +51,22 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     private let lines: [RingLines]
     /// Outside the lock, because the loop sets them while a processor waits for the loop under it.
     private let needsReset = Atomic<Bool>(false)
-    private let configurationChanged = Atomic<Bool>(false)
 
-    /// The offset of the register that a kick is written to.
-    public static let notifyOffset = VirtioRegister.queueNotify
 
     /// - Parameters:
     ///   - deviceID: the kind of device (virtio 1.2, 5).
+    ///   - page: where the driver reads.
     ///   - loop: where `device` is driven.
     ///   - maximumSize: entries a queue may have.
     ///   - onFailure: a queue could not start; told on the loop's thread.
-    public init(
-        deviceID: UInt32, device: any BackendDevice, memory: GuestMemory, loop: LoopTasks, maximumSize: UInt32 = 256,
-        onFailure: @escaping @Sendable (String) -> Void
+    init(
+        deviceID: UInt32, device: any BackendDevice, memory: GuestMemory, page: RegisterPage, loop: LoopTasks,
+        maximumSize: UInt32 = 256, onFailure: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         self.deviceID = deviceID
         self.device = device
         self.memory = memory
+        self.page = page
         self.loop = loop
         self.maximumSize = maximumSize
         self.onFailure = onFailure
@@ -82,58 +83,51 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         }
         registers = Mutex(Registers(queues: kicks.map { _ in Queue() }))
         super.init()
+        describe()
+        registers.withLock { show($0) }
     }
 
     /// The driver broke a ring, or the device can't go on: the driver is told that only a reset helps (virtio 1.2, 2.1.2).
     public func deviceBroke() {
-        needsReset.store(true, ordering: .releasing)
-        configurationChanged.store(true, ordering: .releasing)
+        needsReset.store(true, ordering: .sequentiallyConsistent)
+        page.set(DeviceStatus.needsReset.rawValue, at: VirtioRegister.status)
+        page.set(2, at: VirtioRegister.interruptStatus)
         lines.first?.interrupt()
     }
 
     // MARK: Reading
 
-    override public func read(_ offset: UInt64, _ data: UnsafeMutableRawBufferPointer) {
-        if offset >= VirtioRegister.configuration {
-            return readConfiguration(Int(offset - VirtioRegister.configuration), data)
+    /// Only where KVM does not have the page as memory.
+    override public func read(_ offset: UInt64, _ data: UnsafeMutableRawBufferPointer) { page.read(offset, data) }
+
+    /// What never changes.
+    private func describe() {
+        page[VirtioRegister.magic] = 0x7472_6976  // "virt"
+        page[VirtioRegister.version] = 2
+        page[VirtioRegister.deviceID] = deviceID
+        page[VirtioRegister.vendorID] = Self.vendor
+        page[VirtioRegister.interruptStatus] = 1
+        for offset in stride(
+            from: VirtioRegister.sharedMemoryLengthLow, through: VirtioRegister.sharedMemoryBaseHigh, by: 4)
+        {
+            page[offset] = .max  // there is none
         }
-        // Registers are read whole and aligned; other reads give zeros (virtio 1.2, 4.2.2.2).
-        guard data.count == 4, offset % 4 == 0 else { return }
-        data.storeBytes(of: register(offset).littleEndian, as: UInt32.self)
+        page.write(device.configuration, at: VirtioRegister.configuration)
     }
 
-    private func register(_ offset: UInt64) -> UInt32 {
-        switch offset {
-        case VirtioRegister.interruptStatus:
-            return 1 | (configurationChanged.load(ordering: .acquiring) ? 2 : 0)
-        case VirtioRegister.magic: return 0x7472_6976  // "virt"
-        case VirtioRegister.version: return 2
-        case VirtioRegister.deviceID: return deviceID
-        case VirtioRegister.vendorID: return Self.vendor
-        case VirtioRegister.sharedMemoryLengthLow...VirtioRegister.sharedMemoryBaseHigh:
-            return .max  // there is none
-        default: return registers.withLock { stored(offset, $0) }
-        }
-    }
-
-    private func stored(_ offset: UInt64, _ registers: Registers) -> UInt32 {
+    /// Has the page show what the driver's writes have changed.
+    private func show(_ registers: Registers) {
+        let selector = registers.deviceFeaturesSelector
+        page[VirtioRegister.deviceFeatures] =
+            selector < 2 ? UInt32(truncatingIfNeeded: features >> (32 * UInt64(selector))) : 0
         let queue = registers.queueSelector < UInt32(registers.queues.count) ? Int(registers.queueSelector) : nil
-        switch offset {
-        case VirtioRegister.deviceFeatures:
-            return registers.deviceFeaturesSelector < 2
-                ? UInt32(truncatingIfNeeded: features >> (32 * UInt64(registers.deviceFeaturesSelector))) : 0
-        case VirtioRegister.queueSizeMaximum: return queue == nil ? 0 : maximumSize
-        case VirtioRegister.queueReady: return queue.map { registers.queues[$0].isReady ? 1 : 0 } ?? 0
-        case VirtioRegister.status:
-            let status = needsReset.load(ordering: .acquiring) ? registers.status.union(.needsReset) : registers.status
-            return status.rawValue
-        default: return 0
+        page[VirtioRegister.queueSizeMaximum] = queue == nil ? 0 : maximumSize
+        page[VirtioRegister.queueReady] = queue.map { registers.queues[$0].isReady ? 1 : 0 } ?? 0
+        page[VirtioRegister.status] = registers.status.rawValue
+        // The device may break at any time, without the lock: whoever comes second sets the bit.
+        if needsReset.load(ordering: .sequentiallyConsistent) {
+            page.set(DeviceStatus.needsReset.rawValue, at: VirtioRegister.status)
         }
-    }
-
-    private func readConfiguration(_ offset: Int, _ data: UnsafeMutableRawBufferPointer) {
-        let space = device.configuration
-        for index in data.indices where offset + index < space.count { data[index] = space[offset + index] }
     }
 
     // MARK: Writing
@@ -144,12 +138,16 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         let value = UInt32(littleEndian: data.loadUnaligned(as: UInt32.self))
         switch offset {
         case VirtioRegister.interruptAcknowledge:
-            if value & 2 != 0 { configurationChanged.store(false, ordering: .releasing) }
+            // The other bit stays as it is: see above.
+            page.clear(value & 2, at: VirtioRegister.interruptStatus)
         case VirtioRegister.queueNotify:
             // Only where KVM does not signal the kick by itself.
             if value < UInt32(kicks.count) { signal(kicks[Int(value)]) }
-        case VirtioRegister.status: registers.withLock { writeStatus(value, &$0) }
-        default: registers.withLock { store(offset, value, &$0) }
+        default:
+            registers.withLock { registers in
+                if offset == VirtioRegister.status { writeStatus(value, &registers) } else { store(offset, value, &registers) }
+                show(registers)
+            }
         }
     }
 
@@ -246,8 +244,8 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
             onLoop { work.run() }
         }
         registers = Registers(queues: registers.queues.map { _ in Queue() })
-        needsReset.store(false, ordering: .releasing)
-        configurationChanged.store(false, ordering: .releasing)
+        needsReset.store(false, ordering: .sequentiallyConsistent)
+        page.clear(2, at: VirtioRegister.interruptStatus)
     }
 
     private func signal(_ event: SharedDescriptor) {

@@ -29,6 +29,7 @@ extension Configuration {
         try reader.path("vm.initramfs", emptyIsUnset: true, into: &vm.initramfs)
         try reader.words("vm.kernel_arguments", into: &vm.kernelArguments)
         try reader.boolean("vm.debug_console", into: &vm.debugConsole)
+        try reader.boolean("vm.huge_pages", into: &vm.hugePages)
         var qemuPath: String? = qemu.path
         try reader.string("qemu.path", into: &qemuPath)
         qemu.path = qemuPath ?? qemu.path

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 
 /// The kernel and the initial file system that a virtual machine boots.
 public struct GuestImage: Sendable, Equatable, Codable {
@@ -42,6 +43,15 @@ public struct GuestImage: Sendable, Equatable, Codable {
         GuestImage(
             kernel: try locateKernel(configuration, executable: executable, environment: environment),
             initramfs: try locateInitramfs(configuration, executable: executable, environment: environment))
+    }
+
+    /// The least memory that the kernel starts in, in MiB, as the manifest beside it says (docs/guest.md); nil where there is
+    /// none.
+    public var minimumMemoryMiB: Int? {
+        guard let slash = kernel.lastIndex(of: "/"), let text = try? readText(kernel[..<slash] + "/manifest")
+        else { return nil }
+        let line = text.split(separator: "\n").first { $0.hasPrefix("memory_mib=") }
+        return line.flatMap { Int($0.dropFirst("memory_mib=".count)) }
     }
 
     /// As `locate`, the kernel alone.

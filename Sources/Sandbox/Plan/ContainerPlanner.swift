@@ -45,24 +45,27 @@ extension SandboxPlan.Container {
     ) throws -> SandboxPlan.Volume {
         let field = "mounts[\(index)].source (\(mount.destination))"
         let path = bundle.absolute(mount.source)
-        guard let resolved = realpath(path, nil) else {
-            throw SandboxError.invalid("\(field): \(SystemError.last("resolve", path))")
-        }
-        defer { free(resolved) }
-        var facts = stat()
-        guard stat(resolved, &facts) == 0 else {
-            throw SandboxError.invalid("\(field): \(SystemError.last("stat", path))")
-        }
-        guard [S_IFREG, S_IFBLK].contains(facts.st_mode & S_IFMT) else {
+        let (resolved, type) = try resolve(path, field)
+        guard [S_IFREG, S_IFBLK].contains(type) else {
             throw SandboxError.invalid("\(field): \(path) is neither a file nor a block device")
         }
         let disk = Disk(
-            path: String(cString: resolved), readOnly: mount.options.contains("ro"), id: "martlet-mount-\(index)")
+            path: resolved, readOnly: mount.options.contains("ro"), id: "martlet-mount-\(index)")
         return .init(
             disk: disk, type: mount.type, options: mount.options, mountPoint: "\(directory)/mounts/\(index)")
     }
 
     private static func realPath(_ path: String, field: String, mustBe type: mode_t?) throws -> String {
+        let (resolved, found) = try resolve(path, field)
+        if let type, found != type { throw SandboxError.invalid("\(field): \(path) is not a directory") }
+        guard found == S_IFDIR || found == S_IFREG else {
+            throw SandboxError.unsupported("\(field): \(path): a bind mount of a device, socket or fifo of the host")
+        }
+        return resolved
+    }
+
+    /// A path of the host without symbolic links, and the type of what is there (`S_IFDIR` …).
+    private static func resolve(_ path: String, _ field: String) throws -> (path: String, type: mode_t) {
         guard let resolved = realpath(path, nil) else {
             throw SandboxError.invalid("\(field): \(SystemError.last("resolve", path))")
         }
@@ -71,12 +74,7 @@ extension SandboxPlan.Container {
         guard stat(resolved, &facts) == 0 else {
             throw SandboxError.invalid("\(field): \(SystemError.last("stat", path))")
         }
-        let found = facts.st_mode & S_IFMT
-        if let type, found != type { throw SandboxError.invalid("\(field): \(path) is not a directory") }
-        guard found == S_IFDIR || found == S_IFREG else {
-            throw SandboxError.unsupported("\(field): \(path): a bind mount of a device, socket or fifo of the host")
-        }
-        return String(cString: resolved)
+        return (String(cString: resolved), facts.st_mode & S_IFMT)
     }
 }
 

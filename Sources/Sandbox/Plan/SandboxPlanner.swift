@@ -20,12 +20,18 @@ extension SandboxPlan {
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
         hostname = bundle.spec.hostname.isEmpty ? id : bundle.spec.hostname
         let image = try GuestImage.locate(configuration.vm)
+        if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {
+            throw SandboxError.invalid(
+                "vm.memory_mib: \(configuration.vm.memoryMiB) MiB are less than the \(least) MiB that the guest kernel "
+                    + "\(image.kernel) needs")
+        }
         let debug = configuration.vm.debugConsole ? ["earlyprintk=serial", "console=ttyS0"] : []
         machine = VMConfiguration(
             name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
             debugConsole: configuration.vm.debugConsole, disks: container.volumes.map(\.disk))
+        machine.hugePages = configuration.vm.hugePages
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 
@@ -40,6 +46,8 @@ extension SandboxPlan {
 
 extension HostFacts {
     /// Looks at this host for what the configuration names.
+    public static func of(_ configuration: Configuration) -> HostFacts { gather(configuration, askVersions: false) }
+
     static func gather(_ configuration: Configuration, askVersions: Bool) -> HostFacts {
         func file(_ locate: () throws -> String) -> Result<String, HypervisorError> {
             do { return .success(try locate()) } catch { return .failure(HypervisorError("\(error)")) }

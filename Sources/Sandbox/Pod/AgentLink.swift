@@ -24,11 +24,13 @@ struct AgentLink: Sendable {
         return ours
     }
 
-    /// Connects as soon as the agent listens.
+    /// Connects as soon as the agent listens, which it says on the console. A guest whose console is silent is asked, too:
+    /// seldom, as each try takes time from a machine that is about to start.
     func agent(within limit: Duration, while alive: @Sendable () -> Bool) async throws -> AgentServiceClient {
         let clock = ContinuousClock()
         let end = clock.now + limit
         while true {
+            try await machine.agentReady(within: .milliseconds(500))
             do {
                 let socket = try await connect(port: AgentPort.rpc, deadline: .seconds(2))
                 return AgentServiceClient(try await TTRPCClient(connected: socket))

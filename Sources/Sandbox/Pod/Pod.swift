@@ -47,6 +47,7 @@ actor Pod {
         do {
             let link = AgentLink(machine: machine)
             let agent = try await link.agent(within: limits.start) { alive.current == nil }
+            logger.phase("agent connected")
             let pod = Pod(machine: machine, link: link, agent: agent, limits: limits, logger: logger)
             try await pod.prepare(plan)
             return pod
@@ -109,6 +110,7 @@ actor Pod {
                 $0.storages = plan.storages
             }
             _ = try await agent.createContainer(request, timeout: limits.request)
+            logger.phase("container created")
         } catch {
             streams.cancel()
             throw error
@@ -154,6 +156,7 @@ actor Pod {
         }
         logger.debug("container \(id): start")
         _ = try await agent.startContainer(.with { $0.containerID = id }, timeout: limits.request)
+        logger.phase("container started")
         container.phase = .running
         containers[id] = container
         Task { await follow(id, container) }
@@ -165,7 +168,11 @@ actor Pod {
         do {
             // Lasts as long as the container: it ends with the connection, which the heartbeat watches.
             let reply = try await agent.waitProcess(.with { $0.containerID = id }, timeout: TTRPCClient.noTimeout)
+            logger.phase("container exited")
             await container.streams.finish()
+            if reply.oomKills > 0 {
+                logger.error("container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
+            }
             record = ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt)
         } catch {
             let end = await machine.end()

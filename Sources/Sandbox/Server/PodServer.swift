@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Hypervisor
 import LinuxSystem
 import Logging
 import TTRPC
@@ -22,6 +23,7 @@ public enum PodServer {
 
     /// Serves until the pod is shut down or the lifeline breaks; then the pod is gone, and its directory.
     public static func run(id: String, root: String, configuration: Configuration, logger: Logger) async throws {
+        logger.phase("server")
         signal(SIGPIPE, SIG_IGN)
         // The terminal's other end closing is the relay's business.
         signal(SIGHUP, SIG_IGN)

@@ -93,10 +93,12 @@ struct AgentCalls: AgentService {
             let container = try await sandbox.container(request.containerID)
             let process = try await container.process(request.execID)
             let end = await process.wait()
+            let kills = await container.oomKills()
             await container.forget(request.execID, process)
             return .with {
                 $0.exitStatus = end.status.code
                 $0.exitedAt = end.at
+                $0.oomKills = kills
             }
         }
     }

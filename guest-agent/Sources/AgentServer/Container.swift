@@ -131,6 +131,9 @@ actor Container {
         try during("list the processes") { try group.processes() }
     }
 
+    /// How many of its processes the kernel has killed for want of memory.
+    func oomKills() -> UInt64 { group.oomKills }
+
     /// Ends what still runs and takes everything of it away. After a failure it may be called again.
     func remove() async throws(AgentFailure) {
         let process = state.process

@@ -42,6 +42,14 @@ struct ControlGroup: Sendable {
         return all
     }
 
+    /// How many of its processes the kernel has killed for want of memory, its own limit's or the whole guest's; 0 where there
+    /// is no memory controller (cgroup-v2.rst, memory.events).
+    var oomKills: UInt64 {
+        guard let text = try? readText(path + "/memory.events") else { return 0 }
+        let line = text.split(separator: "\n").first { $0.hasPrefix("oom_kill ") }
+        return line.flatMap { UInt64($0.dropFirst(9)) } ?? 0
+    }
+
     /// SIGKILL to every process in it and below, also to those that are born meanwhile.
     func kill() throws(SystemError) { try writeText("1", to: path + "/cgroup.kill") }
 

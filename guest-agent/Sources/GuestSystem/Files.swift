@@ -1,24 +1,6 @@
 import Glibc
 public import LinuxSystem
 
-/// The whole of a small file as text; bytes that are not UTF-8 are replaced.
-public func readText(_ path: String, limit: Int = 1 << 20) throws(SystemError) -> String {
-    let file = try OwnedDescriptor.open(path, O_RDONLY)
-    return try readText(file.raw, path, limit: limit)
-}
-
-/// What is left to read of `descriptor` as text, at most `limit` bytes.
-public func readText(_ descriptor: Int32, _ path: String, limit: Int = 1 << 20) throws(SystemError) -> String {
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 16384)
-    while bytes.count < limit {
-        let count = try retrying("read", path) { read(descriptor, &chunk, chunk.count) }
-        if count == 0 { break }
-        bytes += chunk[..<count]
-    }
-    return String(decoding: bytes, as: UTF8.self)
-}
-
 /// Writes `text` to an existing file in one call, as the files of /proc and of cgroups want it.
 public func writeText(_ text: String, to path: String) throws(SystemError) {
     let file = try OwnedDescriptor.open(path, O_WRONLY)

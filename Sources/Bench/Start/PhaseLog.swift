@@ -1,0 +1,68 @@
+import LinuxSystem
+import Logging
+import Synchronization
+
+/// The phases of a start, as they stand in the debug log: `phase NAME NANOSECONDS`.
+struct PhaseTimes: Sendable {
+    private(set) var times: [(name: String, at: UInt64)] = []
+
+    /// Takes a phase out of a line of a log; other lines change nothing.
+    mutating func take(line: some StringProtocol) {
+        let words = line.split(separator: " ")
+        guard let start = words.firstIndex(of: "phase"), words.count > start + 2,
+            let time = words.last.flatMap({ UInt64($0) })
+        else { return }
+        times.append((words[(start + 1)..<(words.count - 1)].joined(separator: " "), time))
+    }
+
+    func time(of name: String) -> UInt64? { times.first { $0.name == name }?.at }
+}
+
+/// A log that keeps the phases and tells when one has come.
+final class PhaseLog: Sendable {
+    private let phases = Mutex(PhaseTimes())
+    private let awaited: String
+    private let arrived: Promise<UInt64>
+
+    /// - Parameter awaited: the phase that `wait` waits for.
+    init(awaiting awaited: String) throws {
+        self.awaited = awaited
+        arrived = try Promise()
+    }
+
+    var logger: Logger {
+        var logger = Logger(label: "bench") { [self] _ in Handler(log: self) }
+        logger.logLevel = .debug
+        return logger
+    }
+
+    /// The time of the awaited phase; nil past `timeout`.
+    func wait(timeout: Duration) -> UInt64? { arrived.wait(timeout: timeout) }
+
+    func time(of name: String) -> UInt64? { phases.withLock { $0.time(of: name) } }
+
+    fileprivate func take(_ line: String) {
+        // A guest that only writes the end of a line.
+        let line = line == "guest: " ? "phase guest's line \(monotonicNanoseconds())" : line
+        let time = phases.withLock { phases in
+            phases.take(line: line)
+            return phases.time(of: awaited)
+        }
+        if let time { arrived.settle(time) }
+    }
+
+    private struct Handler: LogHandler {
+        let log: PhaseLog
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.debug
+
+        init(log: PhaseLog) { self.log = log }
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) { log.take("\(event.message)") }
+    }
+}

@@ -1,0 +1,58 @@
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+
+/// One `martlet run` of a container that ends at once, in phases.
+struct RunPhases: Sendable {
+    /// Where a phase ends, in order: in the log, and for people.
+    private static let marks = [
+        ("server", "server"), ("machine spawned", "VMM spawned"), ("first instruction", "first guest instruction"),
+        ("agent ready", "kernel, until the agent is ready"), ("agent connected", "agent connected"),
+        ("container created", "container created"), ("container started", "container started"),
+        ("container exited", "container exited"),
+    ]
+
+    /// Milliseconds of each phase, in order, the last one until the command's end.
+    var phases: [(name: String, milliseconds: Double)] = []
+    var total: Double
+
+    /// Runs it.
+    init(martlet: String, bundle: String, root: String, configuration: String?, timeout: Duration) throws {
+        let log = "\(root)/phases.log"
+        unlink(log)
+        let id = "bench-\(getpid())"
+        let (output, input) = try SharedDescriptor.pipe()
+        let begin = monotonicNanoseconds()
+        let child = try ChildProcess(
+            "martlet",
+            .init(
+                executable: martlet,
+                arguments: ["--debug", "--log", log, "--root", root] + (configuration.map { ["--config", $0] } ?? [])
+                    + ["run", "--bundle", bundle, id],
+                environment: Self.environment(), descriptors: [-1, -1, input.raw], diesWithParent: true))
+        guard let end = child.waitForEnd(timeout: timeout) else {
+            child.signal(SIGTERM)
+            throw BenchError("martlet run was not done after \(timeout)")
+        }
+        let done = monotonicNanoseconds()
+        withExtendedLifetime((output, input)) {}
+        let text = String(decoding: try Data(contentsOf: URL(filePath: log)), as: UTF8.self)
+        guard end == .exited(0) else { throw BenchError("martlet run \(end): \(text.suffix(1000))") }
+        var times = PhaseTimes()
+        for line in text.split(separator: "\n") { times.take(line: line) }
+        var last = begin
+        for (mark, name) in Self.marks {
+            // A hypervisor of somebody else's doesn't tell when the guest's first instruction came.
+            guard let time = times.time(of: mark) else { continue }
+            phases.append((name, Double(Int64(time) - Int64(last)) / 1e6))
+            last = time
+        }
+        phases.append(("all gone, command ended", Double(Int64(done) - Int64(last)) / 1e6))
+        total = Double(done - begin) / 1e6
+    }
+
+    static func environment() -> [String] {
+        let names: [String] = ["PATH", "HOME", "MARTLET_GUEST"]
+        return names.compactMap { name in getenv(name).map { "\(name)=\(String(cString: $0))" } }
+    }
+}

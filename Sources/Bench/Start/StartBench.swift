@@ -1,0 +1,93 @@
+import FoundationEssentials
+import Glibc
+public import Hypervisor
+import LinuxSystem
+
+/// Measures the start of a container, phase by phase, and that of its machine beside QEMU's.
+public struct StartBench: Sendable {
+    /// Absolute path of `martlet`.
+    public var martlet: String
+    public var configurationFile: String?
+    /// The machine that both sides boot.
+    public var machine: VMConfiguration
+    /// Absolute path of QEMU, when it is to be compared with; it takes turns with the built-in VMM.
+    public var qemu: String?
+    public var timeout = Duration.seconds(60)
+
+    public init(martlet: String, configurationFile: String?, machine: VMConfiguration, qemu: String?) {
+        self.martlet = martlet
+        self.configurationFile = configurationFile
+        self.machine = machine
+        self.qemu = qemu
+    }
+
+    /// - Parameters:
+    ///   - runs: counted runs of each side; one more goes before them.
+    ///   - bundle: makes a bundle whose process is given, and answers its directory.
+    public func run(
+        runs: Int, command: String, facts: [BenchReport.Fact], root: String, bundle: ([String]) throws -> String,
+        progress: (String) -> Void
+    ) async throws -> StartReport {
+        let short = try bundle(["true"])
+        var phases: [RunPhases] = []
+        for number in 0...runs {
+            progress("martlet run \(number)/\(runs)")
+            let run = try RunPhases(
+                martlet: martlet, bundle: short, root: root, configuration: configurationFile, timeout: timeout)
+            // The first one finds nothing in the page cache.
+            if number > 0 { phases.append(run) }
+        }
+        progress("memory of two idle pods")
+        let memory = try IdlePods.memory(
+            martlet: martlet, bundle: try bundle(["sh", "-c", "echo up; exec sleep 600"]), root: root,
+            configuration: configurationFile, timeout: timeout)
+        var start: Comparison?
+        var tiny: Comparison?
+        if let qemu {
+            start = try await compare("Linux, until the agent is ready", linux, qemu, runs: runs, progress)
+            let image = "\(root)/tiny-guest"
+            try Data(TinyGuest.image).write(to: URL(filePath: image))
+            tiny = try await compare("a guest that only writes a port", tinyGuest(image), qemu, runs: runs, progress)
+        }
+        guard let total = Samples(phases.map(\.total)) else { throw BenchError("no runs") }
+        return StartReport(
+            command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory, start: start,
+            startOfTinyGuest: tiny)
+    }
+
+    private static func samples(_ runs: [RunPhases]) -> [StartReport.Phase] {
+        guard let first = runs.first else { return [] }
+        return first.phases.indices.compactMap { index in
+            Samples(runs.map { $0.phases[index].milliseconds }).map { .init(name: first.phases[index].name, samples: $0) }
+        }
+    }
+
+    /// Both sides boot this: no files, which QEMU would need another process for.
+    private var linux: BootedGuest {
+        var vm = machine
+        vm.hasFiles = false
+        vm.disks = []
+        vm.kernelArguments = ["console=hvc0", "quiet", "panic=-1", "pci=off"]
+        return BootedGuest(machine: vm, isTiny: false, timeout: timeout)
+    }
+
+    private func tinyGuest(_ image: String) -> BootedGuest {
+        var vm = linux.machine
+        vm.kernel = image
+        vm.debugConsole = true
+        return BootedGuest(machine: vm, isTiny: true, timeout: timeout)
+    }
+
+    private func compare(
+        _ name: String, _ guest: BootedGuest, _ qemu: String, runs: Int, _ progress: (String) -> Void
+    ) async throws -> Comparison {
+        let hasVsock = access("/dev/vhost-vsock", R_OK | W_OK) == 0
+        let results = try await Rounds.run(runs + 1, of: [false, true]) { round, isQEMU in
+            progress("\(name), \(round)/\(runs), \(StartReport.sides[isQEMU ? 1 : 0])")
+            if !isQEMU { return try await OwnStart.measure(guest) }
+            return try await QEMUStart.measure(guest, executable: qemu, vsock: hasVsock ? 1000 + round : nil)
+        }
+        let sides = results.compactMap { Samples(Array($0.dropFirst())) }
+        return Comparison(name, unit: "ms", better: .lower, sides: sides)
+    }
+}

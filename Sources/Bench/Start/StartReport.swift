@@ -1,0 +1,123 @@
+import FoundationEssentials
+
+/// What `martlet bench start` has found.
+public struct StartReport: Sendable, Codable {
+    /// A part of a `martlet run`, in milliseconds.
+    public struct Phase: Sendable, Codable {
+        public var name: String
+        public var samples: Samples
+    }
+
+    public var title: String
+    public var command: String
+    public var facts: [BenchReport.Fact]
+    /// The whole of `martlet run … true`, in milliseconds.
+    public var run: Samples
+    public var phases: [Phase]
+    /// Of one pod's processes on the host while another pod runs.
+    public var memory: [ProcessMemory]
+    /// From the VMM's exec to the agent's first word, beside QEMU; nil without `--against`.
+    public var start: Comparison?
+    /// The same to the first word of a guest of four instructions: the VMM's own part.
+    public var startOfTinyGuest: Comparison?
+
+    private enum CodingKeys: String, CodingKey {
+        case title, command, facts, run, phases, memory, start, startOfTinyGuest = "start_vmm", ratio,
+            ratioOfTinyGuest = "ratio_vmm"
+    }
+
+    /// The first side's median by the second's: below 1 the first is the faster one.
+    static func ratio(_ comparison: Comparison?) -> Double? {
+        guard let sides = comparison?.sides, sides.count == 2, sides[1].median > 0 else { return nil }
+        return sides[0].median / sides[1].median
+    }
+
+    public var ratio: Double? { Self.ratio(start) }
+    public var ratioOfTinyGuest: Double? { Self.ratio(startOfTinyGuest) }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(title, forKey: .title)
+        try container.encode(command, forKey: .command)
+        try container.encode(facts, forKey: .facts)
+        try container.encode(run, forKey: .run)
+        try container.encode(phases, forKey: .phases)
+        try container.encode(memory, forKey: .memory)
+        try container.encodeIfPresent(start, forKey: .start)
+        try container.encodeIfPresent(startOfTinyGuest, forKey: .startOfTinyGuest)
+        try container.encodeIfPresent(ratio, forKey: .ratio)
+        try container.encodeIfPresent(ratioOfTinyGuest, forKey: .ratioOfTinyGuest)
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        title = try container.decode(String.self, forKey: .title)
+        command = try container.decode(String.self, forKey: .command)
+        facts = try container.decode([BenchReport.Fact].self, forKey: .facts)
+        run = try container.decode(Samples.self, forKey: .run)
+        phases = try container.decode([Phase].self, forKey: .phases)
+        memory = try container.decode([ProcessMemory].self, forKey: .memory)
+        start = try container.decodeIfPresent(Comparison.self, forKey: .start)
+        startOfTinyGuest = try container.decodeIfPresent(Comparison.self, forKey: .startOfTinyGuest)
+    }
+
+    init(
+        command: String, facts: [BenchReport.Fact], run: Samples, phases: [Phase], memory: [ProcessMemory],
+        start: Comparison?, startOfTinyGuest: Comparison?
+    ) {
+        title = "Starting a container in a virtual machine"
+        self.command = command
+        self.facts = facts
+        self.run = run
+        self.phases = phases
+        self.memory = memory
+        self.start = start
+        self.startOfTinyGuest = startOfTinyGuest
+    }
+
+    /// The report as JSON.
+    public func json() throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+
+    // MARK: Tables
+
+    static let sides = ["martlet-vmm", "QEMU microvm"]
+
+    private var comparisons: [Comparison] { [start, startOfTinyGuest].compactMap { $0 } }
+
+    var phaseRows: [[String]] {
+        [["martlet run", "ms"]] + phases.map { ["  " + $0.name, Figures.range($0.samples, Figures.short)] }
+            + [["  in all", Figures.range(run, Figures.short)]]
+    }
+
+    var memoryRows: [[String]] {
+        func row(_ memory: ProcessMemory) -> [String] {
+            ["  " + memory.process]
+                + [memory.privateKiB, memory.proportionalKiB, memory.guestKiB].map { Figures.short(Double($0) / 1024) }
+        }
+        return [["memory on the host, MiB", "private", "proportional", "guest"]] + memory.map(row) + [row(memory.total)]
+    }
+
+    var comparisonRows: [[String]] {
+        if comparisons.isEmpty { return [] }
+        return [["from exec to the guest's first word, ms"] + Self.sides + ["ratio"]]
+            + comparisons.map { comparison in
+                ["  " + comparison.name] + comparison.sides.map { Figures.range($0, Figures.short) }
+                    + [Self.ratio(comparison).map { Figures.fixed($0, 3) } ?? "–"]
+            }
+    }
+
+    /// The report as tables for a terminal.
+    public func table() -> String {
+        var lines = [title, ""]
+        for rows in [phaseRows, memoryRows, comparisonRows] where !rows.isEmpty {
+            lines += BenchReport.aligned(rows) + [""]
+        }
+        lines.append("median (minimum–maximum) of \(run.values.count) runs")
+        lines += facts.map { "\($0.name): \($0.value)" }
+        return lines.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,65 @@
+import Glibc
+import LinuxSystem
+import OCISpec
+import Testing
+
+extension Containers {
+    /// Processors and memory, as configured.
+    @Suite struct MachineShapeTests {
+        @Test(arguments: Lab.everything ? [1, 2, 4, 8] : [2])
+        func everyProcessorIsOnline(count: Int) throws {
+            try Scene.play { scene in
+                let bundle = try scene.bundle(script: "busybox nproc; busybox cat /sys/devices/system/cpu/online")
+                let outcome = try scene.run(
+                    bundle: bundle, global: scene.configuration("vm.vcpus = \(count)"), within: .seconds(120))
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                #expect(outcome.lines == ["\(count)", count == 1 ? "0" : "0-\(count - 1)"], "\(outcome.text)")
+            }
+        }
+
+        static let isStock = Lab.guest.hasSuffix("/stock")
+
+        @Test func theLeastMemoryIsEnoughAndLessIsRefused() throws {
+            let least = Self.isStock ? 128 : 96
+            try Scene.play { scene in
+                let bundle = try scene.bundle(args: ["true"])
+                let outcome = try scene.run(
+                    bundle: bundle, global: scene.configuration("vm.memory_mib = \(least)"), within: .seconds(120))
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                let refused = try scene.run(
+                    bundle: bundle, global: scene.configuration("vm.memory_mib = \(least - 1)"))
+                #expect(refused.code == 1)
+                #expect(
+                    refused.errorText.contains("vm.memory_mib") && refused.errorText.contains("\(least)"),
+                    "\(refused.errorText)")
+            }
+        }
+
+        /// 512 MiB, and 5 GiB, which lie on both sides of the gap for devices.
+        @Test(arguments: Lab.variable("MARTLET_TEST_LARGE") == nil ? [512] : [512, 5120])
+        func memoryHoldsWhatIsWrittenToIt(mebibytes: Int) throws {
+            try Scene.play { scene in
+                // All but what the kernel, the agent and the page cache need.
+                let bundle = try scene.bundle(args: ["/bin/memory", "\(mebibytes - 160)"])
+                try Program.install("memory", in: bundle)
+                let outcome = try scene.run(
+                    bundle: bundle, global: scene.configuration("vm.memory_mib = \(mebibytes)"), within: .seconds(300))
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                #expect(outcome.lines == ["ok"], "\(outcome.text)")
+            }
+        }
+
+        @Test func outOfMemoryEndsTheProcessAndNotTheMachine() throws {
+            try Scene.play { scene in
+                let bundle = try scene.bundle(
+                    script: "/bin/memory 4096; echo \"then $?\"; busybox cat /proc/uptime >/dev/null && echo alive")
+                try Program.install("memory", in: bundle)
+                let outcome = try scene.run(
+                    bundle: bundle, global: scene.configuration("vm.memory_mib = 128"), within: .seconds(120))
+                #expect(outcome.lines == ["then 137", "alive"], "\(outcome.text)")
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                #expect(outcome.errorText.contains("out of memory (OOM)"), "\(outcome.errorText)")
+            }
+        }
+    }
+}
