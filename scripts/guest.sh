@@ -39,7 +39,7 @@ make_guest() {
     images=$(cd "$kernel" && ls vmlinux bzImage vmlinuz 2>/dev/null || true)
     [ -n "$images" ] || { echo "guest: neither vmlinux nor bzImage nor vmlinuz in $kernel" >&2; exit 1; }
     mkdir -p "$out"
-    rm -f "$out"/{vmlinux,bzImage,vmlinuz,manifest}
+    rm -f "$out"/{vmlinux,bzImage,vmlinuz,initramfs.cpio,manifest}
     for image in $images; do
         # A copy, which outlives the cache; where the file system can, both share their blocks.
         cp --reflink=auto "$kernel/$image" "$out/$image"
@@ -49,6 +49,7 @@ make_guest() {
         echo "kernel=$kind"
         echo "version=$(cat "$kernel/version" 2>/dev/null || echo unknown)"
         echo "source=$(cat "$kernel/source" 2>/dev/null || echo unknown)"
+        [ ! -e "$out/initramfs.cpio" ] || images+=" initramfs.cpio"
         for image in $images initramfs; do
             echo "$image.size=$(stat -c %s "$out/$image")"
             echo "$image.sha256=$(sha256sum <"$out/$image" | cut -c 1-64)"

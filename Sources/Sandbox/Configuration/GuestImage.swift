@@ -15,7 +15,8 @@ public struct GuestImage: Sendable, Equatable, Codable {
 
     /// What a guest directory holds its kernel as, best first.
     static let kernelNames = ["vmlinux", "bzImage", "vmlinuz"]
-    static let initramfsName = "initramfs"
+    /// The same for its initial file system: what need not be unpacked starts quicker.
+    static let initramfsNames = ["initramfs.cpio", "initramfs"]
 
     /// Where a guest image is looked for, in this order. A directory that `MARTLET_GUEST` names is the only one.
     public static func directories(executable: String, environment: String?) -> [String] {
@@ -67,7 +68,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> String {
         let directories = directories(executable: executable, environment: environment)
-        return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", [initramfsName], directories)
+        return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", initramfsNames, directories)
     }
 
     private static func choose(
