@@ -71,8 +71,23 @@ public struct GuestImage: Sendable, Equatable, Codable {
         return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", initramfsNames, directories)
     }
 
+    /// The image whose first process is `martlet-bench-guest`: in `.build/guest/bench` of the source tree that this
+    /// program was built in.
+    package static func locateBench(
+        kernel: String?, initramfs: String?, executable: String = ownPath()
+    ) throws(ConfigurationError) -> GuestImage {
+        let own = "/guest/own"
+        let directories = directories(executable: executable, environment: nil)
+            .filter { $0.hasSuffix("/.build" + own) }.map { String($0.dropLast(own.count)) + "/guest/bench" }
+        return GuestImage(
+            kernel: try choose(kernel, "guest kernel", "--kernel", kernelNames, directories, make: "guest-bench"),
+            initramfs: try choose(
+                initramfs, "guest initramfs", "--initramfs", [initramfsName], directories, make: "guest-bench"))
+    }
+
     private static func choose(
-        _ path: String?, _ what: String, _ key: String, _ names: [String], _ directories: [String]
+        _ path: String?, _ what: String, _ key: String, _ names: [String], _ directories: [String],
+        make target: String = "guest"
     ) throws(ConfigurationError) -> String {
         if let path {
             if access(path, R_OK) == 0 { return path }
@@ -84,7 +99,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
         throw ConfigurationError(
             subject: what,
             reason: "no \(names.joined(separator: " or ")) in \(directories.joined(separator: ", ")): build it with "
-                + "`make guest`, or set \(key)")
+                + "`make \(target)`, or set \(key)")
     }
 
     /// The absolute path of the running program.
