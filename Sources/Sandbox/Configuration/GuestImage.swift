@@ -82,7 +82,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
         return GuestImage(
             kernel: try choose(kernel, "guest kernel", "--kernel", kernelNames, directories, make: "guest-bench"),
             initramfs: try choose(
-                initramfs, "guest initramfs", "--initramfs", [initramfsName], directories, make: "guest-bench"))
+                initramfs, "guest initramfs", "--initramfs", initramfsNames, directories, make: "guest-bench"))
     }
 
     private static func choose(
