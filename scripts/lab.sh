@@ -36,7 +36,7 @@ need qemu-system-x86 qemu-system-common e2fsprogs >&2 || exit 125
 image=$("$here/lab-image.sh") || exit 125
 [ -z "$out" ] || { mkdir -p "$out" && out=$(realpath "$out"); } || exit 125
 
-work=$(mktemp -d /tmp/martlet-lab.XXXXXX)
+work=$(mktemp -d "${TMPDIR:-/tmp}/martlet-lab.XXXXXX")
 children=()
 clean_up() {
     [ ${#children[@]} = 0 ] || kill "${children[@]}" 2>/dev/null || true
