@@ -14,36 +14,32 @@ step() {
     echo "== $title: $((SECONDS - start)) s"
 }
 
-# swift test prints a line for every suite and case: keep it in a file, show the end of it, and all of it on failure.
-swift_test() {
+# Runs a test command that prints a line for every suite and case: keeps it in a file, shows the end of it, and on failure
+# what failed and all of it.
+quietly() {
     local log
     log=$(mktemp /tmp/martlet-test.XXXXXX)
-    if swift test --skip-build "$@" >"$log" 2>&1; then
+    if "$@" >"$log" 2>&1; then
         grep -E -i 'skip' "$log" | head -n 40 || true
         tail -n 4 "$log"
+        rm -f "$log"
     else
         tail -n 300 "$log"
+        grep -E '✘|recorded an issue' "$log" | head -n 40 || true
         return 1
     fi
-    rm -f "$log"
 }
 
-# Runs end-to-end tests over the built-in VMM inside the lab: the names of suites or tests, as a regular expression.
+swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
+
+# Runs end-to-end tests over the built-in VMM inside the lab: seconds, and the names of suites or tests, as a regular
+# expression, then those to leave out.
 lab_test() {
-    local log limit=$1
-    log=$(mktemp /tmp/martlet-test.XXXXXX)
     # What takes long to make is made here; the lab sees the cache.
-    swift_test --no-parallel --filter PreparationTests
-    if MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=10 MARTLET_TEST_DIRECTORY=/lab \
-        scripts/lab.sh -t "$limit" "${lab_options[@]}" .build/debug/martletPackageTests.xctest \
-        --testing-library swift-testing --no-parallel --filter "$2" ${3:+--skip "$3"} >"$log" 2>&1; then
-        grep -E -i 'skip' "$log" | head -n 40 || true
-        tail -n 4 "$log"
-    else
-        tail -n 300 "$log"
-        return 1
-    fi
-    rm -f "$log"
+    swift_test --filter PreparationTests
+    MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=10 MARTLET_TEST_DIRECTORY=/lab \
+        quietly scripts/lab.sh -t "$1" "${lab_options[@]}" .build/debug/martletPackageTests.xctest \
+        --testing-library swift-testing --no-parallel --filter "$2" ${3:+--skip "$3"}
 }
 lab_options=()
 
@@ -53,7 +49,7 @@ if [[ $mode == all ]]; then
     MARTLET_TTRPC_PEER=$(scripts/ttrpc-peer.sh)
     export MARTLET_TTRPC_PEER
 fi
-step "unit tests" swift_test --no-parallel --skip EndToEnd
+step "unit tests" swift_test --skip EndToEnd
 [[ $mode == unit ]] && exit 0
 
 step "agent tests" bash -c 'cd guest-agent && swift test 2>&1 | tail -n 4; exit "${PIPESTATUS[0]}"'
@@ -62,7 +58,7 @@ step "guest with the own kernel" make --no-print-directory guest
 step "guest with the faulty agent" make --no-print-directory guest-faulty
 step "guest with the stock kernel" make --no-print-directory guest-stock
 if [[ $mode == all ]]; then export MARTLET_TEST_ALL=1; fi
-step "end to end, QEMU" swift_test --no-parallel --filter EndToEnd
+step "end to end, QEMU" swift_test --filter EndToEnd
 if [[ $mode == ci ]]; then
     # One of each kind; the whole of it takes a quarter of an hour.
     some='ProcessorTests|theKernelIsTheGuests|exitCodesComeThrough|signalsReach|stdinThatIsClosed|aTerminalHas'
@@ -75,7 +71,7 @@ else
     MARTLET_TEST_LARGE=1 step "end to end, the built-in VMM in the lab" lab_test 3600 'EndToEnd|MachineTests' PreparationTests
     # Everything again over the distribution's kernel; it has no /proc/config.gz, which KernelTests reads.
     export MARTLET_GUEST=$PWD/.build/guest/stock MARTLET_TEST_PATIENCE=2
-    step "end to end, QEMU, stock kernel" swift_test --no-parallel --filter EndToEnd --skip KernelTests
+    step "end to end, QEMU, stock kernel" swift_test --filter EndToEnd --skip KernelTests
     step "end to end, the built-in VMM in the lab, stock kernel" lab_test 3600 EndToEnd 'KernelTests|PreparationTests'
 fi
 echo "== all of it: $((SECONDS - began)) s"

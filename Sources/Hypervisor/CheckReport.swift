@@ -50,7 +50,10 @@ extension HostFacts {
         }
         switch qemu {
         case .present(let path, let version): add(.ok, "qemu", path + (version.map { ", version \($0)" } ?? ""))
-        case .absent(let reason): add(.missing, "qemu", "\(reason) (Debian: apt install qemu-system-x86)")
+        case .absent(let reason):
+            // Only where it would be needed.
+            let verdict = kvmObjection == nil && driver != "qemu" ? CheckLine.Verdict.warn : .missing
+            add(verdict, "qemu", "\(reason) (Debian: apt install qemu-system-x86)")
         }
         for (subject, file) in [("guest kernel", kernel), ("guest initramfs", initramfs)] {
             switch file {

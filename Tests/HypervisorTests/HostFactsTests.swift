@@ -16,13 +16,17 @@ import Testing
     }
 
     @Test func kvmIsTakenOnlyWhereTheProcessorHasIt() throws {
-        #expect(try Self.capable.chooseDriver("auto", accelerator: "auto").accelerator == "kvm")
+        #expect(
+            try Self.capable.chooseDriver("auto", accelerator: "auto").description
+                == "the built-in VMM: the processor has svm and /dev/kvm opens")
+        #expect(try Self.capable.chooseDriver("kvm", accelerator: "auto").driver == "kvm")
+        #expect(try Self.capable.chooseDriver("qemu", accelerator: "auto").description == "qemu with kvm: as configured")
         let paravirtual = facts { $0.virtualization = nil }
         let choice = try paravirtual.chooseDriver("auto", accelerator: "auto")
         #expect(choice.accelerator == "tcg")
         #expect(
             choice.description
-                == "qemu with tcg: software emulation, as /dev/kvm opens, but the processor has neither vmx nor svm")
+                == "qemu with tcg: software emulation, five to twenty times slower, as /dev/kvm opens, but the processor has neither vmx nor svm")
         let without = facts { $0.kvm = .unusable("open /dev/kvm: No such file or directory") }
         #expect(try without.chooseDriver("qemu", accelerator: "auto").accelerator == "tcg")
         #expect(try Self.capable.chooseDriver("qemu", accelerator: "tcg").accelerator == "tcg")
@@ -33,10 +37,13 @@ import Testing
             do { return "\(try facts.chooseDriver(driver, accelerator: accelerator))" } catch { return "\(error)" }
         }
         #expect(
-            refusal(facts { $0.virtualization = nil }, "auto", "kvm")
+            refusal(facts { $0.virtualization = nil }, "qemu", "kvm")
                 == "qemu.accel is \"kvm\", but /dev/kvm opens, but the processor has neither vmx nor svm")
         #expect(
-            refusal(facts { $0.qemu = .absent("q: not in PATH") }, "auto", "auto")
+            refusal(facts { $0.virtualization = nil }, "kvm", "auto")
+                == "hypervisor is \"kvm\", but /dev/kvm opens, but the processor has neither vmx nor svm")
+        #expect(
+            refusal(facts { $0.qemu = .absent("q: not in PATH") }, "qemu", "auto")
                 == "no QEMU: q: not in PATH (Debian: apt install qemu-system-x86)")
         #expect(refusal(Self.capable, "libvirt", "auto") == "hypervisor \"libvirt\" is not built yet")
     }
@@ -53,7 +60,7 @@ import Testing
                 "ok       qemu: /usr/bin/qemu, version 7.2.22",
                 "ok       guest kernel: /k, 20.4 MB",
                 "ok       guest initramfs: /i, 7.0 MB",
-                "ok       driver: qemu with kvm: the processor has svm and /dev/kvm opens",
+                "ok       driver: the built-in VMM: the processor has svm and /dev/kvm opens",
             ])
         let poor = facts {
             $0.isRoot = false
