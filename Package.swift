@@ -69,10 +69,12 @@ let package = Package(
         .executableTarget(
             name: "martlet", dependencies: ["Sandbox", "Bench", argumentParser, logging], swiftSettings: strict),
         .executableTarget(
-            name: "martlet-device", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
+            name: "martlet-device",
+            dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
             swiftSettings: strict),
         .executableTarget(
-            name: "martlet-vmm", dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
+            name: "martlet-vmm",
+            dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
             swiftSettings: strict),
 
         tests("LinuxSystemTests", ["LinuxSystem"]),

@@ -33,13 +33,19 @@ quietly() {
 swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
-# expression, then those to leave out.
+# expression, then those to leave out. The emulated processor now and then stands still, in the lab or in a guest of its: what
+# failed is tried once more, and that is said.
 lab_test() {
     # What takes long to make is made here; the lab sees the cache.
     swift_test --filter PreparationTests
-    MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=10 MARTLET_TEST_DIRECTORY=/lab \
-        quietly scripts/lab.sh -t "$1" "${lab_options[@]}" .build/debug/martletPackageTests.xctest \
-        --testing-library swift-testing --no-parallel --filter "$2" ${3:+--skip "$3"}
+    local try
+    for try in first second; do
+        if MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=5 MARTLET_TEST_DIRECTORY=/lab \
+            quietly scripts/lab.sh -t "$1" "${lab_options[@]}" .build/debug/martletPackageTests.xctest \
+            --testing-library swift-testing --no-parallel --filter "$2" ${3:+--skip "$3"}; then return 0; fi
+        echo "== the $try try in the lab failed"
+    done
+    return 1
 }
 lab_options=() lab_driver=kvm
 
@@ -63,9 +69,9 @@ step "the lab is honest" scripts/lab-check.sh
 if [[ $mode == ci ]]; then
     # One of each kind; the whole of it takes a quarter of an hour.
     some='ProcessorTests|theKernelIsTheGuests|exitCodesComeThrough|signalsReach|stdinThatIsClosed|aTerminalHas'
-    some+='|symbolicLinksEndInside|aKernelPanicIsNamed|aKilledHypervisor|aKilledDeviceProcess|anAgentThatCrashes'
+    some+='|symbolicLinksEndInside|aKernelPanicIsNamed|whatEndsTheMachine|aKilledHypervisor|aKilledDeviceProcess|anAgentThatCrashes'
     some+='|aReadOnlyDisk|everyProcessorIsOnline|outOfMemory|theDistributionsKernelRuns'
-    step "end to end, the built-in VMM in the lab: some" lab_test 900 "$some"
+    step "end to end, the built-in VMM in the lab: some" lab_test 500 "$some"
 else
     # 5 GiB of memory, on both sides of the gap.
     lab_options=(-m 12288)

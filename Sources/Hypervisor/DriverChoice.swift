@@ -9,7 +9,9 @@ public struct DriverChoice: Sendable, Equatable, Codable, CustomStringConvertibl
     /// One line.
     public var reason: String
 
-    public var description: String { "\(driver == "kvm" ? "the built-in VMM" : "\(driver) with \(accelerator)"): \(reason)" }
+    public var description: String {
+        "\(driver == "kvm" ? "the built-in VMM" : "\(driver) with \(accelerator)"): \(reason)"
+    }
 }
 
 extension HostFacts {
@@ -30,7 +32,8 @@ extension HostFacts {
     public func chooseDriver(_ driver: String, accelerator: String) throws(HypervisorError) -> DriverChoice {
         switch (driver, kvmObjection) {
         case ("auto", nil), ("kvm", nil):
-            let reason = driver == "auto" ? "the processor has \(virtualization ?? "it") and /dev/kvm opens" : "as configured"
+            let reason =
+                driver == "auto" ? "the processor has \(virtualization ?? "it") and /dev/kvm opens" : "as configured"
             return DriverChoice(driver: "kvm", accelerator: "kvm", executable: nil, reason: reason)
         case ("kvm", let objection?): throw HypervisorError("hypervisor is \"kvm\", but \(objection)")
         case ("auto", _), ("qemu", _): return try chooseQEMU(accelerator)

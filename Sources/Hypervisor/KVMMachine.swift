@@ -82,7 +82,9 @@ final class KVMMachine: VirtualMachine {
         return try booted.wait()
     }
 
-    var processes: [(name: String, pid: Int32)] { ([vmm] + (files.map { [$0] } ?? [])).map { ($0.child.name, $0.child.pid) } }
+    var processes: [(name: String, pid: Int32)] {
+        ([vmm] + (files.map { [$0] } ?? [])).map { ($0.child.name, $0.child.pid) }
+    }
 
     func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
 

@@ -1,5 +1,5 @@
-public import GuestKernel
 import Glibc
+public import GuestKernel
 import LinuxSystem
 
 extension KernelImage {

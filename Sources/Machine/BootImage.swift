@@ -24,7 +24,8 @@ public struct BootImage: Sendable {
     func load(into memory: GuestMemory, _ map: MemoryMap) throws -> UInt64 {
         let image = try KernelImage(file: kernel.raw, name: "image")
         for (number, segment) in image.segments.enumerated() {
-            guard segment.address >= MemoryMap.highStart, segment.address + segment.memoryCount <= map.lowMemoryEnd else {
+            guard segment.address >= MemoryMap.highStart, segment.address + segment.memoryCount <= map.lowMemoryEnd
+            else {
                 throw MachineError(
                     "guest kernel: segment \(number), \(segment.memoryCount) bytes at \(hexadecimal(segment.address)), "
                         + "does not fit the \(map.size >> 20) MiB of the machine")
@@ -34,8 +35,10 @@ public struct BootImage: Sendable {
         guard image.segments.contains(where: { $0.address <= image.entry && image.entry < $0.address + $0.memoryCount })
         else { throw MachineError("guest kernel: its entry \(hexadecimal(image.entry)) is in none of its segments") }
         let kernelEnd = image.segments.map { $0.address + $0.memoryCount }.max() ?? 0
-        let files = try loadInitramfs(into: memory, above: kernelEnd, below: min(image.initramfsLimit, map.lowMemoryEnd))
-        try write(commandLine + [0], at: MemoryMap.commandLine, memory, limit: MemoryMap.commandLineLimit, "command line")
+        let files = try loadInitramfs(
+            into: memory, above: kernelEnd, below: min(image.initramfsLimit, map.lowMemoryEnd))
+        try write(
+            commandLine + [0], at: MemoryMap.commandLine, memory, limit: MemoryMap.commandLineLimit, "command line")
         let parameters = BootParameters(
             setupHeader: image.setupHeader, commandLineCount: commandLine.count, initramfs: files, map: map)
         try write(parameters.page, at: MemoryMap.bootParameters, memory, limit: 4096, "boot parameters")
@@ -69,7 +72,8 @@ public struct BootImage: Sendable {
             var done = 0
             while done < bytes.count {
                 let got = try retrying("read", name) {
-                    pread(file.raw, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset) + off_t(done))
+                    pread(
+                        file.raw, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset) + off_t(done))
                 }
                 if got == 0 { throw MachineError("\(name): truncated while it was read") }
                 done += got

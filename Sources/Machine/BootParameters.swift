@@ -36,7 +36,11 @@ struct BootParameters {
 
     private static let header = 0x1f1
 
-    enum Kind: UInt32 { case memory = 1, reserved = 2, acpi = 3 }
+    enum Kind: UInt32 {
+        case memory = 1
+        case reserved = 2
+        case acpi = 3
+    }
 
     /// The e820 map: memory for programs, and what the tables occupy.
     static func addressMap(_ map: MemoryMap) -> [(address: UInt64, count: UInt64, kind: Kind)] {

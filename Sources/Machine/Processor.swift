@@ -76,7 +76,9 @@ public final class Processor: @unchecked Sendable {
         var state = kvm_lapic_state()
         try call("KVM_GET_LAPIC", MARTLET_KVM_GET_LAPIC, &state)
         withUnsafeMutableBytes(of: &state) { bytes in
-            let externalInterrupt: UInt32 = 7 << 8, masked: UInt32 = 1 << 16, nonMaskable: UInt32 = 4 << 8
+            let externalInterrupt: UInt32 = 7 << 8
+            let masked: UInt32 = 1 << 16
+            let nonMaskable: UInt32 = 4 << 8
             bytes.storeBytes(of: externalInterrupt | masked, toByteOffset: 0x350, as: UInt32.self)
             bytes.storeBytes(of: nonMaskable, toByteOffset: 0x360, as: UInt32.self)
         }
@@ -152,7 +154,8 @@ public final class Processor: @unchecked Sendable {
 
     private func unhandled() -> String {
         switch Int32(bitPattern: run.pointee.exit_reason) {
-        case KVM_EXIT_INTERNAL_ERROR: "KVM could not go on (internal error \(run.pointee.`internal`.suberror))\(position)"
+        case KVM_EXIT_INTERNAL_ERROR:
+            "KVM could not go on (internal error \(run.pointee.`internal`.suberror))\(position)"
         case KVM_EXIT_FAIL_ENTRY:
             "the processor refused to enter the guest "
                 + "(reason \(hexadecimal(run.pointee.fail_entry.hardware_entry_failure_reason)))\(position)"

@@ -52,7 +52,8 @@ enum ProcessorIdentity {
     }
 
     /// Extended topology (Intel SDM, CPUID leaf 0BH): threads, then cores.
-    private static func topology(_ function: UInt32, id: UInt32, count: UInt32, coreBits: UInt32) -> [kvm_cpuid_entry2] {
+    private static func topology(_ function: UInt32, id: UInt32, count: UInt32, coreBits: UInt32) -> [kvm_cpuid_entry2]
+    {
         func level(_ index: UInt32, type: UInt32, shift: UInt32, processors: UInt32) -> kvm_cpuid_entry2 {
             var entry = kvm_cpuid_entry2()
             entry.function = function

@@ -30,7 +30,8 @@ public struct ProcessorState: Sendable {
 
     /// One table of 512 GiB pages' worth with one entry, one of 1 GiB's with four, four of 2 MiB pages.
     private static let pageTables: [UInt8] = {
-        let present: UInt64 = 3, large: UInt64 = 0x80
+        let present: UInt64 = 3
+        let large: UInt64 = 0x80
         func table(_ entries: [UInt64]) -> [UInt64] { entries + [UInt64](repeating: 0, count: 512 - entries.count) }
         let next = MemoryMap.pageTables + 0x1000
         return bytes(

@@ -53,7 +53,9 @@ public final class VM: Sendable {
             slot: 0, at: MemoryMap.virtioBase, registers.base, UInt64(registerBytes), flags: UInt32(KVM_MEM_READONLY))
         for (index, range) in map.ranges.enumerated() {
             let base = memory.withBytes(at: range.address, count: Int(range.count)) { $0.baseAddress }
-            guard let base = base.flatMap({ $0 }) else { throw MachineError("memory at \(range.address) is not mapped") }
+            guard let base = base.flatMap({ $0 }) else {
+                throw MachineError("memory at \(range.address) is not mapped")
+            }
             try addMemory(slot: UInt32(index + 1), at: range.address, base, range.count)
         }
         try call("KVM_SET_TSS_ADDR", MARTLET_KVM_SET_TSS_ADDR, Int(MemoryMap.taskState))
@@ -107,8 +109,10 @@ public final class VM: Sendable {
     }
 
     private func call<T>(_ name: String, _ request: UInt, _ argument: inout T) throws(SystemError) {
-        try check(name, "", withUnsafeMutablePointer(to: &argument) {
-            martlet_ioctl_pointer(descriptor.raw, request, UnsafeMutableRawPointer($0))
-        })
+        try check(
+            name, "",
+            withUnsafeMutablePointer(to: &argument) {
+                martlet_ioctl_pointer(descriptor.raw, request, UnsafeMutableRawPointer($0))
+            })
     }
 }

@@ -8,7 +8,8 @@ import Sandbox
 
 struct BenchStart: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "start", abstract: "Measure the start of a container, phase by phase, and the memory of its processes.",
+        commandName: "start",
+        abstract: "Measure the start of a container, phase by phase, and the memory of its processes.",
         discussion: """
             Runs a container that ends at once, with the hypervisor and machine of the configuration. With --against qemu the \
             built-in VMM and a microvm of QEMU's boot the same guest on KVM in turns; both clocks run from the start of the \
@@ -65,7 +66,9 @@ private struct WorkDirectory {
     }
 
     func remove() {
-        do { try FileManager.default.removeItem(atPath: path) } catch { BenchOptions.progress("remove \(path): \(error)") }
+        do { try FileManager.default.removeItem(atPath: path) } catch {
+            BenchOptions.progress("remove \(path): \(error)")
+        }
     }
 
     /// A bundle of busybox that runs `arguments`; answers its directory.

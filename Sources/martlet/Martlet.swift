@@ -9,7 +9,9 @@ struct Martlet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
         abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
-        subcommands: [Run.self, SpecCommand.self, Plan.self, Check.self, BenchCommand.self, Version.self, PodServerCommand.self])
+        subcommands: [
+            Run.self, SpecCommand.self, Plan.self, Check.self, BenchCommand.self, Version.self, PodServerCommand.self,
+        ])
 
     @OptionGroup var global: GlobalOptions
 

@@ -43,7 +43,8 @@ import Testing
     @Test func theRatioIsOfMedians() throws {
         let run = try #require(Samples([10, 12, 11]))
         let comparison = Comparison(
-            "start", unit: "ms", better: .lower, sides: try [[30, 10, 20], [50, 40, 30]].map { try #require(Samples($0)) })
+            "start", unit: "ms", better: .lower,
+            sides: try [[30, 10, 20], [50, 40, 30]].map { try #require(Samples($0)) })
         let report = StartReport(
             command: "bench", facts: [.init("host", "<here>")], run: run,
             phases: [.init(name: "server", samples: run)], memory: [], start: comparison, startOfTinyGuest: nil)

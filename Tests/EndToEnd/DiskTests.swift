@@ -38,7 +38,8 @@ extension Containers {
                 #expect(outcome.code == 0, "\(outcome.errorText)")
                 #expect(outcome.lines.last == "389", "\(outcome.text)")
                 try Command.shell("e2fsck -f -n \(path)", within: .seconds(120))
-                let sum = try Command.shell("debugfs -R 'cat /large' \(path) 2>/dev/null | md5sum", within: .seconds(300))
+                let sum = try Command.shell(
+                    "debugfs -R 'cat /large' \(path) 2>/dev/null | md5sum", within: .seconds(300))
                 #expect(outcome.lines.first == sum.split(separator: "\n").first.map(String.init), "\(outcome.text)")
             }
         }

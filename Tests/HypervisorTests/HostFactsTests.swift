@@ -20,13 +20,15 @@ import Testing
             try Self.capable.chooseDriver("auto", accelerator: "auto").description
                 == "the built-in VMM: the processor has svm and /dev/kvm opens")
         #expect(try Self.capable.chooseDriver("kvm", accelerator: "auto").driver == "kvm")
-        #expect(try Self.capable.chooseDriver("qemu", accelerator: "auto").description == "qemu with kvm: as configured")
+        #expect(
+            try Self.capable.chooseDriver("qemu", accelerator: "auto").description == "qemu with kvm: as configured")
         let paravirtual = facts { $0.virtualization = nil }
         let choice = try paravirtual.chooseDriver("auto", accelerator: "auto")
         #expect(choice.accelerator == "tcg")
         #expect(
             choice.description
-                == "qemu with tcg: software emulation, five to twenty times slower, as /dev/kvm opens, but the processor has neither vmx nor svm")
+                == "qemu with tcg: software emulation, five to twenty times slower, as /dev/kvm opens, but the processor has neither vmx nor svm"
+        )
         let without = facts { $0.kvm = .unusable("open /dev/kvm: No such file or directory") }
         #expect(try without.chooseDriver("qemu", accelerator: "auto").accelerator == "tcg")
         #expect(try Self.capable.chooseDriver("qemu", accelerator: "tcg").accelerator == "tcg")

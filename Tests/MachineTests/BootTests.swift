@@ -26,7 +26,8 @@ import Testing
         return SharedDescriptor(file)
     }
 
-    private func load(_ kernel: [UInt8], initramfs: [UInt8]? = nil, commandLine: Int = 10, mebibytes: UInt64 = 64) throws
+    private func load(_ kernel: [UInt8], initramfs: [UInt8]? = nil, commandLine: Int = 10, mebibytes: UInt64 = 64)
+        throws
         -> (GuestMemory, UInt64)
     {
         let map = try MemoryMap(size: mebibytes << 20)
@@ -81,7 +82,9 @@ import Testing
         #expect(refusal { try load(elf, commandLine: 0x1_0000) }.contains("command line"))
         // The segment's place: below 1 MiB, beyond memory, around the end of the address space.
         for address in [0, 0xf_ffff, (64 << 20) - 4095, 1 << 40, .max - 4094] as [UInt64] {
-            for (index, byte) in withUnsafeBytes(of: address.littleEndian, Array.init).enumerated() { elf[88 + index] = byte }
+            for (index, byte) in withUnsafeBytes(of: address.littleEndian, Array.init).enumerated() {
+                elf[88 + index] = byte
+            }
             #expect(refusal { try load(elf) }.contains("guest kernel"), "\(address)")
         }
         // An entry outside of what was loaded.
@@ -92,7 +95,9 @@ import Testing
 }
 
 @Suite struct IdentityTests {
-    private func leaf(_ function: UInt32, _ index: UInt32 = 0, eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0)
+    private func leaf(
+        _ function: UInt32, _ index: UInt32 = 0, eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0
+    )
         -> kvm_cpuid_entry2
     {
         var entry = kvm_cpuid_entry2()

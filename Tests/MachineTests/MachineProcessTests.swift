@@ -186,7 +186,9 @@ struct MachineProcessTests {
         let machine = try MachineProcess()
         try addDevices(machine)
         try machine.boot(TinyGuest.elf(TinyGuest.storm))
-        func memory() throws -> Int { try #require(machine.status("RssAnon")?.split(separator: " ").first.flatMap { Int($0) }) }
+        func memory() throws -> Int {
+            try #require(machine.status("RssAnon")?.split(separator: " ").first.flatMap { Int($0) })
+        }
         sleep(2)
         let before = try memory()
         for _ in 0..<seconds {

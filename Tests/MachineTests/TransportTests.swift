@@ -172,7 +172,8 @@ private final class Bench {
     }
 
     @Test func aQueueThatCannotBeAsksForAReset() throws {
-        for (size, address) in [(65, nil), (0, nil), (512, nil), (64, 1 << 40), (64, 0x20_0004)] as [(UInt32, UInt64?)] {
+        for (size, address) in [(65, nil), (0, nil), (512, nil), (64, 1 << 40), (64, 0x20_0004)] as [(UInt32, UInt64?)]
+        {
             let bench = try Bench()
             for value: UInt32 in [1, 3] { bench.write(VirtioRegister.status, value) }
             bench.setFeatures(1 << 32)
@@ -213,13 +214,16 @@ private final class Bench {
             for _ in 0..<200 {
                 switch UInt8.random(in: 0..<8, using: &random) {
                 case 0: bench.write(UInt64.random(in: 0..<0x40, using: &random) * 4, random.next())
-                case 1: bench.write(VirtioRegister.status, [0, 1, 3, 11, 15, 128, 64].randomElement(using: &random) ?? 0)
+                case 1:
+                    bench.write(VirtioRegister.status, [0, 1, 3, 11, 15, 128, 64].randomElement(using: &random) ?? 0)
                 case 2: bench.setFeatures(Bool.random(using: &random) ? 1 << 32 : random.next())
                 case 3: bench.setQueue(UInt32.random(in: 0..<3, using: &random), size: random.next())
                 case 4: bench.setQueue(UInt32.random(in: 0..<2, using: &random))
                 case 5: bench.start()
                 case 6: bench.setQueue(0, at: random.next())
-                default: _ = bench.read(UInt64.random(in: 0..<0x400, using: &random), size: [1, 2, 4, 8][Int.random(in: 0..<4)])
+                default:
+                    _ = bench.read(
+                        UInt64.random(in: 0..<0x400, using: &random), size: [1, 2, 4, 8][Int.random(in: 0..<4)])
                 }
                 let status = bench.status & ~(64 | 128)
                 #expect(statuses.contains(status))

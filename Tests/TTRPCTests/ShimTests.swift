@@ -116,7 +116,8 @@ import Testing
         let error = await failure { () throws(TTRPCError) in try await task.shutdown(shutdown) }
         #expect(error == nil || error?.code == .unavailable)
         #expect(try await eventually { lost.load(ordering: .relaxed) })
-        #expect(try await eventually {
+        #expect(
+            try await eventually {
                 // An orphan, which another test may have made this process's child.
                 waitpid(pid_t(connected.shimPid), nil, WNOHANG)
                 return kill(pid_t(connected.shimPid), 0) != 0

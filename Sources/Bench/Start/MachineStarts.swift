@@ -31,7 +31,9 @@ enum OwnStart {
         machine.kill(.ended("measured"))
         let end = await machine.end()
         guard let ready else {
-            throw BenchError("the guest said nothing within \(guest.timeout): \(end); \(machine.consoleTail.joined(separator: " | "))")
+            throw BenchError(
+                "the guest said nothing within \(guest.timeout): \(end); \(machine.consoleTail.joined(separator: " | "))"
+            )
         }
         return Double(ready - begin) / 1e6
     }
@@ -66,7 +68,8 @@ enum QEMUStart {
             "qemu",
             .init(
                 executable: executable, arguments: arguments(guest, vsock: vsock),
-                environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], descriptors: [-1, input.raw, input.raw, theirs.raw],
+                environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+                descriptors: [-1, input.raw, input.raw, theirs.raw],
                 newSession: true, diesWithParent: true))
         let ready = try Promise<UInt64>()
         let console = try Console("guest console", source: ours) {

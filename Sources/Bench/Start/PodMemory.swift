@@ -12,7 +12,10 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
     public var guestKiB: Int
 
     private enum CodingKeys: String, CodingKey {
-        case process, privateKiB = "private_kib", proportionalKiB = "proportional_kib", guestKiB = "guest_kib"
+        case process
+        case privateKiB = "private_kib"
+        case proportionalKiB = "proportional_kib"
+        case guestKiB = "guest_kib"
     }
 
     init(process: String, privateKiB: Int = 0, proportionalKiB: Int = 0, guestKiB: Int = 0) {

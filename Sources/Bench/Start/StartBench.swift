@@ -58,7 +58,9 @@ public struct StartBench: Sendable {
     private static func samples(_ runs: [RunPhases]) -> [StartReport.Phase] {
         guard let first = runs.first else { return [] }
         return first.phases.indices.compactMap { index in
-            Samples(runs.map { $0.phases[index].milliseconds }).map { .init(name: first.phases[index].name, samples: $0) }
+            Samples(runs.map { $0.phases[index].milliseconds }).map {
+                .init(name: first.phases[index].name, samples: $0)
+            }
         }
     }
 

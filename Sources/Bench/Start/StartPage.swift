@@ -2,7 +2,8 @@
 extension StartReport {
     public func page() -> String {
         let sides = BenchReport(
-            title: title, command: command, sides: Self.sides, facts: [], comparisons: [start, startOfTinyGuest].compactMap { $0 })
+            title: title, command: command, sides: Self.sides, facts: [],
+            comparisons: [start, startOfTinyGuest].compactMap { $0 })
         return """
             <!DOCTYPE html>
             <html lang="en">

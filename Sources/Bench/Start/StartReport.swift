@@ -22,7 +22,10 @@ public struct StartReport: Sendable, Codable {
     public var startOfTinyGuest: Comparison?
 
     private enum CodingKeys: String, CodingKey {
-        case title, command, facts, run, phases, memory, start, startOfTinyGuest = "start_vmm", ratio,
+        case title, command, facts, run, phases, memory, start
+        case startOfTinyGuest = "start_vmm"
+        case ratio
+        case
             ratioOfTinyGuest = "ratio_vmm"
     }
 

@@ -20,7 +20,9 @@ final class RegisterPage: @unchecked Sendable {
         set { word(offset).pointee.store(newValue, ordering: .releasing) }
     }
 
-    func set(_ bits: UInt32, at offset: UInt64) { word(offset).pointee.bitwiseOr(bits, ordering: .acquiringAndReleasing) }
+    func set(_ bits: UInt32, at offset: UInt64) {
+        word(offset).pointee.bitwiseOr(bits, ordering: .acquiringAndReleasing)
+    }
 
     func clear(_ bits: UInt32, at offset: UInt64) {
         word(offset).pointee.bitwiseAnd(~bits, ordering: .acquiringAndReleasing)

@@ -48,7 +48,9 @@ struct DeviceStatus: OptionSet, Sendable {
     ]
 
     enum Transition: Sendable, Equatable {
-        case reset, step(DeviceStatus), failed, refused
+        case reset
+        case step(DeviceStatus)
+        case failed, refused
     }
 
     /// What the driver's writing `wanted` means in this state.

@@ -52,7 +52,6 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     /// Outside the lock, because the loop sets them while a processor waits for the loop under it.
     private let needsReset = Atomic<Bool>(false)
 
-
     /// - Parameters:
     ///   - deviceID: the kind of device (virtio 1.2, 5).
     ///   - page: where the driver reads.
@@ -145,7 +144,11 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
             if value < UInt32(kicks.count) { signal(kicks[Int(value)]) }
         default:
             registers.withLock { registers in
-                if offset == VirtioRegister.status { writeStatus(value, &registers) } else { store(offset, value, &registers) }
+                if offset == VirtioRegister.status {
+                    writeStatus(value, &registers)
+                } else {
+                    store(offset, value, &registers)
+                }
                 show(registers)
             }
         }

@@ -171,7 +171,8 @@ actor Pod {
             logger.phase("container exited")
             await container.streams.finish()
             if reply.oomKills > 0 {
-                logger.error("container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
+                logger.error(
+                    "container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
             }
             record = ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt)
         } catch {
