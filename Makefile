@@ -5,11 +5,12 @@ DESTDIR ?=
 SWIFT ?= swift
 RELEASE := .build/release
 AGENT := guest-agent/.build/release/martlet-agent
+BENCH_GUEST := guest-agent/.build/release/martlet-bench-guest
 SOURCES := $(shell git ls-files Sources Package.swift 2>/dev/null)
 AGENT_SOURCES := $(SOURCES) $(shell git ls-files guest-agent 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty install fmt lint protos protos-check setup setup-test lab clean
+.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check setup setup-test lab clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,14 @@ guest: agent ## build the guest: kernel and initramfs (KERNEL=stock: the distrib
 
 guest-stock: agent
 	@AGENT=$(AGENT) KERNEL=stock scripts/guest.sh
+
+guest-bench: setup $(BENCH_GUEST) ## build the guest that martlet bench measures in
+	@AGENT=$(BENCH_GUEST) GUEST=bench scripts/guest.sh
+
+$(BENCH_GUEST): $(AGENT_SOURCES)
+	@echo "== building the guest of martlet bench (static)"
+	@cd guest-agent && $(SWIFT) build -c release -Xswiftc -static-executable -Xlinker -s --product martlet-bench-guest
+	@touch $@
 
 # For the tests: the own guest with an agent that crashes and hangs on request.
 guest-faulty: guest

@@ -85,6 +85,7 @@ let package = Package(
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
+        tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),
     ]
 )

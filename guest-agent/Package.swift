@@ -23,6 +23,7 @@ let package = Package(
     products: [
         .executable(name: "martlet-agent", targets: ["martlet-agent"]),
         .executable(name: "martlet-agent-faulty", targets: ["martlet-agent-faulty"]),
+        .executable(name: "martlet-bench-guest", targets: ["martlet-bench-guest"]),
     ],
     dependencies: [
         // By name: the directory of a checkout may be called anything.
@@ -42,6 +43,10 @@ let package = Package(
             ]),
         program("martlet-agent"),
         program("martlet-agent-faulty", ["CFault", shared("OCISpec")]),
+        // Not part of the agent: the first process of a guest that `martlet bench` measures in.
+        .executableTarget(
+            name: "martlet-bench-guest", dependencies: ["GuestSystem", "CAgent", shared("LinuxSystem")],
+            swiftSettings: strict),
 
         tests("ContainerPlanTests", ["ContainerPlan", shared("OCISpec")]),
         tests(

@@ -2,6 +2,7 @@
 # guest-initramfs.sh KERNEL AGENT OUT: writes the guest's initial file system.
 # KERNEL is a directory as guest-kernel.sh or guest-kernel-stock.sh print it (its modules, if any, go along);
 # AGENT is the static program that becomes /init. The same inputs give the same bytes.
+# Without modules OUT.cpio is written, too: the same, not packed, which starts quicker.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/need.sh"
@@ -22,7 +23,7 @@ target=8000000
 ways=("lz4 -q -l -12 -c" "zstd -q -12 -T1 -c" "zstd -q -19 -T1 -c")
 # With modules there is no target, so nothing to wait for.
 [ ! -e "$kernel/modules/order" ] || ways=("zstd -q -12 -T1 -c")
-trap 'rm -f "$out.cpio" "$out.new"' EXIT
+trap 'rm -f "$out.cpio.new" "$out.new"' EXIT
 {
     for dir in dev lib lib/martlet proc run sys tmp; do echo "dir /$dir 0755"; done
     # The kernel opens /dev/console for /init before anything is mounted.
@@ -36,9 +37,11 @@ trap 'rm -f "$out.cpio" "$out.new"' EXIT
             echo "file /lib/martlet/modules/$module 0644 $kernel/modules/$module"
         done <"$kernel/modules/order"
     fi
-} | python3 "$here/cpio.py" >"$out.cpio"
+} | python3 "$here/cpio.py" >"$out.cpio.new"
 for way in "${ways[@]}"; do
-    $way "$out.cpio" >"$out.new"
+    $way "$out.cpio.new" >"$out.new"
     [ "$(stat -c %s "$out.new")" -gt $target ] || break
 done
 mv "$out.new" "$out"
+# With modules it would take more memory than the packed one saves time.
+if [ -e "$kernel/modules/order" ]; then rm -f "$out.cpio"; else mv "$out.cpio.new" "$out.cpio"; fi

@@ -4,7 +4,8 @@
 #   KERNEL=own      Debian's kernel source with configs/kernel/ (default)
 #   KERNEL=stock    Debian's cloud kernel with the modules it needs
 #   KERNEL=/DIR     your own: /DIR holds vmlinux or bzImage or vmlinuz, and modules/ if there are any; see docs/guest.md
-#   AGENT=FILE      the built martlet-agent
+#   AGENT=FILE      the built martlet-agent, or another static program that the guest runs as its first process
+#   GUEST=NAME      the directory's name, where it is not to be own, stock or the one of /DIR
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -30,7 +31,7 @@ else
     kernel=$kind kind=$(basename "$kind")
     identity=$(cd "$kernel" && find . -type f -exec sha256sum {} + | sort)
 fi
-out=.build/guest/$kind
+out=.build/guest/${GUEST:-$kind}
 inputs=$({ echo "$identity"; sha256sum <"$agent"; cat "$here"/{guest,guest-initramfs}.sh "$here/cpio.py"; } | sha256sum | cut -c 1-64)
 
 make_guest() {
@@ -39,7 +40,7 @@ make_guest() {
     images=$(cd "$kernel" && ls vmlinux bzImage vmlinuz 2>/dev/null || true)
     [ -n "$images" ] || { echo "guest: neither vmlinux nor bzImage nor vmlinuz in $kernel" >&2; exit 1; }
     mkdir -p "$out"
-    rm -f "$out"/{vmlinux,bzImage,vmlinuz,manifest}
+    rm -f "$out"/{vmlinux,bzImage,vmlinuz,initramfs.cpio,manifest}
     for image in $images; do
         # A copy, which outlives the cache; where the file system can, both share their blocks.
         cp --reflink=auto "$kernel/$image" "$out/$image"
@@ -49,6 +50,7 @@ make_guest() {
         echo "kernel=$kind"
         echo "version=$(cat "$kernel/version" 2>/dev/null || echo unknown)"
         echo "source=$(cat "$kernel/source" 2>/dev/null || echo unknown)"
+        [ ! -e "$out/initramfs.cpio" ] || images+=" initramfs.cpio"
         for image in $images initramfs; do
             echo "$image.size=$(stat -c %s "$out/$image")"
             echo "$image.sha256=$(sha256sum <"$out/$image" | cut -c 1-64)"
@@ -78,7 +80,7 @@ fi
 
 value() { sed -n "s/^$1=//p" "$out/manifest"; }
 sizes=$(sed -n 's/^\([^.]*\)\.size=\(.*\)/\1 \2 bytes/p' "$out/manifest" | paste -sd ';' | sed 's/;/, /g')
-echo "guest $kind: Linux $(value version), $sizes, $(value modules) modules"
+echo "guest ${GUEST:-$kind}: Linux $(value version), $sizes, $(value modules) modules"
 if [ "$kind" = own ]; then
     [ "$(value vmlinux.size)" -le $max_vmlinux ] || { echo "guest: vmlinux is larger than $max_vmlinux bytes" >&2; exit 1; }
     [ "$(value initramfs.size)" -le $max_initramfs ] || { echo "guest: initramfs is larger than $max_initramfs bytes" >&2; exit 1; }

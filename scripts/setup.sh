@@ -12,7 +12,8 @@ Swift is missing. Martlet needs Swift 6.2 or later on Debian 12:
 MESSAGE
     exit 1
 fi
-need qemu-system-x86 cpio zstd busybox-static
+# qemu-system-common has virtiofsd, which `martlet bench files` compares with.
+need qemu-system-x86 qemu-system-common cpio zstd busybox-static
 if [[ ${1:-run} == test ]]; then
     need e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools
 fi

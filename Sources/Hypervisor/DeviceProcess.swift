@@ -4,14 +4,14 @@ import LinuxSystem
 import VMMControl
 
 /// One of Martlet's own processes of a virtual machine, and the host's word with it.
-final class DeviceProcess: Sendable {
-    let child: ChildProcess
-    let client: DeviceClient
+package final class DeviceProcess: Sendable {
+    package let child: ChildProcess
+    package let client: DeviceClient
     private let output: Console
 
     /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device (`vsock`, `files` or `blk`). What it prints goes to
     /// `log`, line by line.
-    init(
+    package init(
         _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
         onNotice: @Sendable @escaping (DeviceNotice) -> Void
     ) throws {

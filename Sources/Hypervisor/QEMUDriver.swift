@@ -9,8 +9,8 @@ public struct QEMUDriver: HypervisorDriver {
     public enum Accelerator: String, Sendable, Codable { case kvm, tcg }
 
     public let name = "qemu"
-    let executable: String
-    let accelerator: Accelerator
+    package let executable: String
+    package let accelerator: Accelerator
     let logger: Logger
 
     /// - Parameter executable: absolute path of qemu-system-x86_64.
@@ -32,11 +32,22 @@ public struct QEMUDriver: HypervisorDriver {
         static let firstDisk = 7
     }
 
-    /// QEMU's command line, without the program's own name. The vhost-user devices live in `martlet-device` and need
-    /// the guest's memory to be a shared memfd.
+    /// QEMU's command line, without the program's own name.
     func arguments(_ vm: VMConfiguration) -> [String] {
-        func socket(_ id: String, _ descriptor: Int) -> [String] { ["-chardev", "socket,id=\(id),fd=\(descriptor)"] }
-        return [
+        machineArguments(vm) + Self.socket("monitor", Descriptor.monitor) + ["-mon", "chardev=monitor,mode=control"]
+            + Self.consoleArguments(descriptor: Descriptor.console)
+            + Self.socket("vsock", Descriptor.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
+            + Self.filesArguments(descriptor: Descriptor.files)
+            + vm.disks.indices.flatMap {
+                Self.socket("disk\($0)", Descriptor.firstDisk + $0)
+                    + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]
+            }
+    }
+
+    /// The machine alone: what it boots, and a source of random numbers. The vhost-user devices live in other processes
+    /// and need the guest's memory to be a shared memfd.
+    package func machineArguments(_ vm: VMConfiguration) -> [String] {
+        [
             "-name", "martlet-\(vm.name)", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
@@ -45,16 +56,21 @@ public struct QEMUDriver: HypervisorDriver {
             "-smp", "\(vm.vcpus)", "-m", "\(vm.memoryMiB)M",
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
             "-kernel", vm.kernel, "-initrd", vm.initramfs, "-append", vm.kernelArguments.joined(separator: " "),
+            "-device", "virtio-rng-pci",
         ]
-            + socket("monitor", Descriptor.monitor) + ["-mon", "chardev=monitor,mode=control"]
-            + socket("console", Descriptor.console) + ["-serial", "chardev:console"]
-            + socket("vsock", Descriptor.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
-            + socket("files", Descriptor.files) + [
-                "-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512",
-            ]
-            + vm.disks.indices.flatMap {
-                socket("disk\($0)", Descriptor.firstDisk + $0) + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]
-            }
-            + ["-device", "virtio-rng-pci"]
+    }
+
+    /// A serial port that is the socket `descriptor` of QEMU's process.
+    package static func consoleArguments(descriptor: Int) -> [String] {
+        socket("console", descriptor) + ["-serial", "chardev:console"]
+    }
+
+    /// A file device whose server is at the other end of the socket `descriptor` of QEMU's process.
+    package static func filesArguments(descriptor: Int) -> [String] {
+        socket("files", descriptor) + ["-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512"]
+    }
+
+    private static func socket(_ id: String, _ descriptor: Int) -> [String] {
+        ["-chardev", "socket,id=\(id),fd=\(descriptor)"]
     }
 }

@@ -42,4 +42,16 @@ public struct UnixAddress: Sendable {
         try check("listen", path, Glibc.listen(raw, 64))
         return socket
     }
+
+    /// A socket that is connected to who listens at `path`.
+    public static func connect(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor
+    {
+        let socket = OwnedDescriptor(
+            owning: try check("socket", path, Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)))
+        let raw = socket.raw
+        try UnixAddress(path).with { address, length throws(SystemError) in
+            _ = try retrying("connect", path) { Glibc.connect(raw, address, length) }
+        }
+        return socket
+    }
 }

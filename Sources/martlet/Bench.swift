@@ -5,7 +5,8 @@ import Glibc
 
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measure, and compare in interleaved runs.", subcommands: [BenchStart.self])
+        commandName: "bench", abstract: "Measure, and compare in interleaved runs.",
+        subcommands: [BenchFiles.self, BenchStart.self])
 }
 
 /// What every bench takes.

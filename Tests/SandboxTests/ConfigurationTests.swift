@@ -189,7 +189,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         }
         #expect(locate(.init()).hasPrefix("guest kernel: no vmlinux or bzImage or vmlinuz in \(path): "))
         close(creat("\(path)/bzImage", 0o644))
-        #expect(locate(.init()).hasPrefix("guest initramfs: no initramfs in \(path): "))
+        #expect(locate(.init()).hasPrefix("guest initramfs: no initramfs.cpio or initramfs in \(path): "))
         close(creat("\(path)/initramfs", 0o644))
         #expect(locate(.init()) == "\(path)/bzImage \(path)/initramfs")
         #expect(locate(.init(kernel: "/none")) == "guest kernel /none (vm.kernel): No such file or directory")

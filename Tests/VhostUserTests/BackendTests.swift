@@ -47,6 +47,12 @@ import Testing
             call1.drain()
             #expect(memory.read(1, at: data + 64) == [round])
         }
+        // A FORGET after a request, without a kick, as the device asks for none so soon: served, and announced, anyhow.
+        call0.drain()
+        rings[0].setUsedEvent(rings[0].used)
+        rings[0].add([(data, 7, false)])
+        #expect(isReadable(call0.raw))
+        #expect(rings[0].takeUsed().map(\.count) == [0])
         let base = try front.ask(.getVringBase, FakeFrontEnd.bytes(1 as UInt32, 0 as UInt32))
         #expect(base >> 32 == 101)
         // Stopped: what is added now stays where it is.

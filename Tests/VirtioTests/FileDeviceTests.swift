@@ -86,6 +86,57 @@ import Testing
         #expect(memory.read(memory.count, at: FakeMemory.base) == before)
     }
 
+    /// Requests without room for an answer (FORGET): nobody waits for them, so an interrupt for each would be wasted.
+    @Test func whatNobodyWaitsForIsAnnouncedLater() throws {
+        let (memory, ring, device) = try device { _, writable in writable.isEmpty ? 0 : 8 }
+        var interrupts = 0
+        func serve() throws -> ServiceProgress { try device.serve(queue: 1) { interrupts += 1 } }
+        #expect(try serve() == .nothing)
+        // The driver wants to hear of each; the first interrupt after a start is always given.
+        ring.add([(Self.data, 8, false), (Self.data + 100, 8, true)])
+        #expect(try serve() == .done)
+        #expect(interrupts == 1)
+        for _ in 0..<5 { ring.add([(Self.data, 8, false)]) }
+        ring.setUsedEvent(ring.used &+ 1)
+        #expect(try serve() == .done)
+        #expect(ring.takeUsed().count == 6, "the driver may look")
+        #expect(interrupts == 1)
+        device.settle(queue: 1) { interrupts += 1 }
+        device.settle(queue: 1) { interrupts += 1 }
+        #expect(interrupts == 2)
+        // An answer that somebody waits for brings them along.
+        ring.setUsedEvent(ring.used)
+        ring.add([(Self.data, 8, false)])
+        ring.add([(Self.data, 8, false), (Self.data + 100, 8, true)])
+        #expect(try serve() == .done)
+        #expect(interrupts == 3)
+        device.settle(queue: 1) { interrupts += 1 }
+        #expect(interrupts == 3)
+        // The driver must get its buffers back before the ring is full.
+        _ = ring.takeUsed()
+        ring.setUsedEvent(ring.used)
+        for _ in 0..<UInt16(64) { ring.add([(Self.data, 8, false)]) }
+        #expect(try serve() == .more)
+        #expect(interrupts == 4)
+        #expect(try serve() == .nothing)
+        withExtendedLifetime(memory) {}
+    }
+
+    @Test func forgetsAreGatheredWhileTheGuestIsBusy() throws {
+        let memory = try FakeMemory()
+        let rings = (0..<2).map { FakeRing(memory, at: FakeMemory.base + 0x8000 * UInt64($0), size: 64) }
+        let device = FileDevice(tag: "t") { _, _ in 0 }
+        for (queue, ring) in zip(device.queues, rings) {
+            try queue.start(ring.geometry, memory: memory.guest, features: .all, position: 0)
+        }
+        #expect(!device.arm(queue: 0, isIdle: false) && !device.arm(queue: 1, isIdle: false))
+        #expect(rings[0].availableEvent == 15 && rings[1].availableEvent == 0)
+        rings[0].add([(Self.data, 8, false)])
+        #expect(!device.arm(queue: 0, isIdle: false))
+        #expect(device.arm(queue: 0, isIdle: true), "a quiet guest would not wake the device otherwise")
+        #expect(rings[0].availableEvent == 0)
+    }
+
     private final class Counter: Sendable {
         private let value = Atomic(0)
         var count: Int { value.load(ordering: .relaxed) }

@@ -74,6 +74,28 @@ import Testing
         }
     }
 
+    /// A device that gathers chains: kicked at the one that it named, not before, and never asleep with so many in the ring.
+    @Test func aKickAfterSeveralChains() throws {
+        for start: UInt16 in [0, 65530, 65534, 65535] {
+            for count: UInt16 in 1...4 {
+                for early: UInt16 in 0...5 {
+                    let (_, ring, queue) = try VirtqueueTests.queue(size: 8, position: start)
+                    for _ in 0..<early { ring.add([(VirtqueueTests.data, 1, true)]) }
+                    #expect(queue.armKick(after: count) == (early >= count))
+                    #expect(queue.isPending == (early > 0))
+                    guard early < count else { continue }
+                    for number in early + 1...count {
+                        let old = ring.available
+                        ring.add([(VirtqueueTests.data, 1, true)])
+                        let kicks = reached(ring.availableEvent, from: old, to: ring.available)
+                        #expect(kicks == (number == count), "\(start) \(count) \(early) \(number)")
+                    }
+                    #expect(queue.armKick(after: count))
+                }
+            }
+        }
+    }
+
     @Test func noKickIsAskedForWhileTheDeviceLooks() throws {
         let (_, ring, queue) = try VirtqueueTests.queue(size: 4)
         #expect(!queue.armKick())
@@ -102,5 +124,7 @@ import Testing
         #expect(memory.load(UInt16.self, at: deviceFlags) == 0)
         ring.add([(VirtqueueTests.data, 1, true)])
         #expect(queue.armKick())
+        // Flags can't say how many.
+        #expect(queue.armKick(after: 3))
     }
 }

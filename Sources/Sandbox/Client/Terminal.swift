@@ -53,11 +53,7 @@ final class Terminal: Sendable {
 
     /// Hands a terminal's master to the engine that listens on the Unix socket at `path`, as runc does (`--console-socket`).
     static func send(master: SharedDescriptor, to path: String) throws {
-        let raw = try check("socket", path, socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0))
-        let socket = OwnedDescriptor(owning: raw)
-        try UnixAddress(path).with { address, length throws(SystemError) in
-            _ = try check("connect console socket", path, connect(raw, address, length))
-        }
+        let socket = try UnixAddress.connect(path)
         try Array("/dev/ptmx".utf8).withUnsafeBytes { try socket.send($0, descriptors: [master.raw]) }
     }
 }

@@ -15,7 +15,8 @@ public struct GuestImage: Sendable, Equatable, Codable {
 
     /// What a guest directory holds its kernel as, best first.
     static let kernelNames = ["vmlinux", "bzImage", "vmlinuz"]
-    static let initramfsName = "initramfs"
+    /// The same for its initial file system: what need not be unpacked starts quicker.
+    static let initramfsNames = ["initramfs.cpio", "initramfs"]
 
     /// Where a guest image is looked for, in this order. A directory that `MARTLET_GUEST` names is the only one.
     public static func directories(executable: String, environment: String?) -> [String] {
@@ -67,11 +68,26 @@ public struct GuestImage: Sendable, Equatable, Codable {
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> String {
         let directories = directories(executable: executable, environment: environment)
-        return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", [initramfsName], directories)
+        return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", initramfsNames, directories)
+    }
+
+    /// The image whose first process is `martlet-bench-guest`: in `.build/guest/bench` of the source tree that this
+    /// program was built in.
+    package static func locateBench(
+        kernel: String?, initramfs: String?, executable: String = ownPath()
+    ) throws(ConfigurationError) -> GuestImage {
+        let own = "/guest/own"
+        let directories = directories(executable: executable, environment: nil)
+            .filter { $0.hasSuffix("/.build" + own) }.map { String($0.dropLast(own.count)) + "/guest/bench" }
+        return GuestImage(
+            kernel: try choose(kernel, "guest kernel", "--kernel", kernelNames, directories, make: "guest-bench"),
+            initramfs: try choose(
+                initramfs, "guest initramfs", "--initramfs", initramfsNames, directories, make: "guest-bench"))
     }
 
     private static func choose(
-        _ path: String?, _ what: String, _ key: String, _ names: [String], _ directories: [String]
+        _ path: String?, _ what: String, _ key: String, _ names: [String], _ directories: [String],
+        make target: String = "guest"
     ) throws(ConfigurationError) -> String {
         if let path {
             if access(path, R_OK) == 0 { return path }
@@ -83,7 +99,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
         throw ConfigurationError(
             subject: what,
             reason: "no \(names.joined(separator: " or ")) in \(directories.joined(separator: ", ")): build it with "
-                + "`make guest`, or set \(key)")
+                + "`make \(target)`, or set \(key)")
     }
 
     /// The absolute path of the running program.

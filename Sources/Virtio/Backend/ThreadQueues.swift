@@ -2,9 +2,9 @@ import Glibc
 import LinuxSystem
 
 /// Serves a device's queues on threads of their own: for requests that may wait for a disk.
-final class ThreadQueues<Device: QueueDevice & Sendable>: Sendable {
+final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
     private let device: Device
-    private let workers: [QueueWorker]
+    private let workers: [QueueWorker<Service>]
 
     /// - Parameters:
     ///   - name: of the device, for messages and the list of threads.
@@ -14,20 +14,32 @@ final class ThreadQueues<Device: QueueDevice & Sendable>: Sendable {
         _ name: String, _ device: Device, threads: Int = 1, onBroken: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         self.device = device
-        var workers: [QueueWorker] = []
-        for number in 0..<max(1, threads) {
-            let worker = try QueueWorker("\(name) \(number)") { queue, lines in
-                do {
-                    return try device.process(queue: queue) { lines.interrupt() }
-                } catch {
-                    lines.reportError()
-                    onBroken("\(name) queue \(queue): \(error)")
-                    return false
-                }
-            }
-            workers.append(worker)
-        }
+        let service = Service(name: name, device: device, onBroken: onBroken)
+        var workers: [QueueWorker<Service>] = []
+        for number in 0..<max(1, threads) { workers.append(try QueueWorker("\(name) \(number)", service: service)) }
         self.workers = workers
+    }
+
+    private struct Service: QueueService {
+        let name: String
+        let device: Device
+        let onBroken: @Sendable (String) -> Void
+
+        func serve(_ queue: Int, _ lines: RingLines) -> ServiceProgress {
+            do {
+                return try device.serve(queue: queue) { lines.interrupt() }
+            } catch {
+                lines.reportError()
+                onBroken("\(name) queue \(queue): \(error)")
+                return .nothing
+            }
+        }
+
+        func isPending(_ queue: Int) -> Bool { device.queues[queue].isPending }
+
+        func arm(_ queue: Int, isIdle: Bool) -> Bool { device.arm(queue: queue, isIdle: isIdle) }
+
+        func settle(_ queue: Int, _ lines: RingLines) { device.settle(queue: queue) { lines.interrupt() } }
     }
 
     deinit { for worker in workers { worker.end() } }
@@ -63,5 +75,5 @@ final class ThreadQueues<Device: QueueDevice & Sendable>: Sendable {
         }
     }
 
-    private func worker(_ queue: Int) -> QueueWorker { workers[queue % workers.count] }
+    private func worker(_ queue: Int) -> QueueWorker<Service> { workers[queue % workers.count] }
 }

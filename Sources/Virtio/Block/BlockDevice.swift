@@ -6,7 +6,7 @@ import LinuxSystem
 /// A request is taken as it comes, over however many descriptors: header, data, and the status as the last byte that
 /// the device may write. What is wrong with it is said in the status; a request without one is given back undone.
 /// Belongs to one thread.
-final class BlockDevice: QueueDevice, @unchecked Sendable {
+final class BlockDevice: ThreadedDevice, @unchecked Sendable {
     /// Requests served from the queue before it may be stopped.
     private static let budget = 16
     /// Bytes of the name that GET_ID asks for.
@@ -39,8 +39,8 @@ final class BlockDevice: QueueDevice, @unchecked Sendable {
 
     deinit { ranges.deallocate() }
 
-    func process(queue _: Int, interrupt: () -> Void) throws(QueueError) -> Bool {
-        try queue.serve(budget: Self.budget, interrupt: interrupt) { answer() }
+    func serve(queue _: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
+        try queue.take(budget: Self.budget, interrupt: interrupt) { answer() }
     }
 
     /// Serves the held request. Answers the bytes written: those of the data, and the status.

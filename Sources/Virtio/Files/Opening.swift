@@ -39,7 +39,11 @@ extension FileServer {
     }
 
     /// Gives an open descriptor a handle; takes the descriptor over.
-    private func handle(_ slot: Int, _ raw: Int32, _ flags: Int32) throws(FileError) -> fuse_open_out {
+    ///
+    /// - Parameter isNew: the file was made just now, so the guest has nothing of it in its cache.
+    private func handle(
+        _ slot: Int, _ raw: Int32, _ flags: Int32, isNew: Bool = false
+    ) throws(FileError) -> fuse_open_out {
         let node = nodes.slots[slot]
         let file = OpenFile(
             descriptor: raw, slot: slot, node: nodes.number(slot), share: node.share,
@@ -48,7 +52,7 @@ extension FileServer {
         if handles.isFull { throw .full }
         var out = fuse_open_out()
         if !file.isDirectory {
-            if mayKeepCache(slot, try FileStatus(of: raw)), flags & O_TRUNC == 0 {
+            if !isNew, mayKeepCache(slot, try FileStatus(of: raw)), flags & O_TRUNC == 0 {
                 out.open_flags |= FuseFlag.openKeepCache
             }
             // Nothing to flush, so close(2) in the guest need not ask.
@@ -102,7 +106,7 @@ extension FileServer {
         }
         let out: fuse_open_out
         if let made {
-            out = try handle(slot, made, flags)
+            out = try handle(slot, made, flags, isNew: true)
         } else {
             // Somebody else made it in the meantime. Only the guest's kernel may open what is not a regular file.
             guard status.isRegular else { throw .stale }
@@ -131,10 +135,11 @@ extension FileServer {
         return 0
     }
 
-    /// Written data is the host's as soon as it is written.
+    /// Written data is the host's as soon as it is written, so there is nothing to do. The guest's kernel asks once, then
+    /// knows that, and close(2) costs no FLUSH any more; what a shared mapping has dirtied it writes before, all the same.
     func flush(_ request: FuseRequest) throws(FileError) -> Int {
         let input = try request.fixed(fuse_flush_in.self)
         guard handles.find(input.fh, node: request.header.nodeid, directory: false) != nil else { throw .badHandle }
-        return 0
+        throw .notImplemented
     }
 }

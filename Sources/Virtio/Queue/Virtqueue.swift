@@ -29,7 +29,8 @@ public final class Virtqueue {
     private(set) var nextAvailable: UInt16 = 0
     private var nextUsed: UInt16 = 0
     private var signalledUsed: UInt16?
-    private var completedSinceAsked = false
+    /// Chains completed since `needsInterrupt` was last asked.
+    private(set) var unannounced: UInt16 = 0
     private var held: UInt16?
     /// Why the queue no longer runs, when its driver broke it.
     public private(set) var broken: QueueError?
@@ -68,7 +69,7 @@ public final class Virtqueue {
         nextAvailable = position
         nextUsed = word(parts.used, 2).pointee.load(ordering: .acquiring)
         signalledUsed = nil
-        completedSinceAsked = false
+        unannounced = 0
     }
 
     /// Lets go of the rings. What was taken and not completed is lost, as on a reset.
@@ -120,7 +121,7 @@ public final class Virtqueue {
         (element + 4).storeBytes(of: min(written, writableBytes), as: UInt32.self)
         nextUsed &+= 1
         word(used, 2).pointee.store(nextUsed, ordering: .releasing)
-        completedSinceAsked = true
+        unannounced &+= 1
         self.held = nil
         forgetChain()
     }
@@ -153,8 +154,8 @@ public final class Virtqueue {
 
     /// Whether the driver wants an interrupt for what was completed since this was last asked.
     public func needsInterrupt() -> Bool {
-        guard let available, completedSinceAsked else { return false }
-        completedSinceAsked = false
+        guard let available, unannounced > 0 else { return false }
+        unannounced = 0
         // The used index must be out before the driver's wish is read, or both sides go to sleep.
         atomicMemoryFence(ordering: .sequentiallyConsistent)
         let previous = signalledUsed
@@ -165,16 +166,26 @@ public final class Virtqueue {
         return nextUsed &- event &- 1 < nextUsed &- previous
     }
 
-    /// Asks the driver for a kick at its next chain. True when one came in the meantime: look again before sleeping.
-    public func armKick() -> Bool {
+    /// Asks the driver for a kick when `count` more chains are there (1: at the next one; without event indices always
+    /// so). True when they came in the meantime: look again before sleeping.
+    public func armKick(after count: UInt16 = 1) -> Bool {
         guard broken == nil, let used, let available else { return false }
+        var count = count
         if eventIndex {
-            word(used, 4 + 8 * Int(size)).pointee.store(nextAvailable, ordering: .relaxed)
+            word(used, 4 + 8 * Int(size)).pointee.store(nextAvailable &+ count &- 1, ordering: .relaxed)
         } else {
             word(used, 0).pointee.store(0, ordering: .relaxed)
+            count = 1
         }
         atomicMemoryFence(ordering: .sequentiallyConsistent)
-        return word(available, 2).pointee.load(ordering: .acquiring) != nextAvailable
+        return word(available, 2).pointee.load(ordering: .acquiring) &- nextAvailable >= count
+    }
+
+    /// Whether the driver has made a chain available that was not taken yet: for looking now and then instead of waiting
+    /// for a kick.
+    public var isPending: Bool {
+        guard broken == nil, let available else { return false }
+        return word(available, 2).pointee.load(ordering: .relaxed) != nextAvailable
     }
 
     /// Spares the driver kicks while the device looks by itself. (With event indices, not moving the index does that.)

@@ -1,0 +1,77 @@
+import CLinux
+import Glibc
+import Hypervisor
+import LinuxSystem
+
+/// A process that serves the share.
+protocol FileServerProcess {
+    /// The machine's end of the vhost-user connection.
+    var machine: SharedDescriptor { get }
+    /// How it ended; nil while it runs.
+    var ended: ProcessEnd? { get }
+    /// Ends it and waits for that.
+    func end()
+}
+
+/// `martlet-device files`, as a pod has it.
+final class MartletServer: FileServerProcess {
+    let machine: SharedDescriptor
+    private let device: DeviceProcess
+
+    init(_ directory: RunDirectory, log: @Sendable @escaping (String) -> Void) throws {
+        let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
+        device = try DeviceProcess("martlet-device", "files", log: log) { notice in
+            if case .broken(let reason) = notice { log("martlet-device files: \(reason)") }
+        }
+        machine = theirs
+        do {
+            let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
+            try device.client.startFiles(vhostUser: ours.raw, tag: "martlet", proc: proc.raw).wait()
+            let work = try OwnedDescriptor.open(directory.work, O_RDONLY | O_DIRECTORY)
+            try device.client.addShare(name: "work", directory: work.raw, readOnly: false)
+        } catch {
+            end()
+            throw error
+        }
+    }
+
+    var ended: ProcessEnd? { device.child.ended }
+
+    func end() {
+        device.child.signal(SIGKILL)
+        _ = device.child.waitForEnd(timeout: .seconds(5))
+    }
+}
+
+/// QEMU's own virtiofsd with its defaults. It takes a socket that listens, and one connection.
+final class VirtiofsServer: FileServerProcess {
+    let machine: SharedDescriptor
+    private let child: ChildProcess
+
+    init(_ directory: RunDirectory, program: String, log: @Sendable @escaping (String) -> Void) throws {
+        let path = directory.path + "/socket"
+        let listener = SharedDescriptor(try UnixAddress.listen(path))
+        // Waits in the listener's queue until virtiofsd takes it.
+        machine = SharedDescriptor(try UnixAddress.connect(path))
+        let (output, input) = try SharedDescriptor.pipe()
+        child = try ChildProcess(
+            "virtiofsd",
+            .init(
+                executable: program, arguments: ["--fd=3", "-o", "source=\(directory.root)", "-o", "cache=auto"],
+                environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+                descriptors: [-1, input.raw, input.raw, listener.raw], newSession: true, diesWithParent: true))
+        _ = try Console("log virtiofsd", source: output) { log("virtiofsd: \($0)") }
+    }
+
+    var ended: ProcessEnd? { child.ended }
+
+    /// It ends with its connection. Its worker, in a namespace of processes of its own, gets SIGTERM when the first
+    /// process ends before it.
+    func end() {
+        if child.waitForEnd(timeout: .seconds(2)) != nil { return }
+        child.signal(SIGTERM)
+        if child.waitForEnd(timeout: .seconds(2)) != nil { return }
+        child.signal(SIGKILL)
+        _ = child.waitForEnd(timeout: .seconds(5))
+    }
+}

@@ -1,0 +1,49 @@
+/// Makes times of what a guest says on its console: `martlet-bench begin NAME`, `end NAME AMOUNT`, `done`, `failed REASON`.
+///
+/// The times are the host's: a guest's clock stands still or leaps when its processor has to wait.
+public struct PhaseRecorder: Sendable {
+    public struct Phase: Sendable, Equatable {
+        public var name: String
+        /// Bytes or pieces.
+        public var amount: Int
+        public var nanoseconds: UInt64
+    }
+
+    public private(set) var phases: [Phase] = []
+    /// The guest has done all it should.
+    public private(set) var isDone = false
+    /// Why the guest could not.
+    public private(set) var failure: String?
+    private var begun: (name: String, time: UInt64)?
+
+    public init() {}
+
+    /// Takes a line of the console that came at `time` (monotonic nanoseconds); others than the guest's words are
+    /// passed over.
+    public mutating func take(_ line: String, at time: UInt64) {
+        let words = line.split(separator: " ", maxSplits: 2)
+        guard words.count >= 2, words[0] == "martlet-bench", !isDone, failure == nil else { return }
+        let rest = words.count > 2 ? String(words[2]) : ""
+        switch words[1] {
+        case "begin": begun = (rest, time)
+        case "end": end(rest, time)
+        case "done": isDone = true
+        default: failure = rest.isEmpty ? line : rest
+        }
+    }
+
+    private mutating func end(_ words: String, _ time: UInt64) {
+        let parts = words.split(separator: " ")
+        guard let begun, parts.count == 2, parts[0] == begun.name, let amount = Int(parts[1]), time > begun.time else {
+            failure = "out of order: end \(words)"
+            return
+        }
+        phases.append(Phase(name: begun.name, amount: amount, nanoseconds: time - begun.time))
+        self.begun = nil
+    }
+}
+
+extension PhaseRecorder.Phase {
+    /// Bytes or pieces in a second.
+    public var rate: Double { Double(amount) * 1e9 / Double(nanoseconds) }
+}

@@ -1,0 +1,26 @@
+import Hypervisor
+import Logging
+
+extension Configuration {
+    /// What `martlet bench` measures in: QEMU as configured, and a machine as a pod has it, but with another first
+    /// process.
+    ///
+    /// - Parameters:
+    ///   - kernel: a path; nil: what `make guest-bench` made.
+    ///   - initramfs: likewise.
+    package func benchMachine(
+        kernel: String?, initramfs: String?, logger: Logger
+    ) throws -> (driver: QEMUDriver, machine: VMConfiguration) {
+        let image = try GuestImage.locateBench(kernel: kernel, initramfs: initramfs)
+        let choice = try HostFacts.gather(self, askVersions: false)
+            .chooseDriver("qemu", accelerator: qemu.accelerator.rawValue)
+        guard let accelerator = QEMUDriver.Accelerator(rawValue: choice.accelerator), let executable = choice.executable
+        else { throw SandboxError.invalid("qemu.accel: \(choice.accelerator) is none of kvm, tcg") }
+        return (
+            QEMUDriver(executable: executable, accelerator: accelerator, logger: logger),
+            VMConfiguration(
+                name: "bench", vcpus: vm.vcpus, memoryMiB: vm.memoryMiB, kernel: image.kernel,
+                initramfs: image.initramfs, kernelArguments: choice.kernelArguments + vm.kernelArguments)
+        )
+    }
+}

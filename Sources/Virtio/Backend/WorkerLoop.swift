@@ -1,0 +1,108 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+
+/// What a worker's thread alone touches: its queues, and how it waits for work in them.
+final class WorkerLoop<Service: QueueService> {
+    private struct Entry {
+        var queue: Int
+        var kick: SharedDescriptor
+        var lines: RingLines
+    }
+
+    /// A guest that has asked for nothing for so long is quiet, nanoseconds.
+    private static var quietAfter: UInt64 { 5_000_000 }
+    /// Who looks sees all the time whether it can go on; a longer step means that others had the processor, nanoseconds.
+    private static var disturbance: UInt64 { 50_000 }
+
+    private let events: EventLoop
+    private let service: Service
+    private var entries: ContiguousArray<Entry> = []
+    private var judge = PollJudge()
+    /// The guest has been quiet for a while.
+    private var isIdle = true
+    /// When all that was there had been served, and how long it was from then on until something seemed to be there.
+    private var waitBegan: UInt64 = 0
+    private var waited: UInt64 = 0
+    /// Another thread had the processor while this one looked.
+    private var disturbed = false
+
+    init(_ service: Service, wake: Int32, woken: @escaping () -> Void) throws(SystemError) {
+        self.service = service
+        events = try EventLoop()
+        try events.add(wake, .readable) { _ in woken() }
+    }
+
+    /// Serves a queue from now on, at every kick.
+    func add(_ queue: Int, kick: SharedDescriptor, lines: RingLines) throws(SystemError) {
+        try events.add(kick.raw, .readable) { [unowned self] _ in
+            // A descriptor that is no eventfd would be ready for ever.
+            if consumeKick(kick.raw) { return }
+            lines.reportError()
+            remove(queue)
+        }
+        entries.append(Entry(queue: queue, kick: kick, lines: lines))
+    }
+
+    /// Serves a queue no more.
+    func remove(_ queue: Int) {
+        guard let place = entries.firstIndex(where: { $0.queue == queue }) else { return }
+        let entry = entries.remove(at: place)
+        events.remove(entry.kick.raw)
+        service.settle(queue, entry.lines)
+    }
+
+    /// Serves what is there; when that is all, waits for more, or until `isWanted`.
+    func round(_ isWanted: borrowing Atomic<Bool>) throws(SystemError) {
+        switch serveAll() {
+        case .more:
+            waited = 0
+            return try events.runOnce(timeoutMilliseconds: 0)
+        case .done:
+            if waited > 0 { judge.note(waited, disturbed: disturbed) }
+            waitBegan = monotonicNanoseconds()
+            isIdle = false
+            disturbed = false
+            if judge.looks, look(isWanted) { return noteWait() }
+        case .nothing:
+            if !isIdle, waited >= Self.quietAfter { becomeIdle() }
+        }
+        var pending = false
+        for entry in entries where service.arm(entry.queue, isIdle: isIdle) { pending = true }
+        if !pending { try events.runOnce(timeoutMilliseconds: isIdle ? -1 : Int32(Self.quietAfter / 1_000_000)) }
+        noteWait()
+    }
+
+    private func noteWait() { waited = monotonicNanoseconds() &- waitBegan }
+
+    private func serveAll() -> ServiceProgress {
+        var result = ServiceProgress.nothing
+        for entry in entries {
+            switch service.serve(entry.queue, entry.lines) {
+            case .nothing: break
+            case .done: if result == .nothing { result = .done }
+            case .more: result = .more
+            }
+        }
+        return result
+    }
+
+    private func becomeIdle() {
+        isIdle = true
+        for entry in entries { service.settle(entry.queue, entry.lines) }
+    }
+
+    /// Looks for work without sleeping; true when there is some.
+    private func look(_ isWanted: borrowing Atomic<Bool>) -> Bool {
+        var last = waitBegan
+        repeat {
+            for _ in 0..<16 {
+                for place in entries.indices where service.isPending(entries[place].queue) { return true }
+            }
+            let now = monotonicNanoseconds()
+            if now &- last > Self.disturbance { disturbed = true }
+            last = now
+        } while last &- waitBegan < PollJudge.longest && !isWanted.load(ordering: .relaxed)
+        return false
+    }
+}
