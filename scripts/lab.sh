@@ -86,7 +86,8 @@ port() { echo "-chardev file,id=$1,path=$2,append=on -device virtserialport,char
 processor=max,+svm,+npt,-xsave,-la57,-smap,-smep,-umip,-pku
 # What is slow only under emulation: zeroing pages twice, waiting for RCU; random addresses have all code translated anew.
 words="console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on tsc=reliable no_timer_check apparmor=0 audit=0
-    init_on_alloc=0 randomize_kstack_offset=off rcupdate.rcu_expedited=1 cryptomgr.notests nowatchdog norandmaps
+    init_on_alloc=0 randomize_kstack_offset=off rcupdate.rcu_expedited=1 cryptomgr.notests norandmaps
+    nmi_watchdog=0 watchdog_thresh=60 softlockup_panic=1
     lab.job=$work lab.modules=$image/modules"
 
 # Starts the machine in the background, with descriptors 5 and 6 for the command's output.

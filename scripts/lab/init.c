@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kvm.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -203,6 +204,18 @@ static void set_up_system(void) {
     if (setrlimit(RLIMIT_NOFILE, &files)) fail("set the limit of open files");
 }
 
+/* Keeps a virtual machine of its own. The kernel patches its scheduler when the first machine of a host is made and when
+   the last one goes, and an emulated processor may go on with the breakpoint of a patch that is long done: it and all
+   others then turn in a circle. The same goes for the first local APIC that is disabled, as they all are at first. */
+static void keep_a_machine(void) {
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    int machine = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+    if (machine < 0 || ioctl(machine, KVM_CREATE_IRQCHIP, 0) || ioctl(machine, KVM_CREATE_VCPU, 0) < 0)
+        fail("make a virtual machine");
+    fcntl(machine, F_SETFD, FD_CLOEXEC);
+    close(kvm);
+}
+
 static pid_t start(char **arguments, char **environment, const char *directory, int output, int errors) {
     pid_t child = fork();
     if (child < 0) fail("fork");
@@ -310,6 +323,7 @@ int main(void) {
     mount_the_rest(writable);
     enter_root();
     set_up_system();
+    keep_a_machine();
 
     sigset_t child_ended;
     sigemptyset(&child_ended);
