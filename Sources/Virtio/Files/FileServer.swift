@@ -40,6 +40,7 @@ public final class FileServer: @unchecked Sendable {
     var submounts = true
     /// Whether SETXATTR has its longer form (FUSE_SETXATTR_EXT).
     var setxattrExtended = false
+    /// Also the process's at the start, whatever it was before.
     private var umaskNow: mode_t = 0
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     /// A request's arguments and the answer to it; used under the lock.
@@ -55,6 +56,7 @@ public final class FileServer: @unchecked Sendable {
         try check("getrlimit", "RLIMIT_NOFILE", getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
         limit.rlim_cur = limit.rlim_max
         try check("setrlimit", "RLIMIT_NOFILE", setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
+        umask(0)
         // Files made for a guest's user must not get access through a group of this process.
         try check("setgroups", "", martlet_clear_groups())
         let most = max(64, options.descriptorLimit ?? min(Int(clamping: limit.rlim_max), 1 << 18) - 256)
