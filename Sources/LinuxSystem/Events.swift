@@ -14,10 +14,7 @@ public struct EventDescriptor: ~Copyable, Sendable {
     public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 
     /// Adds 1 to the counter. A counter that is full stays so: the wake-up is already pending.
-    public func signal() {
-        var one: UInt64 = 1
-        _ = write(descriptor.raw, &one, 8)
-    }
+    public func signal() { signalEvent(descriptor.raw) }
 
     /// Takes the counter back to 0; true if it was not 0.
     @discardableResult
@@ -25,6 +22,22 @@ public struct EventDescriptor: ~Copyable, Sendable {
         var value: UInt64 = 0
         return read(descriptor.raw, &value, 8) == 8
     }
+}
+
+extension SharedDescriptor {
+    /// A new eventfd(2) with several owners, as `EventDescriptor` makes it.
+    public static func event() throws(SystemError) -> SharedDescriptor {
+        SharedDescriptor(
+            OwnedDescriptor(owning: try check("eventfd", "", eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))))
+    }
+
+    /// Adds 1 to the counter of an eventfd. A counter that is full stays so: the wake-up is already pending.
+    public func signal() { signalEvent(raw) }
+}
+
+private func signalEvent(_ descriptor: Int32) {
+    var one: UInt64 = 1
+    _ = write(descriptor, &one, 8)
 }
 
 /// One thread's epoll(7) loop: descriptors with handlers, level-triggered.

@@ -85,7 +85,7 @@ public final class VhostUserFrontEnd: BackendDevice {
         positions = [UInt16](repeating: 0, count: queueCount)
         do {
             errors = try (0..<queueCount).map { _ throws(SystemError) in
-                SharedDescriptor(try EventDescriptor().descriptor.duplicate())
+                try SharedDescriptor.event()
             }
         } catch {
             throw .system(error)

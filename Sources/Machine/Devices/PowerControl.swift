@@ -13,16 +13,14 @@ final class PowerControl: BusDevice, @unchecked Sendable {
     private let onEnd: @Sendable (MachineEnd) -> Void
 
     init(onEnd: @escaping @Sendable (MachineEnd) -> Void) throws(SystemError) {
-        interrupt = SharedDescriptor(try EventDescriptor().descriptor.duplicate())
+        interrupt = try SharedDescriptor.event()
         self.onEnd = onEnd
     }
 
     /// Tells the guest of an event.
     func raise(_ event: ACPIEvents) {
         pending.bitwiseOr(event.rawValue, ordering: .sequentiallyConsistent)
-        var one: UInt64 = 1
-        // A full counter is an interrupt that is pending already.
-        _ = Glibc.write(interrupt.raw, &one, 8)
+        interrupt.signal()
     }
 
     override func read(_ offset: UInt64, _ data: UnsafeMutableRawBufferPointer) {

@@ -34,7 +34,7 @@ final class SerialPort: BusDevice, @unchecked Sendable {
     /// - Parameter output: a pipe or socket; sent to without waiting.
     init(output: SharedDescriptor) throws(SystemError) {
         self.output = output
-        interrupt = SharedDescriptor(try EventDescriptor().descriptor.duplicate())
+        interrupt = try SharedDescriptor.event()
     }
 
     override func read(_ offset: UInt64, _ data: UnsafeMutableRawBufferPointer) {
@@ -71,8 +71,6 @@ final class SerialPort: BusDevice, @unchecked Sendable {
             state.transmitterPending = true
             return true
         }
-        guard isPending else { return }
-        var one: UInt64 = 1
-        _ = Glibc.write(interrupt.raw, &one, 8)
+        if isPending { interrupt.signal() }
     }
 }

@@ -70,10 +70,10 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         self.maximumSize = maximumSize
         self.onFailure = onFailure
         features = device.features | RingFeatures.all.rawValue
-        let interrupt = SharedDescriptor(try EventDescriptor().descriptor.duplicate())
+        let interrupt = try SharedDescriptor.event()
         self.interrupt = interrupt
         var kicks: [SharedDescriptor] = []
-        for _ in 0..<device.queueCount { kicks.append(SharedDescriptor(try EventDescriptor().descriptor.duplicate())) }
+        for _ in 0..<device.queueCount { kicks.append(try SharedDescriptor.event()) }
         self.kicks = kicks
         lines = kicks.map { _ in
             let lines = RingLines()
@@ -141,7 +141,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
             page.clear(value & 2, at: VirtioRegister.interruptStatus)
         case VirtioRegister.queueNotify:
             // Only where KVM does not signal the kick by itself.
-            if value < UInt32(kicks.count) { signal(kicks[Int(value)]) }
+            if value < UInt32(kicks.count) { kicks[Int(value)].signal() }
         default:
             registers.withLock { registers in
                 if offset == VirtioRegister.status {
@@ -249,12 +249,6 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         registers = Registers(queues: registers.queues.map { _ in Queue() })
         needsReset.store(false, ordering: .sequentiallyConsistent)
         page.clear(2, at: VirtioRegister.interruptStatus)
-    }
-
-    private func signal(_ event: SharedDescriptor) {
-        var one: UInt64 = 1
-        // A full counter is a kick that is pending already.
-        _ = Glibc.write(event.raw, &one, 8)
     }
 }
 

@@ -65,17 +65,10 @@ public final class RingLines: Sendable {
     public var call: SharedDescriptor? { lines.withLock { $0.call } }
 
     /// Gives the driver an interrupt.
-    public func interrupt() { lines.withLock { Self.signal($0.call) } }
+    public func interrupt() { lines.withLock { $0.call?.signal() } }
 
     /// Tells the front end that the ring is broken.
-    public func reportError() { lines.withLock { Self.signal($0.error) } }
-
-    private static func signal(_ descriptor: SharedDescriptor?) {
-        guard let descriptor else { return }
-        var one: UInt64 = 1
-        // A full counter is a wake-up that is pending already.
-        _ = write(descriptor.raw, &one, 8)
-    }
+    public func reportError() { lines.withLock { $0.error?.signal() } }
 }
 
 /// Takes a kick's counter back to 0; false when the descriptor is no eventfd and would be ready for ever.

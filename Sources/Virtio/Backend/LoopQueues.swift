@@ -51,8 +51,7 @@ final class LoopQueues<Device: QueueDevice> {
         do {
             guard try device.process(queue: queue, interrupt: { lines.interrupt() }) else { return }
             // Others get their turn first: the queue is kicked, and so comes again in the loop's next round.
-            var one: UInt64 = 1
-            _ = write(kick.raw, &one, 8)
+            kick.signal()
         } catch {
             stopListening(queue, "\(error)")
         }
