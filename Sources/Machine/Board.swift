@@ -137,11 +137,6 @@ public final class Board {
 
     /// Presses the power button: an ordinary Linux guest shuts down.
     public func pressPowerButton() { power.raise(.powerButton) }
-
-    /// Has every processor's thread leave the guest for good.
-    public func stop() {
-        for processor in processors { processor.stop() }
-    }
 }
 
 extension MachineEnd {

@@ -42,7 +42,6 @@ public final class Processor: @unchecked Sendable {
         var state = state
         try call("KVM_SET_SREGS", MARTLET_KVM_SET_SREGS, &state.special)
         try call("KVM_SET_REGS", MARTLET_KVM_SET_REGS, &state.registers)
-        guard state.hasFloatingPoint else { return }
         var unit = kvm_fpu()
         unit.fcw = 0x37f
         unit.mxcsr = 0x1f80

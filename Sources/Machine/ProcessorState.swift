@@ -5,7 +5,6 @@ import Virtio
 public struct ProcessorState: Sendable {
     var registers = kvm_regs()
     var special = kvm_sregs()
-    var hasFloatingPoint = false
     /// Bytes, by guest-physical address, that the state refers to.
     var tables: [(address: UInt64, bytes: [UInt8])] = []
 
@@ -20,7 +19,6 @@ public struct ProcessorState: Sendable {
         state.registers.rsi = MemoryMap.bootParameters
         state.special = initial
         state.special.enterLongMode()
-        state.hasFloatingPoint = true
         state.tables = [(MemoryMap.descriptorTable, descriptorTable), (MemoryMap.pageTables, pageTables)]
         return state
     }

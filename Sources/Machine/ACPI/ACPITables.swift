@@ -4,8 +4,6 @@ import LinuxSystem
 enum ACPITables {
     /// Inputs of the IOAPIC, and so the number of interrupts.
     static let interruptCount: UInt32 = 24
-    private static let ioAPICAddress: UInt32 = 0xFEC0_0000
-    private static let localAPICAddress: UInt32 = 0xFEE0_0000
 
     /// The tables as they lie in guest memory from `address` on, which is a multiple of 16: the RSDP, and what it
     /// leads to.
@@ -72,7 +70,7 @@ enum ACPITables {
     private static func madt(cpuCount: Int) -> [UInt8] {
         let enabled: UInt32 = 1
         var bytes: [UInt8] = []
-        bytes.append(littleEndian: localAPICAddress)
+        bytes.append(littleEndian: UInt32(MemoryMap.localAPIC))
         bytes.append(littleEndian: 0 as UInt32)
         for id in 0..<UInt32(cpuCount) {
             if id < 255 {
@@ -85,7 +83,7 @@ enum ACPITables {
             }
         }
         bytes += [1, 12, 0, 0]
-        bytes.append(littleEndian: ioAPICAddress)
+        bytes.append(littleEndian: UInt32(MemoryMap.ioAPIC))
         bytes.append(littleEndian: 0 as UInt32)
         return bytes
     }

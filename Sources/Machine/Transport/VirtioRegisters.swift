@@ -24,7 +24,6 @@ enum VirtioRegister {
     static let deviceHigh: UInt64 = 0x0a4
     static let sharedMemoryLengthLow: UInt64 = 0x0b0
     static let sharedMemoryBaseHigh: UInt64 = 0x0bc
-    static let configurationGeneration: UInt64 = 0x0fc
     static let configuration: UInt64 = 0x100
 }
 
