@@ -29,9 +29,12 @@ public struct BenchReport: Sendable, Equatable, Codable {
     }
 
     /// The report as JSON, the same bytes for the same report.
-    public func json() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self)
-    }
+    public func json() throws -> String { try jsonText(self) }
+}
+
+/// A report as JSON for people and programs, its keys in order.
+func jsonText(_ report: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(report), as: UTF8.self)
 }

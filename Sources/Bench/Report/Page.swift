@@ -1,28 +1,15 @@
 /// The report as a page of its own: nothing is fetched, nothing runs in it.
 extension BenchReport {
     public func page() -> String {
-        """
-        <!DOCTYPE html>
-        <html lang="en">
-        <head>
-        <meta charset="utf-8">
-        <meta name="viewport" content="width=device-width, initial-scale=1">
-        <title>\(Markup.escape(title))</title>
-        <style>
-        \(Markup.style)
-        </style>
-        </head>
-        <body>
-        <h1>\(Markup.escape(title))</h1>
-        <p><code>\(Markup.escape(command))</code></p>
-        \(BarChart(report: self).svg())
-        <p class="note">Bars are medians; the line over a bar goes from the minimum to the maximum, a dot is one run. The \
-        sides took turns; × is the median of the ratios of each round, above 1 the first side is the better one.</p>
-        \(tables())
-        </body>
-        </html>
-
-        """
+        Markup.page(
+            title: title, command: command,
+            body: """
+                \(BarChart(report: self).svg())
+                <p class="note">Bars are medians; the line over a bar goes from the minimum to the maximum, a dot is one run. \
+                The sides took turns; × is the median of the ratios of each round, above 1 the first side is the better \
+                one.</p>
+                \(tables())
+                """)
     }
 
     private func tables() -> String {
@@ -53,6 +40,29 @@ extension BenchReport {
 }
 
 enum Markup {
+    /// A whole page: its head, a title, the command, and `body`.
+    static func page(title: String, command: String, body: String) -> String {
+        """
+        <!DOCTYPE html>
+        <html lang="en">
+        <head>
+        <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width, initial-scale=1">
+        <title>\(escape(title))</title>
+        <style>
+        \(style)
+        </style>
+        </head>
+        <body>
+        <h1>\(escape(title))</h1>
+        <p><code>\(escape(command))</code></p>
+        \(body)
+        </body>
+        </html>
+
+        """
+    }
+
     /// Text that can stand between tags and in attributes.
     static func escape(_ text: String) -> String {
         var result = ""

@@ -4,30 +4,16 @@ extension StartReport {
         let sides = BenchReport(
             title: title, command: command, sides: Self.sides, facts: [],
             comparisons: [start, startOfTinyGuest].compactMap { $0 })
-        return """
-            <!DOCTYPE html>
-            <html lang="en">
-            <head>
-            <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width, initial-scale=1">
-            <title>\(Markup.escape(title))</title>
-            <style>
-            \(Markup.style)
-            </style>
-            </head>
-            <body>
-            <h1>\(Markup.escape(title))</h1>
-            <p><code>\(Markup.escape(command))</code></p>
-            \(PhaseChart(phases: phases, total: run).svg())
-            \(Markup.table(phaseRows))
-            \(sides.comparisons.isEmpty ? "" : BarChart(report: sides).svg() + Markup.table(comparisonRows))
-            \(Markup.table(memoryRows))
-            <p class="note">Medians; in the tables with minimum and maximum. The sides of the comparison took turns.</p>
-            \(Markup.table(facts.map { [$0.name, $0.value] }, style: "facts", hasHeader: false))
-            </body>
-            </html>
-
-            """
+        return Markup.page(
+            title: title, command: command,
+            body: """
+                \(PhaseChart(phases: phases, total: run).svg())
+                \(Markup.table(phaseRows))
+                \(sides.comparisons.isEmpty ? "" : BarChart(report: sides).svg() + Markup.table(comparisonRows))
+                \(Markup.table(memoryRows))
+                <p class="note">Medians; in the tables with minimum and maximum. The sides of the comparison took turns.</p>
+                \(Markup.table(facts.map { [$0.name, $0.value] }, style: "facts", hasHeader: false))
+                """)
     }
 }
 

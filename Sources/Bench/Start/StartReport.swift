@@ -25,8 +25,7 @@ public struct StartReport: Sendable, Codable {
         case title, command, facts, run, phases, memory, start
         case startOfTinyGuest = "start_vmm"
         case ratio
-        case
-            ratioOfTinyGuest = "ratio_vmm"
+        case ratioOfTinyGuest = "ratio_vmm"
     }
 
     /// The first side's median by the second's: below 1 the first is the faster one.
@@ -79,11 +78,7 @@ public struct StartReport: Sendable, Codable {
     }
 
     /// The report as JSON.
-    public func json() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self)
-    }
+    public func json() throws -> String { try jsonText(self) }
 
     // MARK: Tables
 
