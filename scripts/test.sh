@@ -33,7 +33,7 @@ quietly() {
 swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
-# expression, then those to leave out. The emulated processor now and then stands still, in the lab or in a guest of its: what
+# expression, then those to leave out. Now and then a guest in the lab stands still, for a reason that is not found yet: what
 # failed is tried again, twice at most, and that is said.
 lab_test() {
     # What takes long to make is made here; the lab sees the cache.
