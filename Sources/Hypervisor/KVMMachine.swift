@@ -57,7 +57,7 @@ final class KVMMachine: VirtualMachine {
             configuration.hugePages
             ? try OwnedDescriptor.hugeMemory(name, size: size) : try OwnedDescriptor.memory(name, size: size)
         let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
-        let initramfs = try OwnedDescriptor.open(configuration.initramfs, O_RDONLY)
+        let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
         var answers = [
             try vmm.makeMachine(
                 kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), processors: UInt32(configuration.vcpus))
@@ -77,7 +77,7 @@ final class KVMMachine: VirtualMachine {
             answers.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw))
             answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
         }
-        let booted = try vmm.boot(kernel: kernel.raw, initramfs: initramfs.raw)
+        let booted = try vmm.boot(kernel: kernel.raw, initramfs: initramfs?.raw)
         for answer in answers { try answer.wait() }
         return try booted.wait()
     }

@@ -55,9 +55,8 @@ public struct QEMUDriver: HypervisorDriver {
             "-cpu", accelerator == .kvm ? "host" : "max",
             "-smp", "\(vm.vcpus)", "-m", "\(vm.memoryMiB)M",
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
-            "-kernel", vm.kernel, "-initrd", vm.initramfs, "-append", vm.kernelArguments.joined(separator: " "),
-            "-device", "virtio-rng-pci",
-        ]
+            "-kernel", vm.kernel, "-append", vm.kernelArguments.joined(separator: " "), "-device", "virtio-rng-pci",
+        ] + (vm.initramfs.map { ["-initrd", $0] } ?? [])
     }
 
     /// A serial port that is the socket `descriptor` of QEMU's process.

@@ -32,8 +32,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var memoryMiB: Int
     /// Absolute path of a vmlinux (ELF with the PVH note) or a bzImage.
     public var kernel: String
-    /// Absolute path of the initramfs that holds the agent as /init.
-    public var initramfs: String
+    /// Absolute path of the initramfs that holds the agent as /init; nil for a guest that needs none.
+    public var initramfs: String?
     /// The kernel's command line, a word each.
     public var kernelArguments: [String]
     /// The guest's vsock context id.
@@ -47,7 +47,7 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var hasFiles: Bool
 
     public init(
-        name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String, kernelArguments: [String],
+        name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String?, kernelArguments: [String],
         guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = [], hasFiles: Bool = true
     ) {
         self.name = name

@@ -54,7 +54,7 @@ enum QEMUStart {
             + (guest.isTiny
                 ? ["-serial", "chardev:console"]
                 : [
-                    "-initrd", vm.initramfs, "-append", vm.kernelArguments.joined(separator: " "), "-device",
+                    "-initrd", vm.initramfs ?? "", "-append", vm.kernelArguments.joined(separator: " "), "-device",
                     "virtio-serial-device", "-device", "virtconsole,chardev=console", "-device", "virtio-rng-device",
                 ] + (vsock.map { ["-device", "vhost-vsock-device,guest-cid=\($0)"] } ?? []))
     }

@@ -76,6 +76,7 @@ public struct StartBench: Sendable {
     private func tinyGuest(_ image: String) -> BootedGuest {
         var vm = linux.machine
         vm.kernel = image
+        vm.initramfs = nil
         vm.debugConsole = true
         return BootedGuest(machine: vm, isTiny: true, timeout: timeout)
     }
