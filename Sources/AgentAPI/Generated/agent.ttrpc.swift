@@ -23,6 +23,18 @@ public protocol AgentService: Sendable {
     func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty
     func closeStdin(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentEmpty
     func listProcesses(_ request: AgentListProcessesRequest, context: TTRPCContext) async throws -> AgentListProcessesResponse
+    /// Freezes every process of a container, and lets them run again.
+    func pauseContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
+    func resumeContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Changes a container's limits; what a request leaves out stays as it is.
+    func updateContainer(_ request: AgentUpdateContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// What a container's cgroup has counted.
+    func containerStats(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentContainerStatsResponse
+    /// Answers when the kernel has killed more of a container's processes for want of memory than the host knows of.
+    func waitOOM(_ request: AgentWaitOOMRequest, context: TTRPCContext) async throws -> AgentWaitOOMResponse
+    /// Makes the sandbox's network what the request says: interfaces are found by their hardware address; addresses, routes
+    /// and neighbours that are not named are taken away.
+    func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Facts of the guest; also the host's heartbeat.
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
     func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty
@@ -47,6 +59,12 @@ extension TTRPCServiceDescription {
                 "ResizePty": .unary { try await service.resizePty($0, context: $1) },
                 "CloseStdin": .unary { try await service.closeStdin($0, context: $1) },
                 "ListProcesses": .unary { try await service.listProcesses($0, context: $1) },
+                "PauseContainer": .unary { try await service.pauseContainer($0, context: $1) },
+                "ResumeContainer": .unary { try await service.resumeContainer($0, context: $1) },
+                "UpdateContainer": .unary { try await service.updateContainer($0, context: $1) },
+                "ContainerStats": .unary { try await service.containerStats($0, context: $1) },
+                "WaitOOM": .unary { try await service.waitOOM($0, context: $1) },
+                "UpdateNetwork": .unary { try await service.updateNetwork($0, context: $1) },
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
                 "SetClock": .unary { try await service.setClock($0, context: $1) },
                 "Reseed": .unary { try await service.reseed($0, context: $1) },
@@ -134,6 +152,48 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentListProcessesRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentListProcessesResponse {
         try await client.call(Self.service, "ListProcesses", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Freezes every process of a container, and lets them run again.
+    public func pauseContainer(
+        _ request: AgentContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "PauseContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func resumeContainer(
+        _ request: AgentContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "ResumeContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Changes a container's limits; what a request leaves out stays as it is.
+    public func updateContainer(
+        _ request: AgentUpdateContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "UpdateContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// What a container's cgroup has counted.
+    public func containerStats(
+        _ request: AgentContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentContainerStatsResponse {
+        try await client.call(Self.service, "ContainerStats", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Answers when the kernel has killed more of a container's processes for want of memory than the host knows of.
+    public func waitOOM(
+        _ request: AgentWaitOOMRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentWaitOOMResponse {
+        try await client.call(Self.service, "WaitOOM", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Makes the sandbox's network what the request says: interfaces are found by their hardware address; addresses, routes
+    /// and neighbours that are not named are taken away.
+    public func updateNetwork(
+        _ request: AgentUpdateNetworkRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "UpdateNetwork", request, metadata: metadata, timeout: timeout)
     }
 
     /// Facts of the guest; also the host's heartbeat.

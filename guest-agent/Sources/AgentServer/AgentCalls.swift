@@ -133,6 +133,27 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func pauseContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        throw TTRPCError(.unimplemented, "pause is not supported yet")
+    }
+    func resumeContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        throw TTRPCError(.unimplemented, "resume is not supported yet")
+    }
+    func updateContainer(_ request: AgentUpdateContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        throw TTRPCError(.unimplemented, "update is not supported yet")
+    }
+    func containerStats(
+        _ request: AgentContainerRequest, context: TTRPCContext
+    ) async throws -> AgentContainerStatsResponse {
+        throw TTRPCError(.unimplemented, "stats are not supported yet")
+    }
+    func waitOOM(_ request: AgentWaitOOMRequest, context: TTRPCContext) async throws -> AgentWaitOOMResponse {
+        throw TTRPCError(.unimplemented, "waiting for an OOM is not supported yet")
+    }
+    func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        throw TTRPCError(.unimplemented, "networks are not supported yet")
+    }
+
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         .with {
             $0.kernelVersion = machine.kernelVersion
