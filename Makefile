@@ -28,7 +28,7 @@ build: setup $(RELEASE)/martlet ## build the executables into .build/release
 
 $(RELEASE)/martlet: $(SOURCES)
 	@echo "== building martlet (release)"
-	@for product in martlet martlet-device martlet-vmm; do \
+	@for product in martlet martlet-device martlet-vmm containerd-shim-martlet-v2; do \
 		$(SWIFT) build -c release --static-swift-stdlib --product $$product || exit 1; done
 	@touch $@
 

@@ -28,6 +28,7 @@ let package = Package(
     name: "martlet",
     products: [
         .executable(name: "martlet", targets: ["martlet"]),
+        .executable(name: "containerd-shim-martlet-v2", targets: ["containerd-shim-martlet-v2"]),
         .executable(name: "martlet-device", targets: ["martlet-device"]),
         .executable(name: "martlet-vmm", targets: ["martlet-vmm"]),
         // What the guest agent, a package of its own, builds on.
@@ -65,9 +66,13 @@ let package = Package(
                 "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "AgentAPI", "VMMControl", "Hypervisor", logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
+        room("Shim", ["LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "Hypervisor", logging]),
         .executableTarget(
             name: "martlet", dependencies: ["Sandbox", "Bench", argumentParser, logging], swiftSettings: strict),
+        .executableTarget(
+            name: "containerd-shim-martlet-v2", dependencies: ["Shim", "Sandbox", argumentParser],
+            swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
             dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],

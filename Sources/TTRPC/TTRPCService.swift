@@ -10,6 +10,11 @@ public struct TTRPCServiceDescription: Sendable {
         self.name = name
         self.methods = methods
     }
+
+    /// The same methods under another service's name: a later version of an interface that did not change.
+    public func renamed(_ name: String) -> TTRPCServiceDescription {
+        TTRPCServiceDescription(name, methods: methods)
+    }
 }
 
 /// A method of a service, of one of the four kinds.

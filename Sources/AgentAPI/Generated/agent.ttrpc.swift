@@ -18,7 +18,7 @@ public protocol AgentService: Sendable {
     /// Sets a further process in a running container up and starts it.
     func execProcess(_ request: AgentExecProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
     func signalProcess(_ request: AgentSignalProcessRequest, context: TTRPCContext) async throws -> AgentEmpty
-    /// Answers when the process has ended and its output was taken whole.
+    /// Answers when the process has ended. Its output may still be on its way: each stream ends by itself.
     func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse
     func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty
     func closeStdin(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentEmpty
@@ -129,7 +129,7 @@ public struct AgentServiceClient: Sendable {
         try await client.call(Self.service, "SignalProcess", request, metadata: metadata, timeout: timeout)
     }
 
-    /// Answers when the process has ended and its output was taken whole.
+    /// Answers when the process has ended. Its output may still be on its way: each stream ends by itself.
     public func waitProcess(
         _ request: AgentProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentWaitProcessResponse {

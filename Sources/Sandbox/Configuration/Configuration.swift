@@ -37,6 +37,12 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var heartbeatTimeout = Duration.milliseconds(4000)
     }
 
+    /// What an engine may change with a container.
+    public struct Engine: Sendable, Equatable, Codable {
+        /// Of the runtime options that an engine sends: `config_path`.
+        public var options: [String] = []
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// Where state of pods is kept while they run; `--root` goes before it.
         public var root = "/run/martlet"
@@ -46,6 +52,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var vm = VM()
     public var qemu = QEMU()
     public var agent = Agent()
+    public var engine = Engine()
     public var paths = Paths()
 
     /// The defaults, which hold where there is no file.

@@ -42,6 +42,7 @@ extension Configuration {
             "agent.heartbeat_interval_ms", 50...60_000, unit: "ms", milliseconds, into: &agent.heartbeatInterval)
         try reader.duration(
             "agent.heartbeat_timeout_ms", 100...600_000, unit: "ms", milliseconds, into: &agent.heartbeatTimeout)
+        try reader.words("engine.options", into: &engine.options)
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root

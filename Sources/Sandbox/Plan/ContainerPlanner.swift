@@ -7,6 +7,18 @@ extension SandboxPlan.Container {
     /// Everything of a container in the guest lies below this directory and its id.
     static let guestDirectory = "/run/martlet/containers"
 
+    /// Plans a container, and says what its bundle asks for and will not get, one line each.
+    ///
+    /// - Throws: also for what it asks for and may not be run without.
+    static func planned(id: String, bundle: Bundle) throws -> (SandboxPlan.Container, warnings: [String]) {
+        let id = try ContainerID(id).value
+        let findings = bundle.spec.unsupported()
+        if let refused = findings.first(where: { $0.verdict == .refuse }) {
+            throw SandboxError.unsupported("config.json: \(refused)")
+        }
+        return (try Self(id: id, bundle: bundle), findings.map { "config.json: \($0)" })
+    }
+
     /// Turns a validated bundle into what the agent needs: the root file system and each bind mount become a share.
     ///
     /// - Throws: `SandboxError.invalid` when a path of the host does not exist; nothing has been touched then.

@@ -8,17 +8,11 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
-        let id = try ContainerID(id).value
-        let findings = bundle.spec.unsupported()
-        if let refused = findings.first(where: { $0.verdict == .refuse }) {
-            throw SandboxError.unsupported("config.json: \(refused)")
-        }
-        warnings = findings.map { "config.json: \($0)" }
-        container = try Container(id: id, bundle: bundle)
+        (container, warnings) = try Container.planned(id: id, bundle: bundle)
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
-        hostname = bundle.spec.hostname.isEmpty ? id : bundle.spec.hostname
+        hostname = bundle.spec.hostname.isEmpty ? container.id : bundle.spec.hostname
         let image = try GuestImage.locate(configuration.vm)
         if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {
             throw SandboxError.invalid(

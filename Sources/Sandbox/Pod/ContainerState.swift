@@ -1,15 +1,24 @@
 import LinuxSystem
+import OCISpec
 
 /// How a container's process ended.
-struct ExitRecord: Sendable, Equatable {
+public struct ExitRecord: Sendable, Equatable {
     /// 0–255; 255 when the VM ended under it.
-    var status: UInt32
+    public var status: UInt32
     /// Nanoseconds since the epoch.
-    var at: Int64
+    public var at: Int64
 }
 
-/// A container of the pod, as the pod's server knows it.
-struct Container: Sendable {
+/// Where an engine wants a process's streams: what `EngineStreams` opens. Empty: none.
+public struct StreamNames: Sendable, Equatable {
+    public var stdin: String
+    public var stdout: String
+    /// Not used with a terminal, whose output is all on `stdout`.
+    public var stderr: String
+}
+
+/// A process of a container, its first one or a further one, as the pod's server knows it.
+struct ContainerProcess: Sendable {
     enum Phase: Sendable, Equatable {
         case created
         case running
@@ -25,12 +34,52 @@ struct Container: Sendable {
         }
     }
 
-    let id: String
-    let bundle: String
     let terminal: Bool
-    let stdio: (stdin: String, stdout: String, stderr: String)
-    let plan: SandboxPlan.Container
-    let streams: ProcessStreams
+    let names: StreamNames
+    /// What an exec will execute; nil of a first process, whose container's specification says it.
+    let process: Process?
+    /// Of an exec: from its start on.
+    var streams: ProcessStreams?
     let exit: Promise<ExitRecord>
     var phase = Phase.created
+
+    init(terminal: Bool, names: StreamNames, process: Process? = nil, streams: ProcessStreams? = nil) throws {
+        self.terminal = terminal
+        self.names = names
+        self.process = process
+        self.streams = streams
+        exit = try Promise()
+    }
+}
+
+/// A container of the pod, as the pod's server knows it.
+struct Container: Sendable {
+    let id: String
+    let bundle: String
+    let plan: SandboxPlan.Container
+    var first: ContainerProcess
+    var execs: [String: ContainerProcess] = [:]
+    var isPaused = false
+
+    /// The process of that id; the first one's is empty.
+    subscript(exec: String) -> ContainerProcess? {
+        get { exec.isEmpty ? first : execs[exec] }
+        set {
+            if !exec.isEmpty { execs[exec] = newValue } else if let newValue { first = newValue }
+        }
+    }
+}
+
+/// What happens to a pod's containers, in the order in which engines expect to hear of it.
+public enum PodEvent: Sendable, Equatable {
+    case created(container: String, bundle: String, streams: StreamNames, terminal: Bool, pid: UInt32)
+    case started(container: String, pid: UInt32)
+    case execAdded(container: String, exec: String)
+    case execStarted(container: String, exec: String, pid: UInt32)
+    /// `exec` is empty for the first process.
+    case exited(container: String, exec: String, pid: UInt32, ExitRecord)
+    case deleted(container: String, pid: UInt32, ExitRecord)
+    case paused(container: String)
+    case resumed(container: String)
+    case outOfMemory(container: String)
 }

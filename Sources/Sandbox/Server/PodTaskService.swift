@@ -8,8 +8,7 @@ import SwiftProtobuf
 import TTRPC
 import TaskAPI
 
-/// containerd's Task service for one pod: wire types in, the pod's own out. Methods that are not there yet refuse by
-/// name.
+/// containerd's Task service for one pod: wire types in, the pod's own out.
 actor PodTaskService: TaskService {
     private enum Phase {
         case empty
@@ -18,103 +17,114 @@ actor PodTaskService: TaskService {
         case gone
     }
 
-    private let id: String
-    private let directory: StateDirectory
-    private let configuration: Configuration
-    private let logger: Logger
+    private let surroundings: PodSurroundings
     private var phase = Phase.empty
     /// Set as soon as there are processes to end.
     private var machine: (any VirtualMachine)?
     /// Settled when the server has nothing more to do.
     let finished: Promise<Void>
 
-    init(id: String, directory: StateDirectory, configuration: Configuration, logger: Logger) throws {
-        self.id = id
-        self.directory = directory
-        self.configuration = configuration
-        self.logger = logger
+    private var logger: Logger { surroundings.logger }
+
+    init(_ surroundings: PodSurroundings) throws {
+        self.surroundings = surroundings
         finished = try Promise()
     }
+
+    // MARK: Life
 
     func create(_ request: TaskCreateTaskRequest, context: TTRPCContext) async throws -> TaskCreateTaskResponse {
         try await answering {
             guard request.checkpoint.isEmpty else { throw SandboxError.unsupported("restore from a checkpoint") }
-            guard request.rootfs.isEmpty else { throw SandboxError.unsupported("rootfs mounts in the create request") }
-            guard case .empty = phase else { throw SandboxError.unsupported("a second container in a pod") }
-            phase = .starting
-            do {
-                let plan = try SandboxPlan(
-                    id: request.id, bundle: try Bundle(directory: request.bundle), configuration: configuration)
-                logger.debug("driver: \(plan.driver)")
-                for warning in plan.warnings { logger.warning("\(warning)") }
-                let pod = try await launch(plan, bundle: request.bundle)
-                phase = .running(pod)
-                do {
-                    try await pod.create(
-                        plan.container, bundle: request.bundle, stdio: (request.stdin, request.stdout, request.stderr))
-                } catch {
-                    let told = await pod.explain(error)
-                    await pod.shutdown()
-                    throw told
+            let configuration = try surroundings.configuration(for: request)
+            let bundle = try Bundle(directory: request.bundle)
+            let root = try await RootMounts(request.rootfs, bundle: bundle).tree()
+            let names = StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr)
+            switch phase {
+            case .running(let pod):
+                let (plan, warnings) = try SandboxPlan.Container.planned(id: request.id, bundle: bundle)
+                for warning in warnings { logger.warning("\(warning)") }
+                guard plan.volumes.isEmpty else {
+                    throw SandboxError.unsupported("a disk for a container that joins a running pod")
                 }
-            } catch {
-                phase = .gone
-                throw error
+                do {
+                    try await pod.create(plan, bundle: request.bundle, names: names, root: root)
+                } catch { throw await pod.explain(error) }
+            case .empty:
+                try await createPod(request, bundle, configuration, names, root)
+            case .starting: throw SandboxError.wrongState("the pod is being started")
+            case .gone: throw SandboxError.wrongState("the pod has ended")
             }
             return .with { $0.pid = UInt32(bitPattern: getpid()) }
         }
     }
 
-    private func launch(_ plan: SandboxPlan, bundle: String) async throws -> Pod {
+    /// The first container: with it the pod is made, and with its failure the pod goes.
+    private func createPod(
+        _ request: TaskCreateTaskRequest, _ bundle: Bundle, _ configuration: Configuration, _ names: StreamNames,
+        _ root: SharedDescriptor?
+    ) async throws {
+        phase = .starting
+        do {
+            let plan = try SandboxPlan(id: request.id, bundle: bundle, configuration: configuration)
+            logger.debug("driver: \(plan.driver)")
+            for warning in plan.warnings { logger.warning("\(warning)") }
+            let pod = try await launch(plan, configuration, bundle: request.bundle)
+            phase = .running(pod)
+            do {
+                try await pod.create(plan.container, bundle: request.bundle, names: names, root: root)
+            } catch {
+                let told = await pod.explain(error)
+                await pod.shutdown()
+                throw told
+            }
+        } catch {
+            phase = .gone
+            throw error
+        }
+    }
+
+    private func launch(_ plan: SandboxPlan, _ configuration: Configuration, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
         let machine = try driver.launch(plan.machine)
         self.machine = machine
         do {
-            var state = StateDirectory.State(id: id, bundle: bundle)
-            state.processes = ([("server", getpid())] + machine.processes).compactMap { .init(name: $0.0, pid: $0.1) }
-            try directory.write(state)
-            for share in plan.container.shares {
-                let tree = try detachedTree(share.source)
-                if share.mountPoint == plan.container.spec.root?.path { plan.container.makeMountPoints(root: tree.raw) }
-                try machine.addShare(name: share.name, tree: tree.raw, readOnly: share.readOnly)
-            }
+            try surroundings.record(machine.processes, bundle: bundle)
         } catch {
             throw await Pod.fate(of: machine, after: error)
         }
-        return try await Pod.start(plan, on: machine, limits: configuration.limits, logger: logger)
+        return try await Pod.start(
+            id: plan.container.id, hostname: plan.hostname, on: machine,
+            context: Pod.Context(
+                limits: configuration.limits, logger: logger, namespace: surroundings.namespace,
+                tell: surroundings.tell))
     }
 
     func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {
-        try await withPod(exec: request.execID) { pod in
-            try await pod.start(request.id)
-            return .with { $0.pid = UInt32(bitPattern: getpid()) }
+        try await withPod { pod in
+            try await pod.start(request.id, exec: request.execID)
+            return .with { $0.pid = pod.pid }
         }
     }
 
-    func state(_ request: TaskStateRequest, context: TTRPCContext) async throws -> TaskStateResponse {
-        try await withPod(exec: request.execID) { pod in
-            let container = try await pod.find(request.id)
-            return .with {
-                $0.id = container.id
-                $0.bundle = container.bundle
-                $0.pid = UInt32(bitPattern: getpid())
-                $0.terminal = container.terminal
-                ($0.stdin, $0.stdout, $0.stderr) = container.stdio
-                switch container.phase {
-                case .created: $0.status = .created
-                case .running: $0.status = .running
-                case .stopped(let record):
-                    $0.status = .stopped
-                    $0.exitStatus = record.status
-                    $0.exitedAt = timestamp(record.at)
-                }
+    func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        try await withPod { pod in
+            var program = try JSON.decode(Process.self, from: Array(request.spec.value), file: "process")
+            let problems = program.unsupported()
+            if let refused = problems.first(where: { $0.verdict == .refuse }) {
+                throw SandboxError.unsupported("\(refused)")
             }
+            program.terminal = request.terminal
+            try await pod.addExec(
+                request.id, exec: request.execID, program,
+                names: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr))
+            return .init()
         }
     }
 
     func wait(_ request: TaskWaitRequest, context: TTRPCContext) async throws -> TaskWaitResponse {
-        try await withPod(exec: request.execID) { pod in
-            let record = await (try pod.find(request.id)).exit.value()
+        try await withPod { pod in
+            let record = await (try pod.find(request.id, request.execID)).exit.value()
             return .with {
                 $0.exitStatus = record.status
                 $0.exitedAt = timestamp(record.at)
@@ -123,11 +133,13 @@ actor PodTaskService: TaskService {
     }
 
     func delete(_ request: TaskDeleteRequest, context: TTRPCContext) async throws -> TaskDeleteResponse {
-        try await withPod(exec: request.execID) { pod in
-            let container = try await pod.remove(request.id)
+        try await withPod { pod in
+            let process =
+                try await request.execID.isEmpty
+                ? pod.remove(request.id) : pod.removeExec(request.id, exec: request.execID)
             return .with {
-                $0.pid = UInt32(bitPattern: getpid())
-                if case .stopped(let record) = container.phase {
+                $0.pid = pod.pid
+                if case .stopped(let record) = process.phase {
                     $0.exitStatus = record.status
                     $0.exitedAt = timestamp(record.at)
                 }
@@ -135,49 +147,9 @@ actor PodTaskService: TaskService {
         }
     }
 
-    func kill(_ request: TaskKillRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod(exec: request.execID) { pod in
-            try await pod.signal(request.id, request.signal, all: request.all)
-            return .init()
-        }
-    }
-
-    func resizePty(_ request: TaskResizePtyRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod(exec: request.execID) { pod in
-            try await pod.resize(request.id, width: request.width, height: request.height)
-            return .init()
-        }
-    }
-
-    /// The terminal of the pod's first container has another size now.
-    func resizeTerminal(width: UInt32, height: UInt32) async {
-        guard case .running(let pod) = phase else { return }
-        do { try await pod.resize(id, width: width, height: height) } catch { logger.debug("resize: \(error)") }
-    }
-
-    func closeIO(_ request: TaskCloseIORequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod(exec: request.execID) { pod in
-            if request.stdin { try await pod.closeInput(request.id) }
-            return .init()
-        }
-    }
-
-    func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
-        try await withPod(exec: "") { pod in
-            let pids = try await pod.processes(request.id)
-            return .with { $0.processes = pids.map { pid in .with { $0.pid = pid } } }
-        }
-    }
-
-    func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
-        .with {
-            $0.shimPid = UInt32(bitPattern: getpid())
-            $0.taskPid = UInt32(bitPattern: getpid())
-            $0.version = martletVersion
-        }
-    }
-
+    /// Ends the pod when it has no container any more: an engine asks for each container that it deletes.
     func shutdown(_ request: TaskShutdownRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        if case .running(let pod) = phase, await !pod.containers.isEmpty { return .init() }
         await end()
         return .init()
     }
@@ -194,33 +166,119 @@ actor PodTaskService: TaskService {
         finished.settle(())
     }
 
-    func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw missing("exec")
+    // MARK: While it runs
+
+    func state(_ request: TaskStateRequest, context: TTRPCContext) async throws -> TaskStateResponse {
+        try await withPod { pod in
+            let container = try await pod.find(request.id)
+            let process = try await pod.find(request.id, request.execID)
+            return .with {
+                $0.id = container.id
+                $0.execID = request.execID
+                $0.bundle = container.bundle
+                $0.pid = pod.pid
+                $0.terminal = process.terminal
+                ($0.stdin, $0.stdout, $0.stderr) = (process.names.stdin, process.names.stdout, process.names.stderr)
+                switch process.phase {
+                case .created: $0.status = .created
+                case .running: $0.status = container.isPaused ? .paused : .running
+                case .stopped(let record):
+                    $0.status = .stopped
+                    $0.exitStatus = record.status
+                    $0.exitedAt = timestamp(record.at)
+                }
+            }
+        }
     }
+
+    func kill(_ request: TaskKillRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        try await withPod { pod in
+            try await pod.signal(request.id, exec: request.execID, request.signal, all: request.all)
+            return .init()
+        }
+    }
+
+    func resizePty(_ request: TaskResizePtyRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        try await withPod { pod in
+            try await pod.resize(request.id, exec: request.execID, width: request.width, height: request.height)
+            return .init()
+        }
+    }
+
+    /// The terminal of the pod's first container has another size now.
+    func resizeTerminal(width: UInt32, height: UInt32) async {
+        guard case .running(let pod) = phase else { return }
+        do {
+            try await pod.resize(surroundings.id, exec: "", width: width, height: height)
+        } catch { logger.debug("resize: \(error)") }
+    }
+
+    func closeIO(_ request: TaskCloseIORequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        try await withPod { pod in
+            if request.stdin { try await pod.closeInput(request.id, exec: request.execID) }
+            return .init()
+        }
+    }
+
+    func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
+        try await withPod { pod in
+            let pids = try await pod.processes(request.id)
+            return .with { $0.processes = pids.map { pid in .with { $0.pid = pid } } }
+        }
+    }
+
     func pause(_ request: TaskPauseRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw missing("pause")
+        try await withPod { pod in
+            try await pod.pause(request.id)
+            return .init()
+        }
     }
+
     func resume(_ request: TaskResumeRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw missing("resume")
+        try await withPod { pod in
+            try await pod.resume(request.id)
+            return .init()
+        }
     }
-    func checkpoint(_ request: TaskCheckpointTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw missing("checkpoint")
-    }
+
     func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw missing("update")
+        try await withPod { pod in
+            try await pod.update(request.id, resources: Array(request.resources.value))
+            return .init()
+        }
     }
+
     func stats(_ request: TaskStatsRequest, context: TTRPCContext) async throws -> TaskStatsResponse {
-        throw missing("stats")
+        try await withPod { pod in
+            let metrics = MetricsMetrics(try await pod.stats(request.id))
+            return try .with {
+                $0.stats = try .with {
+                    $0.typeURL = MetricsMetrics.protoMessageName
+                    $0.value = try metrics.serializedBytes()
+                }
+            }
+        }
     }
 
-    private func missing(_ method: String) -> TTRPCError {
-        TTRPCError(.unimplemented, SandboxError.unsupported(method).description)
+    func checkpoint(_ request: TaskCheckpointTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        throw TTRPCError(.unimplemented, SandboxError.unsupported("checkpoint").description)
     }
 
-    private func withPod<R: Sendable>(exec: String, _ body: @Sendable (Pod) async throws -> R) async throws -> R {
+    func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
+        .with {
+            $0.shimPid = UInt32(bitPattern: getpid())
+            $0.taskPid = UInt32(bitPattern: getpid())
+            $0.version = martletVersion
+        }
+    }
+
+    // MARK: Answers
+
+    private func withPod<R: Sendable>(_ body: @Sendable (Pod) async throws -> R) async throws -> R {
         try await answering {
-            guard exec.isEmpty else { throw SandboxError.unsupported("exec") }
-            guard case .running(let pod) = phase else { throw SandboxError.notFound("container \(id)") }
+            guard case .running(let pod) = phase else {
+                throw SandboxError.notFound("container \(surroundings.id)")
+            }
             do { return try await body(pod) } catch { throw await pod.explain(error) }
         }
     }
@@ -251,7 +309,8 @@ actor PodTaskService: TaskService {
     }
 }
 
-private func timestamp(_ nanoseconds: Int64) -> Google_Protobuf_Timestamp {
+/// - Parameter nanoseconds: since the epoch.
+public func timestamp(_ nanoseconds: Int64) -> Google_Protobuf_Timestamp {
     .with {
         $0.seconds = nanoseconds / 1_000_000_000
         $0.nanos = Int32(nanoseconds % 1_000_000_000)

@@ -6,33 +6,35 @@ import LinuxSystem
 ///
 /// `state.json` names the processes, so that whoever comes after a crash can end exactly those; `task.sock` is where
 /// the server listens.
-struct StateDirectory: Sendable {
+package struct StateDirectory: Sendable {
     /// A process of the pod; the start time tells it from a later one with the same number.
-    struct ProcessRecord: Codable, Sendable, Equatable {
+    package struct ProcessRecord: Codable, Sendable, Equatable {
         var name: String
-        var pid: Int32
+        package var pid: Int32
         /// Clock ticks after boot: field 22 of /proc/PID/stat, proc(5).
         var startTime: UInt64
     }
 
-    struct State: Codable, Sendable, Equatable {
+    package struct State: Codable, Sendable, Equatable {
         var id: String
         var bundle: String
-        var processes: [ProcessRecord] = []
+        /// Where an engine reaches the server, where that is not in this directory.
+        package var socket: String?
+        package var processes: [ProcessRecord] = []
     }
 
-    let path: String
+    package let path: String
     var socketPath: String { path + "/task.sock" }
     private var lockPath: String { path + "/lock" }
     private var statePath: String { path + "/state.json" }
 
-    init(root: String, id: String) { path = "\(root)/\(id)" }
+    package init(root: String, id: String) { path = "\(root)/\(id)" }
     init(path: String) { self.path = path }
 
     /// Makes the directory and takes its lock. What a server left that is dead is cleared away first.
     ///
     /// - Throws: `SandboxError.alreadyExists` when a live pod has this id.
-    func create(root: String, id: String) throws -> SharedDescriptor {
+    package func create(root: String, id: String) throws -> SharedDescriptor {
         for directory in StateDirectory.prefixes(root) where mkdir(directory, 0o711) != 0 && errno != EEXIST {
             throw SystemError.last("mkdir", directory)
         }
@@ -58,8 +60,8 @@ struct StateDirectory: Sendable {
         return paths
     }
 
-    /// No process holds the lock: the pod's server is dead.
-    private func isAbandoned() -> Bool {
+    /// No process holds the lock: the pod's server is dead, or there never was one.
+    package func isAbandoned() -> Bool {
         guard let lock = try? OwnedDescriptor.open(lockPath, O_RDWR) else {
             // Being made at this moment, or its maker died between two steps.
             var facts = stat()
@@ -81,17 +83,18 @@ struct StateDirectory: Sendable {
         try check("rename", statePath, rename(temporary, statePath))
     }
 
-    func read() -> State? {
+    package func read() -> State? {
         guard let bytes = try? Data(contentsOf: URL(filePath: statePath)) else { return nil }
         return try? JSONDecoder().decode(State.self, from: bytes)
     }
 
     /// Ends every process of the pod that still runs and removes the directory.
-    func sweep() {
+    package func sweep() {
         for record in read()?.processes ?? []
         where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
             kill(record.pid, SIGKILL)
         }
+        if let socket = read()?.socket { unlink(socket) }
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
     }

@@ -1,46 +1,32 @@
-import CLinux
-import Glibc
 import LinuxSystem
-
-/// The engine's ends of a process's streams. nil: the process has no such stream.
-struct EngineStreams: Sendable {
-    var stdin: SharedDescriptor?
-    var stdout: SharedDescriptor?
-    var stderr: SharedDescriptor?
-
-    /// Opens what the Task service's `stdin`, `stdout` and `stderr` name: a fifo or file by path, or `fd:N`, a
-    /// descriptor that this process inherited. Empty: none.
-    init(stdin: String, stdout: String, stderr: String) throws {
-        self.stdin = try EngineStreams.open(stdin, O_RDONLY)
-        self.stdout = try EngineStreams.open(stdout, O_WRONLY)
-        self.stderr = try EngineStreams.open(stderr, O_WRONLY)
-    }
-
-    private static func open(_ name: String, _ flags: Int32) throws -> SharedDescriptor? {
-        if name.isEmpty { return nil }
-        if name.hasPrefix("fd:"), let number = Int32(name.dropFirst(3)) {
-            return SharedDescriptor(
-                OwnedDescriptor(owning: try check("dup", name, martlet_fcntl_int(number, F_DUPFD_CLOEXEC, 0))))
-        }
-        return SharedDescriptor(try OwnedDescriptor.open(name, flags | O_NOCTTY))
-    }
-}
+import Synchronization
 
 /// A process's streams under way: one vsock connection and one relay each.
 final class ProcessStreams: Sendable {
     private let input: StreamRelay?
     private let outputs: [StreamRelay]
+    /// Whether output is waited for without an end.
+    private let isPatient: Bool
+    /// Keeps a fifo from ending before the engine says so.
+    private let hold: Mutex<SharedDescriptor?>
 
-    init(input: StreamRelay?, outputs: [StreamRelay]) {
+    init(input: StreamRelay?, hold: SharedDescriptor?, outputs: [StreamRelay], isPatient: Bool) {
         self.input = input
+        self.hold = Mutex(hold)
         self.outputs = outputs
+        self.isPatient = isPatient
     }
 
-    /// Suspends until all output is with the engine, then stops taking input.
-    func finish() async {
-        for output in outputs { await output.finish() }
+    /// How long an exit waits for output that nobody takes, unless its reader is waited for: short at the exit, longer when
+    /// everything is taken away.
+    static let exitPatience = Duration.milliseconds(500)
+    static let removalPatience = Duration.seconds(3)
+
+    /// Suspends until all output is with the engine, or `limit` has passed.
+    func finish(within limit: Duration) async {
         input?.cancel()
-        await input?.finish()
+        let outputs = outputs
+        await waiting(atMost: isPatient ? .seconds(Int32.max) : limit) { for output in outputs { await output.finish() } }
     }
 
     /// Stops everything; output not taken yet is dropped.
@@ -49,6 +35,12 @@ final class ProcessStreams: Sendable {
         for output in outputs { output.cancel() }
     }
 
-    /// Ends the process's input, as if the engine had closed it.
-    func closeInput() { input?.cancel() }
+    /// Ends the process's input: what the engine has written into a fifo is still passed on.
+    func closeInput() {
+        let held = hold.withLock { hold in
+            defer { hold = nil }
+            return hold
+        }
+        if held == nil { input?.cancel() }
+    }
 }

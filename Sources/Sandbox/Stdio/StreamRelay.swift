@@ -11,24 +11,18 @@ final class StreamRelay: Sendable {
     /// Which way the bytes go.
     enum Direction: Sendable { case toGuest, fromGuest }
 
-    private let engine: SharedDescriptor
-    private let guest: SharedDescriptor
-    private let direction: Direction
-    private let cancelled: EventDescriptor
+    private let cancelled: SharedDescriptor
     private let finished: Promise<Void>
 
-    private static let chunk = 64 << 10
-
-    /// Starts carrying. `guest` must be a socket; it becomes non-blocking.
+    /// Starts carrying. `guest` must be a socket; it becomes non-blocking. The engine's descriptor is let go of at the end,
+    /// so that its reader learns of that.
     init(name: String, engine: SharedDescriptor, guest: SharedDescriptor, direction: Direction) throws {
-        self.engine = engine
-        self.guest = guest
-        self.direction = direction
-        cancelled = try EventDescriptor()
-        finished = try Promise()
-        try startThread(name) { [self] in
-            carry()
-            // The other side learns that nothing more comes this way. Closing is left to the descriptors' owners.
+        let cancelled = try SharedDescriptor.event()
+        let finished = try Promise<Void>()
+        (self.cancelled, self.finished) = (cancelled, finished)
+        try startThread(name) {
+            StreamCarrier(engine: engine, guest: guest, direction: direction, cancelled: cancelled).carry()
+            // The other side learns that nothing more comes this way.
             shutdown(guest.raw, Int32(direction == .toGuest ? SHUT_WR : SHUT_RDWR))
             finished.settle(())
         }
@@ -39,18 +33,28 @@ final class StreamRelay: Sendable {
 
     /// Suspends until everything is carried, or the reader has gone, or it was cancelled.
     func finish() async { await finished.value() }
+}
 
-    private func carry() {
+/// The work of a relay, on its thread.
+private struct StreamCarrier {
+    let engine: SharedDescriptor
+    let guest: SharedDescriptor
+    let direction: StreamRelay.Direction
+    let cancelled: SharedDescriptor
+
+    private static let chunk = 64 << 10
+
+    func carry() {
         let source = direction == .toGuest ? engine.raw : guest.raw
         let sink = direction == .toGuest ? guest.raw : engine.raw
         martlet_fcntl_int(guest.raw, F_SETFL, Int(O_NONBLOCK))
         var facts = stat()
         let splices = fstat(engine.raw, &facts) == 0 && facts.st_mode & S_IFMT == S_IFIFO
-        var buffer = [UInt8](repeating: 0, count: splices ? 0 : StreamRelay.chunk)
+        var buffer = [UInt8](repeating: 0, count: splices ? 0 : Self.chunk)
         while wait(source, POLLIN, orBrokenSink: sink) {
             if splices {
                 guard wait(sink, POLLOUT, orBrokenSink: sink) else { return }
-                let moved = splice(source, nil, sink, nil, StreamRelay.chunk, UInt32(SPLICE_F_NONBLOCK | SPLICE_F_MOVE))
+                let moved = splice(source, nil, sink, nil, Self.chunk, UInt32(SPLICE_F_NONBLOCK | SPLICE_F_MOVE))
                 if moved == 0 { return }
                 if moved < 0 && errno != EAGAIN && errno != EINTR { return }
             } else {
@@ -85,7 +89,7 @@ final class StreamRelay: Sendable {
             var items = [
                 pollfd(fd: descriptor, events: Int16(event), revents: 0),
                 pollfd(fd: sink, events: sink == descriptor ? Int16(event) : 0, revents: 0),
-                pollfd(fd: cancelled.descriptor.raw, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: cancelled.raw, events: Int16(POLLIN), revents: 0),
             ]
             if poll(&items, 3, -1) < 0 {
                 if errno == EINTR { continue }

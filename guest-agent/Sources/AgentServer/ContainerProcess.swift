@@ -17,6 +17,7 @@ final class ContainerProcess: Sendable {
         Task {
             _ = await process.ended.value()
             streams.end()
+            await streams.drained()
         }
     }
 
@@ -34,12 +35,8 @@ final class ContainerProcess: Sendable {
         throw AgentFailure(.internal, "the stage answered out of turn")
     }
 
-    /// Suspends until it has ended and its output is with the host.
-    func wait() async -> GuestProcess.End {
-        let end = await process.ended.value()
-        await streams.drained()
-        return end
-    }
+    /// Suspends until it has ended. Its output may still be on its way: each stream ends by itself.
+    func wait() async -> GuestProcess.End { await process.ended.value() }
 
     func signal(_ number: Int32) throws(AgentFailure) {
         if martlet_pidfd_send_signal(process.descriptor.raw, number) == 0 { return }

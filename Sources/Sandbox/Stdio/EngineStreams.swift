@@ -1,0 +1,146 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The engine's ends of a process's streams. nil: the process has no such stream.
+struct EngineStreams: Sendable {
+    /// One end.
+    struct End: Sendable {
+        let descriptor: SharedDescriptor
+        /// Keeps a fifo's other side open, so that an engine that comes and goes neither ends the process's input nor breaks
+        /// its output.
+        var hold: SharedDescriptor?
+    }
+
+    var stdin: End?
+    var stdout: End?
+    var stderr: End?
+    /// Whether output is waited for however long its reader takes: a person's pipe. An engine that is away must not keep an
+    /// exit from being told.
+    let isPatient: Bool
+
+    /// Opens what the Task service's `stdin`, `stdout` and `stderr` name: a fifo by its path, or what `StreamTarget` knows.
+    init(_ names: StreamNames, terminal: Bool, of container: String, in context: Pod.Context) throws {
+        isPatient = names.stdout.hasPrefix("fd:") || names.stdin.hasPrefix("fd:")
+        stdin = try StreamTarget(names.stdin, field: "stdin").map { try $0.openInput() }
+        let targets = (
+            try StreamTarget(names.stdout, field: "stdout"),
+            terminal ? nil : try StreamTarget(names.stderr, field: "stderr")
+        )
+        if case .program(let program)? = targets.0 {
+            // One program takes both.
+            let logger = try LoggingProgram(program, container: container, namespace: context.namespace)
+            stdout = End(descriptor: logger.stdout)
+            stderr = terminal ? nil : End(descriptor: logger.stderr)
+        } else {
+            stdout = try targets.0.map { try $0.openOutput() }
+            stderr = try targets.1.map { try $0.openOutput() }
+        }
+    }
+}
+
+/// What the name of a stream says.
+enum StreamTarget: Equatable {
+    /// A descriptor that this process inherited.
+    case inherited(Int32)
+    /// A fifo, or whatever is at that path.
+    case path(String)
+    /// A file that output is appended to.
+    case file(String)
+    case program(LoggingProgram.Command)
+
+    /// As containerd's own shim reads it: a path, or a URI (fifo, file, binary). nil: no stream.
+    init?(_ name: String, field: String) throws {
+        if name.isEmpty { return nil }
+        if name.hasPrefix("fd:"), let number = Int32(name.dropFirst(3)) {
+            self = .inherited(number)
+        } else if let scheme = name.firstRange(of: "://") {
+            let rest = String(name[scheme.upperBound...])
+            switch name[..<scheme.lowerBound] {
+            case "fifo": self = .path(try Self.path(rest, field))
+            case "file": self = .file(try Self.path(rest, field))
+            case "binary": self = .program(try LoggingProgram.Command(rest, field))
+            default:
+                throw SandboxError.unsupported("\(field): \(name): a URI other than fifo://, file:// and binary://")
+            }
+        } else {
+            self = .path(name)
+        }
+    }
+
+    private static func path(_ text: String, _ field: String) throws -> String {
+        let path = text.prefix { $0 != "?" && $0 != "#" }.removingPercentEncoding
+        guard let path, path.hasPrefix("/") else {
+            throw SandboxError.invalid("\(field): \(text): not an absolute path")
+        }
+        return path
+    }
+
+    func openInput() throws -> EngineStreams.End {
+        switch self {
+        case .inherited(let number): return .init(descriptor: try Self.inherited(number))
+        case .program: throw SandboxError.unsupported("stdin: a program as a source of input")
+        case .path(let path), .file(let path):
+            // A fifo has no end before somebody has opened it for writing: it is opened without waiting for that.
+            let input = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY))
+            let isFifo = Self.type(of: input) == S_IFIFO
+            let hold = isFifo ? SharedDescriptor(try OwnedDescriptor.open(path, O_WRONLY | O_NONBLOCK)) : nil
+            return .init(descriptor: input, hold: hold)
+        }
+    }
+
+    func openOutput() throws -> EngineStreams.End {
+        switch self {
+        case .inherited(let number): return .init(descriptor: try Self.inherited(number))
+        case .program: throw SandboxError.invalid("stderr: a program takes stdout and stderr, and is named as stdout")
+        case .path(let path):
+            // For reading too: neither waits for a reader nor breaks without one.
+            var facts = stat()
+            let isFifo = stat(path, &facts) == 0 && facts.st_mode & S_IFMT == S_IFIFO
+            let flags = isFifo ? O_RDWR : O_WRONLY
+            return .init(descriptor: SharedDescriptor(try OwnedDescriptor.open(path, flags | O_NOCTTY)))
+        case .file(let path):
+            try Self.makeDirectories(above: path)
+            return .init(
+                descriptor: SharedDescriptor(
+                    try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, mode: 0o644)))
+        }
+    }
+
+    private static func inherited(_ number: Int32) throws -> SharedDescriptor {
+        SharedDescriptor(
+            OwnedDescriptor(owning: try check("dup", "fd:\(number)", martlet_fcntl_int(number, F_DUPFD_CLOEXEC, 0))))
+    }
+
+    private static func type(of descriptor: SharedDescriptor) -> mode_t {
+        var facts = stat()
+        return fstat(descriptor.raw, &facts) == 0 ? facts.st_mode & S_IFMT : 0
+    }
+
+    private static func makeDirectories(above path: String) throws {
+        var directory = ""
+        for part in path.split(separator: "/").dropLast() {
+            directory += "/" + part
+            if mkdir(directory, 0o755) != 0, errno != EEXIST { throw SystemError.last("mkdir", directory) }
+        }
+    }
+}
+
+extension StringProtocol {
+    /// Without its %XX; nil where they are not UTF-8 text.
+    var removingPercentEncoding: String? {
+        var bytes: [UInt8] = []
+        var rest = Array(utf8)[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%"), rest.count >= 2,
+                let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
+            {
+                bytes.append(value)
+                rest = rest.dropFirst(2)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(validating: bytes, as: UTF8.self)
+    }
+}

@@ -1,0 +1,169 @@
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+import Logging
+import Sandbox
+import SwiftProtobuf
+import Synchronization
+import TTRPC
+import TaskAPI
+
+/// Tells containerd of events, one after the other: an event is kept until containerd has taken it, however long it is
+/// away.
+final class EventPublisher: Sendable {
+    private let queue: AsyncStream<EventEnvelope>.Continuation
+    private let namespace: String
+    private let work: Task<Void, Never>
+
+    /// - Parameter address: containerd's ttrpc socket; empty: nobody listens, and events are dropped.
+    init(address: String, namespace: String, logger: Logger) {
+        self.namespace = namespace
+        let (stream, queue) = AsyncStream.makeStream(of: EventEnvelope.self)
+        self.queue = queue
+        let path = address.hasPrefix("unix://") ? String(address.dropFirst(7)) : address
+        if path.isEmpty { logger.warning("no address for events (TTRPC_ADDRESS): they are dropped") }
+        work = Task {
+            var client: EventsServiceClient?
+            for await envelope in stream where !path.isEmpty {
+                client = await Self.deliver(envelope, client, path, logger)
+            }
+        }
+    }
+
+    /// Queues an event.
+    func publish(_ event: PodEvent) {
+        do {
+            let (topic, message) = Self.wire(event)
+            let now = Self.now()
+            queue.yield(
+                try .with {
+                    $0.timestamp = now
+                    $0.namespace = namespace
+                    $0.topic = topic
+                    $0.event = try .with {
+                        $0.typeURL = type(of: message).protoMessageName
+                        $0.value = try message.serializedBytes()
+                    }
+                })
+        } catch {}  // a message of our own making can be encoded
+    }
+
+    /// Waits until all is delivered, but not longer than `limit`.
+    func finish(within limit: Duration) async {
+        queue.finish()
+        let done = try? Promise<Void>()
+        Task { [work] in
+            await work.value
+            done?.settle(())
+        }
+        Task {
+            try? await Task.sleep(for: limit)
+            done?.settle(())
+        }
+        await done?.value()
+        work.cancel()
+    }
+
+    /// Answers the connection, for the next one.
+    private static func deliver(
+        _ envelope: EventEnvelope, _ client: EventsServiceClient?, _ path: String, _ logger: Logger
+    ) async -> EventsServiceClient? {
+        var client = client
+        var pause = Duration.milliseconds(50)
+        while !Task.isCancelled {
+            do throws(TTRPCError) {
+                let connected: EventsServiceClient
+                if let client { connected = client } else {
+                    connected = EventsServiceClient(try await TTRPCClient(unixPath: path, timeout: .seconds(5)))
+                }
+                client = connected
+                _ = try await connected.forward(.with { $0.envelope = envelope }, timeout: .seconds(10))
+                return client
+            } catch {
+                guard [.unavailable, .cancelled, .deadlineExceeded].contains(error.code) else {
+                    logger.error("event \(envelope.topic): containerd refused it: \(error.message)")
+                    return client
+                }
+                logger.debug("event \(envelope.topic): \(error); trying again")
+                client = nil
+                try? await Task.sleep(for: pause)
+                pause = min(pause * 2, .seconds(2))
+            }
+        }
+        return nil
+    }
+
+    private static func now() -> Google_Protobuf_Timestamp {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return timestamp(Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
+    }
+
+    /// An event's topic and message.
+    static func wire(_ event: PodEvent) -> (topic: String, message: any Message) {
+        switch event {
+        case .created(let container, let bundle, let streams, let terminal, let pid):
+            (
+                "/tasks/create",
+                EventTaskCreate.with {
+                    $0.containerID = container
+                    $0.bundle = bundle
+                    $0.pid = pid
+                    $0.io = .with {
+                        ($0.stdin, $0.stdout, $0.stderr) = (streams.stdin, streams.stdout, streams.stderr)
+                        $0.terminal = terminal
+                    }
+                }
+            )
+        case .started(let container, let pid):
+            (
+                "/tasks/start",
+                EventTaskStart.with {
+                    $0.containerID = container
+                    $0.pid = pid
+                }
+            )
+        case .execAdded(let container, let exec):
+            (
+                "/tasks/exec-added",
+                EventTaskExecAdded.with {
+                    $0.containerID = container
+                    $0.execID = exec
+                }
+            )
+        case .execStarted(let container, let exec, let pid):
+            (
+                "/tasks/exec-started",
+                EventTaskExecStarted.with {
+                    $0.containerID = container
+                    $0.execID = exec
+                    $0.pid = pid
+                }
+            )
+        case .exited(let container, let exec, let pid, let record):
+            (
+                "/tasks/exit",
+                EventTaskExit.with {
+                    $0.containerID = container
+                    $0.id = exec.isEmpty ? container : exec
+                    $0.pid = pid
+                    $0.exitStatus = record.status
+                    $0.exitedAt = timestamp(record.at)
+                }
+            )
+        case .deleted(let container, let pid, let record):
+            (
+                "/tasks/delete",
+                EventTaskDelete.with {
+                    $0.containerID = container
+                    $0.pid = pid
+                    $0.exitStatus = record.status
+                    $0.exitedAt = timestamp(record.at)
+                }
+            )
+        case .paused(let container): ("/tasks/paused", EventTaskPaused.with { $0.containerID = container })
+        case .resumed(let container): ("/tasks/resumed", EventTaskResumed.with { $0.containerID = container })
+        case .outOfMemory(let container): ("/tasks/oom", EventTaskOOM.with { $0.containerID = container })
+        }
+    }
+}

@@ -1,0 +1,182 @@
+import FoundationEssentials
+import Glibc
+import Hypervisor
+import LinuxSystem
+import Logging
+import OCISpec
+import Sandbox
+import SwiftProtobuf
+import TTRPC
+import TaskAPI
+
+/// What containerd starts a shim for, and what it gives it each time (docs/shim: core/runtime/v2/README.md of containerd).
+public struct ShimCommand: Sendable {
+    public var namespace: String
+    public var id: String
+    /// The bundle; the working directory where it is empty.
+    public var bundle: String
+    /// containerd's gRPC socket.
+    public var address: String
+    public var debug: Bool
+
+    public init(namespace: String, id: String, bundle: String, address: String, debug: Bool) {
+        self.namespace = namespace
+        self.id = id
+        self.bundle = bundle
+        self.address = address
+        self.debug = debug
+    }
+
+    /// Annotations that name the pod of a container: containerd's CRI plugin, CRI-O, and containerd's own for any client.
+    static let groupAnnotations = [
+        "io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.containerd.runc.v2.group",
+    ]
+
+    /// State of the pods of one of containerd's name spaces lies below this directory.
+    func stateRoot(_ configuration: Configuration) -> String { "\(configuration.paths.root)/containerd-\(namespace)" }
+
+    private var bundleDirectory: String { bundle.isEmpty ? "." : bundle }
+
+    /// The id of the pod that the container belongs to: its own, where nothing else is said.
+    func group() throws -> String {
+        let spec = try Bundle(directory: bundleDirectory).spec
+        for name in Self.groupAnnotations {
+            if let group = spec.annotations[name], !group.isEmpty { return try ContainerID(group).value }
+        }
+        return id
+    }
+
+    // MARK: start
+
+    /// Starts the pod's server, or finds the one of the pod that the container joins; answers what containerd reads from
+    /// standard output.
+    ///
+    /// - Parameter input: what containerd wrote to standard input.
+    public func start(input: [UInt8], environment: [String: String]) async throws -> [UInt8] {
+        let configuration = try Configuration.load()
+        let group = try group()
+        let root = stateRoot(configuration)
+        let answer = BootstrapAnswer(environment: environment, input: input, id: id, namespace: namespace)
+        if group != id {
+            let directory = StateDirectory(root: root, id: group)
+            guard !directory.isAbandoned(), let socket = directory.read()?.socket else {
+                throw SandboxError.notFound("the shim of pod \(group), which container \(id) belongs to,")
+            }
+            return try announce(socket, answer)
+        }
+        let directory = StateDirectory(root: root, id: id)
+        let lock = try directory.create(root: root, id: id)
+        do throws(any Error) {
+            let socket = try Self.freshSocketPath(configuration.paths.root)
+            let listener = try UnixAddress.listen(socket)
+            do {
+                try launch(socket, listener: listener.raw, lock: lock, environment)
+                return try announce(socket, answer)
+            } catch {
+                unlink(socket)
+                throw error
+            }
+        } catch {
+            directory.sweep()
+            throw error
+        }
+    }
+
+    /// Short, as a socket's path may have 107 bytes, and an id of containerd's alone 76.
+    private static func freshSocketPath(_ root: String) throws -> String {
+        if mkdir("\(root)/s", 0o711) != 0, errno != EEXIST { throw SystemError.last("mkdir", "\(root)/s") }
+        var number: UInt64 = 0
+        try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
+        return "\(root)/s/" + String(number, radix: 36)
+    }
+
+    private func launch(
+        _ socket: String, listener: Int32, lock: SharedDescriptor, _ environment: [String: String]
+    ) throws {
+        let arguments =
+            ["-namespace", namespace, "-id", id, "-address", address, "-socket", socket] + (debug ? ["-debug"] : [])
+            + ["serve"]
+        let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS"]
+        let log = Self.openLog()
+        let output = log?.raw ?? -1
+        _ = try ChildProcess(
+            "shim",
+            .init(
+                executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
+                environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
+                descriptors: [-1, output, output, listener, -1, lock.raw], newSession: true))
+    }
+
+    /// containerd's fifo for the shim's log, in the bundle. For reading too: so that a containerd that is away breaks
+    /// nothing; without waiting: so that nothing waits for it.
+    private static func openLog() -> SharedDescriptor? {
+        guard let log = try? OwnedDescriptor.open("log", O_RDWR | O_NONBLOCK) else { return nil }
+        return SharedDescriptor(log)
+    }
+
+    /// Leaves the address where containerd 1 looks for it when it comes back, and answers it.
+    private func announce(_ socket: String, _ answer: BootstrapAnswer) throws -> [UInt8] {
+        let address = "unix://\(socket)"
+        let file = try OwnedDescriptor.open("address", O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
+        try check("write", "address", address.withCString { write(file.raw, $0, strlen($0)) })
+        return answer.bytes(address)
+    }
+
+    // MARK: serve
+
+    /// Serves the pod until it ends; the descriptors are as `launch` leaves them.
+    public func serve(socket: String, environment: [String: String]) async throws {
+        let configuration = try Configuration.load()
+        var logger = try LogOutput(debug: debug).logger()
+        logger[metadataKey: "pod"] = "\(id)"
+        let publisher = EventPublisher(
+            address: environment["TTRPC_ADDRESS"] ?? "", namespace: namespace, logger: logger)
+        try await PodServer.runShim(
+            id: id, namespace: namespace, directory: StateDirectory(root: stateRoot(configuration), id: id),
+            socket: socket, configuration: configuration, logger: logger, tell: { publisher.publish($0) })
+        await publisher.finish(within: .seconds(2))
+    }
+
+    // MARK: delete
+
+    /// Clears away what a dead shim left; answers a `DeleteResponse`.
+    public func delete() throws -> [UInt8] {
+        let configuration = try Configuration.load()
+        let directory = StateDirectory(root: stateRoot(configuration), id: id)
+        var pid: UInt32 = 0
+        // A member's pod lives on: its server has dealt with the container itself.
+        if let state = directory.read(), directory.isAbandoned() {
+            pid = UInt32(clamping: state.processes.first?.pid ?? 0)
+            directory.sweep()
+        }
+        let response = TaskDeleteResponse.with {
+            $0.pid = pid
+            $0.exitStatus = 137
+            $0.exitedAt = timestamp(Int64(time(nil)) * 1_000_000_000)
+        }
+        return try response.serializedBytes()
+    }
+}
+
+/// How a shim says where it listens, in the words of the containerd that asks.
+struct BootstrapAnswer: Equatable {
+    /// 0: only the address, which is all that containerd 1.6 reads.
+    var version: Int
+
+    /// containerd 1.7 and 2 say in the environment that they understand more than an address; 2.3 gives parameters on
+    /// standard input, and knows version 3 of the Task service.
+    init(environment: [String: String], input: [UInt8], id: String, namespace: String) {
+        guard let maximum = environment["MAX_SHIM_VERSION"].flatMap({ Int($0) }), maximum >= 2 else {
+            version = 0
+            return
+        }
+        let parameters = try? BootstrapParams(serializedBytes: input)
+        let isBootstrap = parameters?.instanceID == id && parameters?.namespace == namespace
+        version = isBootstrap || maximum >= 3 ? 3 : 2
+    }
+
+    func bytes(_ address: String) -> [UInt8] {
+        if version == 0 { return Array(address.utf8) }
+        return Array(#"{"version":\#(version),"address":"\#(address)","protocol":"ttrpc"}"#.utf8)
+    }
+}
