@@ -9,12 +9,15 @@ extension SandboxPlan {
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
         let id = try ContainerID(id).value
-        let findings = bundle.spec.unsupported()
+        let findings = bundle.spec.unsupported(policy: configuration.spec)
         if let refused = findings.first(where: { $0.verdict == .refuse }) {
             throw SandboxError.unsupported("config.json: \(refused)")
         }
         warnings = findings.map { "config.json: \($0)" }
         container = try Container(id: id, bundle: bundle)
+        if configuration.spec.ineffectiveLimits == .warn {
+            container.spec.linux?.resources?.removeIneffectiveLimits()
+        }
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
