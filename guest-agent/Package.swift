@@ -32,8 +32,10 @@ let package = Package(
     targets: [
         .target(name: "CAgent"),
         .target(name: "CFault"),
+        // Debian's libseccomp-dev, which has the static library too.
+        .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
         room("GuestSystem", ["CAgent", shared("LinuxSystem")]),
-        room("ContainerPlan", ["GuestSystem", "CAgent", shared("OCISpec")]),
+        room("ContainerPlan", ["GuestSystem", "CAgent", "CSeccomp", shared("LinuxSystem"), shared("OCISpec")]),
         room("Stage", ["ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem")]),
         room(
             "AgentServer",

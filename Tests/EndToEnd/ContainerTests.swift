@@ -76,7 +76,7 @@ extension Containers {
                 let pidFile = "\(scene.directory)/pid"
                 let log = "\(scene.directory)/log"
                 let bundle = try scene.bundle(script: "echo up; read line") { spec in
-                    spec.linux?.seccomp = .init(defaultAction: "SCMP_ACT_ALLOW")
+                    spec.process?.apparmorProfile = "a-profile"
                 }
                 let run = try scene.start(
                     bundle: bundle, global: ["--log", log, "--log-format", "json"], options: ["--pid-file", pidFile],
@@ -89,8 +89,9 @@ extension Containers {
                 #expect(try run.finish().code == 0)
                 let text = Leftovers.read(log) ?? ""
                 #expect(
-                    text.contains("\"level\":\"warning\"") && text.contains("linux.seccomp: not applied yet"), "\(text)"
-                )
+                    text.contains("\"level\":\"warning\"")
+                        && text.contains("process.apparmorProfile: the guest has no"),
+                    "\(text)")
             }
         }
     }

@@ -62,6 +62,9 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             heartbeat_timeout_ms = 200
             [paths]
             root = "/r"
+            [spec]
+            ineffective_limits = "warn"
+            labels = "refuse"
             """
         ])
         var expected = Configuration()
@@ -72,6 +75,8 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             startTimeout: .seconds(1), requestTimeout: .seconds(2), heartbeatInterval: .milliseconds(60),
             heartbeatTimeout: .milliseconds(200))
         expected.paths = .init(root: "/r")
+        expected.spec.ineffectiveLimits = .warn
+        expected.spec.labels = .refuse
         #expect(try files.load() == expected)
     }
 

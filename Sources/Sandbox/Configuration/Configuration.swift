@@ -1,3 +1,5 @@
+public import OCISpec
+
 /// What a host's administrator decides: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked.
 /// docs/configuration.md lists every key.
 public struct Configuration: Sendable, Equatable, Codable {
@@ -54,6 +56,8 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var agent = Agent()
     public var engine = Engine()
     public var paths = Paths()
+    /// What becomes of properties of a config.json that can't act in a guest.
+    public var spec = Unsupported.Policy()
 
     /// The defaults, which hold where there is no file.
     public init() {}

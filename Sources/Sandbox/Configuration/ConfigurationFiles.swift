@@ -46,6 +46,8 @@ extension Configuration {
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root
+        try reader.choice("spec.ineffective_limits", into: &spec.ineffectiveLimits)
+        try reader.choice("spec.labels", into: &spec.labels)
         try reader.refuseTables()
         try reader.refuseUnknown()
         guard agent.heartbeatTimeout > agent.heartbeatInterval else {

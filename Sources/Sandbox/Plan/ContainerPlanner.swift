@@ -10,13 +10,15 @@ extension SandboxPlan.Container {
     /// Plans a container, and says what its bundle asks for and will not get, one line each.
     ///
     /// - Throws: also for what it asks for and may not be run without.
-    static func planned(id: String, bundle: Bundle) throws -> (SandboxPlan.Container, warnings: [String]) {
+    static func planned(
+        id: String, bundle: Bundle, _ policy: Unsupported.Policy
+    ) throws -> (SandboxPlan.Container, warnings: [String]) {
         let id = try ContainerID(id).value
-        let findings = bundle.spec.unsupported()
-        if let refused = findings.first(where: { $0.verdict == .refuse }) {
-            throw SandboxError.unsupported("config.json: \(refused)")
-        }
-        return (try Self(id: id, bundle: bundle), findings.map { "config.json: \($0)" })
+        let findings = bundle.spec.unsupported(policy: policy)
+        try Unsupported.refuse(findings, in: "config.json: ")
+        var container = try Self(id: id, bundle: bundle)
+        if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
+        return (container, findings.map { "config.json: \($0)" })
     }
 
     /// Turns a validated bundle into what the agent needs: the root file system and each bind mount become a share.

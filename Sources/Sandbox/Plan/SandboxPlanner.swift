@@ -8,7 +8,7 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
-        (container, warnings) = try Container.planned(id: id, bundle: bundle)
+        (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration.spec)
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)

@@ -141,6 +141,13 @@ actor Pod {
         }
     }
 
+    /// As the agent reads it.
+    static func json(_ value: some Encodable) throws -> Data {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .withoutEscapingSlashes
+        return try encoder.encode(value)
+    }
+
     /// Nanoseconds since the epoch.
     static func now() -> Int64 {
         var time = timespec()

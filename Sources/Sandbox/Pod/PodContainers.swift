@@ -19,11 +19,9 @@ extension Pod {
             try share(plan, root: root)
             let (streams, numbers) = try await open(engine)
             first.streams = streams
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = .withoutEscapingSlashes
             let request = try AgentCreateContainerRequest.with {
                 $0.containerID = plan.id
-                $0.specJson = try encoder.encode(plan.spec)
+                $0.specJson = try Pod.json(plan.spec)
                 $0.streams = numbers
                 $0.storages = plan.storages
             }
@@ -56,12 +54,10 @@ extension Pod {
             let (streams, numbers) = try await open(engine)
             process.streams = streams
             do {
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = .withoutEscapingSlashes
                 let request = try AgentExecProcessRequest.with {
                     $0.containerID = id
                     $0.execID = exec
-                    $0.processJson = try encoder.encode(program)
+                    $0.processJson = try Pod.json(program)
                     $0.streams = numbers
                 }
                 _ = try await agent.execProcess(request, timeout: limits.request)

@@ -1,6 +1,7 @@
 import AgentAPI
 import FoundationEssentials
 import LinuxSystem
+import OCISpec
 import TTRPC
 
 /// What an engine asks of a pod's containers while they run.
@@ -63,13 +64,13 @@ extension Pod {
         context.tell(.resumed(container: id))
     }
 
-    /// Changes a container's limits: `resources` is a `linux.resources` object in JSON.
-    func update(_ id: String, resources: [UInt8]) async throws {
+    /// Changes a container's limits; what `resources` leaves out stays as it is.
+    func update(_ id: String, _ resources: Linux.Resources) async throws {
         _ = try find(id)
         _ = try await agent.updateContainer(
             .with {
                 $0.containerID = id
-                $0.resourcesJson = Data(resources)
+                $0.resourcesJson = try Pod.json(resources)
             }, timeout: limits.request)
     }
 

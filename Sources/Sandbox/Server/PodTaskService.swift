@@ -42,7 +42,8 @@ actor PodTaskService: TaskService {
             let names = StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr)
             switch phase {
             case .running(let pod):
-                let (plan, warnings) = try SandboxPlan.Container.planned(id: request.id, bundle: bundle)
+                let (plan, warnings) = try SandboxPlan.Container.planned(
+                    id: request.id, bundle: bundle, configuration.spec)
                 for warning in warnings { logger.warning("\(warning)") }
                 guard plan.volumes.isEmpty else {
                     throw SandboxError.unsupported("a disk for a container that joins a running pod")
@@ -108,12 +109,10 @@ actor PodTaskService: TaskService {
     }
 
     func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
+        let policy = surroundings.configuration.spec
+        return try await withPod { pod in
             var program = try JSON.decode(Process.self, from: Array(request.spec.value), file: "process")
-            let problems = program.unsupported()
-            if let refused = problems.first(where: { $0.verdict == .refuse }) {
-                throw SandboxError.unsupported("\(refused)")
-            }
+            try Unsupported.refuse(program.unsupported(policy: policy))
             program.terminal = request.terminal
             try await pod.addExec(
                 request.id, exec: request.execID, program,
@@ -242,8 +241,13 @@ actor PodTaskService: TaskService {
     }
 
     func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
-            try await pod.update(request.id, resources: Array(request.resources.value))
+        let policy = surroundings.configuration.spec
+        return try await withPod { pod in
+            var resources = try JSON.decode(
+                Linux.Resources.self, from: Array(request.resources.value), file: "resources")
+            try Unsupported.refuse(resources.unsupported(policy: policy))
+            if policy.ineffectiveLimits == .warn { resources.removeIneffectiveLimits() }
+            try await pod.update(request.id, resources)
             return .init()
         }
     }

@@ -62,12 +62,7 @@ struct AgentCalls: AgentService {
             () async throws(AgentFailure) in
             guard !request.execID.isEmpty else { throw AgentFailure(.invalidArgument, "the exec id is empty") }
             let container = try await sandbox.container(request.containerID)
-            let process: Process
-            do throws(SpecError) {
-                process = try JSON.decode(Process.self, from: Array(request.processJson), file: "process")
-            } catch {
-                throw AgentFailure(.invalidArgument, error.description)
-            }
+            let process: Process = try decoded(request.processJson, "process")
             let pid = try await container.exec(request.execID, process, request.streams)
             return .with { $0.pid = pid }
         }
@@ -134,22 +129,43 @@ struct AgentCalls: AgentService {
     }
 
     func pauseContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        throw TTRPCError(.unimplemented, "pause is not supported yet")
+        try await answering("pause container \(request.containerID)") { () async throws(AgentFailure) in
+            try await sandbox.container(request.containerID).pause()
+            return AgentEmpty()
+        }
     }
+
     func resumeContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        throw TTRPCError(.unimplemented, "resume is not supported yet")
+        try await answering("resume container \(request.containerID)") { () async throws(AgentFailure) in
+            try await sandbox.container(request.containerID).resume()
+            return AgentEmpty()
+        }
     }
+
     func updateContainer(_ request: AgentUpdateContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        throw TTRPCError(.unimplemented, "update is not supported yet")
+        try await answering("update container \(request.containerID)") { () async throws(AgentFailure) in
+            let resources: Linux.Resources = try decoded(request.resourcesJson, "resources")
+            try await sandbox.container(request.containerID).update(resources)
+            return AgentEmpty()
+        }
     }
+
     func containerStats(
         _ request: AgentContainerRequest, context: TTRPCContext
     ) async throws -> AgentContainerStatsResponse {
-        throw TTRPCError(.unimplemented, "stats are not supported yet")
+        try await answering("count what container \(request.containerID) uses") { () async throws(AgentFailure) in
+            try await sandbox.container(request.containerID).statistics()
+        }
     }
+
     func waitOOM(_ request: AgentWaitOOMRequest, context: TTRPCContext) async throws -> AgentWaitOOMResponse {
-        throw TTRPCError(.unimplemented, "waiting for an OOM is not supported yet")
+        try await answering("wait for want of memory in container \(request.containerID)") {
+            () async throws(AgentFailure) in
+            let kills = try await sandbox.container(request.containerID).waitOOM(seen: request.seen)
+            return .with { $0.oomKills = kills }
+        }
     }
+
     func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty {
         throw TTRPCError(.unimplemented, "networks are not supported yet")
     }
@@ -174,6 +190,14 @@ struct AgentCalls: AgentService {
         try await answering("reseed") { () throws(AgentFailure) in
             try machine.reseed(Array(request.entropy))
             return AgentEmpty()
+        }
+    }
+
+    private func decoded<T: Decodable>(_ json: some Sequence<UInt8>, _ name: String) throws(AgentFailure) -> T {
+        do throws(SpecError) {
+            return try JSON.decode(T.self, from: Array(json), file: name)
+        } catch {
+            throw AgentFailure(.invalidArgument, error.description)
         }
     }
 

@@ -15,6 +15,8 @@ public struct AgentConfiguration: Sendable {
     public var shares = "/run/martlet/shares"
     /// The cgroup that has the containers' cgroups.
     public var controlGroup = "/sys/fs/cgroup/martlet"
+    /// How long a container's processes may take to stand still or to go on.
+    public var freezeLimit = Duration.seconds(10)
     /// Whether it is the guest's first process, which sets the guest up and powers it off.
     public var isInit = false
     public var faults = Faults()

@@ -32,19 +32,25 @@ actor Container {
     }
 
     nonisolated let spec: Spec
-    private let namespaces: UInt64
+    private let plan: ContainerPlan
     private let launcher: StageLauncher
     private let table: StreamTable
     private let group: ControlGroup
     private var storages: Storages
     private var state: State
     private var execs: [String: Exec] = [:]
+    /// What holds; a running container's can be changed.
+    private var resources: Linux.Resources
+    private let freezeLimit: Duration
+    private var isPaused = false
 
     init(_ parts: ContainerBirth.Parts, launcher: StageLauncher, table: StreamTable) {
         spec = parts.spec
-        namespaces = parts.namespaces
+        plan = parts.plan
         group = parts.group
         storages = parts.storages
+        resources = parts.spec.linux?.resources ?? .init()
+        freezeLimit = parts.freezeLimit
         state = .created(parts.process)
         self.launcher = launcher
         self.table = table
@@ -59,6 +65,7 @@ actor Container {
             throw AgentFailure(.failedPrecondition, "it is \(stateName), not created")
         }
         if process.hasEnded { throw AgentFailure(.failedPrecondition, "its first process ended before it was started") }
+        try refuseIfPaused()
         state = .starting(process)
         do throws(AgentFailure) {
             try await blocking("start") { () throws(AgentFailure) in try process.execute() }
@@ -75,20 +82,22 @@ actor Container {
         guard case .running(let first) = state, !first.hasEnded else {
             throw AgentFailure(.failedPrecondition, "the container is \(stateName), not running")
         }
+        try refuseIfPaused()
         switch execs[id] {
         case .starting: throw AgentFailure(.alreadyExists, "a process of that id exists")
         case .running(let other) where !other.hasEnded:
             throw AgentFailure(.alreadyExists, "a process of that id exists")
         case .running, nil: execs[id] = .starting
         }
-        let (launcher, table, group, namespaces) = (launcher, table, group, namespaces)
+        let (launcher, table, group, container) = (launcher, table, group, plan)
         do throws(AgentFailure) {
             let started = try await blocking("exec") { () throws(AgentFailure) in
-                let plan = try ProcessPlan(process)
+                var plan = try ProcessPlan(process)
+                plan.inherit(from: container.process)
                 let streams = try during("make its streams") {
                     try ProcessStreams(numbers, terminal: plan.terminal, table: table)
                 }
-                let request = StageRequest.join(plan, namespaces: namespaces)
+                let request = StageRequest.join(plan, namespaces: container.namespaces)
                 let started = try launcher.launch(request, streams: streams, group: group, container: first.process)
                 try started.execute()
                 return started
@@ -133,6 +142,55 @@ actor Container {
 
     /// How many of its processes the kernel has killed for want of memory.
     func oomKills() -> UInt64 { group.oomKills }
+
+    /// Stops all of its processes where they are.
+    func pause() async throws(AgentFailure) {
+        switch state {
+        case .created: break
+        case .running(let process) where !process.hasEnded: break
+        default: throw AgentFailure(.failedPrecondition, "the container is \(stateName), neither created nor running")
+        }
+        try refuseIfPaused()
+        isPaused = true
+        let (group, limit) = (group, freezeLimit)
+        do throws(AgentFailure) {
+            try await blocking("pause") { () throws(AgentFailure) in try group.freeze(within: limit) }
+        } catch {
+            isPaused = false
+            throw error
+        }
+    }
+
+    /// Lets its processes go on.
+    func resume() async throws(AgentFailure) {
+        guard isPaused else { throw AgentFailure(.failedPrecondition, "the container is not paused") }
+        let (group, limit) = (group, freezeLimit)
+        try await blocking("resume") { () throws(AgentFailure) in try group.thaw(within: limit) }
+        isPaused = false
+    }
+
+    /// A process that is born into a frozen group would never answer.
+    private func refuseIfPaused() throws(AgentFailure) {
+        if isPaused { throw AgentFailure(.failedPrecondition, "the container is paused") }
+    }
+
+    /// Changes its limits; what `changed` leaves out stays.
+    func update(_ changed: Linux.Resources) throws(AgentFailure) {
+        // Engines repeat the container's own rules.
+        guard changed.devices.isEmpty || changed.devices == resources.devices else {
+            throw AgentFailure(.unimplemented, "linux.resources.devices: the rules of a container can't be changed")
+        }
+        try group.apply(try ResourcePlan(changed, current: resources))
+        resources.update(with: changed)
+    }
+
+    func statistics() -> AgentContainerStatsResponse { group.statistics() }
+
+    /// See `ControlGroup.waitOOM`.
+    func waitOOM(seen: UInt64) async throws(AgentFailure) -> UInt64 {
+        let group = group
+        return try await blocking("oom") { () throws(AgentFailure) in try group.waitOOM(seen: seen) }
+    }
 
     /// Ends what still runs and takes everything of it away. After a failure it may be called again.
     func remove() async throws(AgentFailure) {

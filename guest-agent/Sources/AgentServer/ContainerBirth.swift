@@ -9,10 +9,10 @@ import Stage
 struct ContainerBirth: Sendable {
     struct Parts: Sendable {
         var spec: Spec
-        /// CLONE_NEW* of those that are its own.
-        var namespaces: UInt64
+        var plan: ContainerPlan
         var storages: Storages
         var group: ControlGroup
+        var freezeLimit: Duration
         var process: ContainerProcess
     }
 
@@ -30,6 +30,8 @@ struct ContainerBirth: Sendable {
             throw AgentFailure(.invalidArgument, error.description)
         }
         let plan = try ContainerPlan(spec)
+        let resources = spec.linux?.resources ?? Linux.Resources()
+        let (limits, devices) = (try ResourcePlan(resources), try DeviceRules(resources.devices))
         var storages = Storages()
         var group: ControlGroup?
         do throws(AgentFailure) {
@@ -41,14 +43,22 @@ struct ContainerBirth: Sendable {
                 try ControlGroup.make(id, below: configuration.controlGroup)
             }
             group = made
+            try made.apply(limits)
+            try made.guardDevices(devices)
             let streams = try during("make its streams") {
                 try ProcessStreams(
                     request.streams, terminal: plan.process.terminal, table: table,
                     stalled: configuration.faults.stallsStreams(spec))
             }
             let process = try launcher.launch(.create(plan), streams: streams, group: made)
-            return Parts(spec: spec, namespaces: plan.namespaces, storages: storages, group: made, process: process)
+            return Parts(
+                spec: spec, plan: plan, storages: storages, group: made,
+                freezeLimit: configuration.freezeLimit, process: process)
         } catch {
+            var error = error
+            if let kills = group?.oomKills, kills > 0 {
+                error.message += "; linux.resources.memory.limit: too little to set the container up"
+            }
             throw undo(error, group, &storages)
         }
     }

@@ -44,11 +44,7 @@ struct ControlGroup: Sendable {
 
     /// How many of its processes the kernel has killed for want of memory, its own limit's or the whole guest's; 0 where there
     /// is no memory controller (cgroup-v2.rst, memory.events).
-    var oomKills: UInt64 {
-        guard let text = try? readText(path + "/memory.events") else { return 0 }
-        let line = text.split(separator: "\n").first { $0.hasPrefix("oom_kill ") }
-        return line.flatMap { UInt64($0.dropFirst(9)) } ?? 0
-    }
+    var oomKills: UInt64 { numbers("memory.events")["oom_kill"] ?? 0 }
 
     /// SIGKILL to every process in it and below, also to those that are born meanwhile.
     func kill() throws(SystemError) { try writeText("1", to: path + "/cgroup.kill") }
@@ -74,16 +70,26 @@ struct ControlGroup: Sendable {
         while next < all.count {
             let group = all[next]
             next += 1
-            guard let directory = opendir(group) else { continue }
-            defer { closedir(directory) }
-            while let entry = readdir(directory) {
-                guard entry.pointee.d_type == UInt8(DT_DIR) else { continue }
-                let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-                }
-                if name != ".", name != ".." { all.append(group + "/" + name) }
-            }
+            all += Self.names(in: group, ofType: DT_DIR).map { "\(group)/\($0)" }
         }
         return all
+    }
+
+    /// Of its files.
+    func names() -> [String] { Self.names(in: path, ofType: DT_REG) }
+
+    /// Empty when the container removed the group just now.
+    private static func names(in group: String, ofType type: Int) -> [String] {
+        guard let directory = opendir(group) else { return [] }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            guard entry.pointee.d_type == UInt8(type) else { continue }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names
     }
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/random.h>
 #include <linux/vm_sockets.h>
@@ -135,3 +136,52 @@ int martlet_agent_unix_listen(const char *path) {
 }
 
 int martlet_agent_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_CLOEXEC); }
+
+int martlet_agent_load_device_program(const uint64_t *instructions, unsigned count, char *log, unsigned log_size) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+    attributes.insns = (uint64_t)(uintptr_t)instructions;
+    attributes.insn_cnt = count;
+    attributes.license = (uint64_t)(uintptr_t)"Apache-2.0";
+    int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes);
+    if (program >= 0 || log_size == 0) return program;
+    // Once more, to be told why: a log costs time, so nobody asks for it before.
+    log[0] = 0;
+    attributes.log_level = 1;
+    attributes.log_buf = (uint64_t)(uintptr_t)log;
+    attributes.log_size = log_size;
+    return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes);
+}
+
+int martlet_agent_attach_device_program(int cgroup, int program) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.target_fd = (uint32_t)cgroup;
+    attributes.attach_bpf_fd = (uint32_t)program;
+    attributes.attach_type = BPF_CGROUP_DEVICE;
+    attributes.attach_flags = BPF_F_ALLOW_MULTI;
+    return (int)syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes);
+}
+
+int martlet_agent_set_scheduler(uint32_t policy, uint64_t flags, int32_t nice, uint32_t priority, uint64_t runtime, uint64_t deadline, uint64_t period) {
+    // struct sched_attr, version 0; its header can't be used together with the C library's.
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {sizeof attributes, policy, flags, nice, priority, runtime, deadline, period};
+    return (int)syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+int martlet_agent_set_io_priority(int priority) {
+    return (int)syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, priority);
+}
+
+int martlet_agent_set_personality(unsigned long personality) { return syscall(SYS_personality, personality) < 0 ? -1 : 0; }
+
+int martlet_agent_set_affinity(const uint64_t *mask, unsigned count) {
+    return syscall(SYS_sched_setaffinity, 0, (unsigned long)count * sizeof *mask, mask) < 0 ? -1 : 0;
+}

@@ -74,6 +74,10 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         maskedPaths = linux.maskedPaths
         readOnlyPaths = linux.readonlyPaths
         self.process = try ProcessPlan(process)
+        self.process.seccomp = try linux.seccomp.map { seccomp throws(AgentFailure) in
+            try SeccompFilter(try SeccompPlan(seccomp))
+        }
+        self.process.personality = try Self.personality(linux.personality)
         if !owns(NamespaceFlag.uts), !hostname.isEmpty || !domainname.isEmpty {
             throw AgentFailure(.invalidArgument, "hostname: the container has no uts namespace of its own")
         }
@@ -106,6 +110,21 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
                 .unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
         }
         return flags
+    }
+
+    /// linux/personality.h.
+    private static func personality(_ personality: Linux.Personality?) throws(AgentFailure) -> UInt? {
+        guard let personality else { return nil }
+        if let flag = personality.flags.first {
+            throw AgentFailure(.invalidArgument, "linux.personality.flags: \"\(flag)\": there are none")
+        }
+        switch personality.domain {
+        case "LINUX": return 0
+        case "LINUX32": return 8
+        default:
+            throw AgentFailure(
+                .invalidArgument, "linux.personality.domain: \"\(personality.domain)\" is neither LINUX nor LINUX32")
+        }
     }
 
     private static func mounts(_ mounts: [Mount]) throws(AgentFailure) -> [MountPlan] {

@@ -50,6 +50,11 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
     public var terminal: Bool
     public var window: Window?
     public var oomScoreAdjustment: Int
+    public var scheduling: SchedulingPlan
+    /// The container's; nil: none.
+    public var seccomp: SeccompFilter?
+    /// personality(2), the container's; nil: as it is born.
+    public var personality: UInt?
 
     /// Throws when a value can't be; names the field.
     public init(_ process: Process) throws(AgentFailure) {
@@ -78,6 +83,17 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
             Window(rows: UInt16(clamping: $0.height), columns: UInt16(clamping: $0.width))
         }
         oomScoreAdjustment = process.oomScoreAdj ?? 0
+        scheduling = try SchedulingPlan(process)
+    }
+
+    /// Takes from the container's first process what its specification says of all.
+    public mutating func inherit(from first: ProcessPlan) {
+        seccomp = first.seccomp
+        personality = first.personality
+        if scheduling.initialProcessors.isEmpty, scheduling.finalProcessors.isEmpty {
+            scheduling.initialProcessors = first.scheduling.initialProcessors
+            scheduling.finalProcessors = first.scheduling.finalProcessors
+        }
     }
 
     private static func sets(_ capabilities: Capabilities) -> CapabilitySets {

@@ -30,12 +30,15 @@ struct ProcessSetup {
         try terminal?.attach()
         giveStreams(to: identity)
         try setLimits()
+        try SchedulingSteps(plan: plan).apply()
         // A kernel without keyrings has nothing to keep apart.
         if martlet_agent_join_session_keyring() != 0, Glibc.errno != ENOSYS {
             throw AgentFailure(SystemError.last("join a new session keyring"))
         }
         umask(mode_t(plan.umask))
         let entered = try enterWorkingDirectory(retryOnDenial: true)
+        // Without "no new privileges" only CAP_SYS_ADMIN may load a filter; with it that is the last thing done (see Stage).
+        if !plan.noNewPrivileges { try plan.seccomp?.load() }
         try become(identity)
         if !entered { _ = try enterWorkingDirectory(retryOnDenial: false) }
         if plan.noNewPrivileges {

@@ -57,12 +57,14 @@ public enum Stage {
             terminal = try ContainerSetup(plan: plan).apply()
         case .join(let plan, let namespaces):
             process = plan
+            try SchedulingSteps.bind(to: plan.scheduling.initialProcessors, "initial")
             try adjustOOMScore(process)
             try during("enter the container") {
                 try check(
                     "setns", "", martlet_agent_setns(StageDescriptors.container, Int32(truncatingIfNeeded: namespaces)))
             }
             close(StageDescriptors.container)
+            try SchedulingSteps.bind(to: plan.scheduling.finalProcessors, "final")
             terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
         }
         let program = try ProcessSetup(plan: process).apply(terminal: terminal)
@@ -85,11 +87,17 @@ public enum Stage {
     }
 
     private static func execute(_ program: ProcessSetup.Program, _ plan: ProcessPlan) throws(AgentFailure) {
-        withCStrings(plan.arguments) { arguments in
+        let failure: AgentFailure? = withCStrings(plan.arguments) { arguments in
             withCStrings(program.environment) { environment in
+                // As late as can be: what comes after it must be allowed by it.
+                if plan.noNewPrivileges {
+                    do throws(AgentFailure) { try plan.seccomp?.load() } catch { return error }
+                }
                 _ = execve(program.path, arguments, environment)
+                return nil
             }
         }
+        if let failure { throw failure }
         throw AgentFailure(.invalidArgument, SystemError.last("exec", "\"\(program.path)\"").description)
     }
 }

@@ -60,6 +60,18 @@ final class AgentUnderTest: Sendable {
         return agent
     }
 
+    /// Runs `body` with an agent of its own.
+    static func play(_ body: (AgentUnderTest) async throws -> Void) async throws {
+        let agent = try await start()
+        do {
+            try await body(agent)
+        } catch {
+            await agent.stop()
+            throw error
+        }
+        await agent.stop()
+    }
+
     private static func isReady(_ log: String) -> Bool {
         guard let file = fopen(log, "r") else { return false }
         defer { fclose(file) }

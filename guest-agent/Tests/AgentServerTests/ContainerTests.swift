@@ -9,19 +9,8 @@ import Testing
 /// Real containers, made by the agent on this machine.
 @Suite(.serialized, .enabled(if: AgentUnderTest.obstacle == nil, "\(AgentUnderTest.obstacle ?? "")"))
 struct ContainerTests {
-    private func withAgent(_ body: (AgentUnderTest) async throws -> Void) async throws {
-        let agent = try await AgentUnderTest.start()
-        do {
-            try await body(agent)
-        } catch {
-            await agent.stop()
-            throw error
-        }
-        await agent.stop()
-    }
-
     @Test func aContainerRunsInNamespacesOfItsOwn() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let result = try await agent.run(
                 [
                     "sh", "-c",
@@ -36,7 +25,7 @@ struct ContainerTests {
     }
 
     @Test func statusesAndSignalsComeThrough() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             for status in [0, 1, 2, 125, 126, 127, 128, 129, 137, 254, 255] {
                 #expect(try await agent.run(["sh", "-c", "exit \(status)"], id: "s\(status)").status == UInt32(status))
             }
@@ -60,7 +49,7 @@ struct ContainerTests {
     }
 
     @Test func streamsAreWholeAndApart() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let input = (0..<(8 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
             let result = try await agent.run(
                 ["sh", "-c", "tee /tmp/x | md5sum; md5sum < /tmp/x >&2; wc -c < /tmp/x"], id: "c", input: input)
@@ -71,7 +60,7 @@ struct ContainerTests {
     }
 
     @Test func aReaderThatIsGoneEndsTheWriter() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let out = try agent.stream()
             try await agent.create(
                 "p", agent.spec(["sh", "-c", "yes; exit $?"], id: "p"), .with { $0.stdout = out.number })
@@ -85,7 +74,7 @@ struct ContainerTests {
     }
 
     @Test func aSlowReaderLosesNothing() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let out = try agent.stream()
             try await agent.create(
                 "w", agent.spec(["sh", "-c", "head -c 3000000 /dev/zero"], id: "w"), .with { $0.stdout = out.number })
@@ -99,7 +88,7 @@ struct ContainerTests {
     }
 
     @Test func aBackgroundProcessHoldsNobodyUp() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             try await agent.create("b", agent.spec(["sleep", "100"], id: "b"))
             try await agent.start("b")
             let out = try agent.stream()
@@ -122,7 +111,7 @@ struct ContainerTests {
     }
 
     @Test func aFurtherProcessIsInTheContainer() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             try await agent.create("x", agent.spec(["sleep", "100"], id: "x"))
             try await agent.start("x")
             let out = try agent.stream()
@@ -147,7 +136,7 @@ struct ContainerTests {
     }
 
     @Test func aTerminalHasItsSize() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let (input, out) = (try agent.stream(), try agent.stream())
             let spec = agent.spec(
                 ["sh", "-c", "tty; stty size; read x; stty size; echo [$x]; ls -l /dev/console"], id: "t"
@@ -188,7 +177,7 @@ struct ContainerTests {
     }
 
     @Test func aFurtherProcessHasATerminalOfItsOwn() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             try await agent.create("y", agent.spec(["sleep", "100"], id: "y"))
             try await agent.start("y")
             let (input, out) = (try agent.stream(), try agent.stream())
@@ -222,7 +211,7 @@ struct ContainerTests {
     }
 
     @Test func aFailedCreationClosesItsConnections() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let out = try agent.stream()
             await #expect(throws: TTRPCError.self) {
                 try await agent.create("f", agent.spec(["nothing"], id: "f"), .with { $0.stdout = out.number })
@@ -232,7 +221,7 @@ struct ContainerTests {
     }
 
     @Test func rightsAreWhatTheSpecificationSays() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let result = try await agent.run(
                 [
                     "sh", "-c",
@@ -257,7 +246,7 @@ struct ContainerTests {
     }
 
     @Test func pathsAreMaskedReadOnlyAndMounted() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let script = """
                 wc -c < /proc/version; ls /sys/firmware | wc -l; echo x 2>/dev/null > /proc/sys/vm/swappiness || echo ro
                 touch /x 2>/dev/null || echo rootro; touch /etc/deep/a/f && cat /etc/deep/a/f; touch /robind/y 2>/dev/null || echo bindro
@@ -278,7 +267,7 @@ struct ContainerTests {
     }
 
     @Test func noLinkLeadsOutOfTheRoot() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let root = agent.directory + "/shares/root"
             let name = "martlet-test-\(getpid())"
             #expect(symlink("/../../../../etc", root + "/absolute") == 0)
@@ -307,7 +296,7 @@ struct ContainerTests {
         ("/etc/passwd", "exec: \"/etc/passwd\": Permission denied"),
     ])
     func aProgramThatIsNotThereIsNamed(program: String, message: String) async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let error = await #expect(throws: TTRPCError.self) {
                 try await agent.create("n", agent.spec([program], id: "n"))
             }
@@ -317,7 +306,7 @@ struct ContainerTests {
     }
 
     @Test func whatIsWrongIsNamedAndNothingIsLeft() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             typealias Change = @Sendable (inout Spec) -> Void
             let noDirectory: Change = { $0.process?.cwd = "/nowhere" }
             let noUser: Change = { $0.process?.user.username = "nobody" }
@@ -343,7 +332,7 @@ struct ContainerTests {
     }
 
     @Test func callsOutOfTurnAreRefused() async throws {
-        try await withAgent { agent in
+        try await AgentUnderTest.play { agent in
             let client = agent.client
             func code(_ call: () async throws -> Void) async -> TTRPCError.Code? {
                 do { try await call() } catch { return (error as? TTRPCError)?.code }

@@ -60,3 +60,14 @@ int martlet_agent_vsock_listen(unsigned port);
 int martlet_agent_accept(int listener);
 // A listening Unix socket, close-on-exec.
 int martlet_agent_unix_listen(const char *path);
+// sched_setattr(2) of the calling thread; times in nanoseconds.
+int martlet_agent_set_scheduler(uint32_t policy, uint64_t flags, int32_t nice, uint32_t priority, uint64_t runtime, uint64_t deadline, uint64_t period);
+// ioprio_set(2) of the calling thread: class and level in one.
+int martlet_agent_set_io_priority(int priority);
+int martlet_agent_set_personality(unsigned long personality);
+// sched_setaffinity(2) of the calling thread, by a mask of `count` words.
+int martlet_agent_set_affinity(const uint64_t *mask, unsigned count);
+// Loads a program of BPF_PROG_TYPE_CGROUP_DEVICE; answers its descriptor, or -1 with what the kernel's check said in `log`.
+int martlet_agent_load_device_program(const uint64_t *instructions, unsigned count, char *log, unsigned log_size);
+// Lets it decide for the cgroup, together with those of the cgroups above (BPF_F_ALLOW_MULTI).
+int martlet_agent_attach_device_program(int cgroup, int program);

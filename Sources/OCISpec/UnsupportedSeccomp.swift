@@ -1,0 +1,17 @@
+extension Linux.Seccomp {
+    /// What is set and not honoured of a filter. Field names start with `name`.
+    public func unsupported(_ name: String = "linux.seccomp") -> [Unsupported] {
+        let reason = "a listener of the host can't look into the guest"
+        func refusal(_ field: String) -> Unsupported {
+            Unsupported(field: "\(name).\(field)", verdict: .refuse, reason: reason)
+        }
+        var found: [Unsupported] = []
+        if defaultAction == "SCMP_ACT_NOTIFY" { found.append(refusal("defaultAction")) }
+        for (index, rule) in syscalls.enumerated() where rule.action == "SCMP_ACT_NOTIFY" {
+            found.append(refusal("syscalls[\(index)].action"))
+        }
+        if !listenerPath.isEmpty { found.append(refusal("listenerPath")) }
+        if !listenerMetadata.isEmpty { found.append(refusal("listenerMetadata")) }
+        return found
+    }
+}
