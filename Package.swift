@@ -77,7 +77,7 @@ let package = Package(
             dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
             swiftSettings: strict),
 
-        tests("LinuxSystemTests", ["LinuxSystem"]),
+        tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
         tests("OCISpecTests", ["OCISpec"]),
         tests(
             "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf] + nio,
