@@ -41,11 +41,12 @@ actor Sandbox {
     /// Makes the guest's network what is wanted. One request at a time: the last one counts.
     func updateNetwork(_ wanted: NetworkRequest) async throws(AgentFailure) {
         let before = network
-        let update = Task {
+        let update = Task { () -> Result<Void, AgentFailure> in
             _ = await before?.result
-            return await Result { () async throws(AgentFailure) in
+            do throws(AgentFailure) {
                 try await blocking("network") { () throws(AgentFailure) in try GuestNetwork(wanted).converge() }
-            }
+                return .success(())
+            } catch { return .failure(error) }
         }
         network = update
         try await update.value.get()
