@@ -53,17 +53,19 @@ let package = Package(
         room("TTRPC", ["LinuxSystem", protobuf] + nio),
         room("TaskAPI", ["TTRPC", protobuf]),
         room("AgentAPI", ["TTRPC", protobuf]),
-        room("Virtio", ["LinuxSystem"]),
+        room("Virtio", ["CLinux", "LinuxSystem"]),
         room("VhostUser", ["Virtio", "LinuxSystem"]),
         room("VMMControl", ["LinuxSystem"]),
         room("GuestKernel", ["LinuxSystem"]),
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
+        room("PodNetwork", ["LinuxSystem"]),
         room("Hypervisor", ["CLinux", "LinuxSystem", "GuestKernel", "VMMControl", logging]),
         room(
             "Sandbox",
             [
-                "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "AgentAPI", "VMMControl", "Hypervisor", logging,
+                "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "AgentAPI", "VMMControl", "PodNetwork", "Hypervisor",
+                logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         room("Shim", ["LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
@@ -75,14 +77,14 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
-            dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
+            dependencies: ["CLinux", "LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
             dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
             swiftSettings: strict),
 
-        tests("LinuxSystemTests", ["LinuxSystem"]),
+        tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
         tests("OCISpecTests", ["OCISpec"]),
         tests(
             "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf] + nio,
@@ -90,6 +92,7 @@ let package = Package(
         tests("VirtioTests", ["Virtio"]),
         tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
+        tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),

@@ -8,11 +8,14 @@ public struct SystemError: Error, CustomStringConvertible, Sendable, Equatable {
     /// On what: a path, an address; empty when the operation says it all.
     public var subject: String
     public var errno: Errno
+    /// What the kernel said beside the number, as netlink(7) does; empty where it said nothing.
+    public var detail: String
 
-    public init(_ operation: String, _ subject: String = "", errno: Errno) {
+    public init(_ operation: String, _ subject: String = "", errno: Errno, detail: String = "") {
         self.operation = operation
         self.subject = subject
         self.errno = errno
+        self.detail = detail
     }
 
     /// The failure of the call just made, from the thread's `errno`.
@@ -21,7 +24,8 @@ public struct SystemError: Error, CustomStringConvertible, Sendable, Equatable {
     }
 
     public var description: String {
-        subject.isEmpty ? "\(operation): \(errno)" : "\(operation) \(subject): \(errno)"
+        (subject.isEmpty ? operation : "\(operation) \(subject)") + ": \(errno)"
+            + (detail.isEmpty ? "" : " (\(detail))")
     }
 }
 
@@ -45,4 +49,9 @@ public func retrying<R: SignedInteger>(
         let error = SystemError.last(operation(), subject())
         if error.errno != .interrupted { throw error }
     }
+}
+
+extension Errno {
+    /// ENODEV.
+    static let noSuchDevice = Errno(rawValue: Glibc.ENODEV)
 }

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// The command line: `martlet-device vsock|files|blk [--uid N] [--gid N]`.
+/// The command line of a device: `martlet-device vsock|files|blk [--uid N] [--gid N]`; beside these there is `hold`.
 struct Arguments {
     enum Device: String {
         case vsock, files, blk
@@ -17,11 +17,11 @@ struct Arguments {
     init(_ words: some Sequence<String>) throws(UsageError) {
         var words = words.makeIterator()
         guard let name = words.next(), let device = Device(rawValue: name) else {
-            throw UsageError(description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N]")
+            throw UsageError(description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N], or hold")
         }
         self.device = device
         // A file server is root with few capabilities left; it takes on the user of each request.
-        let user: uid_t = device == .files ? 0 : 65534
+        let user: uid_t = device == .files ? 0 : nobody
         privileges = Privileges(
             capabilities: device == .files ? .fileServer : [], user: user, group: user)
         while let word = words.next() {

@@ -6,10 +6,15 @@ import VMMControl
 /// The control socket's number, by agreement with whoever starts this program.
 let controlDescriptor: Int32 = 3
 
+/// Whoever needs no privileges at all.
+let nobody: uid_t = 65534
+
 do {
     let parent = getppid()
     try Privileges.dieWithParent(parent)
-    let arguments = try Arguments(CommandLine.arguments.dropFirst())
+    let words = CommandLine.arguments.dropFirst()
+    if Array(words) == ["hold"] { try Holder.run(parent: parent) }
+    let arguments = try Arguments(words)
     signal(SIGPIPE, SIG_IGN)
     umask(0)
     try Privileges.raiseOpenFiles()

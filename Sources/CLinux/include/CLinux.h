@@ -36,6 +36,7 @@
 #include "block.h"
 #include "files.h"
 #include "kvm.h"
+#include "network.h"
 #include "privileges.h"
 
 // Constants that Swift cannot import, or finds in two modules.

@@ -22,6 +22,8 @@ actor Pod {
     struct Context: Sendable {
         var limits: Limits
         var logger: Logger
+        /// A process of the host that lives in the pod's network namespace as long as the pod.
+        var pid: UInt32
         /// The engine's name space of containers (containerd's `default`, `k8s.io`); empty without one.
         var namespace: String
         /// Told of each event, in order.
@@ -39,8 +41,8 @@ actor Pod {
     var limits: Limits { context.limits }
     var logger: Logger { context.logger }
 
-    /// The process id that engines are told: this process's, which lives as long as the pod.
-    nonisolated var pid: UInt32 { UInt32(bitPattern: getpid()) }
+    /// What engines take for the pid of each container's first process, which lives in the guest.
+    nonisolated var pid: UInt32 { context.pid }
 
     private init(machine: any VirtualMachine, link: AgentLink, agent: AgentServiceClient, context: Context) {
         self.machine = machine

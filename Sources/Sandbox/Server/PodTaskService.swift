@@ -21,6 +21,7 @@ actor PodTaskService: TaskService {
     private var phase = Phase.empty
     /// Set as soon as there are processes to end.
     private var machine: (any VirtualMachine)?
+    private var network: PodNetworking?
     /// Settled when the server has nothing more to do.
     let finished: Promise<Void>
 
@@ -56,9 +57,12 @@ actor PodTaskService: TaskService {
             case .starting: throw SandboxError.wrongState("the pod is being started")
             case .gone: throw SandboxError.wrongState("the pod has ended")
             }
-            return .with { $0.pid = UInt32(bitPattern: getpid()) }
+            return .with { $0.pid = taskPID }
         }
     }
+
+    /// What engines take for the pid of a container's first process, which lives in the guest.
+    private var taskPID: UInt32 { UInt32(bitPattern: network?.pid ?? getpid()) }
 
     /// The first container: with it the pod is made, and with its failure the pod goes.
     private func createPod(
@@ -74,6 +78,7 @@ actor PodTaskService: TaskService {
             phase = .running(pod)
             do {
                 try await pod.create(plan.container, bundle: request.bundle, names: names, root: root)
+                try await network?.attach(to: pod)
             } catch {
                 let told = await pod.explain(error)
                 await pod.shutdown()
@@ -81,28 +86,34 @@ actor PodTaskService: TaskService {
             }
         } catch {
             phase = .gone
+            await network?.end()
             throw error
         }
     }
 
     private func launch(_ plan: SandboxPlan, _ configuration: Configuration, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
+        let network = try PodNetworking(plan.network, logger: logger)
+        self.network = network
         let machine = try driver.launch(plan.machine)
         self.machine = machine
         do {
-            try surroundings.record(machine.processes, bundle: bundle)
+            try surroundings.record([("network holder", network.pid)] + machine.processes, bundle: bundle)
         } catch {
             throw await Pod.fate(of: machine, after: error)
         }
         return try await Pod.start(
             id: plan.container.id, hostname: plan.hostname, on: machine,
             context: Pod.Context(
-                limits: configuration.limits, logger: logger, namespace: surroundings.namespace,
+                limits: configuration.limits, logger: logger, pid: taskPID, namespace: surroundings.namespace,
                 tell: surroundings.tell))
     }
 
     func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {
-        try await withPod { pod in
+        let network = network
+        return try await withPod { pod in
+            // Engines add interfaces between a container's creation and its start.
+            if request.execID.isEmpty { try await network?.refresh() }
             try await pod.start(request.id, exec: request.execID)
             return .with { $0.pid = pod.pid }
         }
@@ -162,6 +173,7 @@ actor PodTaskService: TaskService {
             machine.kill(.ended("the pod was shut down"))
             _ = await machine.end()
         }
+        await network?.end()
         finished.settle(())
     }
 
@@ -271,7 +283,7 @@ actor PodTaskService: TaskService {
     func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
         .with {
             $0.shimPid = UInt32(bitPattern: getpid())
-            $0.taskPid = UInt32(bitPattern: getpid())
+            $0.taskPid = taskPID
             $0.version = martletVersion
         }
     }

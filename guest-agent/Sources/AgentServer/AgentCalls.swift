@@ -167,7 +167,11 @@ struct AgentCalls: AgentService {
     }
 
     func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        throw TTRPCError(.unimplemented, "networks are not supported yet")
+        try await answering("update the network") { () async throws(AgentFailure) in
+            let wanted = try NetworkRequest(request)
+            try await sandbox.updateNetwork(wanted)
+            return AgentEmpty()
+        }
     }
 
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {

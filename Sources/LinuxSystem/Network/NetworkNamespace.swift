@@ -1,0 +1,49 @@
+import CLinux
+import Glibc
+
+/// A network namespace (network_namespaces(7)); one that nobody else refers to is gone with this value.
+public final class NetworkNamespace: Sendable {
+    public let descriptor: SharedDescriptor
+
+    /// The namespace that `path` names, such as /run/netns/x or /proc/1/ns/net.
+    public init(path: String) throws(SystemError) {
+        descriptor = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY))
+    }
+
+    private init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
+
+    /// A new, empty one, whose `lo` is down.
+    public static func make() throws(SystemError) -> NetworkNamespace {
+        let descriptor = try onOwnThread { () throws(SystemError) in
+            try check("unshare", "network namespace", martlet_new_network())
+            return SharedDescriptor(try OwnedDescriptor.open("/proc/thread-self/ns/net", O_RDONLY))
+        }
+        return NetworkNamespace(descriptor)
+    }
+
+    /// Runs `body` on a thread of its own inside the namespace, and waits until that is done.
+    ///
+    /// Sockets and taps that it makes stay in the namespace, whoever uses them later.
+    public func run<R: Sendable>(_ body: @Sendable @escaping () throws(SystemError) -> R) throws(SystemError) -> R {
+        let descriptor = descriptor
+        return try Self.onOwnThread { () throws(SystemError) in
+            try check("setns", "network namespace", martlet_enter_network(descriptor.raw))
+            return try body()
+        }
+    }
+
+    /// A thread that has been elsewhere is used for nothing else afterwards.
+    private static func onOwnThread<R: Sendable>(
+        _ body: @Sendable @escaping () throws(SystemError) -> R
+    ) throws(SystemError) -> R {
+        let done = try Promise<Result<R, SystemError>>()
+        try startThread("network") {
+            do throws(SystemError) {
+                done.settle(.success(try body()))
+            } catch {
+                done.settle(.failure(error))
+            }
+        }
+        while true { if let result = done.wait() { return try result.get() } }
+    }
+}

@@ -1,0 +1,45 @@
+import Glibc
+public import LinuxSystem
+
+/// A process that lives in the pod's network namespace and does nothing: engines see its pid as the pod's, and find the
+/// namespace by it. It has no privileges, ends with the process that started it, and with this value.
+public final class NamespaceHolder: Sendable {
+    /// How long it may take until it is in the namespace.
+    private static let patience: Int32 = 10_000
+
+    private let child: ChildProcess
+    public var pid: pid_t { child.pid }
+
+    /// Starts it, and returns when it is in the namespace.
+    ///
+    /// - Parameter executable: the absolute path of `martlet-device`.
+    public init(_ namespace: NetworkNamespace, executable: String) throws(SystemError) {
+        let (ready, word) = try SharedDescriptor.pipe()
+        child = try Self.start(executable, namespace.descriptor, word)
+        var item = pollfd(fd: ready.raw, events: Int16(POLLIN), revents: 0)
+        var byte: UInt8 = 0
+        guard poll(&item, 1, Self.patience) == 1, read(ready.raw, &byte, 1) == 1 else {
+            child.signal(SIGKILL)
+            throw SystemError("enter the network namespace", "process \(child.pid)", errno: .timedOut)
+        }
+    }
+
+    /// The child alone has the pipe's end afterwards: its silent end shows.
+    private static func start(
+        _ executable: String, _ namespace: SharedDescriptor, _ word: consuming SharedDescriptor
+    ) throws(SystemError) -> ChildProcess {
+        try ChildProcess(
+            "martlet-device hold",
+            .init(
+                executable: executable, arguments: ["hold"], descriptors: [-1, -1, 2, namespace.raw, word.raw],
+                newSession: true, diesWithParent: true))
+    }
+
+    /// Ends it, and waits until it is gone.
+    public func end() {
+        child.signal(SIGKILL)
+        _ = child.waitForEnd(timeout: .seconds(5))
+    }
+
+    deinit { child.signal(SIGKILL) }
+}

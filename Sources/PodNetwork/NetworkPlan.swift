@@ -1,0 +1,81 @@
+public import LinuxSystem
+
+/// What the guest's network must be, as a value: what is in the pod's network namespace, by names rather than numbers, as
+/// these differ in the guest.
+public struct NetworkPlan: Sendable, Equatable {
+    public struct Interface: Sendable, Equatable {
+        public var name: String
+        /// 6 bytes; the guest knows the interface by them.
+        public var hardwareAddress: [UInt8]
+        /// Bytes.
+        public var mtu: UInt32
+        public var addresses: [Address]
+        public var isUp: Bool
+        public var hasNoARP: Bool
+    }
+
+    public struct Address: Sendable, Equatable {
+        public var prefix: IPPrefix
+        public var broadcast: IPAddress?
+        /// RT_SCOPE_*.
+        public var scope: UInt8
+    }
+
+    /// As `NetworkRoute`, whose `link` is 0 here.
+    public struct Route: Sendable, Equatable {
+        public var route: NetworkRoute
+        /// The interface's name; empty where there is none.
+        public var device: String
+    }
+
+    public struct Neighbour: Sendable, Equatable {
+        public var address: IPAddress
+        public var hardwareAddress: [UInt8]
+        public var device: String
+    }
+
+    public var interfaces: [Interface] = []
+    public var routes: [Route] = []
+    public var neighbours: [Neighbour] = []
+    /// What is there and the guest will not get: one line each.
+    public var warnings: [String] = []
+
+    public init() {}
+}
+
+extension NetworkPlan {
+    /// RTPROT_RA: the guest hears routers by itself.
+    private static let fromRouter: UInt8 = 9
+
+    /// Reads what belongs to `links`, in their order.
+    ///
+    /// Routes that the kernel made for an address are read like all others: what CNI plugins removed of these must not come
+    /// back in the guest.
+    init(_ socket: RouteSocket, _ links: [NetworkLink]) throws(SystemError) {
+        let names = Dictionary(links.map { ($0.index, $0.name) }, uniquingKeysWith: { first, _ in first })
+        let addresses = try socket.addresses()
+        interfaces = links.map { link in
+            Interface(
+                name: link.name, hardwareAddress: link.hardwareAddress, mtu: link.mtu,
+                addresses: addresses.filter { $0.link == link.index && $0.isPermanent && !$0.isDuplicate }
+                    .map { Address(prefix: $0.prefix, broadcast: $0.broadcast, scope: $0.scope) },
+                isUp: link.isUp, hasNoARP: link.hasNoARP)
+        }
+        for route in try socket.routes() where route.origin != Self.fromRouter {
+            if route.isMultipath {
+                warnings.append("route \(route): several next hops are not supported")
+                continue
+            }
+            guard route.link == 0 || names[route.link] != nil else { continue }
+            var own = route
+            own.link = 0
+            own.origin = 4  // RTPROT_STATIC
+            routes.append(Route(route: own, device: names[route.link] ?? ""))
+        }
+        neighbours = try socket.neighbours().compactMap { neighbour in
+            names[neighbour.link].map {
+                Neighbour(address: neighbour.address, hardwareAddress: neighbour.hardwareAddress, device: $0)
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+import Glibc
+import LinuxSystem
+import PodNetwork
+import Synchronization
+import Testing
+
+/// Pods' networks in namespaces that the tests make themselves. They need root.
+@Suite(.serialized, .enabled(if: getuid() == 0, "needs root")) struct PodNetworkTests {
+    /// A namespace as an engine leaves it, `eth0` in it, whose other end `out` is there too.
+    private struct Engine {
+        let namespace: NetworkNamespace
+        let socket: RouteSocket
+        let eth0: NetworkLink
+        var path: String { "/proc/self/fd/\(namespace.descriptor.raw)" }
+
+        init() throws {
+            namespace = try NetworkNamespace.make()
+            socket = try namespace.run { () throws(SystemError) in try RouteSocket() }
+            try socket.makeVeth("eth0", peer: "out")
+            let link = try #require(try socket.link(named: "eth0"))
+            try socket.setLink(link.index, mtu: 1400)
+            try socket.setLink(link.index, up: true)
+            eth0 = try #require(try socket.link(named: "eth0"))
+            // No interface of the pod: it is another's in truth.
+            try add("10.4.0.7/24")
+            var gateway = NetworkRoute(family: UInt8(AF_INET))
+            gateway.gateway = IPAddress("10.4.0.1")
+            gateway.link = link.index
+            try socket.add(gateway)
+        }
+
+        func add(_ address: String) throws {
+            let prefix = try #require(IPPrefix(address))
+            try socket.add(LinkAddress(link: eth0.index, prefix: prefix))
+        }
+    }
+
+    @Test func interfacesAreConnectedAndTold() throws {
+        let engine = try Engine()
+        let network = try PodNetwork(path: engine.path)
+        let made = try network.connect()
+        #expect(made.map(\.name) == ["out", "eth0"] || made.map(\.name) == ["eth0", "out"])
+        let connection = try #require(made.first { $0.name == "eth0" })
+        #expect(connection.hardwareAddress == engine.eth0.hardwareAddress && connection.mtu == 1400)
+        #expect(try network.connect().isEmpty)
+        let plan = try network.plan()
+        let interface = try #require(plan.interfaces.first { $0.name == "eth0" })
+        #expect(interface.isUp && interface.mtu == 1400)
+        #expect(interface.addresses.contains { $0.prefix == IPPrefix("10.4.0.7/24") })
+        #expect(plan.routes.contains { $0.route.destination == nil && $0.route.gateway == IPAddress("10.4.0.1") })
+        #expect(
+            plan.routes.contains {
+                $0.device == "eth0" && $0.route.destination == IPPrefix("10.4.0.0/24") && $0.route.scope == 253
+            })
+        #expect(plan.warnings.isEmpty)
+    }
+
+    @Test func macvlansAreConnectedToo() throws {
+        let engine = try Engine()
+        try engine.socket.makeMacvlan("mac", on: engine.eth0.index)
+        let network = try PodNetwork(path: engine.path, queues: 2)
+        let made = try network.connect()
+        #expect(made.first { $0.name == "mac" }?.queues.count == 2)
+    }
+
+    @Test func nothingIsLeft() throws {
+        let engine = try Engine()
+        let before = (try engine.socket.links(), descriptors())
+        for _ in 0..<20 {
+            let network = try PodNetwork(path: engine.path, queues: 2)
+            #expect(try network.connect().count == 2)
+            #expect(try engine.socket.links().count == before.0.count + 2)
+            #expect(try engine.socket.ingressLinks().count == 4)
+        }
+        #expect(try engine.socket.links().map(\.index) == before.0.map(\.index))
+        #expect(try engine.socket.ingressLinks().isEmpty)
+        #expect(descriptors() == before.1)
+    }
+
+    @Test func aNamespaceWithoutAPathIsMade() throws {
+        let network = try PodNetwork(path: nil)
+        let socket = try network.namespace.run { () throws(SystemError) in try RouteSocket() }
+        let loopback = try #require(try socket.links().first { $0.name == "lo" })
+        #expect(loopback.isUp && loopback.isLoopback)
+        #expect(try network.connect().isEmpty)
+        #expect(try network.plan().interfaces.isEmpty)
+        let error = #expect(throws: SystemError.self) { try PodNetwork(path: "/nonexistent/netns") }
+        #expect(error?.description.contains("/nonexistent/netns") == true)
+    }
+
+    @Test func laterChangesAreTold() throws {
+        let engine = try Engine()
+        let network = try PodNetwork(path: engine.path)
+        let change = try Promise<Bool>()
+        let watch = try NetworkWatch(network.namespace) { change.settle(true) }
+        try engine.add("fd04::7/64")
+        #expect(change.wait(timeout: .seconds(5)) == true)
+        withExtendedLifetime(watch) {}
+        try engine.socket.removeLink(engine.eth0.index)
+        #expect(try network.connect().isEmpty)
+        #expect(try network.plan().interfaces.isEmpty)
+    }
+
+    @Test func theHolderIsInTheNamespaceUntilItsEnd() throws {
+        let network = try PodNetwork(path: nil)
+        let holder = try NamespaceHolder(network.namespace, executable: try #require(program))
+        #expect(
+            try identity("/proc/\(holder.pid)/ns/net") == identity("/proc/self/fd/\(network.namespace.descriptor.raw)"))
+        #expect(try readText("/proc/\(holder.pid)/status").contains("CapEff:\t0000000000000000"))
+        holder.end()
+        #expect(access("/proc/\(holder.pid)/ns/net", F_OK) != 0)
+    }
+
+    /// `martlet-device`, which is beside the tests.
+    private var program: String? {
+        let places = (CommandLine.arguments + ["/proc/self/exe"]).compactMap {
+            realpath($0, nil).map { String(cString: $0) }
+        }
+        return places.map { $0.split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/martlet-device" }
+            .first { access($0, X_OK) == 0 }
+    }
+
+    private func identity(_ path: String) throws -> UInt {
+        var facts = stat()
+        try check("stat", path, stat(path, &facts))
+        return facts.st_ino
+    }
+
+    /// How many this process has open.
+    private func descriptors() -> Int {
+        // Threads that have ended may hold one for a moment.
+        usleep(100_000)
+        guard let directory = opendir("/proc/self/fd") else { return -1 }
+        defer { closedir(directory) }
+        var count = 0
+        while readdir(directory) != nil { count += 1 }
+        return count
+    }
+}
