@@ -32,6 +32,11 @@ public struct ShimCommand: Sendable {
         "io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.containerd.runc.v2.group",
     ]
 
+    /// In containerd's environment: a configuration file other than the standard one.
+    static let configurationVariable = "MARTLET_CONFIG"
+    /// What the environment may say to a shim.
+    public static let variables = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", "MAX_SHIM_VERSION", configurationVariable]
+
     /// State of the pods of one of containerd's name spaces lies below this directory.
     func stateRoot(_ configuration: Configuration) -> String { "\(configuration.paths.root)/containerd-\(namespace)" }
 
@@ -53,7 +58,7 @@ public struct ShimCommand: Sendable {
     ///
     /// - Parameter input: what containerd wrote to standard input.
     public func start(input: [UInt8], environment: [String: String]) async throws -> [UInt8] {
-        let configuration = try Configuration.load()
+        let configuration = try Configuration.load(file: environment[Self.configurationVariable])
         let group = try group()
         let root = stateRoot(configuration)
         let answer = BootstrapAnswer(environment: environment, input: input, id: id, namespace: namespace)
@@ -96,7 +101,7 @@ public struct ShimCommand: Sendable {
         let arguments =
             ["-namespace", namespace, "-id", id, "-address", address, "-socket", socket] + (debug ? ["-debug"] : [])
             + ["serve"]
-        let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS"]
+        let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
         let log = Self.openLog()
         let output = log?.raw ?? -1
         _ = try ChildProcess(
@@ -126,7 +131,7 @@ public struct ShimCommand: Sendable {
 
     /// Serves the pod until it ends; the descriptors are as `launch` leaves them.
     public func serve(socket: String, environment: [String: String]) async throws {
-        let configuration = try Configuration.load()
+        let configuration = try Configuration.load(file: environment[Self.configurationVariable])
         var logger = try LogOutput(debug: debug).logger()
         logger[metadataKey: "pod"] = "\(id)"
         let publisher = EventPublisher(
@@ -140,8 +145,8 @@ public struct ShimCommand: Sendable {
     // MARK: delete
 
     /// Clears away what a dead shim left; answers a `DeleteResponse`.
-    public func delete() throws -> [UInt8] {
-        let configuration = try Configuration.load()
+    public func delete(environment: [String: String]) throws -> [UInt8] {
+        let configuration = try Configuration.load(file: environment[Self.configurationVariable])
         let directory = StateDirectory(root: stateRoot(configuration), id: id)
         var pid: UInt32 = 0
         // A member's pod lives on: its server has dealt with the container itself.

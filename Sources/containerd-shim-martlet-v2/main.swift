@@ -56,14 +56,14 @@ struct ContainerdShim: ParsableCommand {
         let environment = Self.environment()
         switch action {
         case .start: write(try await command.start(input: readInput(), environment: environment))
-        case .delete: write(try command.delete())
+        case .delete: write(try command.delete(environment: environment))
         case .serve: try await command.serve(socket: socket, environment: environment)
         }
     }
 
     private static func environment() -> [String: String] {
         var result: [String: String] = [:]
-        for name in ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", "MAX_SHIM_VERSION"] {
+        for name in ShimCommand.variables {
             if let value = getenv(name) { result[name] = String(cString: value) }
         }
         return result

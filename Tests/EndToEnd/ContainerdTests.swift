@@ -1,0 +1,158 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+extension Containers {
+    /// containerd runs virtual machines and does not notice.
+    @Suite(.enabled(if: Containerd.obstacle == nil, "\(Containerd.obstacle ?? "")"))
+    struct ContainerdTests {
+        private static let forever = ["/bin/sh", "-c", "while :; do sleep 1; done"]
+
+        @Test func aContainerRunsToItsEnd() throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                let outcome = try containerd.begin(
+                    Containerd.run(["--rm"], id, ["/bin/sh", "-c", "echo out; echo err >&2; exit 7"])
+                ).finish()
+                #expect(outcome.code == 7, "\(outcome.errorText)")
+                #expect(outcome.text == "out\n")
+                #expect(outcome.errorText.contains("err\n"))
+                #expect(try containerd.state(of: id) == nil)
+            }
+        }
+
+        @Test func tasksAreServed() throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                try containerd.begin(Containerd.run(["-d"], id, Self.forever)).finishWell()
+                #expect(try containerd.state(of: id) == "RUNNING")
+
+                let exec = try containerd.ctr(
+                    "task", "exec", "--exec-id", "one", id, "/bin/sh", "-c", "echo out; echo err >&2; exit 3")
+                #expect(exec.code == 3, "\(exec.errorText)")
+                #expect(exec.text == "out\n" && exec.errorText == "err\n")
+                let echo = try containerd.begin(["task", "exec", "--exec-id", "two", id, "/bin/cat"], input: "typed\n")
+                try echo.output?.wait(for: "typed\n")
+                echo.input?.close()
+                #expect(try echo.finish().code == 0)
+
+                // The shell, and its sleep.
+                let processes = try containerd.succeed("task", "ps", id).split(separator: "\n").dropFirst()
+                #expect((1...3).contains(processes.count), "\(processes)")
+
+                try containerd.succeed("task", "pause", id)
+                #expect(try containerd.state(of: id) == "PAUSED")
+                try containerd.succeed("task", "resume", id)
+                #expect(try containerd.state(of: id) == "RUNNING")
+
+                try compareMetrics(containerd, id)
+
+                try containerd.succeed("task", "kill", "--signal", "KILL", id)
+                try containerd.wait(for: "STOPPED", of: id)
+                _ = try containerd.ctr("task", "rm", id)
+                try containerd.wait(for: nil, of: id)
+                try containerd.succeed("container", "rm", id)
+            }
+        }
+
+        /// What containerd reads is what the guest counts: within a tenth, or 256 KiB as things move on.
+        private func compareMetrics(_ containerd: Containerd, _ id: String) throws {
+            let files = try containerd.succeed(
+                "task", "exec", "--exec-id", "files", id, "/bin/sh", "-c",
+                "mkdir -p /run/cg && mount -t cgroup2 none /run/cg 2>/dev/null; cat /run/cg/memory.current 2>/dev/null || echo")
+            let metrics = try containerd.succeed("task", "metrics", id)
+            let values = Dictionary(
+                metrics.split(separator: "\n").compactMap { line -> (String, Double)? in
+                    let words = line.split(separator: " ")
+                    guard words.count == 2, let number = Double(words[1]) else { return nil }
+                    return (String(words[0]), number)
+                }, uniquingKeysWith: { $1 })
+            let usage = try #require(values["memory.usage"], "\(metrics)")
+            #expect(usage > 100_000 && usage < 100_000_000, "\(metrics)")
+            #expect((values["cpu.usage_usec"] ?? 0) > 0, "\(metrics)")
+            #expect((1...4).contains(values["pids.current"] ?? 0), "\(metrics)")
+            if let own = Double(files.split(separator: "\n").first ?? "") {
+                #expect(abs(own - usage) < max(own / 10, 262_144), "\(own) in the guest, \(usage) in containerd")
+            }
+        }
+
+        @Test func containersOutliveContainerd() throws {
+            try Containerd.play { containerd, scene in
+                let (id, log) = (scene.newID(), "\(scene.directory)/output")
+                let script = "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done; exit 9"
+                try containerd.begin(
+                    Containerd.run(["-d", "--log-uri", "file://\(log)"], id, ["/bin/sh", "-c", script])
+                ).finishWell()
+                try containerd.kill()
+                // Its end comes while nobody is there to be told.
+                usleep(useconds_t(8_000_000 * Lab.patience))
+                try containerd.start()
+                #expect(try containerd.state(of: id) == "STOPPED")
+                #expect(Leftovers.read(log) == (1...6).map { "line \($0)\n" }.joined())
+                #expect(try containerd.ctr("task", "rm", id).errorText.contains("non-zero exit code 9"))
+                try containerd.succeed("container", "rm", id)
+            }
+        }
+
+        /// Whatever dies, containerd learns the truth and can clear up.
+        @Test(arguments: ["server", "machine", "files"]) func aDeadProcessEndsTheTask(_ victim: String) throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                try containerd.begin(Containerd.run(["-d"], id, Self.forever)).finishWell()
+                let state = Leftovers.read("\(containerd.pods)/containerd-default/\(id)/state.json") ?? ""
+                let name =
+                    switch victim {
+                    case "machine": try #require(Lab.driver).machineProcess
+                    case "files": "martlet-device files"
+                    default: victim
+                    }
+                let entry = try #require(
+                    state.firstMatch(
+                        of: try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)),
+                    "no \(name) in \(state)")
+                Glibc.kill(try #require(Int32(entry.1)), SIGKILL)
+                // A dead shim's task is gone: containerd's own word for it.
+                try containerd.wait(for: victim == "server" ? nil : "STOPPED", of: id)
+                if victim != "server" { _ = try containerd.ctr("task", "rm", id) }
+                try containerd.wait(for: nil, of: id)
+                try containerd.succeed("container", "rm", id)
+            }
+        }
+
+        @Test func whatIsWrongIsNamed() throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                let outcome = try containerd.begin(Containerd.run(["--rm"], id, ["/bin/none"])).finish()
+                #expect(outcome.code != 0)
+                #expect(outcome.errorText.contains("exec: \"/bin/none\": No such file or directory"), "\(outcome.errorText)")
+                let checkpoint = scene.newID()
+                try containerd.begin(Containerd.run(["-d"], checkpoint, Self.forever)).finishWell()
+                let refused = try containerd.ctr("task", "checkpoint", checkpoint)
+                #expect(refused.errorText.contains("checkpoint is not supported"), "\(refused.errorText)")
+                _ = try containerd.ctr("task", "rm", "-f", checkpoint)
+                try containerd.succeed("container", "rm", checkpoint)
+            }
+        }
+
+        @Test(.enabled(if: Lab.everything)) func twentyAtOnce() throws {
+            try Containerd.play { containerd, scene in
+                let runs = try (1...20).map { number in
+                    try containerd.begin(
+                        Containerd.run(["--rm"], scene.newID(), ["/bin/sh", "-c", "echo \(number); exit \(number)"]))
+                }
+                for (index, run) in runs.enumerated() {
+                    let outcome = try run.finish(within: .seconds(180))
+                    #expect(outcome.code == Int32(index + 1) && outcome.text == "\(index + 1)\n", "\(outcome.errorText)")
+                }
+            }
+        }
+    }
+}
+
+extension Command {
+    /// Waits for its end, which must be a good one.
+    fileprivate func finishWell(sourceLocation: SourceLocation = #_sourceLocation) throws {
+        let outcome = try finish()
+        try #require(outcome.code == 0, "\(outcome.errorText)", sourceLocation: sourceLocation)
+    }
+}

@@ -1,0 +1,134 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+import Testing
+
+/// A containerd of a scene's own, with Martlet's shim and an image of busybox.
+final class Containerd: Sendable {
+    static let image = "docker.io/library/busybox:latest"
+
+    private let scene: Scene
+    private let directory: String
+    private let daemon = Mutex<Command?>(nil)
+    private let environment: [String]
+
+    /// Why there is none; nil when there can be one.
+    static var obstacle: String? {
+        for program in ["containerd", "ctr", "python3"] where Lab.program(program) == nil { return "no \(program) in PATH" }
+        let shim = "\(Lab.binaries)/containerd-shim-martlet-v2"
+        return access(shim, X_OK) == 0 ? nil : "no \(shim) (make build)"
+    }
+
+    /// Starts it, and imports the image.
+    init(_ scene: Scene, settings: String = "") throws {
+        self.scene = scene
+        directory = try scene.makeDirectory("containerd")
+        let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
+        let programs = try scene.makeDirectory("containerd/bin")
+        symlink("\(Lab.binaries)/containerd-shim-martlet-v2", "\(programs)/containerd-shim-martlet-v2")
+        environment =
+            Lab.environment.map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 }
+            + ["CONTAINERD_ADDRESS=\(directory)/containerd.sock", "MARTLET_CONFIG=\(file)"]
+        try scene.write(
+            "containerd/config.toml",
+            """
+            version = 2
+            root = "\(directory)/root"
+            state = "\(directory)/state"
+            disabled_plugins = ["io.containerd.grpc.v1.cri"]
+            [grpc]
+              address = "\(directory)/containerd.sock"
+            """)
+        try start()
+        let archive = "\(directory)/busybox.tar"
+        try Command.run("\(Lab.repository)/scripts/image.py", [Self.image, archive])
+        try succeed("image", "import", archive)
+    }
+
+    /// Where the shims keep the state of their pods.
+    var pods: String { "\(scene.directory)/pods" }
+
+    /// Starts the daemon and waits until it answers.
+    func start() throws {
+        let command = try Command(
+            "containerd", ["--config", "\(directory)/config.toml"], output: .null, environment: environment)
+        daemon.withLock { $0 = command }
+        let end = ContinuousClock.now + .seconds(20) * Lab.patience
+        while try ctr("version").code != 0 {
+            guard ContinuousClock.now < end else { throw LabError("containerd does not answer: \(log)") }
+            usleep(50_000)
+        }
+    }
+
+    /// Kills the daemon.
+    func kill() throws {
+        let command = try #require(daemon.withLock { $0 })
+        command.child.signal(SIGKILL)
+        _ = command.child.waitForEnd()
+    }
+
+    /// What the daemon and the shims have logged since the last start.
+    var log: String { daemon.withLock { $0?.errors?.text } ?? "" }
+
+    /// `ctr …`, to its end.
+    func ctr(_ arguments: String..., input: String? = nil) throws -> Outcome { try begin(arguments, input: input).finish() }
+
+    /// `ctr …`, which must succeed; answers what it wrote.
+    @discardableResult
+    func succeed(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+        let outcome = try begin(arguments).finish()
+        try #require(
+            outcome.code == 0, "ctr \(arguments): \(outcome.errorText)\(log.suffix(1000))",
+            sourceLocation: sourceLocation)
+        return outcome.text
+    }
+
+    /// `ctr …`, under way.
+    func begin(_ arguments: [String], input: String? = nil) throws -> Command {
+        let command = try Command("ctr", arguments, input: input == nil ? .null : .pipe, environment: environment)
+        if let input { command.input?.write(input) }
+        return command
+    }
+
+    /// The words of `ctr run` between `options` and the program's own.
+    static func run(_ options: [String], _ id: String, _ program: [String]) -> [String] {
+        ["run", "--runtime", "io.containerd.martlet.v2"] + options + [image, id] + program
+    }
+
+    /// A task's state as `ctr task ls` has it: RUNNING, PAUSED, STOPPED; nil when there is no such task.
+    func state(of id: String) throws -> String? {
+        let line = try succeed("task", "ls").split(separator: "\n").first { $0.split(separator: " ").first == id[...] }
+        return line.flatMap { $0.split(separator: " ").last }.map(String.init)
+    }
+
+    /// Waits until a task is in `state`.
+    func wait(for state: String?, of id: String, within limit: Duration = .seconds(10)) throws {
+        let end = ContinuousClock.now + limit * Lab.patience
+        while try self.state(of: id) != state {
+            guard ContinuousClock.now < end else {
+                throw LabError("\(id) is \(try self.state(of: id) ?? "gone"), not \(state ?? "gone"): \(log.suffix(1000))")
+            }
+            usleep(100_000)
+        }
+    }
+
+    /// Plays a scene with a containerd in it; at its end no pod may be left.
+    static func play(
+        settings: String = "", _ body: (Containerd, Scene) throws -> Void, sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try Scene.play(
+            { scene in
+                let containerd = try Containerd(scene, settings: settings)
+                defer { try? containerd.kill() }
+                try body(containerd, scene)
+                let end = ContinuousClock.now + .seconds(5) * Lab.patience
+                while !containerd.leftovers.isEmpty, ContinuousClock.now < end { usleep(50_000) }
+                #expect(containerd.leftovers == [], sourceLocation: sourceLocation)
+            }, sourceLocation: sourceLocation)
+    }
+
+    /// What is left of pods.
+    private var leftovers: [String] {
+        ["containerd-default", "s"].flatMap { name in Leftovers.list("\(pods)/\(name)").map { "\(name)/\($0)" } }
+    }
+}
