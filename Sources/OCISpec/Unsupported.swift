@@ -54,6 +54,7 @@ extension Process {
         _ name: String = "process", policy: Unsupported.Policy = .init()
     ) -> [Unsupported] {
         var found = Findings()
+        found.refuse("\(name).commandLine", "only Linux containers are run", if: !commandLine.isEmpty)
         found.add(
             policy.labels, "\(name).apparmorProfile", "the guest has no AppArmor",
             if: !["", "unconfined"].contains(apparmorProfile))
