@@ -48,8 +48,7 @@ struct MountSteps {
         } catch  where ownUsers && plan.type == "sysfs" && error.errno == .notPermitted {
             // The network that it shows is the sandbox's, and so only the sandbox's root may mount it anew.
             var bound = plan
-            bound.source = "/sys"
-            bound.options.isRecursive = true
+            bound.source = GuestMounts.bareSysfs
             return try bind(bound)
         }
         if let below {
