@@ -53,6 +53,15 @@ public struct Linux: Codable, Sendable, Equatable {
             self.path = path
         }
 
+        /// Where the guest keeps the namespaces that a pod's containers share: `ipc`, `uts`, and `pid`, which is made when the
+        /// first container asks for it.
+        public static let sandboxDirectory = "/run/martlet/sandbox/ns"
+
+        /// Whether it is one of those that the containers of a pod share.
+        public var isSandboxes: Bool {
+            [.ipc, .uts, .pid].contains(kind) && path == "\(Self.sandboxDirectory)/\(type)"
+        }
+
         /// nil for a type that the specification does not know; validation refuses it.
         public var kind: Kind? { Kind(rawValue: type) }
 

@@ -6,6 +6,8 @@ public struct Process: Codable, Sendable, Equatable {
     public var consoleSize: ConsoleSize?
     public var user: User
     @OrEmpty public var args: [String] = []
+    /// Of Windows; kept only to be refused by name.
+    @OrEmpty public var commandLine: String = ""
     /// `NAME=value` each.
     @OrEmpty public var env: [String] = []
     /// Absolute path in the container.
@@ -42,6 +44,7 @@ public struct Process: Codable, Sendable, Equatable {
         // A process without a user runs as root, as with other runtimes.
         user = try container.decodeIfPresent(User.self, forKey: .user) ?? User()
         _args = try container.decode(OrEmpty<[String]>.self, forKey: .args)
+        _commandLine = try container.decode(OrEmpty<String>.self, forKey: .commandLine)
         _env = try container.decode(OrEmpty<[String]>.self, forKey: .env)
         cwd = try container.decodeIfPresent(String.self, forKey: .cwd) ?? ""
         capabilities = try container.decodeIfPresent(Capabilities.self, forKey: .capabilities)

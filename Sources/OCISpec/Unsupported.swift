@@ -29,23 +29,10 @@ extension Spec {
         for (platform, value) in [("solaris", solaris), ("windows", windows), ("vm", vm), ("zos", zos)] {
             found.refuse(platform, "only Linux containers are run", if: value != nil)
         }
-        collectHooks(&found)
         for (index, mount) in mounts.enumerated() { mount.collectUnsupported("mounts[\(index)]", &found) }
         found.list += process?.unsupported(policy: policy) ?? []
         linux?.collectUnsupported(&found, policy)
         return found.list
-    }
-
-    private func collectHooks(_ found: inout Findings) {
-        guard let hooks else { return }
-        let points = [
-            ("prestart", hooks.prestart), ("createRuntime", hooks.createRuntime),
-            ("createContainer", hooks.createContainer), ("startContainer", hooks.startContainer),
-            ("poststart", hooks.poststart), ("poststop", hooks.poststop),
-        ]
-        for (point, programs) in points {
-            found.refuse("hooks.\(point)", "hooks are not run yet", if: !programs.isEmpty)
-        }
     }
 }
 
@@ -55,6 +42,7 @@ extension Process {
         _ name: String = "process", policy: Unsupported.Policy = .init()
     ) -> [Unsupported] {
         var found = Findings()
+        found.refuse("\(name).commandLine", "only Linux containers are run", if: !commandLine.isEmpty)
         found.add(
             policy.labels, "\(name).apparmorProfile", "the guest has no AppArmor",
             if: !["", "unconfined"].contains(apparmorProfile))
@@ -64,13 +52,14 @@ extension Process {
 }
 
 extension Mount {
+    private static let noMaps = "the guest's file systems can't be mounted with mapped ids"
+
     fileprivate func collectUnsupported(_ name: String, _ found: inout Findings) {
-        found.refuse("\(name).uidMappings", "mapped ids are not supported yet", if: !uidMappings.isEmpty)
-        found.refuse("\(name).gidMappings", "mapped ids are not supported yet", if: !gidMappings.isEmpty)
+        found.refuse("\(name).uidMappings", Self.noMaps, if: !uidMappings.isEmpty)
+        found.refuse("\(name).gidMappings", Self.noMaps, if: !gidMappings.isEmpty)
         for option in options {
             switch option {
-            case "idmap", "ridmap": found.refuse("\(name).options", "\(option): mapped ids are not supported yet")
-            case "tmpcopyup": found.refuse("\(name).options", "tmpcopyup is not supported yet")
+            case "idmap", "ridmap": found.refuse("\(name).options", "\(option): \(Self.noMaps)")
             case "shared", "rshared":
                 found.refuse("\(name).options", "\(option): mounts made in the guest can't appear on the host")
             case "slave", "rslave":
@@ -84,8 +73,6 @@ extension Mount {
 
 extension Linux {
     fileprivate func collectUnsupported(_ found: inout Findings, _ policy: Unsupported.Policy) {
-        found.refuse("linux.uidMappings", "user namespaces are not supported yet", if: !uidMappings.isEmpty)
-        found.refuse("linux.gidMappings", "user namespaces are not supported yet", if: !gidMappings.isEmpty)
         collectNamespaces(&found)
         for (index, device) in devices.enumerated() {
             found.warn(
@@ -95,32 +82,23 @@ extension Linux {
         found.refuse("linux.netDevices", "not supported yet", if: !netDevices.isEmpty)
         found.list += seccomp?.unsupported() ?? []
         found.warn(
-            "linux.cgroupsPath", "the container's limits hold in the guest, in a control group of its own there",
-            if: !cgroupsPath.isEmpty)
-        found.refuse(
-            "linux.rootfsPropagation", "\(rootfsPropagation): mounts are not propagated between host and guest",
-            if: !["", "private", "rprivate"].contains(rootfsPropagation))
+            "linux.rootfsPropagation",
+            "\(rootfsPropagation): holds in the guest, between it and the host nothing propagates",
+            if: ["shared", "rshared", "slave", "rslave"].contains(rootfsPropagation))
         found.add(policy.labels, "linux.mountLabel", "the guest has no SELinux", if: !mountLabel.isEmpty)
         found.refuse("linux.intelRdt", "not supported", if: intelRdt != nil)
         found.refuse("linux.memoryPolicy", "not supported yet", if: memoryPolicy != nil)
         found.refuse(
             "linux.personality.flags", "the specification has none", if: personality?.flags.isEmpty == false)
-        found.refuse("linux.timeOffsets", "time namespaces are not supported yet", if: !timeOffsets.isEmpty)
         found.list += resources?.unsupported(policy: policy) ?? []
     }
 
     private func collectNamespaces(_ found: inout Findings) {
-        for (index, namespace) in namespaces.enumerated() {
-            let field = "linux.namespaces[\(index)]"
-            switch namespace.kind {
-            case .user: found.refuse(field, "user namespaces are not supported yet")
-            case .network: break
-            case .time: found.refuse(field, "time namespaces are not supported yet")
-            default:
-                found.refuse(
-                    "\(field).path", "joining an existing \(namespace.type) namespace is not supported yet",
-                    if: !namespace.path.isEmpty)
-            }
+        for (index, namespace) in namespaces.enumerated()
+        where !namespace.path.isEmpty && namespace.kind != .network && !namespace.isSandboxes {
+            found.refuse(
+                "linux.namespaces[\(index)].path",
+                "\(namespace.path): a \(namespace.type) namespace of the host is out of the guest's reach")
         }
         found.refuse(
             "linux.namespaces", "a container without a mount namespace is not supported",

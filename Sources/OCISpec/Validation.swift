@@ -23,6 +23,7 @@ extension Spec {
         problems.text("domainname", domainname)
         for (index, mount) in mounts.enumerated() { mount.collect("mounts[\(index)]", &problems) }
         linux?.collect("linux", &problems)
+        hooks?.collect("hooks", &problems)
         return problems.list
     }
 }
@@ -111,6 +112,27 @@ extension Mount {
     }
 }
 
+extension Hooks {
+    fileprivate func collect(_ name: String, _ problems: inout Problems) {
+        let points = [
+            ("prestart", prestart), ("createRuntime", createRuntime), ("createContainer", createContainer),
+            ("startContainer", startContainer), ("poststart", poststart), ("poststop", poststop),
+        ]
+        for (point, hooks) in points {
+            for (index, hook) in hooks.enumerated() {
+                let field = "\(name).\(point)[\(index)]"
+                problems.absolute("\(field).path", hook.path)
+                for (number, text) in (hook.args + hook.env).enumerated() {
+                    problems.text("\(field), argument or variable \(number)", text)
+                }
+                if let timeout = hook.timeout, timeout <= 0 {
+                    problems.add("\(field).timeout", "\(timeout) is not more than 0")
+                }
+            }
+        }
+    }
+}
+
 extension Linux {
     fileprivate func collect(_ name: String, _ problems: inout Problems) {
         collectNamespaces(name, &problems)
@@ -133,6 +155,7 @@ extension Linux {
                 problems.add("\(field).minor", "\(minor) is not a device number")
             }
         }
+        collectMappings(name, &problems)
         let propagations = [
             "", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable",
         ]
@@ -151,6 +174,25 @@ extension Linux {
                 problems.add("\(field).type", "\(namespace.type) is given twice")
             }
             if !namespace.path.isEmpty { problems.absolute("\(field).path", namespace.path) }
+        }
+    }
+
+    private func collectMappings(_ name: String, _ problems: inout Problems) {
+        let kinds = Set(namespaces.filter { $0.path.isEmpty }.compactMap(\.kind))
+        for (field, mappings) in [("uidMappings", uidMappings), ("gidMappings", gidMappings)] {
+            if kinds.contains(.user), mappings.isEmpty {
+                problems.add("\(name).\(field)", "missing, a user namespace needs them")
+            } else if kinds.contains(.user), !mappings.contains(where: { $0.containerID == 0 && $0.size > 0 }) {
+                problems.add("\(name).\(field)", "do not map 0, which a container begins as")
+            } else if !kinds.contains(.user), !mappings.isEmpty {
+                problems.add("\(name).\(field)", "given without a user namespace of the container's own")
+            }
+        }
+        if !timeOffsets.isEmpty, !kinds.contains(.time) {
+            problems.add("\(name).timeOffsets", "given without a time namespace of the container's own")
+        }
+        for clock in timeOffsets.keys.sorted() where !["monotonic", "boottime"].contains(clock) {
+            problems.add("\(name).timeOffsets", "\"\(clock)\" is neither monotonic nor boottime")
         }
     }
 

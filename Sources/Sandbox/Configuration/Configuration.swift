@@ -39,6 +39,13 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var heartbeatTimeout = Duration.milliseconds(4000)
     }
 
+    /// Where the host's processes of a pod live.
+    public struct Cgroup: Sendable, Equatable, Codable {
+        /// Absolute; each pod gets a group of its own below it. nil: the group that the bundle names, or where the engine is
+        /// when it names none.
+        public var parent: String?
+    }
+
     /// What an engine may change with a container.
     public struct Engine: Sendable, Equatable, Codable {
         /// Of the runtime options that an engine sends: `config_path`.
@@ -55,6 +62,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var qemu = QEMU()
     public var agent = Agent()
     public var engine = Engine()
+    public var cgroup = Cgroup()
     public var paths = Paths()
     /// What becomes of properties of a config.json that can't act in a guest.
     public var spec = Unsupported.Policy()

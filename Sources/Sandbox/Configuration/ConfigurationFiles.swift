@@ -43,6 +43,7 @@ extension Configuration {
         try reader.duration(
             "agent.heartbeat_timeout_ms", 100...600_000, unit: "ms", milliseconds, into: &agent.heartbeatTimeout)
         try reader.words("engine.options", into: &engine.options)
+        try reader.path("cgroup.parent", emptyIsUnset: true, into: &cgroup.parent)
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root

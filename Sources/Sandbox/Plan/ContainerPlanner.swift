@@ -52,6 +52,8 @@ extension SandboxPlan.Container {
             shares.append(share)
             spec.mounts[index].source = share.mountPoint
         }
+        // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
+        spec.linux?.namespaces.removeAll { $0.kind == .network }
         self.init(id: id, shares: shares, volumes: volumes, spec: spec)
     }
 

@@ -38,6 +38,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var driver: DriverChoice
     public var hostname: String
     public var network: Network
+    /// The host's control group for the pod's processes, a path below each hierarchy's root; nil: where the engine is.
+    public var cgroup: String?
     public var machine: VMConfiguration
     public var container: Container
     /// What the bundle asks for and will not get: one line each.

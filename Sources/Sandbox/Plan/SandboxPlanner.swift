@@ -14,6 +14,12 @@ extension SandboxPlan {
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
         network = Network(bundle.spec)
         hostname = bundle.spec.hostname.isEmpty ? container.id : bundle.spec.hostname
+        let named = bundle.spec.linux?.cgroupsPath ?? ""
+        if let parent = configuration.cgroup.parent {
+            cgroup = "\(parent)/\(container.id)"
+        } else if !named.isEmpty {
+            cgroup = named
+        }
         let image = try GuestImage.locate(configuration.vm)
         if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {
             throw SandboxError.invalid(

@@ -57,6 +57,7 @@ struct Container: Sendable {
     let id: String
     let bundle: String
     let plan: SandboxPlan.Container
+    let hooks: HostHooks
     var first: ContainerProcess
     var execs: [String: ContainerProcess] = [:]
     var isPaused = false

@@ -32,7 +32,12 @@ extension Pod {
             unshare(plan)
             throw error
         }
-        containers[plan.id] = Container(id: plan.id, bundle: bundle, plan: plan, first: first)
+        let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
+        containers[plan.id] = Container(id: plan.id, bundle: bundle, plan: plan, hooks: hooks, first: first)
+        do { try await hooks.beforeCreation() } catch {
+            _ = try? await remove(plan.id)
+            throw error
+        }
         context.tell(
             .created(container: plan.id, bundle: bundle, streams: names, terminal: first.terminal, pid: pid))
         watchMemory(of: plan.id)
@@ -73,6 +78,7 @@ extension Pod {
         containers[id]?[exec] = process
         context.tell(
             exec.isEmpty ? .started(container: id, pid: pid) : .execStarted(container: id, exec: exec, pid: pid))
+        if exec.isEmpty { await container.hooks.afterStart() }
         let started = process
         Task { await follow(id, exec, started) }
     }
@@ -178,6 +184,7 @@ extension Pod {
             logger.debug("remove container \(id): \(error)")
         }
         unshare(container.plan)
+        await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
             context.tell(.deleted(container: id, pid: pid, record))
         }

@@ -15,9 +15,10 @@ struct PodSurroundings: Sendable {
     var tell: @Sendable (PodEvent) -> Void = { _ in }
 
     /// Writes down which processes the pod has.
-    func record(_ processes: [(name: String, pid: Int32)], bundle: String) throws {
+    func record(_ processes: [(name: String, pid: Int32)], bundle: String, cgroups: [String] = []) throws {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
+        state.cgroups = cgroups
         try directory.write(state)
     }
 

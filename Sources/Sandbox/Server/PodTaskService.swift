@@ -22,6 +22,7 @@ actor PodTaskService: TaskService {
     /// Set as soon as there are processes to end.
     private var machine: (any VirtualMachine)?
     private var network: PodNetworking?
+    private var cgroup: HostCgroup?
     /// Settled when the server has nothing more to do.
     let finished: Promise<Void>
 
@@ -87,18 +88,22 @@ actor PodTaskService: TaskService {
         } catch {
             phase = .gone
             await network?.end()
+            cgroup?.leave()
             throw error
         }
     }
 
     private func launch(_ plan: SandboxPlan, _ configuration: Configuration, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
+        // Before anything is started that belongs into it.
+        cgroup = try plan.cgroup.map { try HostCgroup(joining: $0) }
         let network = try PodNetworking(plan.network, logger: logger)
         self.network = network
         let machine = try driver.launch(plan.machine)
         self.machine = machine
         do {
-            try surroundings.record([("network holder", network.pid)] + machine.processes, bundle: bundle)
+            try surroundings.record([("network holder", network.pid)] + machine.processes, bundle: bundle,
+                cgroups: cgroup?.directories ?? [])
         } catch {
             throw await Pod.fate(of: machine, after: error)
         }
@@ -174,6 +179,7 @@ actor PodTaskService: TaskService {
             _ = await machine.end()
         }
         await network?.end()
+        cgroup?.leave()
         finished.settle(())
     }
 

@@ -20,6 +20,8 @@ package struct StateDirectory: Sendable {
         var bundle: String
         /// Where an engine reaches the server, where that is not in this directory.
         package var socket: String?
+        /// Directories of the host's control groups that are the pod's own.
+        var cgroups: [String] = []
         package var processes: [ProcessRecord] = []
     }
 
@@ -94,7 +96,9 @@ package struct StateDirectory: Sendable {
         where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
             kill(record.pid, SIGKILL)
         }
-        if let socket = read()?.socket { unlink(socket) }
+        let state = read()
+        if let socket = state?.socket { unlink(socket) }
+        HostCgroup.remove(state?.cgroups ?? [])
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
     }

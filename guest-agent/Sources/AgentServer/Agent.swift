@@ -14,6 +14,11 @@ public enum Agent {
     /// threads of the runtime's.
     public static func main(_ arguments: [String], faults: Faults = Faults()) -> Never {
         if arguments.dropFirst().first == Stage.argument { Stage.run() }
+        if arguments.dropFirst().first == SharedProcesses.argument {
+            // Ignored: the kernel takes the ends itself.
+            signal(SIGCHLD, SIG_IGN)
+            while true { pause() }
+        }
         martlet_agent_install_crash_report()
         Task.detached {
             var configuration = AgentConfiguration()

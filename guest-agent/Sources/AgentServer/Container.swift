@@ -97,7 +97,7 @@ actor Container {
                 let streams = try during("make its streams") {
                     try ProcessStreams(numbers, terminal: plan.terminal, table: table)
                 }
-                let request = StageRequest.join(plan, namespaces: container.namespaces)
+                let request = StageRequest.join(plan, container.namespaces)
                 let started = try launcher.launch(request, streams: streams, group: group, container: first.process)
                 try started.execute()
                 return started

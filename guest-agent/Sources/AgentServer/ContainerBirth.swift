@@ -29,7 +29,8 @@ struct ContainerBirth: Sendable {
         } catch {
             throw AgentFailure(.invalidArgument, error.description)
         }
-        let plan = try ContainerPlan(spec)
+        var plan = try ContainerPlan(spec)
+        plan.hooks.state.id = id
         let resources = spec.linux?.resources ?? Linux.Resources()
         let (limits, devices) = (try ResourcePlan(resources), try DeviceRules(resources.devices))
         var storages = Storages()

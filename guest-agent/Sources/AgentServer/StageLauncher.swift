@@ -10,15 +10,19 @@ import Stage
 struct StageLauncher: Sendable {
     let reaper: Reaper
     let executable: SelfExecutable
+    private let processes = SharedProcesses()
+
+    init(reaper: Reaper, executable: SelfExecutable) {
+        self.reaper = reaper
+        self.executable = executable
+    }
 
     /// Starts a stage for `request` in `group`. Blocks until it waits to execute; throws what failed in it.
     func launch(
         _ request: StageRequest, streams: ProcessStreams, group: ControlGroup, container: GuestProcess? = nil
     ) throws(AgentFailure) -> ContainerProcess {
-        let (ours, theirs) = try during("make the stage's channel") { try SharedDescriptor.socketPair(SOCK_SEQPACKET) }
-        let process = try start(request, streams: streams, group: group, container: container, channel: theirs)
+        let (process, channel) = try start(request, streams: streams, group: group, container: container)
         streams.born()
-        let channel = StageChannel(ours)
         do {
             let terminal = try readiness(channel, process)
             try streams.start(terminal: terminal)
@@ -29,31 +33,50 @@ struct StageLauncher: Sendable {
         return ContainerProcess(process, streams, channel)
     }
 
+    /// The stage's end of the channel is its alone when this returns: it shows when the stage is gone.
     private func start(
-        _ request: StageRequest, streams: ProcessStreams, group: ControlGroup, container: GuestProcess?,
-        channel: SharedDescriptor
-    ) throws(AgentFailure) -> GuestProcess {
+        _ request: StageRequest, streams: ProcessStreams, group: ControlGroup, container: GuestProcess?
+    ) throws(AgentFailure) -> (GuestProcess, StageChannel) {
         try during("start the stage") {
             let memory = SharedDescriptor(try Self.memory(try JSON.encode(request)))
             let directory = try group.open()
+            let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
             let streamDescriptors = streams.birthDescriptors
             var birth = Reaper.Birth(
                 executable: executable.descriptor.raw, arguments: ["martlet-agent", Stage.argument],
-                descriptors: streamDescriptors.map(\.raw) + [channel.raw, memory.raw])
+                descriptors: streamDescriptors.map(\.raw) + [theirs.raw, memory.raw])
             birth.cgroup = directory.raw
             switch request {
             case .create(let plan):
-                // The cgroup namespace is made later: its root is the cgroup that the process is in by then.
-                birth.namespaces = plan.namespaces & ~UInt64(NamespaceFlag.cgroup)
-            case .join(_, let namespaces):
+                give(streamDescriptors, to: plan.namespaces.userOutside(plan.process.uid))
+                birth.namespaces = plan.namespaces.atBirth
+                birth.maps = (plan.namespaces.userMap, plan.namespaces.groupMap)
+                if plan.namespaces.sharesProcesses {
+                    birth.pidNamespaceOf = try processes.firstProcess(reaper, executable).descriptor.raw
+                }
+            case .join(let plan, let namespaces):
                 if let container {
+                    give(streamDescriptors, to: namespaces.userOutside(plan.uid))
                     birth.descriptors.append(container.descriptor.raw)
-                    if namespaces & UInt64(NamespaceFlag.pid) != 0 { birth.pidNamespaceOf = container.descriptor.raw }
+                    if namespaces.entered & UInt64(NamespaceFlag.pid) != 0 {
+                        birth.pidNamespaceOf = container.descriptor.raw
+                    }
                 }
             }
             let process = try reaper.start(birth)
-            withExtendedLifetime((memory, streamDescriptors, channel)) {}
-            return process
+            withExtendedLifetime((memory, streamDescriptors, theirs)) {}
+            return (process, StageChannel(ours))
+        }
+    }
+
+    /// In a user namespace of the container's own the stage can't: the agent is nobody there.
+    private func give(_ streams: [SharedDescriptor], to user: UInt32?) {
+        guard let user, user != 0 else { return }
+        // /dev/null stays the guest's.
+        for stream in streams {
+            if let mode = try? stream.information().st_mode, mode & S_IFMT == S_IFIFO {
+                _ = fchown(stream.raw, user, gid_t.max)
+            }
         }
     }
 

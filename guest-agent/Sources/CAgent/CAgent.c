@@ -25,6 +25,11 @@
 int martlet_agent_setns(int descriptor, int namespaces) { return setns(descriptor, namespaces); }
 int martlet_agent_unshare(int namespaces) { return unshare(namespaces); }
 
+int martlet_agent_become_root(void) {
+    if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 0, 0, 0) < 0) return -1;
+    return (int)syscall(SYS_setresuid, 0, 0, 0);
+}
+
 int martlet_agent_pivot_root(const char *new_root, const char *put_old) {
     return (int)syscall(SYS_pivot_root, new_root, put_old);
 }

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,6 +28,23 @@ static int move_descriptors(const struct martlet_agent_spawn *options, int *exec
     for (int i = 0; i < options->descriptor_count; i++)
         if (dup2(copies[i], i) < 0) return -1;
     return (int)syscall(SYS_close_range, options->descriptor_count, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+}
+
+static int write_map(pid_t child, const char *name, const char *map) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)child, name);
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0) return errno;
+    // The kernel takes a map in one write.
+    int error = write(file, map, strlen(map)) == (ssize_t)strlen(map) ? 0 : errno;
+    close(file);
+    return error;
+}
+
+// The child's part: nobody it is until its ids are mapped, and who executes a program as nobody loses the capabilities.
+static void await_maps(int ready) {
+    char byte;
+    if (read(ready, &byte, 1) != 1 || martlet_agent_become_root() < 0) _exit(127);
 }
 
 static void become(const struct martlet_agent_spawn *options) {
@@ -56,6 +74,12 @@ int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid,
         arguments.cgroup = (uint64_t)options->cgroup;
     }
     // No signal handler may run in the child before the dispositions are reset.
+    int ready[2] = {-1, -1};
+    const int maps = (options->namespaces & CLONE_NEWUSER) != 0;
+    if (maps && pipe2(ready, O_CLOEXEC) < 0) {
+        *step = "pipe";
+        return errno;
+    }
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -68,6 +92,10 @@ int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid,
     } else {
         child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
         if (child == 0) {
+            if (maps) {
+                close(ready[1]);
+                await_maps(ready[0]);
+            }
             become(options);
             _exit(127);
         }
@@ -76,6 +104,21 @@ int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid,
             error = errno;
         }
         if (options->pid_namespace >= 0) setns(options->own_pid_namespace, CLONE_NEWPID);
+    }
+    if (error == 0 && maps) {
+        *step = "write uid_map";
+        error = write_map(child, "uid_map", options->user_map);
+        if (error == 0) {
+            *step = "write gid_map";
+            error = write_map(child, "gid_map", options->group_map);
+        }
+        if (error == 0 && write(ready[1], "", 1) != 1) error = errno;
+        // Closing the pipe ends the child.
+        if (error != 0) close(descriptor);
+    }
+    if (maps) {
+        close(ready[0]);
+        close(ready[1]);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) return error;

@@ -31,8 +31,7 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         public var value: String
     }
 
-    /// CLONE_NEW* of the namespaces that are the container's own.
-    public var namespaces: UInt64
+    public var namespaces: NamespacePlan
     /// A path in the guest.
     public var root: String
     public var rootReadOnly: Bool
@@ -46,9 +45,10 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
     public var maskedPaths: [String]
     public var readOnlyPaths: [String]
     public var process: ProcessPlan
+    public var hooks: HookPlan
 
     /// Whether a namespace (CLONE_NEW*) is the container's own.
-    public func owns(_ namespace: Int32) -> Bool { namespaces & UInt64(UInt32(bitPattern: namespace)) != 0 }
+    public func owns(_ namespace: Int32) -> Bool { namespaces.owns(namespace) }
 
     /// Throws when the specification can't be or asks for what the agent does not do; names it.
     public init(_ spec: Spec) throws(AgentFailure) {
@@ -60,7 +60,8 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
             throw AgentFailure(.invalidArgument, "the specification has no process or no root")
         }
         let linux = spec.linux ?? Linux()
-        namespaces = try Self.namespaces(linux)
+        namespaces = try NamespacePlan(linux)
+        hooks = HookPlan(spec)
         self.root = root.path
         rootReadOnly = root.readonly
         rootPropagation = MountOptions.propagations[linux.rootfsPropagation]
@@ -81,35 +82,6 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         if !owns(NamespaceFlag.uts), !hostname.isEmpty || !domainname.isEmpty {
             throw AgentFailure(.invalidArgument, "hostname: the container has no uts namespace of its own")
         }
-        if !linux.uidMappings.isEmpty || !linux.gidMappings.isEmpty {
-            throw AgentFailure(.unimplemented, "linux.uidMappings and linux.gidMappings are not supported")
-        }
-    }
-
-    private static func namespaces(_ linux: Linux) throws(AgentFailure) -> UInt64 {
-        var flags: UInt64 = 0
-        for namespace in linux.namespaces {
-            if !namespace.path.isEmpty {
-                throw AgentFailure(
-                    .unimplemented,
-                    "linux.namespaces: joining \(namespace.type) namespace \(namespace.path) is not supported")
-            }
-            switch namespace.kind {
-            case .pid: flags |= UInt64(NamespaceFlag.pid)
-            case .network: flags |= UInt64(NamespaceFlag.network)
-            case .mount: flags |= UInt64(NamespaceFlag.mount)
-            case .ipc: flags |= UInt64(NamespaceFlag.ipc)
-            case .uts: flags |= UInt64(NamespaceFlag.uts)
-            case .cgroup: flags |= UInt64(NamespaceFlag.cgroup)
-            case .user, .time, nil:
-                throw AgentFailure(.unimplemented, "linux.namespaces: \(namespace.type) namespaces are not supported")
-            }
-        }
-        guard flags & UInt64(NamespaceFlag.mount) != 0 else {
-            throw AgentFailure(
-                .unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
-        }
-        return flags
     }
 
     /// linux/personality.h.
@@ -145,6 +117,9 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
                 // The guest has the unified hierarchy only.
                 plan.type = "cgroup2"
                 plan.options.data = ""
+            }
+            guard !plan.options.copiesUp || plan.type == "tmpfs" else {
+                throw AgentFailure(.invalidArgument, "\(name): tmpcopyup is for a tmpfs alone")
             }
             plans.append(plan)
         }

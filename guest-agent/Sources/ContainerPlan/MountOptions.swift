@@ -21,6 +21,8 @@ public struct MountOptions: Codable, Sendable, Equatable {
     public var fileSystemFlags: UInt = 0
     /// MS_SHARED and its like, in order.
     public var propagation: [UInt] = []
+    /// A new tmpfs begins with what lies below it.
+    public var copiesUp = false
     /// What the file system itself reads, comma separated.
     public var data = ""
 
@@ -36,6 +38,7 @@ public struct MountOptions: Codable, Sendable, Equatable {
             switch option {
             case "defaults", "": continue
             case "bind": isBind = true
+            case "tmpcopyup": copiesUp = true
             case "rbind": (isBind, isRecursive) = (true, true)
             default:
                 if !apply(option) { own.append(option) }
@@ -120,7 +123,7 @@ public struct MountOptions: Codable, Sendable, Equatable {
         "runbindable": MountFlag.unbindable | MountFlag.recursive,
     ]
 
-    static let refused: Set<String> = ["idmap", "ridmap", "tmpcopyup"]
+    static let refused: Set<String> = ["idmap", "ridmap"]
 
     /// The flags of mount(2) for a new file system: its own, and the attributes of its mount.
     public var mountFlags: UInt {

@@ -4,6 +4,8 @@ public import LinuxSystem
 /// The file systems of the guest itself.
 public enum GuestMounts {
     public static let cgroups = "/sys/fs/cgroup"
+    /// A sysfs with nothing mounted below, for containers that may not mount one: what is mounted below /sys would stick to it.
+    public static let bareSysfs = "/run/sysfs"
 
     struct FileSystem {
         var type: String
@@ -21,6 +23,7 @@ public enum GuestMounts {
     static let fileSystems = [
         FileSystem(type: "sysfs", path: "/sys", flags: data),
         FileSystem(type: "tmpfs", path: "/run", flags: plain, data: "mode=0755"),
+        FileSystem(type: "sysfs", path: bareSysfs, flags: data),
         FileSystem(type: "tmpfs", path: "/tmp", flags: plain, data: "mode=1777"),
         FileSystem(
             type: "devpts", path: "/dev/pts", flags: MountFlag.noSetID | MountFlag.noExecution,

@@ -32,6 +32,8 @@ public final class Reaper: Sendable {
     public struct Birth {
         /// CLONE_NEW* of namespaces that are the process's own.
         public var namespaces: UInt64 = 0
+        /// With a user namespace: what its uid_map and gid_map are to hold. The process is that namespace's root.
+        public var maps = (users: "", groups: "")
         /// A pidfd: the process is born in that process's pid namespace.
         public var pidNamespaceOf: Int32?
         /// The cgroup directory that it is born in.
@@ -55,9 +57,10 @@ public final class Reaper: Sendable {
         let own = birth.pidNamespaceOf == nil ? nil : try OwnedDescriptorBox("/proc/self/ns/pid")
         return try children.withLock { children throws(SystemError) in
             // Under the lock: a child that ends at once is reaped only after it is known here.
+            // A child whose birth fails half-way ends by itself and is an orphan's end.
+            defer { births.signal() }
             let (pid, descriptor) = try Self.spawn(birth, ownPIDNamespace: own?.descriptor.raw ?? -1)
             children[pid] = ended
-            births.signal()
             return GuestProcess(pid: pid, descriptor: descriptor, ended: ended)
         }
     }
@@ -75,13 +78,16 @@ public final class Reaper: Sendable {
         var step: UnsafePointer<CChar>?
         let result = withCStrings(birth.arguments) { arguments in
             withCStrings(birth.environment) { environment in
-                birth.descriptors.withUnsafeBufferPointer { descriptors in
-                    var options = martlet_agent_spawn(
-                        namespaces: birth.namespaces, pid_namespace: birth.pidNamespaceOf ?? -1,
-                        own_pid_namespace: ownPIDNamespace, cgroup: birth.cgroup ?? -1,
-                        executable: birth.executable, argv: arguments, envp: environment,
-                        descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count))
-                    return martlet_agent_spawn(&options, &pid, &descriptor, &step)
+                withCStrings([birth.maps.users, birth.maps.groups]) { maps in
+                    birth.descriptors.withUnsafeBufferPointer { descriptors in
+                        var options = martlet_agent_spawn(
+                            namespaces: birth.namespaces, user_map: maps[0], group_map: maps[1],
+                            pid_namespace: birth.pidNamespaceOf ?? -1, own_pid_namespace: ownPIDNamespace,
+                            cgroup: birth.cgroup ?? -1, executable: birth.executable, argv: arguments,
+                            envp: environment, descriptors: descriptors.baseAddress,
+                            descriptor_count: Int32(descriptors.count))
+                        return martlet_agent_spawn(&options, &pid, &descriptor, &step)
+                    }
                 }
             }
         }

@@ -15,23 +15,26 @@ struct ContainerSetup {
             // Only now: the process was born in its cgroup, which becomes the root of the new namespace.
             try during("new cgroup namespace") { try check("unshare", "", martlet_agent_unshare(NamespaceFlag.cgroup)) }
         }
+        if plan.owns(NamespaceFlag.time) { try TimeNamespace.enter(offsets: plan.namespaces.clockOffsets) }
         if plan.owns(NamespaceFlag.network) {
             try during("bring lo up") { try check("SIOCSIFFLAGS", "lo", martlet_agent_interface_up("lo")) }
         }
         try setNames()
         let root = try openRoot()
-        try MountSteps(root: root).mount(plan.mounts)
+        let ownUsers = plan.owns(NamespaceFlag.user)
+        try MountSteps(root: root, ownUsers: ownUsers).mount(plan.mounts)
         // The engine brings a whole /dev of its own: it is not ours to fill.
         let bringsDevices = plan.mounts.contains {
             $0.options.isBind && RootDirectory.components($0.destination) == ["dev"]
         }
-        if !bringsDevices { try DeviceSteps(root: root).make(plan.devices) }
+        if !bringsDevices { try DeviceSteps(root: root, ownUsers: ownUsers).make(plan.devices) }
         let terminal = plan.process.terminal ? try Terminal(root: root, window: plan.process.window) : nil
         try terminal?.makeConsole(root)
         try setKernelParameters()
         for path in plan.readOnlyPaths { try MountSteps(root: root).makeReadOnly(path) }
         for path in plan.maskedPaths { try MountSteps(root: root).mask(path) }
         try enter(root)
+        try HookSteps(plan: plan.hooks).runCreateContainer()
         return terminal
     }
 

@@ -1,4 +1,5 @@
 import CAgent
+import CLinux
 import ContainerPlan
 import Glibc
 import GuestSystem
@@ -7,6 +8,8 @@ import LinuxSystem
 /// Fills a container's /dev.
 struct DeviceSteps {
     let root: RootDirectory
+    /// Whether the process is in a user namespace of the container's, where nobody makes devices: the guest's are bound.
+    let ownUsers: Bool
 
     static let links = [
         ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
@@ -30,6 +33,7 @@ struct DeviceSteps {
     }
 
     private func make(_ device: ContainerPlan.DeviceNode) throws(SystemError) {
+        if ownUsers, mode_t(device.mode) & S_IFMT != S_IFIFO { return try bind(device) }
         let (directory, name) = try root.makeParent(of: device.path)
         if martlet_agent_mknod(directory.raw, name, device.mode, device.major, device.minor) != 0 {
             let error = SystemError.last("mknod", device.path)
@@ -39,6 +43,17 @@ struct DeviceSteps {
         try check("chmod", device.path, fchmodat(directory.raw, name, device.mode & 0o7777, 0))
         try check(
             "chown", device.path, fchownat(directory.raw, name, device.uid, device.gid, Int32(AT_SYMLINK_NOFOLLOW)))
+    }
+
+    private func bind(_ device: ContainerPlan.DeviceNode) throws(SystemError) {
+        let name =
+            device.path.hasPrefix("/dev/") ? device.path : "/dev/\(RootDirectory.components(device.path).last ?? "")"
+        let node = SharedDescriptor(try OwnedDescriptor.open(name, O_PATH | O_NOFOLLOW))
+        let found = try node.information()
+        guard found.st_mode & S_IFMT == mode_t(device.mode) & S_IFMT,
+            found.st_rdev == martlet_agent_device_number(device.major, device.minor)
+        else { throw SystemError("find the guest's device", name, errno: .noSuchAddressOrDevice) }
+        try MountSteps(root: root).bind(node, over: device.path)
     }
 
     private func isSame(_ directory: SharedDescriptor, _ name: String, _ device: ContainerPlan.DeviceNode) -> Bool {

@@ -7,6 +7,8 @@ import LinuxSystem
 /// Makes the mounts of a container below its root, before that becomes the root.
 struct MountSteps {
     let root: RootDirectory
+    /// Whether the process is in a user namespace of the container's.
+    var ownUsers = false
 
     func mount(_ mounts: [ContainerPlan.MountPlan]) throws(AgentFailure) {
         for plan in mounts {
@@ -22,20 +24,44 @@ struct MountSteps {
         } else if options.isBind {
             try bind(plan)
         } else {
-            let remounts = options.fileSystemFlags & MountFlag.remount != 0
-            let target =
-                remounts
-                ? try root.open(plan.destination, O_PATH)
-                : try root.makeMountPoint(plan.destination, isDirectory: true)
-            try GuestMounts.mountAt(plan.source, target.path, plan.type, options.mountFlags, options.data)
-            if !options.recursiveAttributes.isEmpty {
-                try setAttributes(of: root.open(plan.destination, O_PATH).raw, options)
-            }
+            try mountNew(plan)
         }
         for flag in options.propagation {
             // Opened anew: a descriptor from before the mount leads below it.
             let target = try root.open(plan.destination, O_PATH)
             try GuestMounts.mountAt("", target.path, nil, flag)
+        }
+    }
+
+    private func mountNew(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
+        let options = plan.options
+        let remounts = options.fileSystemFlags & MountFlag.remount != 0
+        let target =
+            remounts
+            ? try root.open(plan.destination, O_PATH)
+            : try root.makeMountPoint(plan.destination, isDirectory: true)
+        let below = options.copiesUp ? try root.open(plan.destination, O_RDONLY | O_DIRECTORY) : nil
+        // Filled before it is read-only.
+        let flags = below == nil ? options.mountFlags : options.mountFlags & ~MountFlag.readOnly
+        do {
+            try GuestMounts.mountAt(plan.source, target.path, plan.type, flags, options.data)
+        } catch  where ownUsers && plan.type == "sysfs" && error.errno == .notPermitted {
+            // The network that it shows is the sandbox's, and so only the sandbox's root may mount it anew.
+            var bound = plan
+            bound.source = GuestMounts.bareSysfs
+            return try bind(bound)
+        }
+        if let below {
+            let made = try root.open(plan.destination, O_RDONLY | O_DIRECTORY)
+            try TreeCopy.copy(below.raw, made.raw, plan.destination)
+            if flags != options.mountFlags {
+                try check(
+                    "mount_setattr", plan.destination,
+                    martlet_mount_setattr(made.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
+            }
+        }
+        if !options.recursiveAttributes.isEmpty {
+            try setAttributes(of: root.open(plan.destination, O_PATH).raw, options)
         }
     }
 

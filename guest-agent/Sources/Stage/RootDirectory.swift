@@ -75,7 +75,7 @@ extension SharedDescriptor {
     var path: String { "/proc/self/fd/\(raw)" }
 
     /// fstat(2).
-    func information() throws(SystemError) -> stat {
+    public func information() throws(SystemError) -> stat {
         var information = stat()
         try check("fstat", path, fstat(raw, &information))
         return information

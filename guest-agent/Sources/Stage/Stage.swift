@@ -50,9 +50,11 @@ public enum Stage {
         umask(0)
         let terminal: Terminal?
         let process: ProcessPlan
+        var hooks: HookPlan?
         switch request {
         case .create(let plan):
             process = plan.process
+            hooks = plan.hooks
             try adjustOOMScore(process)
             terminal = try ContainerSetup(plan: plan).apply()
         case .join(let plan, let namespaces):
@@ -61,9 +63,13 @@ public enum Stage {
             try adjustOOMScore(process)
             try during("enter the container") {
                 try check(
-                    "setns", "", martlet_agent_setns(StageDescriptors.container, Int32(truncatingIfNeeded: namespaces)))
+                    "setns", "",
+                    martlet_agent_setns(StageDescriptors.container, Int32(truncatingIfNeeded: namespaces.entered)))
             }
             close(StageDescriptors.container)
+            if namespaces.owns(NamespaceFlag.user) {
+                try during("become the container's root") { try check("setresuid", "0", martlet_agent_become_root()) }
+            }
             try SchedulingSteps.bind(to: plan.scheduling.finalProcessors, "final")
             terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
         }
@@ -73,6 +79,7 @@ public enum Stage {
         }
         // The agent is gone, or does not want the process any more.
         guard case .go? = try? channel.receive()?.message else { _exit(1) }
+        if let hooks { try HookSteps(plan: hooks).runStartContainer() }
         try execute(program, process)
     }
 

@@ -4,8 +4,8 @@ public import ContainerPlan
 public enum StageRequest: Codable, Sendable {
     /// The first process of a new container, in namespaces made for it.
     case create(ContainerPlan)
-    /// A further process of a running one: it enters these namespaces (CLONE_NEW*) of the process behind the pidfd.
-    case join(ProcessPlan, namespaces: UInt64)
+    /// A further process of a running one: it enters the namespaces of the process behind the pidfd.
+    case join(ProcessPlan, NamespacePlan)
 }
 
 /// The descriptors of a stage process when it starts; 0 to 2 are the container's stdin, stdout and stderr.

@@ -18,10 +18,31 @@ import Testing
     }
 
     @Test func namespacesBecomeFlags() throws {
-        #expect(try ContainerPlan(spec()).namespaces == 0x0002_0000 | 0x2000_0000 | 0x0400_0000)
+        #expect(try ContainerPlan(spec()).namespaces.own == 0x0002_0000 | 0x2000_0000 | 0x0400_0000)
+        let plan = try ContainerPlan(
+            spec {
+                $0.linux?.namespaces = [
+                    .init(.mount), .init(.user), .init(.time), .init(.cgroup),
+                    .init(.pid, path: "/run/martlet/sandbox/ns/pid"), .init(.uts, path: "/run/martlet/sandbox/ns/uts"),
+                ]
+                $0.linux?.uidMappings = [
+                    .init(containerID: 0, hostID: 1000, size: 10), .init(containerID: 10, hostID: 1, size: 1),
+                ]
+                $0.linux?.gidMappings = [.init(containerID: 0, hostID: 2000, size: 10)]
+                $0.linux?.timeOffsets = ["boottime": .init(secs: 7, nanosecs: 8), "monotonic": .init(secs: -1)]
+            }).namespaces
+        #expect(plan.own == 0x0002_0000 | 0x1000_0000 | 0x0200_0080)
+        #expect(plan.atBirth == 0x0002_0000 | 0x1000_0000)
+        #expect(plan.entered == plan.own | 0x2000_0000)
+        #expect(plan.userMap == "0 1000 10\n10 1 1\n")
+        #expect(plan.groupMap == "0 2000 10\n")
+        #expect(plan.clockOffsets == "boottime 7 8\nmonotonic -1 0\n")
     }
 
-    @Test(arguments: [Linux.Namespace(.user), .init(.time), .init(.network, path: "/proc/1/ns/net")])
+    @Test(arguments: [
+        Linux.Namespace(.ipc, path: "/proc/1/ns/ipc"), .init(.network, path: "/proc/1/ns/net"),
+        .init(.cgroup, path: "/run/martlet/sandbox/ns/cgroup"),
+    ])
     func namespacesThatAreNotMadeAreRefusedByName(namespace: Linux.Namespace) {
         let failure = refusal { $0.linux?.namespaces.append(namespace) }
         #expect(failure?.kind == .unimplemented)

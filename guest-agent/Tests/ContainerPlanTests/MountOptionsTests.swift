@@ -35,7 +35,7 @@ import Testing
         #expect(recursive.propagation == [MountFlag.slave | MountFlag.recursive])
     }
 
-    @Test(arguments: ["idmap", "ridmap", "tmpcopyup"])
+    @Test(arguments: ["idmap", "ridmap"])
     func whatIsNotDoneIsRefusedByName(option: String) {
         let failure = #expect(throws: AgentFailure.self) { try MountOptions([option]) }
         #expect(failure?.kind == .unimplemented)

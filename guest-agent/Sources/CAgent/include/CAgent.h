@@ -9,6 +9,8 @@
 // How a stage process is born; see martlet_agent_spawn.
 struct martlet_agent_spawn {
     uint64_t namespaces;     // CLONE_NEW* of the child
+    const char *user_map;    // with CLONE_NEWUSER: what the child's uid_map is to hold, and its gid_map; it becomes root there
+    const char *group_map;
     int pid_namespace;       // a pidfd: the child is born in that process's pid namespace; -1: in the caller's
     int own_pid_namespace;   // descriptor of the caller's own pid namespace; needed with pid_namespace only
     int cgroup;              // descriptor of the cgroup directory the child is born in; -1: the caller's
@@ -28,6 +30,8 @@ int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid,
 void martlet_agent_install_crash_report(void);
 
 int martlet_agent_setns(int descriptor, int namespaces);
+// Root and root's group in the calling thread's user namespace, in no other group.
+int martlet_agent_become_root(void);
 int martlet_agent_unshare(int namespaces);
 int martlet_agent_pivot_root(const char *new_root, const char *put_old);
 int martlet_agent_finit_module(int descriptor, const char *parameters, int flags);

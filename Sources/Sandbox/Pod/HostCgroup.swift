@@ -1,0 +1,129 @@
+import Glibc
+import LinuxSystem
+
+/// The control group of the host that a pod's processes live in: one directory in each hierarchy that is mounted, of
+/// version 1, of version 2, or of both.
+///
+/// The server joins before it starts anything, so that everything it starts is in there too. Limits stay with whoever made
+/// the groups above: a container's own act in the guest.
+///
+/// Source: runtime-spec, config-linux.md, "Cgroups Path"; Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
+struct HostCgroup: Sendable {
+    /// The directories that are the pod's own.
+    let directories: [String]
+    /// Where this process was before.
+    private let previous: [String]
+
+    /// A hierarchy: where it is mounted, which of its groups is mounted there, and what it is called in /proc/PID/cgroup.
+    private struct Hierarchy {
+        var mountPoint: String
+        var root: String
+        /// `memory`, `name=systemd`; empty for version 2.
+        var name: String
+    }
+
+    /// Makes the groups at `path` (absolute, below each hierarchy's root) and moves this process there.
+    init(joining path: String) throws {
+        guard path.hasPrefix("/") else {
+            if path.split(separator: ":", omittingEmptySubsequences: false).count == 3 {
+                throw SandboxError.unsupported(
+                    "config.json: linux.cgroupsPath: \(path): systemd's form (the engine's cgroup driver must be cgroupfs)")
+            }
+            throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): not absolute")
+        }
+        guard !path.split(separator: "/").contains("..") else {
+            throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): has a ..")
+        }
+        let own = Self.memberships(try readText("/proc/self/cgroup"))
+        var (directories, previous): ([String], [String]) = ([], [])
+        do {
+            for hierarchy in Self.hierarchies(try readText("/proc/self/mountinfo")) {
+                let directory = hierarchy.mountPoint + path
+                let before = own[hierarchy.name].map { hierarchy.mountPoint + Self.below(hierarchy.root, $0) }
+                try Self.make(directory, below: hierarchy.mountPoint)
+                directories.append(directory)
+                previous.append(before ?? hierarchy.mountPoint)
+                try Self.move(to: directory)
+            }
+        } catch {
+            (self.directories, self.previous) = (directories, previous)
+            leave()
+            throw error
+        }
+        (self.directories, self.previous) = (directories, previous)
+    }
+
+    /// Moves this process back and removes the groups, which must be empty by now.
+    func leave() {
+        for directory in previous { try? Self.move(to: directory) }
+        Self.remove(directories)
+    }
+
+    /// Removes groups whose processes have ended or are about to.
+    static func remove(_ directories: [String]) {
+        for directory in directories {
+            for _ in 0..<20 where rmdir(directory) != 0 && errno == EBUSY { usleep(10_000) }
+        }
+    }
+
+    private static func make(_ directory: String, below mountPoint: String) throws {
+        var path = mountPoint
+        for part in directory.dropFirst(mountPoint.count).split(separator: "/") {
+            let parent = path
+            path += "/" + part
+            if mkdir(path, 0o755) != 0 {
+                if errno == EEXIST { continue }
+                throw SystemError.last("mkdir", path)
+            }
+            // Version 1's cpuset takes no process before it has processors and memory nodes.
+            for name in ["cpuset.cpus", "cpuset.mems"] where access("\(path)/cgroup.clone_children", F_OK) == 0 {
+                guard let inherited = try? readText("\(parent)/\(name)") else { continue }
+                try? write(inherited, to: "\(path)/\(name)")
+            }
+        }
+    }
+
+    private static func move(to directory: String) throws { try write("0", to: "\(directory)/cgroup.procs") }
+
+    private static func write(_ text: String, to path: String) throws {
+        let file = try OwnedDescriptor.open(path, O_WRONLY)
+        try check("write", path, text.withCString { Glibc.write(file.raw, $0, strlen($0)) })
+    }
+
+    /// Of each hierarchy the first place where it is mounted.
+    private static func hierarchies(_ mountInfo: String) -> [Hierarchy] {
+        var found: [Hierarchy] = []
+        for line in mountInfo.split(separator: "\n") {
+            // 36 35 98:0 /root /mnt rw … - type source options
+            let fields = line.split(separator: " ").map(String.init)
+            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, dash > 4 else { continue }
+            let name: String
+            switch fields[dash + 1] {
+            case "cgroup2": name = ""
+            case "cgroup":
+                name = fields[dash + 3].split(separator: ",").filter { !["rw", "ro"].contains($0) && !$0.contains("agent=") }
+                    .joined(separator: ",")
+            default: continue
+            }
+            if !found.contains(where: { $0.name == name }) {
+                found.append(Hierarchy(mountPoint: fields[4], root: fields[3], name: name))
+            }
+        }
+        return found
+    }
+
+    /// /proc/PID/cgroup: the group by the hierarchy's name.
+    private static func memberships(_ text: String) -> [String: String] {
+        var groups: [String: String] = [:]
+        for line in text.split(separator: "\n") {
+            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            if fields.count == 3 { groups[fields[1]] = fields[2] }
+        }
+        return groups
+    }
+
+    /// A group's path as it is seen where only those below `root` are mounted.
+    private static func below(_ root: String, _ path: String) -> String {
+        root != "/" && path.hasPrefix(root) ? String(path.dropFirst(root.count)) : path == "/" ? "" : path
+    }
+}

@@ -1,0 +1,81 @@
+import GuestSystem
+import OCISpec
+
+/// The namespaces of a container: which are its own, and how they begin.
+public struct NamespacePlan: Codable, Sendable, Equatable {
+    /// CLONE_NEW* of the container's own; what is not among them is the sandbox's.
+    public var own: UInt64 = 0
+    /// Whether its processes are among those of the sandbox, in the process id namespace that containers share on request.
+    public var sharesProcesses = false
+    /// Of a user namespace of the container's own.
+    private var users: [Linux.IDMapping] = []
+    private var groups: [Linux.IDMapping] = []
+    /// What /proc/PID/timens_offsets is to hold.
+    public var clockOffsets = ""
+
+    /// Made by the process itself, once it is in its cgroup, and before others use the clocks.
+    static let later = UInt64(NamespaceFlag.cgroup | NamespaceFlag.time)
+
+    /// CLONE_NEW* of those that its first process is born in.
+    public var atBirth: UInt64 { own & ~Self.later }
+    /// CLONE_NEW* of those that a further process enters.
+    public var entered: UInt64 { own | (sharesProcesses ? UInt64(NamespaceFlag.pid) : 0) }
+
+    /// What /proc/PID/uid_map and gid_map are to hold.
+    public var userMap: String { Self.map(users) }
+    public var groupMap: String { Self.map(groups) }
+
+    /// The guest's number of a user of the container; nil for one that has none.
+    public func userOutside(_ user: UInt32) -> UInt32? {
+        guard owns(NamespaceFlag.user) else { return user }
+        let range = users.first { $0.containerID <= user && user - $0.containerID < $0.size }
+        return range.map { $0.hostID &+ (user - $0.containerID) }
+    }
+
+    /// Whether a namespace (CLONE_NEW*) is the container's own.
+    public func owns(_ namespace: Int32) -> Bool { own & UInt64(UInt32(bitPattern: namespace)) != 0 }
+
+    /// Throws for one that is neither made nor the sandbox's, by name.
+    init(_ linux: Linux) throws(AgentFailure) {
+        for namespace in linux.namespaces {
+            if namespace.isSandboxes {
+                if namespace.kind == .pid { sharesProcesses = true }
+                continue
+            }
+            guard namespace.path.isEmpty, let kind = namespace.kind else {
+                throw AgentFailure(
+                    .unimplemented,
+                    "linux.namespaces: joining \(namespace.type) namespace \(namespace.path) is not supported")
+            }
+            own |= UInt64(UInt32(bitPattern: Self.flag(kind)))
+        }
+        guard owns(NamespaceFlag.mount) else {
+            throw AgentFailure(
+                .unimplemented, "linux.namespaces: a container without a mount namespace is not supported")
+        }
+        users = linux.uidMappings
+        groups = linux.gidMappings
+        clockOffsets = linux.timeOffsets.keys.sorted().map { clock in
+            let offset = linux.timeOffsets[clock]
+            return "\(clock) \(offset?.secs ?? 0) \(offset?.nanosecs ?? 0)\n"
+        }.joined()
+    }
+
+    private static func flag(_ kind: Linux.Namespace.Kind) -> Int32 {
+        switch kind {
+        case .pid: NamespaceFlag.pid
+        case .network: NamespaceFlag.network
+        case .mount: NamespaceFlag.mount
+        case .ipc: NamespaceFlag.ipc
+        case .uts: NamespaceFlag.uts
+        case .cgroup: NamespaceFlag.cgroup
+        case .user: NamespaceFlag.user
+        case .time: NamespaceFlag.time
+        }
+    }
+
+    /// user_namespaces(7).
+    private static func map(_ mappings: [Linux.IDMapping]) -> String {
+        mappings.map { "\($0.containerID) \($0.hostID) \($0.size)\n" }.joined()
+    }
+}
