@@ -40,13 +40,16 @@ public struct ShimCommand: Sendable {
     /// State of the pods of one of containerd's name spaces lies below this directory.
     func stateRoot(_ configuration: Configuration) -> String { "\(configuration.paths.root)/containerd-\(namespace)" }
 
-    private var bundleDirectory: String { bundle.isEmpty ? "." : bundle }
+    private struct Annotations: Decodable { var annotations: [String: String]? }
 
     /// The id of the pod that the container belongs to: its own, where nothing else is said.
     func group() throws -> String {
-        let spec = try Bundle(directory: bundleDirectory).spec
+        // A sandbox without a container has no config.json; what else is wrong with one is told when the container is made.
+        guard let text = try? readText("\(bundle.isEmpty ? "." : bundle)/config.json", limit: Bundle.maximumConfigSize),
+            let annotations = try? JSONDecoder().decode(Annotations.self, from: Data(text.utf8)).annotations
+        else { return id }
         for name in Self.groupAnnotations {
-            if let group = spec.annotations[name], !group.isEmpty { return try ContainerID(group).value }
+            if let group = annotations[name], !group.isEmpty { return try ContainerID(group).value }
         }
         return id
     }
@@ -138,7 +141,8 @@ public struct ShimCommand: Sendable {
             address: environment["TTRPC_ADDRESS"] ?? "", namespace: namespace, logger: logger)
         try await PodServer.runShim(
             id: id, namespace: namespace, directory: StateDirectory(root: stateRoot(configuration), id: id),
-            socket: socket, configuration: configuration, logger: logger, tell: { publisher.publish($0) })
+            socket: socket, configuration: configuration, configurationFile: environment[Self.configurationVariable],
+            logger: logger, tell: { publisher.publish($0) })
         await publisher.finish(within: .seconds(2))
     }
 

@@ -45,7 +45,8 @@ struct PodServerCommand: AsyncParsableCommand {
         try await global.reporting { logger in
             let configuration = try Configuration.load(file: global.config)
             try await PodServer.run(
-                id: id, root: global.root ?? configuration.paths.root, configuration: configuration, logger: logger)
+                id: id, root: global.root ?? configuration.paths.root, configuration: configuration,
+                configurationFile: global.config, logger: logger)
         }
     }
 }

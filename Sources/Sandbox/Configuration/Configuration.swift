@@ -50,6 +50,8 @@ public struct Configuration: Sendable, Equatable, Codable {
     public struct Engine: Sendable, Equatable, Codable {
         /// Of the runtime options that an engine sends: `config_path`.
         public var options: [String] = []
+        /// Keys that an annotation `io.martlet.KEY` may change.
+        public var annotations: [String] = []
     }
 
     public struct Paths: Sendable, Equatable, Codable {

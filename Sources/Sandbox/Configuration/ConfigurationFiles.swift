@@ -9,15 +9,35 @@ extension Configuration {
 
     /// Reads `file`, which must exist (nil: the standard file, which need not), and then the drop-ins: every `*.toml`
     /// in the directory `martlet.d` beside it, in the order of their names. Later files win, key by key.
-    public static func load(file: String? = nil) throws(ConfigurationError) -> Configuration {
+    ///
+    /// - Parameter annotations: of a bundle; those that start with `io.martlet.` change the key that they name, where
+    ///   `engine.annotations` has that key.
+    public static func load(
+        file: String? = nil, annotations: [String: String] = [:]
+    ) throws(ConfigurationError) -> Configuration {
         let main = file ?? standardFile
         var tree = SettingTree()
         if let text = try read(main, mayBeMissing: file == nil) { try tree.merge(text, file: main) }
         for dropIn in try dropIns(beside: main) {
             if let text = try read(dropIn, mayBeMissing: false) { try tree.merge(text, file: dropIn) }
         }
+        let configuration = try Configuration(tree)
+        let changes = annotations.filter { $0.key.hasPrefix(annotationPrefix) }
+        if changes.isEmpty { return configuration }
+        for (name, value) in changes.sorted(by: { $0.key < $1.key }) {
+            let key = String(name.dropFirst(annotationPrefix.count))
+            guard configuration.engine.annotations.contains(key) else {
+                throw ConfigurationError(
+                    subject: "annotation \(name)",
+                    reason: "not allowed (engine.annotations of the configuration does not have \(key))")
+            }
+            tree.set(key, text: value, file: "annotation \(name)")
+        }
         return try Configuration(tree)
     }
+
+    /// What an annotation's name begins with that changes a key of the configuration.
+    static let annotationPrefix = "io.martlet."
 
     init(_ tree: SettingTree) throws(ConfigurationError) {
         self.init()
@@ -43,6 +63,7 @@ extension Configuration {
         try reader.duration(
             "agent.heartbeat_timeout_ms", 100...600_000, unit: "ms", milliseconds, into: &agent.heartbeatTimeout)
         try reader.words("engine.options", into: &engine.options)
+        try reader.words("engine.annotations", into: &engine.annotations)
         try reader.path("cgroup.parent", emptyIsUnset: true, into: &cgroup.parent)
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)

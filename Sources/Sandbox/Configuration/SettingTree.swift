@@ -48,6 +48,17 @@ struct SettingTree {
         try add(table, prefix: "", file: file)
     }
 
+    /// Sets a key to what a text says: true, false, a whole number, or itself.
+    mutating func set(_ key: String, text: String, file: String) {
+        let value: Value =
+            switch text {
+            case "true": .bool(true)
+            case "false": .bool(false)
+            default: Int(text).map { .integer($0) } ?? .string(text)
+            }
+        settings[key] = Setting(value: value, file: file)
+    }
+
     private mutating func add(_ table: TOMLTable, prefix: String, file: String) throws(ConfigurationError) {
         for key in table.keys.sorted() {
             let name = prefix + key

@@ -1,7 +1,8 @@
 public import Hypervisor
 public import OCISpec
 
-/// All that starting a pod with its first container will do, as a value: nothing is started by making one.
+/// All that starting a pod will do, with its first container where it has one from the start, as a value: nothing is started
+/// by making one.
 public struct SandboxPlan: Sendable, Equatable, Codable {
     /// A file tree of the host that the guest sees by its name on the file device.
     public struct Share: Sendable, Equatable, Codable {
@@ -34,6 +35,7 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var spec: Spec
     }
 
+    public var id: String
     /// The driver that will be used, and why.
     public var driver: DriverChoice
     public var hostname: String
@@ -41,7 +43,7 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     /// The host's control group for the pod's processes, a path below each hierarchy's root; nil: where the engine is.
     public var cgroup: String?
     public var machine: VMConfiguration
-    public var container: Container
+    public var container: Container?
     /// What the bundle asks for and will not get: one line each.
     public var warnings: [String]
 }

@@ -8,17 +8,34 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
-        (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration.spec)
+        let (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration.spec)
+        let spec = bundle.spec
+        try self.init(
+            id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: spec.linux?.cgroupsPath ?? "",
+            disks: container.volumes.map(\.disk), configuration: configuration)
+        self.container = container
+        self.warnings = warnings
+    }
+
+    /// Plans a new pod whose containers come later.
+    ///
+    /// - Parameters:
+    ///   - hostname: empty: the id.
+    ///   - cgroup: the control group for the pod's processes that an engine names; empty: none.
+    init(
+        id: String, hostname: String, network: Network, cgroup: String, disks: [Disk] = [], configuration: Configuration
+    ) throws {
+        self.id = try ContainerID(id).value
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
-        network = Network(bundle.spec)
-        hostname = bundle.spec.hostname.isEmpty ? container.id : bundle.spec.hostname
-        let named = bundle.spec.linux?.cgroupsPath ?? ""
+        self.network = network
+        self.hostname = hostname.isEmpty ? id : hostname
+        warnings = []
         if let parent = configuration.cgroup.parent {
-            cgroup = "\(parent)/\(container.id)"
-        } else if !named.isEmpty {
-            cgroup = named
+            self.cgroup = "\(parent)/\(id)"
+        } else if !cgroup.isEmpty {
+            self.cgroup = cgroup
         }
         let image = try GuestImage.locate(configuration.vm)
         if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {
@@ -31,7 +48,7 @@ extension SandboxPlan {
             name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
-            debugConsole: configuration.vm.debugConsole, disks: container.volumes.map(\.disk))
+            debugConsole: configuration.vm.debugConsole, disks: disks)
         machine.hugePages = configuration.vm.hugePages
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }

@@ -3,34 +3,33 @@ import SwiftProtobuf
 import TaskAPI
 
 extension Configuration {
-    /// This configuration with what an engine says about its runtime: a configuration file of its own where the
-    /// administrator allows that (`engine.options`).
+    /// The configuration file that an engine names for its runtime, where the administrator allows that (`engine.options`).
     ///
     /// - Parameters:
     ///   - type: what kind of options they are; empty: none.
     ///   - bytes: the message.
     /// - Throws: `SandboxError` for options that are not known, not allowed, or ask for what there is not.
-    public func applying(engineOptions type: String, _ bytes: Data) throws -> Configuration {
+    func file(engineOptions type: String, _ bytes: Data) throws -> String? {
         func read<M: Message>() throws -> M {
             do { return try M(serializedBytes: bytes) } catch {
                 throw SandboxError.invalid("options: \(type): \(error)")
             }
         }
         switch type.split(separator: "/").last ?? "" {
-        case "": return self
+        case "": return nil
         case "containerd.runc.v1.Options":
             // Written by clients that take every runtime for runc.
             let options: RuncOptionsOptions = try read()
             if options.systemdCgroup { throw SandboxError.unsupported("options: SystemdCgroup") }
-            return self
+            return nil
         case "runtimeoptions.v1.Options":
             let options: RuntimeOptionsOptions = try read()
-            if options.configPath.isEmpty { return self }
+            if options.configPath.isEmpty { return nil }
             guard engine.options.contains("config_path") else {
                 throw SandboxError.invalid(
                     "options: ConfigPath: not among what engine.options of the configuration allows")
             }
-            return try Configuration.load(file: options.configPath)
+            return options.configPath
         default: throw SandboxError.unsupported("options of type \(type)")
         }
     }

@@ -22,13 +22,17 @@ public enum PodServer {
     }
 
     /// Serves a command until the pod is shut down or the lifeline breaks; then the pod is gone, and its directory.
-    public static func run(id: String, root: String, configuration: Configuration, logger: Logger) async throws {
+    public static func run(
+        id: String, root: String, configuration: Configuration, configurationFile: String?, logger: Logger
+    ) async throws {
         logger.phase("server")
         ignoreSignals()
         for descriptor in Descriptor.listener...Descriptor.stderr { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let directory = StateDirectory(root: root, id: id)
         let service = try PodTaskService(
-            PodSurroundings(id: id, directory: directory, configuration: configuration, logger: logger))
+            PodSurroundings(
+                id: id, directory: directory, configuration: configuration, configurationFile: configurationFile,
+                logger: logger))
         // A pseudo-terminal that the command made for an engine: as this session's controlling terminal it tells when the
         // engine resizes it. One that a person sits at belongs to another session, whose command follows its size.
         if martlet_ioctl_int(Descriptor.stdin, UInt(TIOCSCTTY), 0) == 0 {
@@ -56,17 +60,19 @@ public enum PodServer {
     ///   - tell: told of each event, in order.
     package static func runShim(
         id: String, namespace: String, directory: StateDirectory, socket: String, configuration: Configuration,
-        logger: Logger, tell: @Sendable @escaping (PodEvent) -> Void
+        configurationFile: String?, logger: Logger, tell: @Sendable @escaping (PodEvent) -> Void
     ) async throws {
         ignoreSignals()
         for descriptor in [Descriptor.listener, Descriptor.lock] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let surroundings = PodSurroundings(
             id: id, directory: directory, socket: socket, namespace: namespace, configuration: configuration,
-            logger: logger, tell: tell)
+            configurationFile: configurationFile, logger: logger, tell: tell)
         try surroundings.record([], bundle: "")
         let service = try PodTaskService(surroundings)
         let task = TTRPCServiceDescription.task(service)
-        try await serve([task, task.renamed("containerd.task.v3.Task")], until: service.finished)
+        try await serve(
+            [task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(service))],
+            until: service.finished)
         directory.sweep()
     }
 

@@ -1,6 +1,6 @@
 import Glibc
 import Logging
-import TaskAPI
+import SwiftProtobuf
 
 /// What a pod's server has around it.
 struct PodSurroundings: Sendable {
@@ -10,6 +10,8 @@ struct PodSurroundings: Sendable {
     var socket: String?
     var namespace = ""
     let configuration: Configuration
+    /// The file that it was read from; nil: the standard one.
+    var configurationFile: String?
     let logger: Logger
     /// Told of each event, in order.
     var tell: @Sendable (PodEvent) -> Void = { _ in }
@@ -22,8 +24,11 @@ struct PodSurroundings: Sendable {
         try directory.write(state)
     }
 
-    /// The configuration as the engine's options change it for one container.
-    func configuration(for request: TaskCreateTaskRequest) throws -> Configuration {
-        try configuration.applying(engineOptions: request.options.typeURL, request.options.value)
+    /// The configuration as the engine's options and the bundle's annotations change it for one pod.
+    func configuration(
+        options: Google_Protobuf_Any, annotations: [String: String]
+    ) throws -> Configuration {
+        let file = try configuration.file(engineOptions: options.typeURL, options.value)
+        return try Configuration.load(file: file ?? configurationFile, annotations: annotations)
     }
 }

@@ -23,6 +23,8 @@ actor PodTaskService: TaskService {
     private var machine: (any VirtualMachine)?
     private var network: PodNetworking?
     private var cgroup: HostCgroup?
+    /// Whether the engine knows of the pod and ends it itself: its containers come and go.
+    private var isSandbox = false
     /// Settled when the server has nothing more to do.
     let finished: Promise<Void>
 
@@ -38,8 +40,9 @@ actor PodTaskService: TaskService {
     func create(_ request: TaskCreateTaskRequest, context: TTRPCContext) async throws -> TaskCreateTaskResponse {
         try await answering {
             guard request.checkpoint.isEmpty else { throw SandboxError.unsupported("restore from a checkpoint") }
-            let configuration = try surroundings.configuration(for: request)
             let bundle = try Bundle(directory: request.bundle)
+            let configuration = try surroundings.configuration(
+                options: request.options, annotations: bundle.spec.annotations)
             let root = try await RootMounts(request.rootfs, bundle: bundle).tree()
             let names = StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr)
             switch phase {
@@ -70,15 +73,25 @@ actor PodTaskService: TaskService {
         _ request: TaskCreateTaskRequest, _ bundle: Bundle, _ configuration: Configuration, _ names: StreamNames,
         _ root: SharedDescriptor?
     ) async throws {
+        let plan = try SandboxPlan(id: request.id, bundle: bundle, configuration: configuration)
+        try await make(plan, configuration, bundle: request.bundle) { pod in
+            guard let container = plan.container else { return }
+            try await pod.create(container, bundle: request.bundle, names: names, root: root)
+        }
+    }
+
+    /// Makes the pod; what `fill` throws ends it again.
+    private func make(
+        _ plan: SandboxPlan, _ configuration: Configuration, bundle: String, fill: (Pod) async throws -> Void
+    ) async throws {
         phase = .starting
         do {
-            let plan = try SandboxPlan(id: request.id, bundle: bundle, configuration: configuration)
             logger.debug("driver: \(plan.driver)")
             for warning in plan.warnings { logger.warning("\(warning)") }
-            let pod = try await launch(plan, configuration, bundle: request.bundle)
+            let pod = try await launch(plan, configuration, bundle: bundle)
             phase = .running(pod)
             do {
-                try await pod.create(plan.container, bundle: request.bundle, names: names, root: root)
+                try await fill(pod)
                 try await network?.attach(to: pod)
             } catch {
                 let told = await pod.explain(error)
@@ -108,7 +121,7 @@ actor PodTaskService: TaskService {
             throw await Pod.fate(of: machine, after: error)
         }
         return try await Pod.start(
-            id: plan.container.id, hostname: plan.hostname, on: machine,
+            id: plan.id, hostname: plan.hostname, on: machine,
             context: Pod.Context(
                 limits: configuration.limits, logger: logger, pid: taskPID, namespace: surroundings.namespace,
                 tell: surroundings.tell))
@@ -164,6 +177,7 @@ actor PodTaskService: TaskService {
 
     /// Ends the pod when it has no container any more: an engine asks for each container that it deletes.
     func shutdown(_ request: TaskShutdownRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        if isSandbox { return .init() }
         if case .running(let pod) = phase, await !pod.containers.isEmpty { return .init() }
         await end()
         return .init()
@@ -181,6 +195,48 @@ actor PodTaskService: TaskService {
         await network?.end()
         cgroup?.leave()
         finished.settle(())
+    }
+
+    // MARK: The pod by itself
+
+    /// Makes a pod without a container.
+    func createSandbox(_ request: SandboxAPICreateSandboxRequest) async throws {
+        try await answering {
+            guard case .empty = phase else { throw SandboxError.alreadyExists(request.sandboxID) }
+            guard request.rootfs.isEmpty else { throw SandboxError.unsupported("rootfs mounts of a sandbox") }
+            let configuration = try surroundings.configuration(
+                options: request.options, annotations: request.annotations)
+            let plan = try SandboxPlan(
+                id: request.sandboxID, hostname: "",
+                network: request.netnsPath.isEmpty ? .new : .existing(path: request.netnsPath), cgroup: "",
+                configuration: configuration)
+            isSandbox = true
+            try await make(plan, configuration, bundle: request.bundlePath) { _ in }
+        }
+    }
+
+    /// Reads the network once more, as engines set it up before the start; answers the pod's pid.
+    func startSandbox(_ id: String) async throws -> UInt32 {
+        let network = network
+        return try await withPod { pod in
+            try await network?.refresh()
+            return pod.pid
+        }
+    }
+
+    /// The pod's pid; nil when it is gone.
+    var sandboxPID: UInt32? { if case .running = phase { taskPID } else { nil } }
+
+    /// Suspends until the machine has ended.
+    func waitForSandbox() async { if let machine { _ = await machine.end() } }
+
+    /// Ends the pod; the server goes on to answer.
+    func stopSandbox() async {
+        guard case .running(let pod) = phase else { return }
+        phase = .gone
+        await pod.shutdown()
+        await network?.end()
+        cgroup?.leave()
     }
 
     // MARK: While it runs
