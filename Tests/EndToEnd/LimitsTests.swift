@@ -43,7 +43,7 @@ extension Containers {
         @Test func devicesAndSystemCallsAreDenied() throws {
             try Scene.play { scene in
                 let script = """
-                    head -c 1 /dev/zero | wc -c; (: </dev/mem) 2>&1; (: </dev/kmsg) && echo read; (: >/dev/kmsg) 2>&1
+                    head -c 1 /dev/zero | wc -c; (: </dev/mem) 2>&1; (: </dev/fuse) && echo read; (: >/dev/fuse) 2>&1
                     ls -l /dev/fifo | cut -c1-10; mknod /dev/made c 1 1 && (: </dev/made) 2>&1
                     mkdir /tmp/x 2>&1; chmod 777 /tmp 2>&1; chmod 700 /tmp && echo changed
                     chroot / true; echo $?; grep -E '^(Seccomp|CapEff|CapAmb):' /proc/self/status | tr -s '\\t' ' '
@@ -55,11 +55,11 @@ extension Containers {
                     spec.root?.readonly = false
                     spec.linux?.devices = [
                         .init(path: "/dev/mem", type: "c", major: 1, minor: 1),
-                        .init(path: "/dev/kmsg", type: "c", major: 1, minor: 11),
+                        .init(path: "/dev/fuse", type: "c", major: 10, minor: 229),
                         .init(path: "/dev/fifo", type: "p", fileMode: 0o640),
                     ]
                     var rule = Linux.Resources.DeviceRule(allow: true, access: "r")
-                    (rule.type, rule.major, rule.minor) = ("c", 1, 11)
+                    (rule.type, rule.major, rule.minor) = ("c", 10, 229)
                     var resources = Linux.Resources()
                     resources.devices = [.init(allow: false, access: "rwm"), rule]
                     spec.linux?.resources = resources
@@ -89,7 +89,7 @@ extension Containers {
                 #expect(
                     outcome.lines == [
                         "1", "/bin/sh: can't open /dev/mem: \(denied)", "read",
-                        "/bin/sh: can't create /dev/kmsg: \(denied)", "prw-r-----",
+                        "/bin/sh: can't create /dev/fuse: \(denied)", "prw-r-----",
                         "/bin/sh: can't open /dev/made: \(denied)",
                         "mkdir: can't create directory '/tmp/x': Input/output error",
                         "chmod: /tmp: \(denied)", "changed", "159", "CapEff: 000000000804000a",

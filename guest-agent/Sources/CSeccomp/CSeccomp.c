@@ -25,6 +25,10 @@ int martlet_seccomp_resolve(const char *name, int *number) {
     return *number != __NR_SCMP_ERROR;
 }
 
+int martlet_seccomp_number(const char *architecture, const char *name) {
+    return seccomp_syscall_resolve_name_arch(seccomp_arch_resolve_name(architecture), name);
+}
+
 int martlet_seccomp_add_rule(void *filter, uint32_t action, int number, unsigned count, const struct martlet_seccomp_condition *conditions) {
     static const enum scmp_compare operations[] = {SCMP_CMP_NE, SCMP_CMP_LT, SCMP_CMP_LE, SCMP_CMP_EQ, SCMP_CMP_GE, SCMP_CMP_GT, SCMP_CMP_MASKED_EQ};
     struct scmp_arg_cmp list[6];

@@ -28,7 +28,7 @@ public struct SeccompFilter: Codable, Sendable, Equatable {
             // One that can't is still right.
             _ = martlet_seccomp_optimize(filter)
             for rule in plan.rules where rule.action != plan.defaultAction { try Self.add(rule, to: filter) }
-            return try Self.export(filter)
+            return try SeccompNewCalls.prefix(plan) + Self.export(filter)
         }
     }
 

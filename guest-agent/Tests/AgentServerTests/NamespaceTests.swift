@@ -80,6 +80,25 @@ struct NamespaceTests {
             let lines = result.output.split(separator: "\n")
             #expect(Int(lines.first ?? "").map { $0 > 1_000_000_000 } == true, "\(result)")
             #expect(result.output.contains("1000000000"), "\(result)")
+            // A further process has the same clocks.
+            let out = try agent.stream()
+            try await agent.create(
+                "x",
+                agent.spec(["sleep", "100"], id: "x") {
+                    $0.linux?.namespaces.append(.init(.time))
+                    $0.linux?.timeOffsets = ["boottime": .init(secs: 1_000_000_000)]
+                })
+            try await agent.start("x")
+            _ = try await agent.client.execProcess(
+                .with {
+                    $0.containerID = "x"
+                    $0.execID = "e"
+                    $0.processJson = Data(#"{"cwd":"/","args":["cat","/proc/uptime"]}"#.utf8)
+                    $0.streams = .with { $0.stdout = out.number }
+                })
+            let text = String(decoding: await AgentUnderTest.readAll(out.socket), as: UTF8.self)
+            #expect(Int(text.prefix { $0 != "." }).map { $0 > 1_000_000_000 } == true, "\(text)")
+            try await agent.remove("x")
         }
     }
 

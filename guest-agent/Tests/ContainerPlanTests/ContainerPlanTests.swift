@@ -30,7 +30,8 @@ import Testing
                 ]
                 $0.linux?.gidMappings = [.init(containerID: 0, hostID: 2000, size: 10)]
                 $0.linux?.timeOffsets = ["boottime": .init(secs: 7, nanosecs: 8), "monotonic": .init(secs: -1)]
-            }).namespaces
+            }
+        ).namespaces
         #expect(plan.own == 0x0002_0000 | 0x1000_0000 | 0x0200_0080)
         #expect(plan.atBirth == 0x0002_0000 | 0x1000_0000)
         #expect(plan.entered == plan.own | 0x2000_0000)

@@ -4,8 +4,66 @@ import Testing
 
 @testable import ContainerPlan
 
+/// Runs the instructions that libseccomp makes filters of (linux/filter.h).
+private func answer(
+    _ filter: SeccompFilter, _ number: Int32, _ arguments: [UInt64] = [], architecture: UInt32 = 0xc000_003e
+)
+    -> UInt32?
+{
+    // struct seccomp_data, in words.
+    var data = [UInt32(bitPattern: number), architecture, 0, 0]
+    for index in 0..<6 {
+        let value = index < arguments.count ? arguments[index] : 0
+        data += [UInt32(truncatingIfNeeded: value), UInt32(truncatingIfNeeded: value >> 32)]
+    }
+    var (next, accumulator) = (0, UInt32(0))
+    while filter.instructions.indices.contains(next) {
+        let word = filter.instructions[next]
+        let value = UInt32(truncatingIfNeeded: word >> 32)
+        func jump(_ holds: Bool) -> Int { Int(word >> (holds ? 16 : 24) & 0xff) }
+        next += 1
+        switch word & 0xffff {
+        case 0x20: accumulator = data[Int(value) / 4]
+        case 0x54: accumulator &= value
+        case 0x05: next += Int(value)
+        case 0x15: next += jump(accumulator == value)
+        case 0x25: next += jump(accumulator > value)
+        case 0x35: next += jump(accumulator >= value)
+        case 0x45: next += jump(accumulator & value != 0)
+        case 0x06: return value
+        default: return nil
+        }
+    }
+    return nil
+}
+
 @Suite struct SeccompTests {
     typealias Seccomp = Linux.Seccomp
+
+    @Test func theFilterAnswersAsTheRulesSay() throws {
+        var seccomp = Seccomp(defaultAction: "SCMP_ACT_ERRNO")
+        seccomp.architectures = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+        let masked = Seccomp.Argument(index: 0, value: 0x7e02_0000, op: "SCMP_CMP_MASKED_EQ")
+        let least = Seccomp.Argument(index: 1, value: 1 << 40, op: "SCMP_CMP_GE")
+        seccomp.syscalls = [
+            rule(["read", "statx"], "SCMP_ACT_ALLOW"), rule(["clone"], "SCMP_ACT_ALLOW", [masked]),
+            rule(["lseek"], "SCMP_ACT_KILL_PROCESS", [least]), rule(["mkdir"], "SCMP_ACT_ERRNO", errno: 5),
+        ]
+        let filter = try SeccompFilter(SeccompPlan(seccomp))
+        let (allow, denied): (UInt32, UInt32) = (0x7fff_0000, 0x0005_0001)
+        #expect(answer(filter, 0) == allow)
+        #expect(answer(filter, 1) == denied)
+        #expect(answer(filter, 56, [0x11]) == allow && answer(filter, 56, [0x1000_0011]) == denied)
+        #expect(answer(filter, 8, [0, 1 << 40]) == 0x8000_0000 && answer(filter, 8, [0, 1]) == denied)
+        #expect(answer(filter, 83) == 0x0005_0005)
+        // Above statx (332; 383 on x86) is what the filter does not know of.
+        #expect(answer(filter, 331) == denied && answer(filter, 333) == 0x0005_0026)
+        #expect(answer(filter, 3, architecture: 0x4000_0003) == allow)
+        #expect(answer(filter, 384, architecture: 0x4000_0003) == 0x0005_0026)
+        #expect(answer(filter, 0x4000_014c) == allow && answer(filter, 0x4000_014d) == denied)
+        // One for which there is no rule.
+        #expect(answer(filter, 0, architecture: 0xc000_00b7) == 0)
+    }
 
     private func rule(
         _ names: [String], _ action: String, errno: UInt? = nil, _ arguments: [Seccomp.Argument] = []

@@ -22,6 +22,8 @@ int martlet_seccomp_add_architecture(void *filter, const char *name);
 int martlet_seccomp_optimize(void *filter);
 // 1 and *number: the system call is known; 0: it is not.
 int martlet_seccomp_resolve(const char *name, int *number);
+// A system call's number on an architecture, by libseccomp's names; negative where there is none.
+int martlet_seccomp_number(const char *architecture, const char *name);
 int martlet_seccomp_add_rule(void *filter, uint32_t action, int number, unsigned count, const struct martlet_seccomp_condition *conditions);
 // Writes the filter's instructions (struct sock_filter) to a descriptor.
 int martlet_seccomp_export(void *filter, int descriptor);
