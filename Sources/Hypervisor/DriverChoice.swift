@@ -72,8 +72,9 @@ extension DriverChoice {
     /// guest has no interfaces but the pod's.
     public var kernelArguments: [String] {
         let all = ["quiet", "panic=-1", "dummy.numdummies=0"]
-        // No serial port, of which each byte is an exit, and no PCI bus to look for.
-        if driver == "kvm" { return ["console=hvc0"] + all + ["pci=off"] }
+        // No serial port, of which each byte is an exit, and no PCI bus to look for. A kernel with EFI support would restart a
+        // hardware-reduced machine by EFI's services, then by a BIOS, neither of which is there.
+        if driver == "kvm" { return ["console=hvc0"] + all + ["pci=off", "reboot=a"] }
         // The last two keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to
         // slow ones).
         return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
