@@ -48,7 +48,7 @@ actor PodTaskService: TaskService {
             switch phase {
             case .running(let pod):
                 let (plan, warnings) = try SandboxPlan.Container.planned(
-                    id: request.id, bundle: bundle, configuration.spec)
+                    id: request.id, bundle: bundle, configuration.spec, pod: pod.pid)
                 for warning in warnings { logger.warning("\(warning)") }
                 guard plan.volumes.isEmpty else {
                     throw SandboxError.unsupported("a disk for a container that joins a running pod")
