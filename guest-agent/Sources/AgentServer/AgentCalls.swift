@@ -151,7 +151,11 @@ struct AgentCalls: AgentService {
         throw TTRPCError(.unimplemented, "waiting for an OOM is not supported yet")
     }
     func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        throw TTRPCError(.unimplemented, "networks are not supported yet")
+        try await answering("update the network") { () async throws(AgentFailure) in
+            let wanted = try NetworkRequest(request)
+            try await sandbox.updateNetwork(wanted)
+            return AgentEmpty()
+        }
     }
 
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {

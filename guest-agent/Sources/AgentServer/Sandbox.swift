@@ -16,6 +16,7 @@ actor Sandbox {
     private let launcher: StageLauncher
     private let table: StreamTable
     private var id: String?
+    private var network: Task<Result<Void, AgentFailure>, Never>?
     private var containers: [String: Entry] = [:]
 
     init(_ configuration: AgentConfiguration, launcher: StageLauncher, table: StreamTable) {
@@ -35,6 +36,20 @@ actor Sandbox {
             try during("set hostname \(name)") { try check("sethostname", "", sethostname(name, name.utf8.count)) }
         }
         id = request.sandboxID
+    }
+
+    /// Makes the guest's network what is wanted. One request at a time: the last one counts.
+    func updateNetwork(_ wanted: NetworkRequest) async throws(AgentFailure) {
+        let before = network
+        let update = Task { () -> Result<Void, AgentFailure> in
+            _ = await before?.result
+            do throws(AgentFailure) {
+                try await blocking("network") { () throws(AgentFailure) in try GuestNetwork(wanted).converge() }
+                return .success(())
+            } catch { return .failure(error) }
+        }
+        network = update
+        try await update.value.get()
     }
 
     func createContainer(_ request: AgentCreateContainerRequest) async throws(AgentFailure) -> UInt32 {

@@ -1,0 +1,189 @@
+import Glibc
+import GuestSystem
+import LinuxSystem
+
+/// The guest's network, which is made what the host says. It concerns the machine's own interfaces; what a container makes by
+/// itself (bridges, tunnels) is its own.
+struct GuestNetwork {
+    /// How long an interface that was just added may take to appear.
+    private static let patience = Duration.seconds(2)
+    /// RTPROT_STATIC: routes that are made here.
+    private static let own: UInt8 = 4
+
+    private let socket: RouteSocket
+    private let wanted: NetworkRequest
+
+    init(_ wanted: NetworkRequest) throws(AgentFailure) {
+        self.wanted = wanted
+        socket = try during("open rtnetlink") { try RouteSocket() }
+    }
+
+    /// Makes the network what is wanted. What isn't named is removed.
+    func converge() throws(AgentFailure) {
+        let links = try findLinks()
+        for (interface, link) in zip(wanted.interfaces, links) {
+            try during("interface \(interface.name)") { try prepare(interface, link) }
+        }
+        try during("rename interfaces") { try rename(links) }
+        for (interface, link) in zip(wanted.interfaces, links) {
+            try during("interface \(interface.name)") { try setUp(interface, link) }
+        }
+        let numbers = Dictionary(
+            zip(wanted.interfaces.map(\.name), links.map(\.index)), uniquingKeysWith: { first, _ in first })
+        try convergeRoutes(numbers)
+        try convergeNeighbours(numbers)
+    }
+
+    // MARK: Interfaces
+
+    /// The machine's own interfaces, which no software made.
+    private func hardware() throws(AgentFailure) -> [NetworkLink] {
+        try during("list interfaces") { try socket.links().filter { $0.isEthernet && $0.kind.isEmpty } }
+    }
+
+    /// The links of the wanted interfaces, in their order. Others that the machine has are silenced.
+    private func findLinks() throws(AgentFailure) -> [NetworkLink] {
+        let clock = ContinuousClock()
+        let end = clock.now + Self.patience
+        while true {
+            let links = try hardware()
+            let found = wanted.interfaces.map { interface in
+                links.first { $0.hardwareAddress == interface.hardwareAddress }
+            }
+            guard let missing = found.firstIndex(where: { $0 == nil }) else {
+                let result = found.compactMap { $0 }
+                for link in links where !result.contains(link) { try silence(link) }
+                return result
+            }
+            guard clock.now < end else {
+                let address = hardwareAddressText(wanted.interfaces[missing].hardwareAddress)
+                throw AgentFailure(.notFound, "the machine has no interface \(address)")
+            }
+            SparePlaces.look()
+            usleep(5000)
+        }
+    }
+
+    private func silence(_ link: NetworkLink) throws(AgentFailure) {
+        try during("interface \(link.name)") {
+            for address in try socket.addresses() where address.link == link.index { try socket.remove(address) }
+            if link.isUp { try socket.setLink(link.index, up: false) }
+        }
+    }
+
+    private func prepare(_ interface: NetworkRequest.Interface, _ link: NetworkLink) throws {
+        if link.name != interface.name, link.isUp { try socket.setLink(link.index, up: false) }
+        if link.mtu != interface.mtu { try socket.setLink(link.index, mtu: interface.mtu) }
+        if link.hasNoARP != interface.hasNoARP { try socket.setLink(link.index, noARP: interface.hasNoARP) }
+    }
+
+    /// Gives each its name; who has another's gets a name for the time being first.
+    private func rename(_ links: [NetworkLink]) throws(SystemError) {
+        let names = wanted.interfaces.map(\.name)
+        for link in try socket.links() where names.contains(link.name) {
+            let owner = links[names.firstIndex(of: link.name) ?? 0]
+            if owner.index == link.index { continue }
+            if link.isUp { try socket.setLink(link.index, up: false) }
+            try socket.setLink(link.index, name: "was\(link.index)")
+        }
+        for (name, link) in zip(names, links) where link.name != name { try socket.setLink(link.index, name: name) }
+    }
+
+    private func setUp(_ interface: NetworkRequest.Interface, _ link: NetworkLink) throws {
+        // Whether another node has an address was asked where the host's interface got it.
+        try? writeText("0", to: "/proc/sys/net/ipv6/conf/\(interface.name)/accept_dad")
+        let isUp = try socket.links().first { $0.index == link.index }?.isUp ?? false
+        if isUp != interface.isUp { try socket.setLink(link.index, up: interface.isUp) }
+        let addresses = try socket.addresses().filter { $0.link == link.index }
+        let wanted = interface.addresses.map { address in
+            var address = address
+            address.link = link.index
+            return address
+        }
+        for address in addresses where !wanted.contains(where: { $0.prefix == address.prefix }) {
+            // The kernel's own, and those that it made from a router's word.
+            if address.prefix.address.isLinkLocalIPv6 || !address.isPermanent { continue }
+            try socket.remove(address)
+        }
+        for address in wanted {
+            let known = addresses.first { $0.prefix == address.prefix }
+            if let known, known.broadcast == address.broadcast, known.scope == address.scope { continue }
+            // A changed one is made anew: the kernel changes no more than its lifetime.
+            if let known { try socket.remove(known) }
+            try socket.add(address, route: false)
+        }
+    }
+
+    // MARK: Routes and neighbours
+
+    private func convergeRoutes(_ numbers: [String: Int32]) throws(AgentFailure) {
+        var routes: [NetworkRoute] = []
+        for item in wanted.routes {
+            var route = item.route
+            route.origin = Self.own
+            if !item.device.isEmpty {
+                guard let number = numbers[item.device] else {
+                    throw AgentFailure(.invalidArgument, "route \(route): no interface \(item.device)")
+                }
+                // An interface that is down has no routes.
+                if wanted.interfaces.contains(where: { $0.name == item.device && !$0.isUp }) { continue }
+                route.link = number
+            }
+            routes.append(route)
+        }
+        let present = try during("list routes") { try socket.routes() }
+        let isOurs = { (route: NetworkRoute) in
+            route.link == 0 ? route.origin == Self.own : numbers.values.contains(route.link)
+        }
+        try during("change routes") {
+            for route in present where isOurs(route) && !routes.contains(where: { $0.isSame(as: route) }) {
+                if route.isLinkLocal || route.origin == 9 || route.isMultipath { continue }
+                try socket.remove(route)
+            }
+            // Gateways must be reachable before they are named.
+            let missing = routes.filter { route in !present.contains { $0.isSame(as: route) } }
+            for route in missing where route.gateway == nil { try socket.add(route) }
+            for route in missing where route.gateway != nil { try socket.add(route) }
+        }
+    }
+
+    private func convergeNeighbours(_ numbers: [String: Int32]) throws(AgentFailure) {
+        try during("change neighbours") {
+            let wanted = self.wanted.neighbours.compactMap { neighbour in
+                numbers[neighbour.device].map {
+                    NetworkNeighbour(
+                        link: $0, address: neighbour.address, hardwareAddress: neighbour.hardwareAddress)
+                }
+            }
+            let present = try socket.neighbours()
+            for neighbour in present where numbers.values.contains(neighbour.link) && !wanted.contains(neighbour) {
+                try socket.remove(neighbour)
+            }
+            for neighbour in wanted where !present.contains(neighbour) { try socket.add(neighbour) }
+        }
+    }
+}
+
+extension NetworkRoute {
+    /// The route that comes with an interface's own IPv6 address.
+    fileprivate var isLinkLocal: Bool { destination?.address.isLinkLocalIPv6 == true && gateway == nil }
+}
+
+/// Places of the machine where devices may be that were not there at the start (virtio over MMIO, announced in ACPI).
+enum SparePlaces {
+    private static let devices = "/sys/bus/platform/devices"
+
+    /// Has the driver look at each place that it does nothing with. PCI devices come by themselves.
+    static func look() {
+        guard let directory = opendir(devices) else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            guard name.hasPrefix("LNRO0005:"), access("\(devices)/\(name)/driver", F_OK) != 0 else { continue }
+            // ENODEV: still empty.
+            try? writeText(name, to: "/sys/bus/platform/drivers/virtio-mmio/bind")
+        }
+    }
+}
