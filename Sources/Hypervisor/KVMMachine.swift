@@ -94,6 +94,13 @@ final class KVMMachine: VirtualMachine {
 
     func removeShare(name: String) throws { try shares().removeShare(name: name) }
 
+    func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
+        guard queues.count == 1 else {
+            throw HypervisorError("a network interface with \(queues.count) pairs of queues: kvm has one")
+        }
+        try vmm.client.addNetwork(tap: queues[0], hardwareAddress: hardwareAddress).wait()
+    }
+
     private func shares() throws(HypervisorError) -> DeviceClient {
         guard let files else { throw HypervisorError("the machine has no file device") }
         return files.client

@@ -32,12 +32,19 @@ public struct QEMUDriver: HypervisorDriver {
         static let firstDisk = 7
     }
 
+    /// How many devices can be added to a running machine: each takes a port of its own.
+    static let sparePorts = 4
+
+    private static var spareArguments: [String] {
+        (0..<sparePorts).flatMap { ["-device", "pcie-root-port,id=spare\($0),chassis=\($0 + 1)"] }
+    }
+
     /// QEMU's command line, without the program's own name.
     func arguments(_ vm: VMConfiguration) -> [String] {
         machineArguments(vm) + Self.socket("monitor", Descriptor.monitor) + ["-mon", "chardev=monitor,mode=control"]
             + Self.consoleArguments(descriptor: Descriptor.console)
             + Self.socket("vsock", Descriptor.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
-            + Self.filesArguments(descriptor: Descriptor.files)
+            + Self.filesArguments(descriptor: Descriptor.files) + Self.spareArguments
             + vm.disks.indices.flatMap {
                 Self.socket("disk\($0)", Descriptor.firstDisk + $0)
                     + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 import Logging
+import Synchronization
 import VMMControl
 
 /// A VM that QEMU runs, with its device processes: for vsock, for files, and one for each disk.
@@ -14,6 +15,8 @@ final class QEMUMachine: VirtualMachine {
     private let console: Console
     private let errors: Console
     private let watch: MachineWatch
+    /// How many network interfaces were added.
+    private let networks = Mutex(0)
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
@@ -73,6 +76,16 @@ final class QEMUMachine: VirtualMachine {
     }
 
     func removeShare(name: String) throws { try files.client.removeShare(name: name) }
+
+    func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
+        try networks.withLock { count throws in
+            guard count < QEMUDriver.sparePorts else {
+                throw HypervisorError("more than \(QEMUDriver.sparePorts) network interfaces")
+            }
+            try qmp.addNetwork(number: count, hardwareAddress: hardwareAddress, queues: queues)
+            count += 1
+        }
+    }
 
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws {
         try vsock.client.connect(port: port, stream: stream, deadline: deadline)

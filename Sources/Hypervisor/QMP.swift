@@ -1,15 +1,20 @@
+import CLinux
 import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Synchronization
 
-/// QEMU's machine protocol, as much as the life of a VM needs: events, and commands without an answer's data.
+/// QEMU's machine protocol, as much as the life of a VM needs: events, and commands whose answers say "done" or why not.
 ///
 /// Source: QEMU docs/interop/qmp-spec.rst.
 final class QMP: Sendable {
     /// Why the machine stopped, in QEMU's words: `guest-shutdown`, `guest-reset`, `guest-panic`, `host-qmp-quit` …
     let shutdownReason = Mutex<String?>(nil)
     private let socket: SharedDescriptor
+    /// Commands under way, by their number; nil in an answer: done.
+    private let commands = Mutex<(next: UInt64, waiting: [UInt64: Promise<String?>])>((1, [:]))
+    /// How long QEMU may take for a command.
+    private static let patience = Duration.seconds(10)
 
     private struct Message: Decodable {
         struct Details: Decodable {
@@ -17,6 +22,7 @@ final class QMP: Sendable {
             var desc: String?
         }
         var event: String?
+        var id: UInt64?
         var data: Details?
         var error: Details?
     }
@@ -43,7 +49,9 @@ final class QMP: Sendable {
                 }
             }
         }
-        try execute("qmp_capabilities")
+        // Its answer is not waited for: QEMU has not begun to listen yet.
+        let greeting = Array("{\"execute\":\"qmp_capabilities\"}\n".utf8)
+        try check("qmp", "qmp_capabilities", send(socket.raw, greeting, greeting.count, Int32(MSG_NOSIGNAL)))
     }
 
     private func take(_ line: [UInt8], _ log: (String) -> Void) {
@@ -53,13 +61,65 @@ final class QMP: Sendable {
         if message.event == "SHUTDOWN" { shutdownReason.withLock { $0 = message.data?.reason } }
         if let event = message.event { log("qmp: \(event) \(message.data?.reason ?? "")") }
         if let error = message.error { log("qmp: error: \(error.desc ?? "")") }
+        if let id = message.id, message.event == nil {
+            commands.withLock { $0.waiting.removeValue(forKey: id) }?.settle(message.error.map { $0.desc ?? "failed" })
+        }
     }
 
-    /// Asks QEMU to execute a command that takes no arguments.
-    func execute(_ command: String) throws {
-        let bytes = Array("{\"execute\":\"\(command)\"}\n".utf8)
-        _ = try bytes.withUnsafeBytes {
-            try check("qmp", command, send(socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)))
+    private struct Command: Encodable {
+        var execute: String
+        var arguments: [String: Argument]
+        var id: UInt64
+    }
+
+    /// What a command is told.
+    enum Argument: Encodable, ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, ExpressibleByStringInterpolation
+    {
+        case text(String)
+        case flag(Bool)
+        init(stringLiteral value: String) { self = .text(value) }
+        init(booleanLiteral value: Bool) { self = .flag(value) }
+        func encode(to encoder: any Encoder) throws {
+            var container = encoder.singleValueContainer()
+            switch self {
+            case .text(let text): try container.encode(text)
+            case .flag(let flag): try container.encode(flag)
+            }
         }
+    }
+
+    /// Has QEMU execute a command, with a copy of `descriptor` where it takes one, and waits until it is done.
+    func execute(_ command: String, _ arguments: [String: Argument] = [:], descriptor: Int32? = nil) throws {
+        let answer = try Promise<String?>()
+        let id = commands.withLock { commands in
+            defer { commands.next += 1 }
+            commands.waiting[commands.next] = answer
+            return commands.next
+        }
+        defer { commands.withLock { _ = $0.waiting.removeValue(forKey: id) } }
+        let bytes = Array(try JSONEncoder().encode(Command(execute: command, arguments: arguments, id: id))) + [10]
+        let descriptors = descriptor.map { [$0] } ?? []
+        let sent = martlet_send_descriptors(socket.raw, bytes, bytes.count, descriptors, Int32(descriptors.count), 0)
+        try check("qmp", command, sent)
+        guard let failure = answer.wait(timeout: Self.patience) else {
+            throw SystemError("qmp", command, errno: .timedOut)
+        }
+        if let failure { throw HypervisorError("qemu: \(command): \(failure)") }
+    }
+
+    /// Plugs network interface `number`, whose frames go to a tap, into the spare port of that number.
+    func addNetwork(number: Int, hardwareAddress: [UInt8], queues: [Int32]) throws {
+        guard queues.count == 1 else {
+            throw HypervisorError("a network interface with \(queues.count) pairs of queues: qemu gets one")
+        }
+        // A name that begins with a digit would be a number of QEMU's own.
+        try execute("getfd", ["fdname": "tap\(number)"], descriptor: queues[0])
+        try execute("netdev_add", ["type": "tap", "id": "net\(number)", "fd": "tap\(number)", "vhost": false])
+        try execute(
+            "device_add",
+            [
+                "driver": "virtio-net-pci", "id": "nic\(number)", "netdev": "net\(number)", "bus": "spare\(number)",
+                "mac": .text(hardwareAddressText(hardwareAddress)), "romfile": "",
+            ])
     }
 }

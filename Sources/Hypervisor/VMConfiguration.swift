@@ -115,6 +115,12 @@ public protocol VirtualMachine: Sendable {
     /// - Parameter tree: a directory, or a single regular file; the device gets a copy of the descriptor.
     func addShare(name: String, tree: Int32, readOnly: Bool) throws
     func removeShare(name: String) throws
+    /// Adds a network interface to the running machine. The guest's agent finds it by its hardware address.
+    ///
+    /// - Parameters:
+    ///   - hardwareAddress: 6 bytes.
+    ///   - queues: a tap's descriptors, as `LinuxSystem.Tap` makes them, one for each pair of queues; the machine gets copies.
+    func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws
     /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
     /// Blocks until the guest answered; throws `VMMControl`'s errors.
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws

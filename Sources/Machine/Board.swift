@@ -6,14 +6,16 @@ public import Virtio
 
 /// A whole machine: processors, buses, devices and the wires between them.
 ///
-/// Devices are added first, then `boot` fixes the buses and starts the processors' threads. Belongs to the loop's thread
-/// until then.
+/// Devices are added first, then `boot` fixes the buses and starts the processors' threads; what comes later takes a spare
+/// place. Belongs to the loop's thread.
 public final class Board {
     /// How many processors a machine may have.
     public static let processorCounts = 1...32
     /// Inputs of the I/O APIC: the events', then one for each virtio device.
     private static let eventGSI: UInt32 = 5
     private static let virtioGSIs: ClosedRange<UInt32> = 6...23
+    /// How many virtio devices can be added to a running machine.
+    private static let spareCount = 8
 
     public let vm: VM
     private let processors: [Processor]
@@ -25,6 +27,8 @@ public final class Board {
     private var registers = Bus()
     private var serialPort: ACPIConfiguration.SerialPort?
     private var virtio: [ACPIConfiguration.VirtioDevice] = []
+    /// Free places of the running machine, the next one first.
+    private var spares: [SparePlace] = []
     private let acknowledged: EventDescriptor
 
     /// - Parameters:
@@ -65,24 +69,63 @@ public final class Board {
         deviceID: UInt32, _ device: any BackendDevice, maximumSize: UInt32 = 256,
         onFailure: @escaping @Sendable (String) -> Void
     ) throws -> VirtioTransport {
-        let gsi = Self.virtioGSIs.lowerBound + UInt32(virtio.count)
-        guard gsi <= Self.virtioGSIs.upperBound else {
+        guard virtio.count < Self.virtioGSIs.count else {
             throw MachineError("more than \(Self.virtioGSIs.count) virtio devices")
         }
-        let address = MemoryMap.virtioBase + UInt64(virtio.count) * MemoryMap.virtioPage
+        let place = place(virtio.count)
         let transport = try VirtioTransport(
-            deviceID: deviceID, device: device, memory: vm.memory,
-            page: RegisterPage(vm.registers.base + virtio.count * RegisterPage.size), loop: loop,
+            deviceID: deviceID, device: device, memory: vm.memory, page: page(virtio.count), loop: loop,
             maximumSize: maximumSize, onFailure: onFailure)
-        try registers.add(transport, at: address..<address + MemoryMap.virtioPage)
-        try vm.connect(transport.interrupt.raw, toInterrupt: gsi)
+        try registers.add(transport, at: place.address..<place.address + MemoryMap.virtioPage)
+        try connect(transport, at: place)
+        virtio.append(place)
+        return transport
+    }
+
+    /// Puts a virtio device on one of the running machine's spare places, where its driver finds it when it looks again.
+    ///
+    /// - Parameters: as of `addVirtio`.
+    public func plugVirtio(
+        deviceID: UInt32, _ device: any BackendDevice, maximumSize: UInt32 = 256,
+        onFailure: @escaping @Sendable (String) -> Void
+    ) throws {
+        guard let spare = spares.first else { throw MachineError("the machine has no spare place for a device") }
+        let transport = try VirtioTransport(
+            deviceID: deviceID, device: device, memory: vm.memory, page: spare.page, loop: loop,
+            maximumSize: maximumSize, onFailure: onFailure)
+        try connect(transport, at: spare.place)
+        spare.slot.fill(transport)
+        spares.removeFirst()
+    }
+
+    /// Where virtio device `number` is.
+    private func place(_ number: Int) -> ACPIConfiguration.VirtioDevice {
+        .init(
+            address: MemoryMap.virtioBase + UInt64(number) * MemoryMap.virtioPage,
+            gsi: Self.virtioGSIs.lowerBound + UInt32(number))
+    }
+
+    private func page(_ number: Int) -> RegisterPage {
+        RegisterPage(vm.registers.base + number * RegisterPage.size)
+    }
+
+    private func connect(_ transport: VirtioTransport, at place: ACPIConfiguration.VirtioDevice) throws {
+        try vm.connect(transport.interrupt.raw, toInterrupt: place.gsi)
         for (queue, kick) in transport.kicks.enumerated() {
-            try vm.connect(write: UInt32(queue), at: address + VirtioRegister.queueNotify, to: kick.raw)
+            try vm.connect(write: UInt32(queue), at: place.address + VirtioRegister.queueNotify, to: kick.raw)
         }
         // The acknowledgement of used buffers changes nothing: nobody listens to this one.
-        try vm.connect(write: 1, at: address + VirtioRegister.interruptAcknowledge, to: acknowledged.descriptor.raw)
-        virtio.append(.init(address: address, gsi: gsi))
-        return transport
+        try vm.connect(
+            write: 1, at: place.address + VirtioRegister.interruptAcknowledge, to: acknowledged.descriptor.raw)
+    }
+
+    /// Leaves places free for devices that come later, as many as there are, `spareCount` at most.
+    private func reserveSpares() throws {
+        for number in (virtio.count..<Self.virtioGSIs.count).prefix(Self.spareCount) {
+            let spare = SparePlace(place: place(number), page: page(number))
+            try registers.add(spare.slot, at: spare.place.address..<spare.place.address + MemoryMap.virtioPage)
+            spares.append(spare)
+        }
     }
 
     /// Adds a serial port that sends to `output`, without waiting.
@@ -98,6 +141,7 @@ public final class Board {
     /// - Returns: the monotonic time in nanoseconds just before the first processor entered the guest.
     public func boot(_ image: BootImage) throws -> UInt64 {
         let entry = try image.load(into: vm.memory, vm.map)
+        if spares.isEmpty { try reserveSpares() }
         let tables = try ACPITables.build(at: MemoryMap.acpiTables, configuration)
         guard tables.count <= Int(MemoryMap.acpiEnd - MemoryMap.acpiTables) else {
             throw MachineError("ACPI tables of \(tables.count) bytes")
@@ -118,7 +162,8 @@ public final class Board {
 
     private var configuration: ACPIConfiguration {
         ACPIConfiguration(
-            cpuCount: processors.count, virtioDevices: virtio, generationID: MemoryMap.generationID,
+            cpuCount: processors.count, virtioDevices: virtio + spares.map(\.place),
+            generationID: MemoryMap.generationID,
             eventGSI: Self.eventGSI, serialPort: serialPort)
     }
 

@@ -45,6 +45,9 @@ public struct ControlMessage: Equatable, Sendable {
         case boot
         /// To the machine: press the power button.
         case powerButton
+        /// To the machine, when it runs: a network interface at a spare place. Descriptor: the tap. `number`: its hardware
+        /// address, the first byte lowest.
+        case addNetwork
         /// From the device: the answer to the request of the same sequence number. `text`: why it failed.
         case reply = 64
         /// From the device: it has stopped for good. `text`: the reason.

@@ -65,6 +65,17 @@ extension DeviceClient {
         try post(ControlMessage(.boot), [kernel] + (initramfs.map { [$0] } ?? []), patience: .seconds(60))
     }
 
+    /// Adds a network interface to the running machine; the guest finds it when it looks at its spare places.
+    ///
+    /// - Parameters:
+    ///   - tap: as `LinuxSystem.Tap` makes it.
+    ///   - hardwareAddress: 6 bytes.
+    public func addNetwork(tap: Int32, hardwareAddress: [UInt8]) throws(DeviceError) -> Answer {
+        var message = ControlMessage(.addNetwork)
+        message.number = hardwareAddress.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        return try post(message, [tap])
+    }
+
     /// Presses the power button.
     public func pressPowerButton() throws(DeviceError) { try post(ControlMessage(.powerButton)).wait() }
 }

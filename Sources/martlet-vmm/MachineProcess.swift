@@ -6,8 +6,8 @@ import VMMControl
 import VhostUser
 import Virtio
 
-/// One virtual machine: control socket, vsock, console and random numbers on this thread; processors, disks and files on
-/// others.
+/// One virtual machine: control socket, vsock, console and random numbers on this thread; processors, disks, networks and
+/// files on others.
 final class MachineProcess {
     private let control: ControlSocket
     private let loop: EventLoop
@@ -62,6 +62,7 @@ final class MachineProcess {
         case (.addFiles, 1): try addFiles(tag: message.text, socket: descriptors[0])
         case (.addBlock, 1): try addBlock(message, descriptors[0])
         case (.boot, 1...2): return try boot(message, descriptors)
+        case (.addNetwork, 1): try addNetwork(hardwareAddress: message.number, tap: descriptors[0])
         case (.powerButton, 0): try unbooted(false).pressPowerButton()
         case (.connect, 1): return connect(message, descriptors[0])
         default:
@@ -74,6 +75,7 @@ final class MachineProcess {
 
     /// The kinds of devices (virtio 1.2, 5).
     private enum Kind: UInt32 {
+        case network = 1
         case block = 2
         case console = 3
         case entropy = 4
@@ -131,6 +133,13 @@ final class MachineProcess {
             file: file, readOnly: message.flags & ControlMessage.readOnly != 0, id: message.text,
             onBroken: broken("block"))
         try add(.block, device)
+    }
+
+    private func addNetwork(hardwareAddress: UInt64, tap: SharedDescriptor) throws {
+        let bytes = (0..<6).map { UInt8(truncatingIfNeeded: hardwareAddress >> (8 * UInt64($0))) }
+        let broken = broken("network")
+        let device = try NetBackend(tap: tap, hardwareAddress: bytes, onBroken: broken)
+        try unbooted(false).plugVirtio(deviceID: Kind.network.rawValue, device, onFailure: broken)
     }
 
     private func broken(_ name: String) -> @Sendable (String) -> Void {

@@ -14,6 +14,8 @@ import Virtio
 /// acknowledgement changes nothing, and need not leave KVM.
 public final class VirtioTransport: BusDevice, @unchecked Sendable {
     public static let vendor: UInt32 = 0x544c_524d  // "MRLT"
+    static let magic: UInt32 = 0x7472_6976  // "virt"
+    static let version: UInt32 = 2
 
     /// What the driver has written, under one lock.
     private struct Registers {
@@ -101,8 +103,8 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
 
     /// What never changes.
     private func describe() {
-        page[VirtioRegister.magic] = 0x7472_6976  // "virt"
-        page[VirtioRegister.version] = 2
+        page[VirtioRegister.magic] = Self.magic
+        page[VirtioRegister.version] = Self.version
         page[VirtioRegister.deviceID] = deviceID
         page[VirtioRegister.vendorID] = Self.vendor
         page[VirtioRegister.interruptStatus] = 1

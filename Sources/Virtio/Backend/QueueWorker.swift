@@ -14,6 +14,9 @@ protocol QueueService: Sendable {
     func arm(_ queue: Int, isIdle: Bool) -> Bool
     /// Tells the driver of what is done and nobody waits for.
     func settle(_ queue: Int, _ lines: RingLines)
+    /// As `ThreadedDevice` has them.
+    func source(_ queue: Int) -> Int32?
+    func waitsForSource(_ queue: Int) -> Bool
 }
 
 /// A thread with an event loop that serves queues, so that requests that take long keep nobody else waiting.

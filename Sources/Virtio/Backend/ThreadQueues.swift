@@ -40,6 +40,10 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
         func arm(_ queue: Int, isIdle: Bool) -> Bool { device.arm(queue: queue, isIdle: isIdle) }
 
         func settle(_ queue: Int, _ lines: RingLines) { device.settle(queue: queue) { lines.interrupt() } }
+
+        func source(_ queue: Int) -> Int32? { device.source(of: queue) }
+
+        func waitsForSource(_ queue: Int) -> Bool { device.waitsForSource(queue: queue) }
     }
 
     deinit { for worker in workers { worker.end() } }

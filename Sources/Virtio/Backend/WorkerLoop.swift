@@ -8,6 +8,9 @@ final class WorkerLoop<Service: QueueService> {
         var queue: Int
         var kick: SharedDescriptor
         var lines: RingLines
+        /// What else gives the queue work, and whether it is waited for now.
+        var source: Int32?
+        var isWatched = false
     }
 
     /// A guest that has asked for nothing for so long is quiet, nanoseconds.
@@ -19,6 +22,7 @@ final class WorkerLoop<Service: QueueService> {
     private let service: Service
     private var entries: ContiguousArray<Entry> = []
     private var judge = PollJudge()
+    private var mayLook = true
     /// The guest has been quiet for a while.
     private var isIdle = true
     /// When all that was there had been served, and how long it was from then on until something seemed to be there.
@@ -41,7 +45,10 @@ final class WorkerLoop<Service: QueueService> {
             lines.reportError()
             remove(queue)
         }
-        entries.append(Entry(queue: queue, kick: kick, lines: lines))
+        let source = service.source(queue)
+        entries.append(Entry(queue: queue, kick: kick, lines: lines, source: source))
+        // Whether there is something at a source can't be seen at a glance.
+        if source != nil { mayLook = false }
     }
 
     /// Serves a queue no more.
@@ -49,6 +56,7 @@ final class WorkerLoop<Service: QueueService> {
         guard let place = entries.firstIndex(where: { $0.queue == queue }) else { return }
         let entry = entries.remove(at: place)
         events.remove(entry.kick.raw)
+        if entry.isWatched, let source = entry.source { events.remove(source) }
         service.settle(queue, entry.lines)
     }
 
@@ -63,14 +71,26 @@ final class WorkerLoop<Service: QueueService> {
             waitBegan = monotonicNanoseconds()
             isIdle = false
             disturbed = false
-            if judge.looks, look(isWanted) { return noteWait() }
+            if mayLook, judge.looks, look(isWanted) { return noteWait() }
         case .nothing:
             if !isIdle, waited >= Self.quietAfter { becomeIdle() }
         }
         var pending = false
         for entry in entries where service.arm(entry.queue, isIdle: isIdle) { pending = true }
+        try watchSources()
         if !pending { try events.runOnce(timeoutMilliseconds: isIdle ? -1 : Int32(Self.quietAfter / 1_000_000)) }
         noteWait()
+    }
+
+    /// Waits for the sources of queues that can take something, and for no others: these would be ready without end.
+    private func watchSources() throws(SystemError) {
+        for place in entries.indices {
+            guard let source = entries[place].source else { continue }
+            let wanted = service.waitsForSource(entries[place].queue)
+            if wanted == entries[place].isWatched { continue }
+            if wanted { try events.add(source, .readable) { _ in } } else { events.remove(source) }
+            entries[place].isWatched = wanted
+        }
     }
 
     private func noteWait() { waited = monotonicNanoseconds() &- waitBegan }

@@ -22,10 +22,21 @@ protocol ThreadedDevice: QueueDevice {
     func serve(queue: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress
     /// Whether what comes in this queue can wait until there is more of it, or until another queue has work.
     func isPatient(queue: Int) -> Bool
+    /// Asks for a kick; true when there is something to serve already.
+    ///
+    /// - Parameter isIdle: the driver is quiet. One that is not will soon be served anyway, and a kick costs it time.
+    func arm(queue index: Int, isIdle: Bool) -> Bool
+    /// A descriptor that gives a queue work when it can be read; nil where all work comes from the driver.
+    func source(of queue: Int) -> Int32?
+    /// Whether the queue's source is what it waits for: it has room for what is there.
+    func waitsForSource(queue: Int) -> Bool
 }
 
 extension ThreadedDevice {
     func isPatient(queue: Int) -> Bool { false }
+    func source(of queue: Int) -> Int32? { nil }
+    func waitsForSource(queue: Int) -> Bool { false }
+    func arm(queue index: Int, isIdle: Bool) -> Bool { armByDefault(queue: index, isIdle: isIdle) }
 
     func process(queue index: Int, interrupt: () -> Void) throws(QueueError) -> Bool {
         repeat {
@@ -35,10 +46,8 @@ extension ThreadedDevice {
         return false
     }
 
-    /// Asks for a kick; true when there is something to serve already.
-    ///
-    /// - Parameter isIdle: the driver is quiet. One that is not will soon be served anyway, and a kick costs it time.
-    func arm(queue index: Int, isIdle: Bool) -> Bool {
+    /// `arm` where the driver alone brings work.
+    func armByDefault(queue index: Int, isIdle: Bool) -> Bool {
         let queue = queues[index]
         return queue.armKick(after: isPatient(queue: index) && !isIdle ? max(1, queue.size / 4) : 1)
     }

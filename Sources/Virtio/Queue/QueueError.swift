@@ -30,6 +30,8 @@ public enum QueueError: Error, Equatable, Sendable, CustomStringConvertible {
     case indirectWithNext
     /// An indirect table that is empty, too long, or no multiple of 16 bytes.
     case indirectLength(UInt32)
+    /// A buffer for frames that is not for writing alone, or too small for their header (virtio 1.2, 5.1.6.3.1).
+    case receiveBuffer
     /// The queue does not run.
     case stopped
 
@@ -56,6 +58,7 @@ public enum QueueError: Error, Equatable, Sendable, CustomStringConvertible {
         case .nestedIndirect: "nested indirect descriptor"
         case .indirectWithNext: "indirect descriptor with a next one"
         case .indirectLength(let count): "indirect table of \(count) bytes"
+        case .receiveBuffer: "receive buffer that is readable, or too small"
         case .stopped: "queue not running"
         }
     }

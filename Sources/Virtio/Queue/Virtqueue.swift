@@ -18,24 +18,26 @@ public final class Virtqueue {
     var memory: GuestMemory?
     var size: UInt16 = 0
     var descriptors: UnsafeMutableRawPointer?
-    private var available: UnsafeMutableRawPointer?
-    private var used: UnsafeMutableRawPointer?
+    var available: UnsafeMutableRawPointer?
+    var used: UnsafeMutableRawPointer?
     /// All that was negotiated, the device's own features among it.
     public private(set) var features: RingFeatures = []
     private var eventIndex = false
     var indirect = false
 
     // Progress, in free-running 16-bit indices.
-    private(set) var nextAvailable: UInt16 = 0
-    private var nextUsed: UInt16 = 0
+    var nextAvailable: UInt16 = 0
+    var nextUsed: UInt16 = 0
     private var signalledUsed: UInt16?
     /// Chains completed since `needsInterrupt` was last asked.
-    private(set) var unannounced: UInt16 = 0
+    var unannounced: UInt16 = 0
     private var held: UInt16?
     /// Why the queue no longer runs, when its driver broke it.
-    public private(set) var broken: QueueError?
+    public internal(set) var broken: QueueError?
+    /// Chains that are held together; see `gather`.
+    var gathered: ContiguousArray<GatheredChain> = []
 
-    // The held chain.
+    // The held chain, or all that are gathered.
     let vectors = UnsafeMutablePointer<iovec>.allocate(capacity: maximumChain)
     var readableCount = 0
     var vectorCount = 0
@@ -74,6 +76,8 @@ public final class Virtqueue {
 
     /// Lets go of the rings. What was taken and not completed is lost, as on a reset.
     public func stop() {
+        nextAvailable &-= UInt16(truncatingIfNeeded: gathered.count)
+        gathered.removeAll(keepingCapacity: true)
         memory = nil
         descriptors = nil
         available = nil
@@ -84,7 +88,7 @@ public final class Virtqueue {
     }
 
     @inline(__always)
-    private func word(_ base: UnsafeMutableRawPointer, _ offset: Int) -> UnsafeMutablePointer<Atomic<UInt16>> {
+    func word(_ base: UnsafeMutableRawPointer, _ offset: Int) -> UnsafeMutablePointer<Atomic<UInt16>> {
         (base + offset).assumingMemoryBound(to: Atomic<UInt16>.self)
     }
 

@@ -1,0 +1,31 @@
+public import LinuxSystem
+
+/// A network interface behind a transport, served by a thread of its own.
+public final class NetBackend: BackendDevice {
+    private let device: NetDevice
+    private let queues: ThreadQueues<NetDevice>
+
+    /// - Parameters:
+    ///   - tap: a tap as `Tap` makes it, non-blocking.
+    ///   - hardwareAddress: 6 bytes.
+    ///   - onBroken: the driver broke a ring; called on any thread.
+    public init(
+        tap: SharedDescriptor, hardwareAddress: [UInt8], onBroken: @escaping @Sendable (String) -> Void
+    ) throws(SystemError) {
+        device = NetDevice(tap: tap, hardwareAddress: hardwareAddress)
+        queues = try ThreadQueues("network", device, onBroken: onBroken)
+    }
+
+    public var features: UInt64 { device.features }
+    public var queueCount: Int { device.queues.count }
+    public var ownsConfiguration: Bool { true }
+    public var configuration: [UInt8] { device.configuration }
+
+    public func start(queue: Int, _ setup: QueueSetup) throws {
+        // Before the thread knows of the queue.
+        if queue == NetDevice.receiveQueue { device.begin(setup.features) }
+        try queues.start(queue: queue, setup)
+    }
+
+    public func stop(queue: Int) -> UInt16 { queues.stop(queue: queue) }
+}

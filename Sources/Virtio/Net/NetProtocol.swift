@@ -1,0 +1,46 @@
+import CLinux
+import LinuxSystem
+
+/// Numbers of the network device (virtio 1.2, 5.1).
+enum NetProtocol {
+    /// Feature bits (5.1.3).
+    struct Features: OptionSet {
+        let rawValue: UInt64
+        static let checksum = Features(rawValue: 1 << 0)
+        static let guestChecksum = Features(rawValue: 1 << 1)
+        static let hardwareAddress = Features(rawValue: 1 << 5)
+        static let guestTSO4 = Features(rawValue: 1 << 7)
+        static let guestTSO6 = Features(rawValue: 1 << 8)
+        static let guestECN = Features(rawValue: 1 << 9)
+        static let hostTSO4 = Features(rawValue: 1 << 11)
+        static let hostTSO6 = Features(rawValue: 1 << 12)
+        static let hostECN = Features(rawValue: 1 << 13)
+        static let mergeableBuffers = Features(rawValue: 1 << 15)
+        static let status = Features(rawValue: 1 << 16)
+
+        /// What the device does, and the tap under it. The MTU is not among it: to a driver it is the largest for good, and
+        /// that of a pod's interface may grow.
+        static let all: Features = [
+            .checksum, .guestChecksum, .hardwareAddress, .guestTSO4, .guestTSO6, .guestECN, .hostTSO4, .hostTSO6,
+            .hostECN, .mergeableBuffers, .status,
+        ]
+
+        /// What the tap may leave undone in frames for this driver (TUN_F_*).
+        var offloads: UInt {
+            guard contains(.guestChecksum) else { return 0 }
+            var offloads = MARTLET_TUN_F_CSUM
+            if contains(.guestTSO4) { offloads |= MARTLET_TUN_F_TSO4 }
+            if contains(.guestTSO6) { offloads |= MARTLET_TUN_F_TSO6 }
+            if contains(.guestECN), contains(.guestTSO4) || contains(.guestTSO6) { offloads |= MARTLET_TUN_F_TSO_ECN }
+            return UInt(offloads)
+        }
+    }
+
+    /// The header before each frame (5.1.6), whose last two bytes say how many buffers a frame takes.
+    static let headerSize = Tap.headerSize
+    static let bufferCountOffset = 10
+    /// The longest frame with its header: 64 KiB of IP, Ethernet's header and a VLAN's.
+    static let longestFrame = headerSize + 18 + 65536
+    /// VIRTIO_NET_S_LINK_UP (5.1.4).
+    static let linkUp: UInt16 = 1
+}
