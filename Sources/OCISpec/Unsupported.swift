@@ -114,6 +114,7 @@ extension Linux {
             let field = "linux.namespaces[\(index)]"
             switch namespace.kind {
             case .user: found.refuse(field, "user namespaces are not supported yet")
+            case .network: break
             case .time: found.refuse(field, "time namespaces are not supported yet")
             default:
                 found.refuse(

@@ -58,7 +58,7 @@ import Testing
         }
         expect("linux.namespaces[6]", .refuse) { $0.linux?.namespaces.append(.init(.user)) }
         expect("linux.namespaces[6]", .refuse) { $0.linux?.namespaces.append(.init(.time)) }
-        expect("linux.namespaces[1].path", .refuse) { $0.linux?.namespaces[1].path = "/run/netns/x" }
+        expect("linux.namespaces[2].path", .refuse) { $0.linux?.namespaces[2].path = "/run/netns/x" }
         expect("linux.namespaces", .refuse) { $0.linux?.namespaces.removeAll { $0.kind == .mount } }
         expect("linux.uidMappings", .refuse) { $0.linux?.uidMappings = [.init(containerID: 0, hostID: 1, size: 1)] }
         expect("linux.devices[0]", .refuse) {

@@ -19,6 +19,8 @@ extension SandboxPlan.Container {
         shares.append(
             .init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: "\(directory)/rootfs"))
         spec.root = Root(path: "\(directory)/rootfs", readonly: rootReadOnly)
+        // The guest's own network is the pod's: a container in another namespace would have none.
+        spec.linux?.namespaces.removeAll { $0.kind == .network }
         var volumes: [SandboxPlan.Volume] = []
         for index in spec.mounts.indices where spec.mounts[index].isOnDisk {
             let volume = try Self.volume(index, spec.mounts[index], bundle: bundle, below: directory)

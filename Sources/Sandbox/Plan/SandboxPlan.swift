@@ -37,6 +37,7 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     /// The driver that will be used, and why.
     public var driver: DriverChoice
     public var hostname: String
+    public var network: Network
     public var machine: VMConfiguration
     public var container: Container
     /// What the bundle asks for and will not get: one line each.

@@ -18,6 +18,7 @@ extension SandboxPlan {
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
+        network = Network(bundle.spec)
         hostname = bundle.spec.hostname.isEmpty ? id : bundle.spec.hostname
         let image = try GuestImage.locate(configuration.vm)
         if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {

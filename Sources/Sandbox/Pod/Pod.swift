@@ -20,8 +20,8 @@ actor Pod {
 
     let machine: any VirtualMachine
     private let link: AgentLink
-    private let agent: AgentServiceClient
-    private let limits: Limits
+    let agent: AgentServiceClient
+    let limits: Limits
     private let logger: Logger
     private var containers: [String: Container] = [:]
     private var nextStream: UInt64 = 1

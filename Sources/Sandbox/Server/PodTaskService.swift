@@ -25,6 +25,7 @@ actor PodTaskService: TaskService {
     private var phase = Phase.empty
     /// Set as soon as there are processes to end.
     private var machine: (any VirtualMachine)?
+    private var network: PodNetworking?
     /// Settled when the server has nothing more to do.
     let finished: Promise<Void>
 
@@ -52,6 +53,7 @@ actor PodTaskService: TaskService {
                 do {
                     try await pod.create(
                         plan.container, bundle: request.bundle, stdio: (request.stdin, request.stdout, request.stderr))
+                    try await network?.attach(to: pod)
                 } catch {
                     let told = await pod.explain(error)
                     await pod.shutdown()
@@ -61,17 +63,24 @@ actor PodTaskService: TaskService {
                 phase = .gone
                 throw error
             }
-            return .with { $0.pid = UInt32(bitPattern: getpid()) }
+            return .with { $0.pid = taskPID }
         }
     }
 
+    /// What engines take for the pid of a container's first process, which lives in the guest.
+    private var taskPID: UInt32 { UInt32(bitPattern: network?.pid ?? getpid()) }
+
     private func launch(_ plan: SandboxPlan, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
+        let network = try PodNetworking(plan.network, logger: logger)
+        self.network = network
         let machine = try driver.launch(plan.machine)
         self.machine = machine
         do {
             var state = StateDirectory.State(id: id, bundle: bundle)
-            state.processes = ([("server", getpid())] + machine.processes).compactMap { .init(name: $0.0, pid: $0.1) }
+            state.processes = ([("server", getpid()), ("network holder", network.pid)] + machine.processes).compactMap {
+                .init(name: $0.0, pid: $0.1)
+            }
             try directory.write(state)
             for share in plan.container.shares {
                 let tree = try detachedTree(share.source)
@@ -85,19 +94,22 @@ actor PodTaskService: TaskService {
     }
 
     func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {
-        try await withPod(exec: request.execID) { pod in
+        let (network, pid) = (network, taskPID)
+        return try await withPod(exec: request.execID) { pod in
+            try await network?.refresh()
             try await pod.start(request.id)
-            return .with { $0.pid = UInt32(bitPattern: getpid()) }
+            return .with { $0.pid = pid }
         }
     }
 
     func state(_ request: TaskStateRequest, context: TTRPCContext) async throws -> TaskStateResponse {
-        try await withPod(exec: request.execID) { pod in
+        let pid = taskPID
+        return try await withPod(exec: request.execID) { pod in
             let container = try await pod.find(request.id)
             return .with {
                 $0.id = container.id
                 $0.bundle = container.bundle
-                $0.pid = UInt32(bitPattern: getpid())
+                $0.pid = pid
                 $0.terminal = container.terminal
                 ($0.stdin, $0.stdout, $0.stderr) = container.stdio
                 switch container.phase {
@@ -123,10 +135,11 @@ actor PodTaskService: TaskService {
     }
 
     func delete(_ request: TaskDeleteRequest, context: TTRPCContext) async throws -> TaskDeleteResponse {
-        try await withPod(exec: request.execID) { pod in
+        let pid = taskPID
+        return try await withPod(exec: request.execID) { pod in
             let container = try await pod.remove(request.id)
             return .with {
-                $0.pid = UInt32(bitPattern: getpid())
+                $0.pid = pid
                 if case .stopped(let record) = container.phase {
                     $0.exitStatus = record.status
                     $0.exitedAt = timestamp(record.at)
@@ -172,7 +185,7 @@ actor PodTaskService: TaskService {
     func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
         .with {
             $0.shimPid = UInt32(bitPattern: getpid())
-            $0.taskPid = UInt32(bitPattern: getpid())
+            $0.taskPid = taskPID
             $0.version = martletVersion
         }
     }
@@ -191,6 +204,7 @@ actor PodTaskService: TaskService {
             machine.kill(.ended("the pod was shut down"))
             _ = await machine.end()
         }
+        await network?.end()
         finished.settle(())
     }
 

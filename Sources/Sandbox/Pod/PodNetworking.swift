@@ -1,0 +1,127 @@
+import AgentAPI
+import Glibc
+import Hypervisor
+import LinuxSystem
+import Logging
+import OCISpec
+import PodNetwork
+
+extension SandboxPlan {
+    /// Where the pod's network is.
+    public enum Network: Sendable, Equatable, Codable {
+        /// In a new network namespace of the host.
+        case new
+        /// In the network namespace that somebody made at this path.
+        case existing(path: String)
+        /// Nowhere: the specification has no network namespace, and the guest gets no interface.
+        case none
+
+        init(_ spec: Spec) {
+            guard let entry = spec.linux?.namespaces.first(where: { $0.kind == .network }) else {
+                self = .none
+                return
+            }
+            self = entry.path.isEmpty ? .new : .existing(path: entry.path)
+        }
+    }
+}
+
+/// A pod's network: what is in its network namespace on the host, and the same in the guest, for as long as the pod lives.
+actor PodNetworking {
+    /// The process that engines take for the pod: it is in the pod's network namespace.
+    nonisolated let pid: pid_t
+
+    private let holder: NamespaceHolder
+    private let network: PodNetwork?
+    private let logger: Logger
+    private var pod: Pod?
+    private var watch: NetworkWatch?
+    /// What the guest has.
+    private var plan = NetworkPlan()
+    private var update: Task<Void, any Error>?
+    private var hasEnded = false
+
+    /// Makes or opens the namespace, and starts the process that lives in it.
+    init(_ choice: SandboxPlan.Network, logger: Logger) throws {
+        self.logger = logger
+        let namespace: NetworkNamespace
+        switch choice {
+        case .new:
+            let network = try PodNetwork(path: nil)
+            (self.network, namespace) = (network, network.namespace)
+        case .existing(let path):
+            let network = try PodNetwork(path: path)
+            (self.network, namespace) = (network, network.namespace)
+        case .none: (network, namespace) = (nil, try NetworkNamespace(path: "/proc/self/ns/net"))
+        }
+        holder = try NamespaceHolder(namespace, executable: try Programs.own("martlet-device"))
+        pid = holder.pid
+    }
+
+    /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that
+    /// set networks up.
+    func attach(to pod: Pod) async throws {
+        guard let network else { return }
+        self.pod = pod
+        // Before the first look, so that nothing is missed in between.
+        watch = try NetworkWatch(network.namespace) { [weak self] in
+            Task { await self?.follow() }
+        }
+        try await refresh()
+    }
+
+    private func follow() async {
+        do { try await refresh() } catch {
+            if !hasEnded { logger.warning("network: a change did not reach the guest: \(error)") }
+        }
+    }
+
+    /// Has the guest see what is there now: engines add interfaces between a container's creation and its start.
+    func refresh() async throws {
+        let before = update
+        let next = Task {
+            _ = await before?.result
+            try await converge()
+        }
+        update = next
+        try await next.value
+    }
+
+    private func converge() async throws {
+        guard let network, let pod, !hasEnded else { return }
+        let machine = pod.machine
+        let plan = try await onThread("network") {
+            for interface in try network.connect() {
+                try machine.addNetwork(
+                    hardwareAddress: interface.hardwareAddress, queues: interface.queues.map(\.raw))
+            }
+            return try network.plan()
+        }
+        guard plan != self.plan else { return }
+        for warning in plan.warnings where !self.plan.warnings.contains(warning) {
+            logger.warning("network: \(warning)")
+        }
+        try await pod.updateNetwork(AgentUpdateNetworkRequest(plan))
+        self.plan = plan
+        logger.phase("network updated")
+    }
+
+    /// Takes everything away that was made in the namespace, and ends the process in it.
+    func end() async {
+        hasEnded = true
+        watch = nil
+        _ = await update?.result
+        let (network, holder) = (network, holder)
+        _ = try? await onThread("network end") {
+            network?.disconnect()
+            holder.end()
+        }
+    }
+}
+
+extension Pod {
+    /// Makes the guest's network what the request says.
+    func updateNetwork(_ request: AgentUpdateNetworkRequest) async throws {
+        _ = try await agent.updateNetwork(request, timeout: limits.request)
+    }
+}
