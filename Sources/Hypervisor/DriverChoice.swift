@@ -68,9 +68,10 @@ extension HostFacts {
 extension DriverChoice {
     /// What the guest's kernel needs to be told on this driver's machine.
     ///
-    /// A panic resets the machine at once, which ends the VM; nothing is said on the console but what matters.
+    /// A panic resets the machine at once, which ends the VM; nothing is said on the console but what matters. The
+    /// guest has no interfaces but the pod's.
     public var kernelArguments: [String] {
-        let all = ["quiet", "panic=-1"]
+        let all = ["quiet", "panic=-1", "dummy.numdummies=0"]
         // No serial port, of which each byte is an exit, and no PCI bus to look for.
         if driver == "kvm" { return ["console=hvc0"] + all + ["pci=off"] }
         // The last two keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to

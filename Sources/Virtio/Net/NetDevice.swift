@@ -74,7 +74,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
             let count = readv(tap.raw, buffer.baseAddress, Int32(buffer.count))
             if count < NetProtocol.headerSize {
                 // Nothing there; or the tap's link is gone, and nothing will ever be.
-                if count < 0, errno != EAGAIN, errno != EINTR { isCut = true }
+                if count >= 0 || (errno != EAGAIN && errno != EINTR) { isCut = true }
                 return received == 0 ? .nothing : .done
             }
             let chains = isMergeable ? queue.chains(filledBy: count) : 1
@@ -103,8 +103,8 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     func begin(_ features: RingFeatures) {
         negotiated = NetProtocol.Features(rawValue: features.rawValue)
         isStarved = true
-        // A tap whose link is gone: no frame will come.
-        if martlet_set_tap_offloads(tap.raw, negotiated.offloads) < 0 { isCut = true }
+        // It fails where the tap's link is gone, which reading will tell.
+        _ = martlet_set_tap_offloads(tap.raw, negotiated.offloads)
     }
 
     // MARK: Waiting
