@@ -86,7 +86,9 @@ extension Containers {
                     of: try Regex("\"name\":\"([^\"]+)\",\"pid\"", as: (Substring, Substring).self))
                 let driver = try #require(Lab.driver)
                 #expect(
-                    Set(names.map { String($0.1) }) == Set(driver.deviceProcesses + [driver.machineProcess, "server"]),
+                    Set(names.map { String($0.1) })
+                        == Set(
+                            driver.deviceProcesses + [driver.machineProcess, "server", "network holder"]),
                     "\(state)")
                 run.input?.write("\n")
                 #expect(try run.finish().code == 0)

@@ -109,6 +109,7 @@ import Testing
             },
         ]
         for route in routes { try socket.add(route) }
+        #expect(throws: SystemError.self) { try socket.add(routes[0]) }
         var found = try socket.routes()
         for route in routes { #expect(found.contains { $0.isSame(as: route) }, "\(route) in \(found)") }
         for route in routes {
@@ -117,6 +118,22 @@ import Testing
         }
         found = try socket.routes()
         for route in routes { #expect(!found.contains { $0.isSame(as: route) }, "\(route)") }
+    }
+
+    /// As two interfaces on one network have.
+    @Test func routesOfTwoLinksToOneDestination() throws {
+        let (_, socket, a, b) = try pair()
+        for destination in ["10.1.0.0/24", "fd00::/64"] {
+            let prefix = try #require(IPPrefix(destination))
+            for link in [a, b] {
+                var route = NetworkRoute(family: prefix.address.family, destination: prefix)
+                route.link = link
+                route.metric = 256
+                try socket.add(route)
+            }
+            let found = try socket.routes().filter { $0.destination == prefix }
+            #expect(Set(found.map(\.link)) == [a, b] && found.allSatisfy { !$0.isMultipath })
+        }
     }
 
     @Test func neighboursAreKept() throws {

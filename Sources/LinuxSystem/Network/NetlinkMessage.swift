@@ -11,6 +11,7 @@ public struct NetlinkMessage: Sendable {
         static let replace = Flags(rawValue: 0x100)
         static let exclusive = Flags(rawValue: 0x200)
         static let create = Flags(rawValue: 0x400)
+        static let append = Flags(rawValue: 0x800)
     }
 
     static let headerSize = 16

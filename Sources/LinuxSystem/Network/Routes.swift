@@ -96,9 +96,9 @@ extension RouteSocket {
         return route
     }
 
-    /// Makes a route; one with the same destination and metric is an error (EEXIST).
+    /// Makes a route, beside others to the same destination by other ways; the very same is an error (EEXIST).
     public func add(_ route: NetworkRoute) throws(SystemError) {
-        try perform(try Self.message(Self.new, [.acknowledge, .create, .exclusive], route), "add route", "\(route)")
+        try perform(try Self.message(Self.new, [.acknowledge, .create, .append], route), "add route", "\(route)")
     }
 
     /// Removes a route. One that is gone already is no error.

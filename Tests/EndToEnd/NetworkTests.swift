@@ -1,0 +1,188 @@
+import Glibc
+import LinuxSystem
+import OCISpec
+import Testing
+
+extension Containers {
+    /// Containers in network namespaces as an engine makes them.
+    @Suite struct NetworkTests {
+        /// Runs `body` with a switch, and checks that nothing of it is in the pods' namespaces afterwards.
+        private func play(mtu: Int = 1500, _ body: (Scene, Net) throws -> Void) throws {
+            try Scene.play { scene in
+                let net = try Net(scene, mtu: mtu)
+                do { try body(scene, net) } catch {
+                    try? net.remove()
+                    throw error
+                }
+                try net.remove()
+            }
+        }
+
+        private func bundle(_ scene: Scene, in pod: String?, _ script: String) throws -> String {
+            try scene.bundle(script: script) { spec in
+                for index in spec.linux?.namespaces.indices ?? 0..<0 {
+                    guard spec.linux?.namespaces[index].kind == .network else { continue }
+                    spec.linux?.namespaces[index].path = pod.map(Net.path) ?? ""
+                }
+                let capabilities = ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"]
+                spec.process?.capabilities = Capabilities(
+                    bounding: capabilities, effective: capabilities, permitted: capabilities)
+                spec.root?.readonly = false
+            }
+        }
+
+        @Test func theGuestHasWhatTheNamespaceHas() throws {
+            try play { scene, net in
+                let pod = try net.pod()
+                try net.connect(pod, number: 2, mtu: 1400)
+                try Command.shell(
+                    """
+                    n="ip -n \(pod)"
+                    $n addr add 10.98.0.2/32 dev eth0
+                    $n route add 169.254.1.1 dev eth0 scope link
+                    $n route add default via 169.254.1.1 dev eth0 onlink mtu 1300
+                    $n route add 10.77.0.0/16 via 10.99.0.1 src 10.98.0.2 metric 7
+                    $n route add unreachable 10.66.0.0/16
+                    $n route add default via fe80::1 dev eth0
+                    $n neigh add 169.254.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent
+                    """)
+                let hardware = try Command.shell("ip netns exec \(pod) cat /sys/class/net/eth0/address")
+                let script = """
+                    ls /sys/class/net; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu
+                    ip -o addr show eth0 | grep -v fe80 | tr -s ' ' | cut -d' ' -f 4
+                    ip route; ip -6 route | grep default; ip neigh | grep PERMANENT
+                    """
+                let outcome = try scene.run(bundle: bundle(scene, in: pod, script))
+                #expect(outcome.errorText == "")
+                let expected =
+                    ["eth0", "lo", String(hardware.dropLast()), "1400", "10.99.0.2/24", "10.98.0.2/32", "fd99::2/64"]
+                    + [
+                        "default via 169.254.1.1 dev eth0 onlink", "unreachable 10.66.0.0/16 ",
+                        "10.77.0.0/16 via 10.99.0.1 dev eth0  src 10.98.0.2  metric 7 ",
+                        "10.99.0.0/24 dev eth0 scope link  src 10.99.0.2 ", "169.254.1.1 dev eth0 scope link ",
+                        "default via fe80::1 dev eth0  metric 1024 ",
+                        "169.254.1.1 dev eth0 lladdr 02:00:00:00:00:99 PERMANENT",
+                    ]
+                for line in expected {
+                    let found = outcome.lines.contains {
+                        Set(line.split(separator: " ")).isSubset(of: $0.split(separator: " "))
+                    }
+                    #expect(found, "\(line) in:\n\(outcome.text)")
+                }
+                #expect(outcome.lines.prefix(4) == expected.prefix(4))
+                #expect(try net.traces(pod).isEmpty)
+            }
+        }
+
+        static let megabytes = Lab.everything ? 1024 : 64
+
+        /// Both protocols, frames of 9000 bytes, and many bytes in either direction.
+        @Test func bytesGoBothWays() throws {
+            try play(mtu: 9000) { scene, net in
+                let pod = try net.pod()
+                try net.connect(pod, number: 2, mtu: 9000)
+                let make = "dd if=/dev/zero bs=1M count=\(Self.megabytes) 2>/dev/null | tr '\\0' 'n'"
+                let directory = try scene.makeDirectory("served")
+                try Command.shell("(\(make)) >\(directory)/big", within: .seconds(120))
+                let sum = try Command.shell("md5sum <\(directory)/big", within: .seconds(120))
+                let server = try net.start(net.host, "exec busybox httpd -f -p 7000 -h \(directory)")
+                defer { server.child.signal(SIGKILL) }
+                let script = """
+                    ping -c 1 -W 5 10.99.0.1 >/dev/null && echo v4
+                    ping -c 1 -W 5 fd99::1 >/dev/null && echo v6
+                    ping -c 1 -W 5 -s 8900 10.99.0.1 >/dev/null && echo large
+                    wget -q -O - http://10.99.0.1:7000/big | md5sum
+                    mkdir /tmp/served; (\(make)) >/tmp/served/big
+                    httpd -p 80 -h /tmp/served; echo serving; read line
+                    """
+                let run = try scene.start(bundle: bundle(scene, in: pod, script), input: .pipe)
+                try run.output?.wait(for: "serving\n", within: .seconds(300))
+                let client = try net.start(net.host, "busybox wget -q -O - http://[fd99::2]/big | md5sum")
+                #expect(try client.finish(within: .seconds(300)).text == sum)
+                run.input?.write("\n")
+                let outcome = try run.finish()
+                #expect(
+                    outcome.lines.map { $0 + "\n" } == ["v4\n", "v6\n", "large\n", sum, "serving\n"],
+                    "\(outcome.text)\(outcome.errorText)")
+                #expect(try net.traces(pod).isEmpty)
+            }
+        }
+
+        /// Two pods on one switch, one of them by a macvlan.
+        @Test func podsReachEachOther() throws {
+            try play { scene, net in
+                let (first, second) = (try net.pod(), try net.pod())
+                try net.connect(first, number: 2)
+                try Command.shell(
+                    """
+                    ip -n \(net.host) link add m0 type veth peer name m1
+                    ip -n \(net.host) link set m0 master br0 up && ip -n \(net.host) link set m1 up
+                    ip -n \(net.host) link add link m1 name mac0 type macvlan mode bridge
+                    ip -n \(net.host) link set mac0 netns \(second) name eth0
+                    ip -n \(second) addr add 10.99.0.3/24 dev eth0 && ip -n \(second) link set eth0 up
+                    """)
+                let server = try scene.start(
+                    bundle: bundle(scene, in: first, "echo listening; nc -l -p 80 -e echo from the first"))
+                try server.output?.wait(for: "listening")
+                let script = "ping -c 1 -W 5 10.99.0.2 >/dev/null && nc 10.99.0.2 80 </dev/null"
+                let outcome = try scene.run(bundle: bundle(scene, in: second, script))
+                #expect(outcome.text == "from the first\n", "\(outcome.errorText)")
+                #expect(try server.finish().code == 0)
+                #expect(try net.traces(first).isEmpty && net.traces(second).isEmpty)
+            }
+        }
+
+        /// What comes after the start: an address, then an interface; then one goes. The pid that engines see is in the
+        /// namespace.
+        @Test func laterChangesFollow() throws {
+            try play { scene, net in
+                let pod = try net.pod()
+                let pidFile = "\(scene.directory)/pid"
+                let script = """
+                    echo up
+                    until ip addr show eth0 2>/dev/null | grep -q 10.99.0.2/24; do sleep 0.05; done; echo interface
+                    until ip addr show eth0 | grep -q 10.99.0.77/24; do sleep 0.05; done; echo address
+                    until ip addr show eth1 2>/dev/null | grep -q fd99::3; do sleep 0.05; done; echo another
+                    ping -c 1 -W 5 -I eth1 fd99::1 >/dev/null && echo reached
+                    while ip addr show eth0 | grep -q 10.99.0; do sleep 0.05; done; echo gone
+                    """
+                let run = try scene.start(
+                    bundle: bundle(scene, in: pod, script), options: ["--pid-file", pidFile])
+                try run.output?.wait(for: "up\n")
+                let pid = (Leftovers.read(pidFile) ?? "").trimmedNumber
+                let inode = "stat -L -c %i"
+                #expect(
+                    try Command.shell("\(inode) /proc/\(pid)/ns/net") == Command.shell("\(inode) \(Net.path(pod))"))
+                try net.connect(pod, number: 2)
+                try run.output?.wait(for: "interface\n")
+                try Command.run("ip", ["-n", pod, "addr", "add", "10.99.0.77/24", "dev", "eth0"])
+                try run.output?.wait(for: "address\n")
+                try net.connect(pod, "eth1", number: 3)
+                try run.output?.wait(for: "reached\n")
+                try Command.run("ip", ["-n", pod, "link", "del", "eth0"])
+                try run.output?.wait(for: "gone\n")
+                #expect(try run.finish().code == 0)
+                #expect(try net.traces(pod).isEmpty)
+            }
+        }
+
+        @Test func withoutAPathThereIsLoAlone() throws {
+            try Scene.play { scene in
+                let outcome = try scene.run(
+                    bundle: bundle(scene, in: nil, "ls /sys/class/net; ping -c 1 127.0.0.1 >/dev/null && echo up"))
+                #expect(outcome.lines == ["lo", "up"], "\(outcome.errorText)")
+            }
+        }
+
+        @Test func aNamespaceThatIsNotThereIsNamed() throws {
+            try Scene.play { scene in
+                let outcome = try scene.run(bundle: bundle(scene, in: "\(scene.token)none", "true"))
+                #expect(outcome.code != 0 && outcome.errorText.contains("/run/netns/\(scene.token)none"))
+            }
+        }
+    }
+}
+
+extension String {
+    fileprivate var trimmedNumber: Int32 { Int32(filter(\.isNumber)) ?? 0 }
+}
