@@ -166,6 +166,34 @@ extension Containers {
             }
         }
 
+        /// As engines forward ports: in the namespace on the host, to a server that listens in the guest.
+        @Test func theNamespacesLoopbackReachesTheGuest() throws {
+            try play { scene, net in
+                let pod = try net.pod()
+                let script = """
+                    mkdir /tmp/served; echo found >/tmp/served/page; dd if=/dev/zero of=/tmp/served/big bs=1M count=8 2>/dev/null
+                    httpd -p 127.0.0.1:8080 -h /tmp/served; httpd -p 8081 -h /tmp/served; echo serving; read line
+                    killall httpd; echo silent; read line
+                    """
+                let run = try scene.start(bundle: bundle(scene, in: pod, script), input: .pipe)
+                try run.output?.wait(for: "serving\n")
+                let get = "busybox wget -q -O - http://127.0.0.1"
+                let client = try net.start(
+                    pod, "until \(get):8080/page 2>/dev/null; do sleep 0.1; done; \(get):8081/big | md5sum")
+                #expect(try client.finish().lines == ["found", "96995b58d4cbf6aaa9041b4f00c7f6ae  -"])
+                #expect(try net.start(pod, "\(get):8082/page").finish().code != 0)
+                run.input?.write("\n")
+                try run.output?.wait(for: "silent\n")
+                let closed = try net.start(
+                    pod,
+                    "for i in $(seq 100); do grep -q ' 0100007F:1F90 .* 0A ' /proc/net/tcp || exit 0; sleep 0.1; done; exit 1"
+                )
+                #expect(try closed.finish().code == 0)
+                run.input?.write("\n")
+                #expect(try run.finish().code == 0)
+            }
+        }
+
         @Test func withoutAPathThereIsLoAlone() throws {
             try Scene.play { scene in
                 let outcome = try scene.run(

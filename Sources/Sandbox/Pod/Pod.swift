@@ -19,7 +19,7 @@ actor Pod {
     }
 
     let machine: any VirtualMachine
-    private let link: AgentLink
+    let link: AgentLink
     let agent: AgentServiceClient
     let limits: Limits
     private let logger: Logger

@@ -36,6 +36,7 @@ actor PodNetworking {
     private let logger: Logger
     private var pod: Pod?
     private var watch: NetworkWatch?
+    private var forwarding: LoopbackForwarding?
     /// What the guest has.
     private var plan = NetworkPlan()
     private var update: Task<Void, any Error>?
@@ -68,6 +69,18 @@ actor PodNetworking {
             Task { await self?.follow() }
         }
         try await refresh()
+        // Nothing waits for this: nobody listens in the guest yet.
+        Task { await forward(network.namespace, pod) }
+    }
+
+    private func forward(_ namespace: NetworkNamespace, _ pod: Pod) async {
+        do {
+            let forwarding = try await LoopbackForwarding(
+                namespace, pod.link, limit: pod.limits.request, logger: logger)
+            if hasEnded { forwarding.end() } else { self.forwarding = forwarding }
+        } catch {
+            if !hasEnded { logger.warning("network: 127.0.0.1 does not reach the pod's ports: \(error)") }
+        }
     }
 
     private func follow() async {
@@ -110,6 +123,7 @@ actor PodNetworking {
     func end() async {
         hasEnded = true
         watch = nil
+        forwarding?.end()
         _ = await update?.result
         let (network, holder) = (network, holder)
         _ = try? await onThread("network end") {

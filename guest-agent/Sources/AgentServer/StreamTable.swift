@@ -76,6 +76,7 @@ final class StreamTable: Sendable {
         wait.tv_sec = 0
         setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
         let number = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        if number & Forward.mark != 0 { return Forward.serve(connection, number) }
         guard number != 0, let slot = try? slot(number), slot.settle(connection) else {
             Console.say("martlet-agent: a second connection for stream \(number) was refused")
             return

@@ -1,0 +1,116 @@
+import Glibc
+import GuestSystem
+import LinuxSystem
+
+/// Connections of the host's to the guest's own 127.0.0.1: what comes to the pod's address of that name on the host goes here.
+///
+/// They come over the streams' port; their numbers have the highest bit set and end with a TCP port. Port 0 is no
+/// connection: over it the agent tells on which ports somebody listens, at once and whenever that changes.
+enum Forward {
+    /// The numbers of processes' streams stay below.
+    static let mark: UInt64 = 1 << 63
+    /// How often the ports are looked at, milliseconds: the kernel tells nobody of a new one.
+    private static let interval: Int32 = 500
+
+    /// Serves a connection to its end; on a thread of its own.
+    static func serve(_ connection: SharedDescriptor, _ number: UInt64) {
+        let port = UInt16(truncatingIfNeeded: number)
+        if port == 0 { return tellPorts(connection) }
+        guard let socket = connect(port) else { return }
+        do {
+            try startThread("forward out", stackSize: 128 << 10) { pump(socket.raw, connection.raw) }
+        } catch {
+            return Console.say("martlet-agent: \(error)")
+        }
+        pump(connection.raw, socket.raw)
+    }
+
+    /// From one to the other until the first sends no more, which the other is told.
+    private static func pump(_ source: Int32, _ sink: Int32) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Relay.bufferSize, alignment: 16)
+        defer { buffer.deallocate() }
+        while true {
+            let count = read(source, buffer.baseAddress, buffer.count)
+            if count < 0, Glibc.errno == EINTR { continue }
+            if count <= 0 { break }
+            if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: sink) {
+                // Nobody takes it any more: the sender is told.
+                shutdown(source, Int32(SHUT_RD))
+                break
+            }
+        }
+        shutdown(sink, Int32(SHUT_WR))
+    }
+
+    /// To 127.0.0.1, or ::1 where nobody listens there.
+    private static func connect(_ port: UInt16) -> SharedDescriptor? {
+        var v4 = sockaddr_in()
+        v4.sin_family = sa_family_t(AF_INET)
+        v4.sin_port = port.bigEndian
+        v4.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        if let socket = connect(AF_INET, &v4) { return socket }
+        var v6 = sockaddr_in6()
+        v6.sin6_family = sa_family_t(AF_INET6)
+        v6.sin6_port = port.bigEndian
+        v6.sin6_addr = in6addr_loopback
+        return connect(AF_INET6, &v6)
+    }
+
+    private static func connect<Address>(_ family: Int32, _ address: inout Address) -> SharedDescriptor? {
+        let raw = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard raw >= 0 else { return nil }
+        let socket = SharedDescriptor(OwnedDescriptor(owning: raw))
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(raw, $0, socklen_t(MemoryLayout<Address>.size))
+            }
+        }
+        return result == 0 ? socket : nil
+    }
+
+    // MARK: Ports
+
+    /// Each list: how many, then each port; 2 bytes each, little-endian.
+    private static func tellPorts(_ connection: SharedDescriptor) {
+        var told: Set<UInt16>?
+        while true {
+            let ports = listeningPorts()
+            if ports != told {
+                var bytes: [UInt8] = []
+                bytes.append(littleEndian: UInt16(clamping: ports.count))
+                for port in ports.sorted() { bytes.append(littleEndian: port) }
+                guard bytes.withUnsafeBytes({ Relay.writeAll($0, to: connection.raw) }) else { return }
+                told = ports
+            }
+            var item = pollfd(fd: connection.raw, events: Relay.readable | Relay.halfClosed, revents: 0)
+            if poll(&item, 1, interval) > 0 { return }
+        }
+    }
+
+    /// TCP ports on which somebody listens that 127.0.0.1 or ::1 reaches (proc(5), /proc/net/tcp).
+    static func listeningPorts() -> Set<UInt16> {
+        var ports: Set<UInt16> = []
+        for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            guard let text = try? readText(file) else { continue }
+            ports.formUnion(listeningPorts(text))
+        }
+        return ports
+    }
+
+    static func listeningPorts(_ text: String) -> Set<UInt16> {
+        var ports: Set<UInt16> = []
+        for line in text.split(separator: "\n").dropFirst() {
+            let words = line.split(separator: " ")
+            // Number, local address, remote address, state: 0A is LISTEN.
+            guard words.count > 3, words[3] == "0A", let colon = words[1].firstIndex(of: ":"),
+                let port = UInt16(words[1][words[1].index(after: colon)...], radix: 16)
+            else { continue }
+            // Words of the host's byte order: any address, 127.0.0.0/8, the same as IPv6 has it, ::1.
+            let address = words[1][..<colon]
+            let isAny = address.allSatisfy { $0 == "0" }
+            let isLoopback = address.hasSuffix("7F") && (address.count == 8 || address.contains("FFFF0000"))
+            if isAny || isLoopback || address == "00000000000000000000000001000000" { ports.insert(port) }
+        }
+        return ports
+    }
+}
