@@ -68,7 +68,7 @@ step "end to end, QEMU" swift_test --filter EndToEnd
 step "the lab is honest" scripts/lab-check.sh
 if [[ $mode == ci ]]; then
     # Some; the whole of it takes a quarter of an hour.
-    some='ProcessorTests|theKernelIsTheGuests|aReadOnlyDisk|aKilledHypervisor|theDistributionsKernelRuns'
+    some='ProcessorTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk|aKilledHypervisor|theDistributionsKernelRuns'
     step "end to end, the built-in VMM in the lab: some" lab_test 240 "$some"
 else
     # 5 GiB of memory, on both sides of the gap.

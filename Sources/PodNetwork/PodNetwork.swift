@@ -3,6 +3,8 @@ import Synchronization
 
 /// A network interface that the machine is to get: frames, with the header of virtio-net, at each of the queues.
 public struct NetworkConnection: Sendable {
+    /// The interface's index in the pod's network namespace.
+    let link: Int32
     /// The interface's name in the pod's network namespace.
     public var name: String
     /// 6 bytes.
@@ -56,10 +58,15 @@ public final class PodNetwork: Sendable {
             attachments.append(attachment)
             made.append(
                 NetworkConnection(
-                    name: link.name, hardwareAddress: link.hardwareAddress, mtu: link.mtu,
+                    link: link.index, name: link.name, hardwareAddress: link.hardwareAddress, mtu: link.mtu,
                     queues: attachment.tap.queues))
         }
         return made
+    }
+
+    /// Lets go of an interface that the machine did not get: the next `connect` tries again.
+    public func drop(_ connection: NetworkConnection) {
+        attachments.withLock { $0.removeAll { $0.link.index == connection.link } }
     }
 
     /// What the guest's network must be now: of the interfaces that are connected.

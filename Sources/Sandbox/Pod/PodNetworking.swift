@@ -104,9 +104,16 @@ actor PodNetworking {
         guard let network, let pod, !hasEnded else { return }
         let machine = pod.machine
         let plan = try await onThread("network") {
-            for interface in try network.connect() {
-                try machine.addNetwork(
-                    hardwareAddress: interface.hardwareAddress, queues: interface.queues.map(\.raw))
+            var connections = try network.connect()[...]
+            do {
+                while let interface = connections.first {
+                    try machine.addNetwork(
+                        hardwareAddress: interface.hardwareAddress, queues: interface.queues.map(\.raw))
+                    connections.removeFirst()
+                }
+            } catch {
+                for connection in connections { network.drop(connection) }
+                throw error
             }
             return try network.plan()
         }

@@ -45,10 +45,12 @@ struct GuestNetwork {
     private func findLinks() throws(AgentFailure) -> [NetworkLink] {
         let clock = ContinuousClock()
         let end = clock.now + Self.patience
+        SparePlaces.look()
         while true {
             let links = try hardware()
             let found = wanted.interfaces.map { interface in
-                links.first { $0.hardwareAddress == interface.hardwareAddress }
+                // The latest: an interface that went, and came again with its address, left one that leads nowhere.
+                links.last { $0.hardwareAddress == interface.hardwareAddress }
             }
             guard let missing = found.firstIndex(where: { $0 == nil }) else {
                 let result = found.compactMap { $0 }
