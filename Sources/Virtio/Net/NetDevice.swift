@@ -47,10 +47,11 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     private func transmit() throws(QueueError) -> ServiceProgress {
         let queue = queues[Self.transmitQueue]
-        return try queue.take(budget: Self.budget, interrupt: {}) {
+        func sendHeld() -> UInt32 {
             send(queue)
             return 0
         }
+        return try queue.take(budget: Self.budget, interrupt: {}, sendHeld)
     }
 
     /// A frame that the tap does not take is lost, as on a wire: it is too short or too long, its header is wrong, or there
