@@ -9,7 +9,12 @@ public struct Configuration: Sendable, Equatable, Codable {
     /// The virtual machine that a pod gets.
     public struct VM: Sendable, Equatable, Codable {
         public var vcpus = 1
+        /// Of a pod that nobody has set a limit for.
         public var memoryMiB = 512
+        /// What the guest needs beside its containers: added to their limit.
+        public var overheadMiB = 64
+        /// What the host's processes of a pod need beside the guest's memory: taken from the limit of the pod's control group.
+        public var hostMiB = 40
         /// Absolute path; nil: the one that comes with Martlet (see `GuestImage`).
         public var kernel: String?
         /// Absolute path; nil: the one that comes with Martlet.

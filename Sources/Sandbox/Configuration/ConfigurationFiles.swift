@@ -45,6 +45,8 @@ extension Configuration {
         try reader.choice("hypervisor", notYet: ["libvirt"], into: &hypervisor)
         try reader.integer("vm.vcpus", 1...32, into: &vm.vcpus)
         try reader.integer("vm.memory_mib", Self.minimumMemoryMiB...(1 << 20), unit: "MiB", into: &vm.memoryMiB)
+        try reader.integer("vm.overhead_mib", 0...65536, unit: "MiB", into: &vm.overheadMiB)
+        try reader.integer("vm.host_mib", 0...65536, unit: "MiB", into: &vm.hostMiB)
         try reader.path("vm.kernel", emptyIsUnset: true, into: &vm.kernel)
         try reader.path("vm.initramfs", emptyIsUnset: true, into: &vm.initramfs)
         try reader.words("vm.kernel_arguments", into: &vm.kernelArguments)

@@ -8,3 +8,17 @@ extension Unsupported {
         }
     }
 }
+
+extension PodRequest {
+    /// Refuses a Kubernetes pod that asks for what only the host has.
+    ///
+    /// - Throws: `SandboxError.unsupported`, with the name that the pod's author knows it by.
+    func refuseWhatIsTheHosts(_ spec: Spec) throws {
+        guard isSandbox else { return }
+        let kinds = Set(spec.linux?.namespaces.compactMap(\.kind) ?? [])
+        for (kind, name) in [(Linux.Namespace.Kind.network, "hostNetwork"), (.pid, "hostPID"), (.ipc, "hostIPC")]
+        where !kinds.contains(kind) {
+            throw SandboxError.unsupported("\(name) in a pod that is a virtual machine (runtimeClassName of another class)")
+        }
+    }
+}

@@ -42,6 +42,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var network: Network
     /// The host's control group for the pod's processes, a path below each hierarchy's root; nil: where the engine is.
     public var cgroup: String?
+    /// How large the machine is, and why.
+    public var sizing: Sizing
     public var machine: VMConfiguration
     public var container: Container?
     /// What the bundle asks for and will not get: one line each.

@@ -10,9 +10,12 @@ extension SandboxPlan {
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
         let (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration.spec)
         let spec = bundle.spec
+        let cgroup = spec.linux?.cgroupsPath ?? ""
+        let request = PodRequest(spec)
+        try request.refuseWhatIsTheHosts(spec)
         try self.init(
-            id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: spec.linux?.cgroupsPath ?? "",
-            disks: container.volumes.map(\.disk), configuration: configuration)
+            id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
+            sizing: Sizing(request, spec, host: HostLimits(above: cgroup), configuration), disks: container.volumes.map(\.disk), configuration: configuration)
         self.container = container
         self.warnings = warnings
     }
@@ -23,7 +26,8 @@ extension SandboxPlan {
     ///   - hostname: empty: the id.
     ///   - cgroup: the control group for the pod's processes that an engine names; empty: none.
     init(
-        id: String, hostname: String, network: Network, cgroup: String, disks: [Disk] = [], configuration: Configuration
+        id: String, hostname: String, network: Network, cgroup: String, sizing: Sizing, disks: [Disk] = [],
+        configuration: Configuration
     ) throws {
         self.id = try ContainerID(id).value
         let facts = HostFacts.gather(configuration, askVersions: false)
@@ -38,14 +42,15 @@ extension SandboxPlan {
             self.cgroup = cgroup
         }
         let image = try GuestImage.locate(configuration.vm)
-        if let least = image.minimumMemoryMiB, configuration.vm.memoryMiB < least {
+        self.sizing = sizing
+        if let least = image.minimumMemoryMiB, sizing.memoryMiB < least {
             throw SandboxError.invalid(
-                "vm.memory_mib: \(configuration.vm.memoryMiB) MiB are less than the \(least) MiB that the guest kernel "
+                "\(sizing.reason): \(sizing.memoryMiB) MiB are less than the \(least) MiB that the guest kernel "
                     + "\(image.kernel) needs")
         }
         let debug = configuration.vm.debugConsole ? ["earlyprintk=serial", "console=ttyS0"] : []
         machine = VMConfiguration(
-            name: id, vcpus: configuration.vm.vcpus, memoryMiB: configuration.vm.memoryMiB, kernel: image.kernel,
+            name: id, vcpus: sizing.vcpus, memoryMiB: sizing.memoryMiB, kernel: image.kernel,
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
             debugConsole: configuration.vm.debugConsole, disks: disks)

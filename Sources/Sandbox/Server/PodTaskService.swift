@@ -22,6 +22,8 @@ actor PodTaskService: TaskService {
     /// Set as soon as there are processes to end.
     private var machine: (any VirtualMachine)?
     private var network: PodNetworking?
+    /// The machine's memory.
+    private var memoryMiB = 0
     private var cgroup: HostCgroup?
     /// Whether the engine knows of the pod and ends it itself: its containers come and go.
     private var isSandbox = false
@@ -50,6 +52,7 @@ actor PodTaskService: TaskService {
                 let (plan, warnings) = try SandboxPlan.Container.planned(
                     id: request.id, bundle: bundle, configuration.spec, pod: pod.pid)
                 for warning in warnings { logger.warning("\(warning)") }
+                try checkMemory(plan.spec.linux?.resources, configuration.spec)
                 guard plan.volumes.isEmpty else {
                     throw SandboxError.unsupported("a disk for a container that joins a running pod")
                 }
@@ -106,6 +109,14 @@ actor PodTaskService: TaskService {
         }
     }
 
+    /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
+    private func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy) throws {
+        guard let limit = resources?.memory?.limit, limit > Int64(memoryMiB) << 20 else { return }
+        let words = "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
+        if policy.ineffectiveLimits == .refuse { throw SandboxError.invalid(words) }
+        logger.warning("\(words)")
+    }
+
     private func launch(_ plan: SandboxPlan, _ configuration: Configuration, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
         // Before anything is started that belongs into it.
@@ -114,6 +125,7 @@ actor PodTaskService: TaskService {
         self.network = network
         let machine = try driver.launch(plan.machine)
         self.machine = machine
+        memoryMiB = plan.machine.memoryMiB
         do {
             try surroundings.record([("network holder", network.pid)] + machine.processes, bundle: bundle,
                 cgroups: cgroup?.directories ?? [])
@@ -209,7 +221,7 @@ actor PodTaskService: TaskService {
             let plan = try SandboxPlan(
                 id: request.sandboxID, hostname: "",
                 network: request.netnsPath.isEmpty ? .new : .existing(path: request.netnsPath), cgroup: "",
-                configuration: configuration)
+                sizing: Sizing(PodRequest(Spec()), nil, host: HostLimits(), configuration), configuration: configuration)
             isSandbox = true
             try await make(plan, configuration, bundle: request.bundlePath) { _ in }
         }
@@ -316,6 +328,8 @@ actor PodTaskService: TaskService {
 
     func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
         let policy = surroundings.configuration.spec
+        let decoded = try? JSON.decode(Linux.Resources.self, from: Array(request.resources.value), file: "resources")
+        try await answering { try checkMemory(decoded, policy) }
         return try await withPod { pod in
             var resources = try JSON.decode(
                 Linux.Resources.self, from: Array(request.resources.value), file: "resources")

@@ -1,0 +1,123 @@
+import Glibc
+import LinuxSystem
+import OCISpec
+
+/// How large a pod's machine is, and why: a value.
+public struct Sizing: Sendable, Equatable, Codable {
+    public var vcpus: Int
+    public var memoryMiB: Int
+    /// For messages: what the memory follows from.
+    public var reason: String
+}
+
+/// What an engine says of a pod as a whole: Kubernetes' CRI, by containerd or CRI-O.
+struct PodRequest: Sendable, Equatable {
+    /// Whether the container stands for a pod whose containers come later.
+    var isSandbox = false
+    /// Bytes; 0: nothing said.
+    var memory: Int64 = 0
+    /// Of the pod's limits: microseconds of each period. 0: nothing said.
+    var cpuQuota: Int64 = 0
+    var cpuPeriod: Int64 = 0
+
+    init(_ spec: Spec) {
+        let notes = spec.annotations
+        isSandbox = [notes["io.kubernetes.cri.container-type"], notes["io.kubernetes.cri-o.ContainerType"]]
+            .contains("sandbox")
+        func number(_ name: String) -> Int64 { Int64(notes["io.kubernetes.cri.sandbox-\(name)"] ?? "") ?? 0 }
+        (memory, cpuQuota, cpuPeriod) = (number("memory"), number("cpu-quota"), number("cpu-period"))
+        for name in ["PodLinuxResources", "PodLinuxOverhead"] {
+            guard let text = notes["io.kubernetes.cri-o.\(name)"],
+                let values = try? JSON.decode(CRIOResources.self, from: Array(text.utf8), file: name)
+            else { continue }
+            memory += values.memoryLimit ?? 0
+            cpuQuota += values.cpuQuota ?? 0
+            cpuPeriod = max(cpuPeriod, values.cpuPeriod ?? 0)
+        }
+    }
+
+    /// CRI's LinuxContainerResources as CRI-O writes them.
+    private struct CRIOResources: Decodable {
+        var memoryLimit: Int64?
+        var cpuQuota: Int64?
+        var cpuPeriod: Int64?
+
+        enum CodingKeys: String, CodingKey {
+            case memoryLimit = "memory_limit_in_bytes"
+            case cpuQuota = "cpu_quota"
+            case cpuPeriod = "cpu_period"
+        }
+    }
+}
+
+extension Sizing {
+    /// A limit of this many bytes and more is none: cgroup v1 writes the largest page-aligned number.
+    private static let unlimited: Int64 = 1 << 60
+
+    /// From what is known, the most telling first: what the engine says of the pod; the limit of the pod's control group on
+    /// the host, in which the machine and all that runs it must fit; the container's own limits; the configuration.
+    ///
+    /// - Parameter host: the limits of the pod's group on the host (`HostLimits`).
+    init(_ request: PodRequest, _ spec: Spec?, host: HostLimits, _ configuration: Configuration) throws {
+        let mebibyte: Int64 = 1 << 20
+        let own = spec?.linux?.resources
+        let limit = own?.memory?.limit ?? 0
+        if request.memory > 0 {
+            memoryMiB = Int((request.memory + mebibyte - 1) / mebibyte) + configuration.vm.overheadMiB
+            reason = "the pod's memory limit of \(request.memory / mebibyte) MiB and vm.overhead_mib"
+        } else if request.isSandbox, let group = host.memory {
+            memoryMiB = Int(group / mebibyte) - configuration.vm.hostMiB
+            reason = "the pod's control group, \(group / mebibyte) MiB, less vm.host_mib"
+        } else if limit > 0, limit < Self.unlimited {
+            let wanted = Int((limit + mebibyte - 1) / mebibyte) + configuration.vm.overheadMiB
+            memoryMiB = max(wanted, configuration.vm.memoryMiB)
+            reason = wanted > configuration.vm.memoryMiB ? "the container's memory limit and vm.overhead_mib" : "vm.memory_mib"
+        } else {
+            memoryMiB = configuration.vm.memoryMiB
+            reason = "vm.memory_mib"
+        }
+        guard memoryMiB >= Configuration.minimumMemoryMiB else {
+            throw SandboxError.invalid(
+                "the pod's machine would have \(memoryMiB) MiB (\(reason)); it needs \(Configuration.minimumMemoryMiB) at "
+                    + "least: raise the pod's limit, or the overhead of its RuntimeClass")
+        }
+        let quota = request.cpuQuota > 0 ? request.cpuQuota : request.isSandbox ? host.cpuQuota : own?.cpu?.quota ?? 0
+        let period =
+            request.cpuQuota > 0 ? request.cpuPeriod : request.isSandbox ? host.cpuPeriod : Int64(own?.cpu?.period ?? 0)
+        let processors = quota > 0 ? Int((quota + max(period, 1) - 1) / max(period == 0 ? 100_000 : period, 1)) : 0
+        // More than the host has would only contend with each other.
+        let most = max(1, min(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), 32))
+        vcpus = processors > 0 ? min(max(processors, configuration.vm.vcpus), most) : configuration.vm.vcpus
+    }
+}
+
+/// The limits of a control group of the host.
+struct HostLimits: Sendable, Equatable {
+    /// Bytes.
+    var memory: Int64?
+    /// Microseconds; 0: none.
+    var cpuQuota: Int64 = 0
+    var cpuPeriod: Int64 = 0
+
+    init() {}
+
+    /// Of the group that `path`, a path below each hierarchy's root, lies in: Kubernetes makes that for the pod.
+    init(above path: String) {
+        guard path.hasPrefix("/"), let slash = path.dropFirst().lastIndex(of: "/") else { return }
+        let pod = path[..<slash]
+        func read(_ candidates: [String]) -> String? {
+            candidates.lazy.compactMap { try? readText("/sys/fs/cgroup/\($0)") }.first
+        }
+        let text = read(["memory\(pod)/memory.limit_in_bytes", "\(pod.dropFirst())/memory.max"]) ?? ""
+        if let number = Int64(text.split(separator: "\n").first ?? ""), number < 1 << 60 { memory = number }
+        if let words = read(["\(pod.dropFirst())/cpu.max"])?.split(whereSeparator: \.isWhitespace), words.count == 2 {
+            (cpuQuota, cpuPeriod) = (Int64(words[0]) ?? 0, Int64(words[1]) ?? 0)
+        } else {
+            func number(_ file: String) -> Int64 {
+                let text = read(["cpu\(pod)/\(file)", "cpu,cpuacct\(pod)/\(file)"]) ?? ""
+                return Int64(text.split(separator: "\n").first ?? "") ?? 0
+            }
+            (cpuQuota, cpuPeriod) = (max(0, number("cpu.cfs_quota_us")), number("cpu.cfs_period_us"))
+        }
+    }
+}
