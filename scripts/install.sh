@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 to=$1$2
-install -Dm755 .build/release/martlet "$to/bin/martlet"
+for program in martlet containerd-shim-martlet-v2; do install -Dm755 ".build/release/$program" "$to/bin/$program"; done
 for program in martlet-device martlet-vmm; do
     install -Dm755 ".build/release/$program" "$to/libexec/martlet/$program"
 done

@@ -73,7 +73,9 @@ final class EventPublisher: Sendable {
         while !Task.isCancelled {
             do throws(TTRPCError) {
                 let connected: EventsServiceClient
-                if let client { connected = client } else {
+                if let client {
+                    connected = client
+                } else {
                     connected = EventsServiceClient(try await TTRPCClient(unixPath: path, timeout: .seconds(5)))
                 }
                 client = connected

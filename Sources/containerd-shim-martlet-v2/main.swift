@@ -18,7 +18,8 @@ struct ContainerdShim: ParsableCommand {
     @Option(name: .customLong("id", withSingleDash: true), help: "The container.")
     var id = ""
 
-    @Option(name: .customLong("bundle", withSingleDash: true), help: "Its bundle; the working directory when not given.")
+    @Option(
+        name: .customLong("bundle", withSingleDash: true), help: "Its bundle; the working directory when not given.")
     var bundle = ""
 
     @Option(name: .customLong("address", withSingleDash: true), help: "containerd's gRPC socket.")

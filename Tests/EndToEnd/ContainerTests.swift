@@ -10,7 +10,8 @@ extension Containers {
 
         @Test func theKernelIsTheGuests() throws {
             try Scene.play { scene in
-                let outcome = try scene.run(bundle: scene.bundle(script: "uname -r; cat /proc/version; echo $$; cat \(Self.bootID)"))
+                let outcome = try scene.run(
+                    bundle: scene.bundle(script: "uname -r; cat /proc/version; echo $$; cat \(Self.bootID)"))
                 #expect(outcome.code == 0, "\(outcome.errorText)")
                 #expect(outcome.errorText == "")
                 try #require(outcome.lines.count == 4, "\(outcome.text)")

@@ -59,7 +59,8 @@ extension Containers {
         private func compareMetrics(_ containerd: Containerd, _ id: String) throws {
             let files = try containerd.succeed(
                 "task", "exec", "--exec-id", "files", id, "/bin/sh", "-c",
-                "mkdir -p /run/cg && mount -t cgroup2 none /run/cg 2>/dev/null; cat /run/cg/memory.current 2>/dev/null || echo")
+                "mkdir -p /run/cg && mount -t cgroup2 none /run/cg 2>/dev/null; cat /run/cg/memory.current 2>/dev/null || echo"
+            )
             let metrics = try containerd.succeed("task", "metrics", id)
             let values = Dictionary(
                 metrics.split(separator: "\n").compactMap { line -> (String, Double)? in
@@ -124,7 +125,9 @@ extension Containers {
                 let id = scene.newID()
                 let outcome = try containerd.begin(Containerd.run(["--rm"], id, ["/bin/none"])).finish()
                 #expect(outcome.code != 0)
-                #expect(outcome.errorText.contains("exec: \"/bin/none\": No such file or directory"), "\(outcome.errorText)")
+                #expect(
+                    outcome.errorText.contains("exec: \"/bin/none\": No such file or directory"), "\(outcome.errorText)"
+                )
                 let checkpoint = scene.newID()
                 try containerd.begin(Containerd.run(["-d"], checkpoint, Self.forever)).finishWell()
                 let refused = try containerd.ctr("task", "checkpoint", checkpoint)
@@ -142,7 +145,8 @@ extension Containers {
                 }
                 for (index, run) in runs.enumerated() {
                     let outcome = try run.finish(within: .seconds(180))
-                    #expect(outcome.code == Int32(index + 1) && outcome.text == "\(index + 1)\n", "\(outcome.errorText)")
+                    #expect(
+                        outcome.code == Int32(index + 1) && outcome.text == "\(index + 1)\n", "\(outcome.errorText)")
                 }
             }
         }

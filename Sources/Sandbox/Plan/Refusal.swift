@@ -18,7 +18,8 @@ extension PodRequest {
         let kinds = Set(spec.linux?.namespaces.compactMap(\.kind) ?? [])
         for (kind, name) in [(Linux.Namespace.Kind.network, "hostNetwork"), (.pid, "hostPID"), (.ipc, "hostIPC")]
         where !kinds.contains(kind) {
-            throw SandboxError.unsupported("\(name) in a pod that is a virtual machine (runtimeClassName of another class)")
+            throw SandboxError.unsupported(
+                "\(name) in a pod that is a virtual machine (runtimeClassName of another class)")
         }
     }
 }

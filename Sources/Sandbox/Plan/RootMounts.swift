@@ -55,7 +55,8 @@ struct RootMounts: Sendable {
         let isBind = options.flags & Flag.bind != 0 || entry.type == "bind"
         let flags = isBind ? options.flags | Flag.bind : options.flags
         try check(
-            "mount", place, Glibc.mount(entry.source, place, isBind ? nil : entry.type, flags, data.isEmpty ? nil : data))
+            "mount", place,
+            Glibc.mount(entry.source, place, isBind ? nil : entry.type, flags, data.isEmpty ? nil : data))
         if isBind, flags & Flag.readOnly != 0 {
             try check(
                 "remount", place, Glibc.mount(nil, place, nil, Flag.remount | Flag.bind | Flag.readOnly, nil))

@@ -15,7 +15,8 @@ extension SandboxPlan {
         try request.refuseWhatIsTheHosts(spec)
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
-            sizing: Sizing(request, spec, host: HostLimits(above: cgroup), configuration), disks: container.volumes.map(\.disk), configuration: configuration)
+            sizing: Sizing(request, spec, host: HostLimits(above: cgroup), configuration),
+            disks: container.volumes.map(\.disk), configuration: configuration)
         self.container = container
         self.warnings = warnings
     }

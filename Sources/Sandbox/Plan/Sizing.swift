@@ -71,7 +71,9 @@ extension Sizing {
         } else if limit > 0, limit < Self.unlimited {
             let wanted = Int((limit + mebibyte - 1) / mebibyte) + configuration.vm.overheadMiB
             memoryMiB = max(wanted, configuration.vm.memoryMiB)
-            reason = wanted > configuration.vm.memoryMiB ? "the container's memory limit and vm.overhead_mib" : "vm.memory_mib"
+            reason =
+                wanted > configuration.vm.memoryMiB
+                ? "the container's memory limit and vm.overhead_mib" : "vm.memory_mib"
         } else {
             memoryMiB = configuration.vm.memoryMiB
             reason = "vm.memory_mib"

@@ -27,7 +27,8 @@ struct HostCgroup: Sendable {
         guard path.hasPrefix("/") else {
             if path.split(separator: ":", omittingEmptySubsequences: false).count == 3 {
                 throw SandboxError.unsupported(
-                    "config.json: linux.cgroupsPath: \(path): systemd's form (the engine's cgroup driver must be cgroupfs)")
+                    "config.json: linux.cgroupsPath: \(path): systemd's form (the engine's cgroup driver must be cgroupfs)"
+                )
             }
             throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): not absolute")
         }
@@ -101,8 +102,10 @@ struct HostCgroup: Sendable {
             switch fields[dash + 1] {
             case "cgroup2": name = ""
             case "cgroup":
-                name = fields[dash + 3].split(separator: ",").filter { !["rw", "ro"].contains($0) && !$0.contains("agent=") }
-                    .joined(separator: ",")
+                name = fields[dash + 3].split(separator: ",").filter {
+                    !["rw", "ro"].contains($0) && !$0.contains("agent=")
+                }
+                .joined(separator: ",")
             default: continue
             }
             if !found.contains(where: { $0.name == name }) {

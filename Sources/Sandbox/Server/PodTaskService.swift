@@ -112,7 +112,8 @@ actor PodTaskService: TaskService {
     /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
     private func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy) throws {
         guard let limit = resources?.memory?.limit, limit > Int64(memoryMiB) << 20 else { return }
-        let words = "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
+        let words =
+            "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
         if policy.ineffectiveLimits == .refuse { throw SandboxError.invalid(words) }
         logger.warning("\(words)")
     }
@@ -127,7 +128,8 @@ actor PodTaskService: TaskService {
         self.machine = machine
         memoryMiB = plan.machine.memoryMiB
         do {
-            try surroundings.record([("network holder", network.pid)] + machine.processes, bundle: bundle,
+            try surroundings.record(
+                [("network holder", network.pid)] + machine.processes, bundle: bundle,
                 cgroups: cgroup?.directories ?? [])
         } catch {
             throw await Pod.fate(of: machine, after: error)
@@ -221,7 +223,8 @@ actor PodTaskService: TaskService {
             let plan = try SandboxPlan(
                 id: request.sandboxID, hostname: "",
                 network: request.netnsPath.isEmpty ? .new : .existing(path: request.netnsPath), cgroup: "",
-                sizing: Sizing(PodRequest(Spec()), nil, host: HostLimits(), configuration), configuration: configuration)
+                sizing: Sizing(PodRequest(Spec()), nil, host: HostLimits(), configuration), configuration: configuration
+            )
             isSandbox = true
             try await make(plan, configuration, bundle: request.bundlePath) { _ in }
         }

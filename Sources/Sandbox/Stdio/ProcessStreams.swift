@@ -26,7 +26,9 @@ final class ProcessStreams: Sendable {
     func finish(within limit: Duration) async {
         input?.cancel()
         let outputs = outputs
-        await waiting(atMost: isPatient ? .seconds(Int32.max) : limit) { for output in outputs { await output.finish() } }
+        await waiting(atMost: isPatient ? .seconds(Int32.max) : limit) {
+            for output in outputs { await output.finish() }
+        }
     }
 
     /// Stops everything; output not taken yet is dropped.

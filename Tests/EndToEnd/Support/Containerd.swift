@@ -14,7 +14,9 @@ final class Containerd: Sendable {
 
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
-        for program in ["containerd", "ctr", "python3"] where Lab.program(program) == nil { return "no \(program) in PATH" }
+        for program in ["containerd", "ctr", "python3"] where Lab.program(program) == nil {
+            return "no \(program) in PATH"
+        }
         let shim = "\(Lab.binaries)/containerd-shim-martlet-v2"
         return access(shim, X_OK) == 0 ? nil : "no \(shim) (make build)"
     }
@@ -71,7 +73,9 @@ final class Containerd: Sendable {
     var log: String { daemon.withLock { $0?.errors?.text } ?? "" }
 
     /// `ctr …`, to its end.
-    func ctr(_ arguments: String..., input: String? = nil) throws -> Outcome { try begin(arguments, input: input).finish() }
+    func ctr(_ arguments: String..., input: String? = nil) throws -> Outcome {
+        try begin(arguments, input: input).finish()
+    }
 
     /// `ctr …`, which must succeed; answers what it wrote.
     @discardableResult
@@ -106,7 +110,8 @@ final class Containerd: Sendable {
         let end = ContinuousClock.now + limit * Lab.patience
         while try self.state(of: id) != state {
             guard ContinuousClock.now < end else {
-                throw LabError("\(id) is \(try self.state(of: id) ?? "gone"), not \(state ?? "gone"): \(log.suffix(1000))")
+                throw LabError(
+                    "\(id) is \(try self.state(of: id) ?? "gone"), not \(state ?? "gone"): \(log.suffix(1000))")
             }
             usleep(100_000)
         }
@@ -114,7 +119,8 @@ final class Containerd: Sendable {
 
     /// Plays a scene with a containerd in it; at its end no pod may be left.
     static func play(
-        settings: String = "", _ body: (Containerd, Scene) throws -> Void, sourceLocation: SourceLocation = #_sourceLocation
+        settings: String = "", _ body: (Containerd, Scene) throws -> Void,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         try Scene.play(
             { scene in
