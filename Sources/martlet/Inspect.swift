@@ -42,16 +42,58 @@ struct Plan: AsyncParsableCommand {
 
 struct Check: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say what this host offers, and which hypervisor will be used.")
+        abstract: "Say what this host offers, which hypervisor will be used, and what is left of pods that crashed.")
 
     @OptionGroup var global: GlobalOptions
+
+    @Flag(help: "Clear away what is left of pods whose servers have died.")
+    var clean = false
 
     func run() async throws {
         try await global.reporting { _ in
             let configuration = try Configuration.load(file: global.config)
             let report = hostReport(configuration)
             for line in report.lines { print(line) }
+            let root = global.root ?? configuration.paths.root
+            let dead = clean ? PodList.clean(root: root) : PodList.all(root: root).filter { !$0.isRunning }
+            for pod in dead {
+                print("pod \(pod.id): its server has died; \(clean ? "cleared away" : "--clean clears away") \(pod.directory)")
+            }
             if !report.usable { throw ExitCode(1) }
+        }
+    }
+}
+
+struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "List the pods of this host, whoever started them.")
+
+    @OptionGroup var global: GlobalOptions
+
+    @Flag(help: "As JSON.")
+    var json = false
+
+    func run() async throws {
+        try await global.reporting { _ in
+            let configuration = try Configuration.load(file: global.config)
+            let pods = PodList.all(root: global.root ?? configuration.paths.root)
+            if json {
+                let encoder = JSONEncoder()
+                encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+                return print(String(decoding: try encoder.encode(pods), as: UTF8.self))
+            }
+            let rows =
+                [["POD", "NAMESPACE", "STATUS", "PID", "BUNDLE"]]
+                + pods.map { pod in
+                    [
+                        pod.id, pod.namespace.isEmpty ? "-" : pod.namespace, pod.isRunning ? "running" : "dead",
+                        "\(pod.pid)", pod.bundle.isEmpty ? "-" : pod.bundle,
+                    ]
+                }
+            let widths = (0..<5).map { column in rows.map { $0[column].count }.max() ?? 0 }
+            for row in rows {
+                let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+                print(cells.joined(separator: "  "))
+            }
         }
     }
 }

@@ -47,6 +47,9 @@ public nonisolated struct AgentCreateSandboxRequest: Sendable {
 
   public var hostname: String = String()
 
+  /// The size of the guest's /dev/shm, which the containers share that mount it; 0 leaves it as it is.
+  public var sharedMemoryBytes: UInt64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -594,7 +597,7 @@ nonisolated extension AgentEmpty: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateSandboxRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sandbox_id\0\u{1}hostname\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sandbox_id\0\u{1}hostname\0\u{3}shared_memory_bytes\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -604,6 +607,7 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.hostname) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.sharedMemoryBytes) }()
       default: break
       }
     }
@@ -616,12 +620,16 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
     if !self.hostname.isEmpty {
       try visitor.visitSingularStringField(value: self.hostname, fieldNumber: 2)
     }
+    if self.sharedMemoryBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.sharedMemoryBytes, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentCreateSandboxRequest, rhs: AgentCreateSandboxRequest) -> Bool {
     if lhs.sandboxID != rhs.sandboxID {return false}
     if lhs.hostname != rhs.hostname {return false}
+    if lhs.sharedMemoryBytes != rhs.sharedMemoryBytes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

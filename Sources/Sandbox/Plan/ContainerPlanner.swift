@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Hypervisor
 import LinuxSystem
@@ -44,7 +45,13 @@ extension SandboxPlan.Container {
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
+        var sharedMemory: UInt64?
         for index in spec.mounts.indices where spec.mounts[index].isBind {
+            if let size = Self.sharedMemory(spec.mounts[index], bundle) {
+                sharedMemory = size
+                spec.mounts[index].source = "/dev/shm"
+                continue
+            }
             if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
             let mount = spec.mounts[index]
             let field = "mounts[\(index)].source (\(mount.destination))"
@@ -57,7 +64,17 @@ extension SandboxPlan.Container {
         }
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
-        self.init(id: id, shares: shares, volumes: volumes, spec: spec)
+        self.init(id: id, shares: shares, volumes: volumes, sharedMemory: sharedMemory, spec: spec)
+    }
+
+    /// The size of a tmpfs of the host that engines bind to /dev/shm: memory that processes share is the guest's own.
+    private static func sharedMemory(_ mount: Mount, _ bundle: Bundle) -> UInt64? {
+        let tmpfs = 0x0102_1994  // linux/magic.h
+        var facts = statfs()
+        guard mount.destination == "/dev/shm", statfs(bundle.absolute(mount.source), &facts) == 0,
+            facts.f_type == tmpfs
+        else { return nil }
+        return UInt64(facts.f_blocks) * UInt64(facts.f_bsize)
     }
 
     /// A file or block device of the host becomes a disk of the machine, found by a serial number of its own.

@@ -31,6 +31,9 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var id: String
         public var shares: [Share]
         public var volumes: [Volume] = []
+        /// The size in bytes of the /dev/shm that it shares with the pod's other containers; nil: it has one of its own, or
+        /// none.
+        public var sharedMemory: UInt64?
         /// The bundle's configuration with the root and the sources of bind mounts rewritten to the guest's paths.
         public var spec: Spec
     }

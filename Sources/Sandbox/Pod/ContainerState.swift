@@ -7,6 +7,11 @@ public struct ExitRecord: Sendable, Equatable {
     public var status: UInt32
     /// Nanoseconds since the epoch.
     public var at: Int64
+
+    public init(status: UInt32, at: Int64) {
+        self.status = status
+        self.at = at
+    }
 }
 
 /// Where an engine wants a process's streams: what `EngineStreams` opens. Empty: none.

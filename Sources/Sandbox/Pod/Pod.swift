@@ -53,7 +53,7 @@ actor Pod {
 
     /// Brings a launched VM to the point where containers can be made. On failure the VM is gone.
     static func start(
-        id: String, hostname: String, on machine: any VirtualMachine, context: Context
+        _ plan: SandboxPlan, on machine: any VirtualMachine, context: Context
     ) async throws -> Pod {
         let alive = try Promise<VMEnd>()
         let watcher = Task { alive.settle(await machine.end()) }
@@ -63,22 +63,23 @@ actor Pod {
             let agent = try await link.agent(within: context.limits.start) { alive.current == nil }
             context.logger.phase("agent connected")
             let pod = Pod(machine: machine, link: link, agent: agent, context: context)
-            try await pod.prepare(id: id, hostname: hostname)
+            try await pod.prepare(plan)
             return pod
         } catch {
             throw await fate(of: machine, after: error)
         }
     }
 
-    private func prepare(id: String, hostname: String) async throws {
+    private func prepare(_ plan: SandboxPlan) async throws {
         var entropy = [UInt8](repeating: 0, count: 64)
         try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
         _ = try await agent.reseed(.with { $0.entropy = Data(entropy) }, timeout: limits.request)
         _ = try await agent.setClock(.with { $0.now = Pod.now() }, timeout: limits.request)
         _ = try await agent.createSandbox(
             .with {
-                $0.sandboxID = id
-                $0.hostname = hostname
+                $0.sandboxID = plan.id
+                $0.hostname = plan.hostname
+                $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
             }, timeout: limits.request)
         let (agent, machine, limits) = (agent, machine, limits)
         heartbeat = Task {

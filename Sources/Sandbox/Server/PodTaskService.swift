@@ -135,7 +135,7 @@ actor PodTaskService: TaskService {
             throw await Pod.fate(of: machine, after: error)
         }
         return try await Pod.start(
-            id: plan.id, hostname: plan.hostname, on: machine,
+            plan, on: machine,
             context: Pod.Context(
                 limits: configuration.limits, logger: logger, pid: taskPID, namespace: surroundings.namespace,
                 tell: surroundings.tell))

@@ -35,6 +35,13 @@ actor Sandbox {
             }
             try during("set hostname \(name)") { try check("sethostname", "", sethostname(name, name.utf8.count)) }
         }
+        if request.sharedMemoryBytes > 0 {
+            try during("size /dev/shm") {
+                try GuestMounts.mountAt(
+                    "tmpfs", "/dev/shm", "tmpfs", MountFlag.remount | MountFlag.noSetID | MountFlag.noDevices,
+                    "size=\(request.sharedMemoryBytes)")
+            }
+        }
         id = request.sandboxID
     }
 

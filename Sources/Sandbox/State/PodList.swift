@@ -1,0 +1,64 @@
+import Glibc
+import LinuxSystem
+
+/// A pod of this host, as its state directory tells of it.
+public struct PodEntry: Sendable, Equatable, Codable {
+    public var id: String
+    /// containerd's name space; empty for `martlet run`.
+    public var namespace: String
+    /// Whether its server lives. What one left that died can be cleared away.
+    public var isRunning: Bool
+    /// The server's process id; 0 when nothing was written down.
+    public var pid: Int32
+    public var bundle: String
+    /// Absolute path of its state.
+    public var directory: String
+}
+
+/// The pods of this host.
+public enum PodList {
+    /// All pods whose state lies below `root` (`paths.root`), by their name spaces and ids.
+    public static func all(root: String) -> [PodEntry] {
+        var found: [PodEntry] = []
+        for name in names(in: root) {
+            let prefix = "containerd-"
+            if name.hasPrefix(prefix) {
+                let namespace = String(name.dropFirst(prefix.count))
+                found += names(in: "\(root)/\(name)").map { entry(root: "\(root)/\(name)", id: $0, namespace) }
+            } else if access("\(root)/\(name)/lock", F_OK) == 0 {
+                found.append(entry(root: root, id: name, ""))
+            }
+        }
+        return found.sorted { ($0.namespace, $0.id) < ($1.namespace, $1.id) }
+    }
+
+    /// Clears away what pods left whose servers have died: processes, control groups, sockets, directories.
+    ///
+    /// - Returns: those pods.
+    public static func clean(root: String) -> [PodEntry] {
+        let dead = all(root: root).filter { !$0.isRunning }
+        for pod in dead { StateDirectory(path: pod.directory).sweep() }
+        return dead
+    }
+
+    private static func entry(root: String, id: String, _ namespace: String) -> PodEntry {
+        let directory = StateDirectory(root: root, id: id)
+        let state = directory.read()
+        return PodEntry(
+            id: id, namespace: namespace, isRunning: !directory.isAbandoned(),
+            pid: state?.processes.first?.pid ?? 0, bundle: state?.bundle ?? "", directory: directory.path)
+    }
+
+    private static func names(in path: String) -> [String] {
+        guard let directory = opendir(path) else { return [] }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if !name.hasPrefix(".") { names.append(name) }
+        }
+        return names
+    }
+}

@@ -1,0 +1,86 @@
+import OCISpec
+import Testing
+
+@testable import Sandbox
+
+/// How large a pod's machine is.
+@Suite struct SizingTests {
+    private func spec(_ annotations: [String: String] = [:], memory: Int64? = nil) -> Spec {
+        var spec = Spec.standard()
+        spec.annotations = annotations
+        if let memory {
+            spec.linux?.resources = .init()
+            spec.linux?.resources?.memory = .init()
+            spec.linux?.resources?.memory?.limit = memory
+        }
+        return spec
+    }
+
+    private func size(_ spec: Spec, group: Int64? = nil, quota: Int64 = 0) throws -> Sizing {
+        var host = HostLimits()
+        host.memory = group
+        (host.cpuQuota, host.cpuPeriod) = (quota, 100_000)
+        return try Sizing(PodRequest(spec), spec, host: host, Configuration())
+    }
+
+    private static let sandbox = "io.kubernetes.cri.container-type"
+
+    @Test func nothingSaidMeansTheConfiguration() throws {
+        let size = try size(spec())
+        #expect(size.memoryMiB == 512 && size.vcpus == 1)
+    }
+
+    @Test func thePodsLimitsCountWithTheGuestsOwnNeed() throws {
+        let size = try size(
+            spec([
+                Self.sandbox: "sandbox", "io.kubernetes.cri.sandbox-memory": "\(300 << 20)",
+                "io.kubernetes.cri.sandbox-cpu-quota": "150000", "io.kubernetes.cri.sandbox-cpu-period": "100000",
+            ]), group: 1 << 30)
+        #expect(size.memoryMiB == 364)
+        #expect(size.vcpus == 2 || size.vcpus == 1, "two, where the host has them")
+    }
+
+    @Test func theMachineFitsThePodsGroup() throws {
+        let size = try size(spec([Self.sandbox: "sandbox"]), group: 256 << 20)
+        #expect(size.memoryMiB == 216)
+    }
+
+    @Test func theGroupOfAnOrdinaryContainerIsNoPods() throws {
+        #expect(try size(spec(), group: 256 << 20).memoryMiB == 512)
+    }
+
+    @Test func aGroupThatIsTooSmallIsRefusedWithTheNumbers() throws {
+        let error = #expect(throws: SandboxError.self) {
+            try size(spec([Self.sandbox: "sandbox"]), group: 64 << 20)
+        }
+        #expect(error?.description.contains("24 MiB") == true, "\(String(describing: error))")
+        #expect(error?.description.contains("64 MiB") == true)
+    }
+
+    @Test func aContainersLimitMakesRoomForIt() throws {
+        #expect(try size(spec(memory: 1 << 30)).memoryMiB == 1088)
+        #expect(try size(spec(memory: 64 << 20)).memoryMiB == 512)
+        #expect(try size(spec(memory: -1)).memoryMiB == 512)
+    }
+
+    @Test func whatCRIOSaysCounts() throws {
+        let size = try size(
+            spec([
+                "io.kubernetes.cri-o.ContainerType": "sandbox",
+                "io.kubernetes.cri-o.PodLinuxResources": #"{"memory_limit_in_bytes": 209715200}"#,
+                "io.kubernetes.cri-o.PodLinuxOverhead": #"{"memory_limit_in_bytes": 104857600}"#,
+            ]))
+        #expect(size.memoryMiB == 364)
+    }
+
+    @Test func whatOnlyTheHostHasIsRefused() throws {
+        for (kind, name) in [("network", "hostNetwork"), ("pid", "hostPID"), ("ipc", "hostIPC")] {
+            var spec = spec([Self.sandbox: "sandbox"])
+            spec.linux?.namespaces.removeAll { $0.type == kind }
+            let request = PodRequest(spec)
+            let error = #expect(throws: SandboxError.self) { try request.refuseWhatIsTheHosts(spec) }
+            #expect(error?.description.contains(name) == true)
+        }
+        try PodRequest(spec([Self.sandbox: "sandbox"])).refuseWhatIsTheHosts(spec())
+    }
+}
