@@ -57,7 +57,9 @@ struct Check: AsyncParsableCommand {
             let root = global.root ?? configuration.paths.root
             let dead = clean ? PodList.clean(root: root) : PodList.all(root: root).filter { !$0.isRunning }
             for pod in dead {
-                print("pod \(pod.id): its server has died; \(clean ? "cleared away" : "--clean clears away") \(pod.directory)")
+                print(
+                    "pod \(pod.id): its server has died; \(clean ? "cleared away" : "--clean clears away") \(pod.directory)"
+                )
             }
             if !report.usable { throw ExitCode(1) }
         }

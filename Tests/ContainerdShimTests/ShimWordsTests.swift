@@ -20,12 +20,14 @@ import Testing
         #expect(answer([:]) == "unix:///s")
         let second = #"{"version":2,"address":"unix:///s","protocol":"ttrpc"}"#
         #expect(answer(["MAX_SHIM_VERSION": "2"]) == second)
-        let options = try Google_Protobuf_Any.with { $0.typeURL = "runtimeoptions.v1.Options" }.serializedBytes() as [UInt8]
+        let options =
+            try Google_Protobuf_Any.with { $0.typeURL = "runtimeoptions.v1.Options" }.serializedBytes() as [UInt8]
         #expect(answer(["MAX_SHIM_VERSION": "2"], options) == second)
-        let parameters = try BootstrapParams.with {
-            $0.instanceID = "a"
-            $0.namespace = "n"
-        }.serializedBytes() as [UInt8]
+        let parameters =
+            try BootstrapParams.with {
+                $0.instanceID = "a"
+                $0.namespace = "n"
+            }.serializedBytes() as [UInt8]
         #expect(
             answer(["MAX_SHIM_VERSION": "2"], parameters)
                 == #"{"version":3,"address":"unix:///s","protocol":"ttrpc"}"#)
