@@ -137,7 +137,9 @@ extension Containers {
         private func endOfFaultyAgent(_ fault: String) throws -> Outcome {
             var result: Outcome?
             try Scene.play { scene in
-                let bundle = try scene.bundle(script: "sleep 1000") { $0.annotations["io.martlet.fault"] = fault }
+                let bundle = try scene.bundle(script: "sleep 1000") {
+                    $0.process?.env.append("io.martlet.fault=\(fault)")
+                }
                 let run = try scene.start(
                     bundle: bundle, global: ["--debug"],
                     environment: Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + [

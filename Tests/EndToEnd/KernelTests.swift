@@ -16,6 +16,9 @@ extension Containers {
                 for index in spec.mounts.indices { spec.mounts[index].options.removeAll { $0 == "ro" } }
                 spec.mounts.removeAll { $0.destination == "/proc" }
                 spec.mounts.insert(Mount(destination: "/proc", type: "proc", source: "proc"), at: 0)
+                // Devices that only some containers may use.
+                spec.linux?.resources = .init()
+                spec.linux?.resources?.devices = [.init(allow: true, access: "rwm")]
             }
             try Program.install("features", in: bundle)
             try Command.shell("cat \(Lab.repository)/configs/kernel/*.config > \(bundle)/rootfs/wanted")

@@ -174,7 +174,8 @@ extension Pod {
         if container.first.phase == .running { throw SandboxError.wrongState("container \(id) is running") }
         containers[id] = nil
         for process in [container.first] + container.execs.values {
-            await process.streams?.finish(within: ProcessStreams.removalPatience)
+            // One that never started still holds its streams.
+            if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalPatience) }
             process.streams?.cancel()
         }
         do {

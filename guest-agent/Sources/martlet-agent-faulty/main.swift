@@ -1,6 +1,6 @@
 // The agent, but that it crashes or hangs on request: to test what the host does then.
 //
-// `martlet.fault=crash|hang` on the kernel's command line, or a container whose annotation or environment has
+// `martlet.fault=crash|hang` on the kernel's command line, or a container whose environment has
 // `io.martlet.fault` with the value `crash`, `hang` or `hang-stdio`.
 import AgentServer
 import CFault
@@ -8,8 +8,7 @@ import OCISpec
 
 @Sendable func fault(of spec: Spec) -> String? {
     let prefix = "io.martlet.fault="
-    let variable = spec.process?.env.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
-    return spec.annotations["io.martlet.fault"] ?? variable
+    return spec.process?.env.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
 }
 
 @Sendable func inject(_ fault: String?) {
