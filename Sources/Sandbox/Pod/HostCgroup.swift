@@ -22,8 +22,13 @@ struct HostCgroup: Sendable {
         var name: String
     }
 
-    /// Makes the groups at `path` (absolute, below each hierarchy's root) and moves this process there.
-    init(joining path: String) throws {
+    /// The directories that a pod will have whose group is `path` (absolute, below each hierarchy's root).
+    static func directories(at path: String) throws -> [String] {
+        try check(path)
+        return try hierarchies(readText("/proc/self/mountinfo")).map { $0.mountPoint + path }
+    }
+
+    private static func check(_ path: String) throws {
         guard path.hasPrefix("/") else {
             if path.split(separator: ":", omittingEmptySubsequences: false).count == 3 {
                 throw SandboxError.unsupported(
@@ -35,6 +40,11 @@ struct HostCgroup: Sendable {
         guard !path.split(separator: "/").contains("..") else {
             throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): has a ..")
         }
+    }
+
+    /// Makes the groups at `path` (absolute, below each hierarchy's root) and moves this process there.
+    init(joining path: String) throws {
+        try Self.check(path)
         let own = Self.memberships(try readText("/proc/self/cgroup"))
         var (directories, previous): ([String], [String]) = ([], [])
         do {
@@ -60,10 +70,11 @@ struct HostCgroup: Sendable {
         Self.remove(directories)
     }
 
-    /// Removes groups whose processes have ended or are about to.
+    /// Removes groups whose processes have ended or are about to; waits for that, two seconds in all.
     static func remove(_ directories: [String]) {
+        let end = ContinuousClock.now + .seconds(2)
         for directory in directories {
-            for _ in 0..<20 where rmdir(directory) != 0 && errno == EBUSY { usleep(10_000) }
+            while rmdir(directory) != 0, errno == EBUSY, ContinuousClock.now < end { usleep(10_000) }
         }
     }
 
@@ -88,7 +99,7 @@ struct HostCgroup: Sendable {
 
     private static func write(_ text: String, to path: String) throws {
         let file = try OwnedDescriptor.open(path, O_WRONLY)
-        try check("write", path, text.withCString { Glibc.write(file.raw, $0, strlen($0)) })
+        try LinuxSystem.check("write", path, text.withCString { Glibc.write(file.raw, $0, strlen($0)) })
     }
 
     /// Of each hierarchy the first place where it is mounted.

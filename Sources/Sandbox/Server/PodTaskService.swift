@@ -120,8 +120,12 @@ actor PodTaskService: TaskService {
 
     private func launch(_ plan: SandboxPlan, _ configuration: Configuration, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
-        // Before anything is started that belongs into it.
-        cgroup = try plan.cgroup.map { try HostCgroup(joining: $0) }
+        if let path = plan.cgroup {
+            // Written down before they are made: whoever clears up after a crash knows of them.
+            try surroundings.record([], bundle: bundle, cgroups: HostCgroup.directories(at: path))
+            // Before anything is started that belongs into it.
+            cgroup = try HostCgroup(joining: path)
+        }
         let network = try PodNetworking(plan.network, logger: logger)
         self.network = network
         let machine = try driver.launch(plan.machine)
