@@ -96,6 +96,6 @@ let package = Package(
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("SandboxTests", ["Sandbox", "LinuxSystem", "OCISpec", "CLinux"]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
-        tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs"]),
+        tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]
 )
