@@ -30,15 +30,15 @@ extension Containers {
             let pty = try Pty(rows: 33, columns: 101)
             let screen = try Collector(pty.master)
             let command = try containerd.begin(arguments, terminal: pty)
-            try screen.wait(for: "all\r\n")
+            try screen.wait(for: "all\r")
             // ctr sets the size when the process runs already.
-            if !screen.text.contains("33 101\r\n") { try screen.wait(for: "33 101\r\n", within: .seconds(10)) }
+            if !screen.text.contains("33 101\r") { try screen.wait(for: "33 101\r", within: .seconds(10)) }
             try meanwhile()
             try pty.resize(rows: 20, columns: 64)
-            try screen.wait(for: "20 64\r\n", within: .seconds(10))
+            try screen.wait(for: "20 64\r", within: .seconds(10))
             var line = Array("hello\r".utf8)
             #expect(write(pty.master.raw, &line, line.count) == line.count)
-            try screen.wait(for: "got hello\r\n", within: .seconds(10))
+            try screen.wait(for: "got hello\r", within: .seconds(10))
             #expect(try command.finish().code == 5, "\(screen.text)")
             #expect(pty.isCooked, "the person's terminal is as it was")
         }
@@ -48,7 +48,10 @@ extension Containers {
                 let id = scene.newID()
                 // What comes before the end is whole.
                 let input = String(repeating: "0123456789abcdef", count: 20_000)
-                let run = try containerd.begin(Containerd.run(["--rm"], id, ["/bin/sh", "-c", "wc -c; sleep 5"]), input: "")
+                let run = try containerd.begin(
+                    Containerd.run(["--rm"], id, ["/bin/sh", "-c", "echo up; wc -c; sleep 5"]), input: "")
+                // ctr forgets an end that comes before the container is there.
+                try run.output?.wait(for: "up\n")
                 run.input?.write(input)
                 run.input?.close()
                 try run.output?.wait(for: "\(input.utf8.count)\n")
@@ -69,8 +72,8 @@ extension Containers {
                     """
                     #!/bin/sh
                     echo "$CONTAINER_NAMESPACE $CONTAINER_ID $*" >\(scene.directory)/words
-                    cat <&3 >\(scene.directory)/out & cat <&4 >\(scene.directory)/err &
                     exec 5>&-
+                    cat <&3 >\(scene.directory)/out & cat <&4 >\(scene.directory)/err &
                     wait
 
                     """)

@@ -105,6 +105,7 @@ actor PodTaskService: TaskService {
             phase = .gone
             await network?.end()
             cgroup?.leave()
+            endUnlessUsed()
             throw error
         }
     }
@@ -199,6 +200,19 @@ actor PodTaskService: TaskService {
         if case .running(let pod) = phase, await !pod.containers.isEmpty { return .init() }
         await end()
         return .init()
+    }
+
+    /// Ends the server if it has no pod when as much time has passed as one may take to start: an engine that died before it
+    /// asked for one, or before it was told of a failure, asks for nothing any more.
+    func endUnlessUsed() {
+        let limit = surroundings.configuration.agent.startTimeout
+        Task {
+            try await Task.sleep(for: limit)
+            switch phase {
+            case .empty, .gone: await end()
+            case .starting, .running: return
+            }
+        }
     }
 
     /// Ends the pod, whatever it is doing, and lets the server go.

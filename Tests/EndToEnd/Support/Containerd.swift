@@ -51,6 +51,9 @@ final class Containerd: Sendable {
     /// Where the shims keep the state of their pods.
     var pods: String { "\(scene.directory)/pods" }
 
+    /// Where containerd keeps the bundles of tasks.
+    var tasks: String { "\(directory)/state/io.containerd.runtime.v2.task" }
+
     /// Starts the daemon and waits until it answers.
     func start() throws {
         let command = try Command(
