@@ -40,7 +40,8 @@ extension Containers {
                 #expect(outcome.code != 0)
                 let reason = fault == "crash" ? "the guest crashed: Kernel panic" : "the agent stopped answering"
                 #expect(outcome.errorText.contains(reason), "\(outcome.errorText)")
-                #expect(try containerd.state(of: id) == nil)
+                try containerd.wait(for: "STOPPED", of: id)
+                _ = try containerd.ctr("task", "rm", id)
                 try containerd.succeed("container", "rm", id)
             }
         }
