@@ -17,7 +17,10 @@ extension Containers {
                 try live(Self.atOnce, containerd, scene)
                 let before = try settled(containerd) { _ in false }
                 try live(Self.count, containerd, scene)
-                #expect(try settled(containerd) { $0 == before } == before)
+                let after = try settled(containerd) { $0 == before }
+                let changed = before.keys.filter { before[$0] != after[$0] }.sorted()
+                    .map { "\($0): \(before[$0] ?? 0), then \(after[$0] ?? 0)" }
+                #expect(changed == [])
             }
         }
 
@@ -54,7 +57,7 @@ extension Containers {
                 try Command.shell(script).split(separator: "\n").count
             }
             return [
-                "processes": Leftovers.processes().count,
+                "processes": Leftovers.livingProcesses,
                 "descriptors of containerd": Leftovers.list("/proc/\(pid)/fd").count,
                 "mounts": try lines("cat /proc/self/mountinfo"),
                 "mounts of containerd": try lines("cat /proc/\(pid)/mountinfo"),
