@@ -16,6 +16,10 @@ extension Containers {
             }
         }
 
+        @Test func aCreatedTaskCanBeKilled() throws {
+            try Containerd.play { containerd, scene in try FaultScene(containerd, scene).killCreated() }
+        }
+
         /// Each victim at each step.
         @Test(.enabled(if: Lab.everything), arguments: Step.allCases) func eachFaultEndsTheTask(_ step: Step) throws {
             try Containerd.play(settings: FaultScene.settings) { containerd, scene in

@@ -55,6 +55,35 @@ extension Containers {
             }
         }
 
+        /// Each once, in containerd's order.
+        @Test func eventsTellALife() throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                let events = try containerd.begin(["events"])
+                defer { events.child.signal(SIGKILL) }
+                // One that shows that somebody listens.
+                for _ in 0..<100 where events.output?.text.contains("/snapshot") != true {
+                    try containerd.succeed("snapshot", "prepare", scene.newID())
+                }
+                try containerd.begin(Containerd.run(["-d"], id, Self.forever)).finishWell()
+                #expect(try containerd.ctr("task", "exec", "--exec-id", "one", id, "/bin/sh", "-c", "exit 3").code == 3)
+                try containerd.succeed("task", "pause", id)
+                try containerd.succeed("task", "resume", id)
+                try containerd.succeed("task", "kill", "--signal", "KILL", id)
+                try containerd.wait(for: "STOPPED", of: id)
+                _ = try containerd.ctr("task", "rm", id)
+                try containerd.succeed("container", "rm", id)
+                try events.output?.wait(for: "/containers/delete {\"id\":\"\(id)\"}", within: .seconds(10))
+                let lines = (events.output?.text ?? "").split(separator: "\n").filter { $0.contains(id) }
+                let topics = lines.compactMap { line in line.split(separator: " ").first { $0.hasPrefix("/tasks/") } }
+                #expect(
+                    topics == [
+                        "/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exit",
+                        "/tasks/paused", "/tasks/resumed", "/tasks/exit", "/tasks/delete",
+                    ])
+            }
+        }
+
         /// What containerd reads is what the guest counts: within a tenth, or 256 KiB as things move on.
         private func compareMetrics(_ containerd: Containerd, _ id: String) throws {
             let files = try containerd.succeed(

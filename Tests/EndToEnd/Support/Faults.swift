@@ -101,22 +101,44 @@ struct FaultScene {
     }
 
     private func inCreation(_ victim: Victim, isOver: Bool) throws {
+        try inCreation { release in
+            if isOver {
+                try release()
+                victim.strike(try process(victim))
+                try containerd.wait(for: victim == .shim ? nil : "STOPPED", of: id)
+            } else {
+                victim.strike(try process(victim))
+                if victim != .shim { try release() }
+            }
+        }
+    }
+
+    /// A created task ends by a signal as a running one does.
+    func killCreated() throws {
+        try inCreation { release in
+            try release()
+            try containerd.succeed("task", "kill", "--signal", "KILL", id)
+            try containerd.wait(for: "STOPPED", of: id)
+            let removed = try containerd.ctr("task", "rm", id)
+            #expect(removed.errorText.contains("non-zero exit code 137"), "\(removed.errorText)")
+        }
+        try clear()
+    }
+
+    /// Does something while a hook holds the creation up; what `body` is given lets it go on, and waits until the task is
+    /// created. ctr can't ask for the start meanwhile.
+    private func inCreation(_ body: (_ release: () throws -> Void) throws -> Void) throws {
         let (up, go) = ("\(scene.directory)/\(id).up", "\(scene.directory)/\(id).go")
         for fifo in [up, go] { try check("mkfifo", fifo, mkfifo(fifo, 0o600)) }
         let run = try run(hook: Hook(path: "/bin/sh", args: ["sh", "-c", "echo up >\(up); read word <\(go)"]))
         try Command.run("/bin/cat", [up], within: .seconds(20))
-        if isOver {
-            // ctr can't ask for the start while it stands still.
-            run.child.signal(SIGSTOP)
+        run.child.signal(SIGSTOP)
+        defer { run.child.signal(SIGCONT) }
+        try body {
             try scene.write(go, "go\n")
             try containerd.wait(for: "CREATED", of: id)
-            victim.strike(try process(victim))
-            try containerd.wait(for: victim == .shim ? nil : "STOPPED", of: id)
-            run.child.signal(SIGCONT)
-        } else {
-            victim.strike(try process(victim))
-            if victim != .shim { try scene.write(go, "go\n") }
         }
+        run.child.signal(SIGCONT)
         let outcome = try run.finish(within: Self.deadline)
         #expect(outcome.code != 0)
     }
