@@ -74,7 +74,7 @@ extension Containers {
                     echo "$CONTAINER_NAMESPACE $CONTAINER_ID $*" >\(scene.directory)/words
                     exec 5>&-
                     cat <&3 >\(scene.directory)/out & cat <&4 >\(scene.directory)/err &
-                    wait
+                    wait; exec sleep 3
 
                     """)
                 chmod(program, 0o755)

@@ -64,9 +64,19 @@ struct HostCgroup: Sendable {
         (self.directories, self.previous) = (directories, previous)
     }
 
-    /// Moves this process back and removes the groups, which must be empty by now.
+    /// Moves this process back, with those it has started that outlive the pod (a logging program that still writes), and
+    /// removes the groups.
     func leave() {
-        for directory in previous { try? Self.move(to: directory) }
+        for (directory, before) in zip(directories, previous) {
+            try? Self.move(to: before)
+            for process in ((try? readText("\(directory)/cgroup.procs")) ?? "").split(separator: "\n") {
+                // They are of sessions whose leaders are this process's children. Others are somebody else's.
+                guard let pid = Int32(process), StateDirectory.ProcessRecord.parent(of: getsid(pid)) == getpid()
+                else { continue }
+                // One that has ended meanwhile is gone anyway.
+                try? Self.write(String(process), to: "\(before)/cgroup.procs")
+            }
+        }
         Self.remove(directories)
     }
 

@@ -30,7 +30,13 @@ extension StateDirectory.ProcessRecord {
         return Self.startTime(of: pid) == startTime ? descriptor : nil
     }
 
-    static func startTime(of pid: Int32) -> UInt64? {
+    static func startTime(of pid: Int32) -> UInt64? { number(19, of: pid) }
+
+    /// The number of its parent.
+    static func parent(of pid: Int32) -> Int32? { number(1, of: pid) }
+
+    /// A number of /proc/PID/stat by its place behind the name, proc(5): field 3 is 0.
+    private static func number<N: FixedWidthInteger>(_ place: Int, of pid: Int32) -> N? {
         guard let file = try? OwnedDescriptor.open("/proc/\(pid)/stat", O_RDONLY) else { return nil }
         var buffer = [UInt8](repeating: 0, count: 1024)
         let count = Glibc.read(file.raw, &buffer, buffer.count)
@@ -39,6 +45,6 @@ extension StateDirectory.ProcessRecord {
         let text = String(decoding: buffer.prefix(count), as: UTF8.self)
         guard let name = text.lastIndex(of: ")") else { return nil }
         let fields = text[text.index(after: name)...].split(separator: " ")
-        return fields.count > 19 ? UInt64(fields[19]) : nil
+        return fields.count > place ? N(fields[place]) : nil
     }
 }

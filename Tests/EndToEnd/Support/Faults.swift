@@ -45,7 +45,11 @@ struct FaultScene {
     /// How long a command may take to end: as long as the host waits for an agent, and some more.
     static let deadline = Duration.seconds(15)
     /// What the host waits for the agent.
-    static let settings = "agent.start_timeout_s = 8\nagent.request_timeout_s = 8\nagent.heartbeat_timeout_ms = 2000"
+    static let settings = """
+        agent.start_timeout_s = \(8 * Lab.patience)
+        agent.request_timeout_s = \(8 * Lab.patience)
+        agent.heartbeat_timeout_ms = \(2000 * Lab.patience)
+        """
 
     init(_ containerd: Containerd, _ scene: Scene) {
         (self.containerd, self.scene) = (containerd, scene)
