@@ -16,6 +16,26 @@ extension Containers {
             }
         }
 
+        /// In a network namespace that outlives the pod.
+        @Test func aDeadShimsRedirectionsAreTakenAway() throws {
+            try Containerd.play { containerd, scene in
+                let net = try Net(scene)
+                defer { try? net.remove() }
+                let pod = try net.pod()
+                try net.connect(pod, number: 2)
+                let id = scene.newID()
+                try containerd.begin(
+                    Containerd.run(["-d", "--with-ns", "network:\(Net.path(pod))"], id, ["/bin/sleep", "1000"])
+                ).finishWell()
+                #expect(try net.traces(pod).count == 3)
+                kill(try containerd.process("server", of: id), SIGKILL)
+                try containerd.wait(for: nil, of: id)
+                #expect(containerd.settledLeftovers() == [])
+                #expect(try net.traces(pod) == [])
+                try containerd.succeed("container", "rm", id)
+            }
+        }
+
         @Test func aCreatedTaskCanBeKilled() throws {
             try Containerd.play { containerd, scene in try FaultScene(containerd, scene).killCreated() }
         }

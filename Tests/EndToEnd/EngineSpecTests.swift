@@ -9,7 +9,9 @@ extension Containers {
     @Suite struct EngineSpecTests {
         private static let directory = "\(Lab.repository)/Tests/EndToEnd/Specs"
         static let names = Leftovers.list(directory).filter { $0.hasSuffix(".json") }.sorted()
-        private static let everyday = ["cri-sandbox-full.json", "ctr-seccomp.json", "docker-volume.json", "podman-limits.json"]
+        private static let everyday = [
+            "cri-sandbox-full.json", "ctr-seccomp.json", "docker-volume.json", "podman-limits.json",
+        ]
 
         /// What the container says of itself.
         private static let script = """

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import PodNetwork
 
 /// What is on disk of one pod: `ROOT/ID/`, with a lock that its server holds as long as it lives.
 ///
@@ -23,6 +24,8 @@ package struct StateDirectory: Sendable {
         /// Directories of the host's control groups that are the pod's own.
         var cgroups: [String] = []
         package var processes: [ProcessRecord] = []
+        /// The path of the network namespace that somebody made for the pod.
+        var network: String?
     }
 
     package let path: String
@@ -99,6 +102,8 @@ package struct StateDirectory: Sendable {
         ProcessRecord.end((state?.processes ?? []).filter { $0.pid != getpid() })
         if let socket = state?.socket { unlink(socket) }
         HostCgroup.remove(state?.cgroups ?? [])
+        // Most often it is gone by now, and all in it.
+        if let network = state?.network { try? PodNetwork.clear(path: network) }
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
     }

@@ -91,7 +91,8 @@ struct FaultScene {
             spec.hooks = hooks
         }
         let config = "\(bundle)/config.json"
-        let text = (Leftovers.read(config) ?? "").replacing("\"path\" : \"rootfs\"", with: "\"path\" : \"\(bundle)/rootfs\"")
+        let text = (Leftovers.read(config) ?? "").replacing(
+            "\"path\" : \"rootfs\"", with: "\"path\" : \"\(bundle)/rootfs\"")
         try scene.write(config, text)
         return try containerd.begin(Containerd.run(["-d"], id, bundle: bundle))
     }
