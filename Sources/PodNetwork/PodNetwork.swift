@@ -83,6 +83,18 @@ public final class PodNetwork: Sendable {
         }
     }
 
+    /// Takes away what a pod left in a namespace that died without `disconnect`: redirections to taps that are gone.
+    public static func clear(path: String) throws(SystemError) {
+        let namespace = try NetworkNamespace(path: path)
+        let socket = try namespace.run { () throws(SystemError) in try RouteSocket() }
+        let (links, redirected) = (try socket.links(), try socket.ingressLinks())
+        for link in links where kinds.contains(link.kind) && redirected.contains(link.index) {
+            // With its tap it is another pod's by now.
+            if links.contains(where: { $0.name == Attachment.tapName(link.index) }) { continue }
+            try socket.removeIngress(link.index)
+        }
+    }
+
     /// Takes the taps and redirections away. The namespace stays for as long as somebody refers to it.
     public func disconnect() { attachments.withLock { $0 = [] } }
 }

@@ -78,6 +78,8 @@ public struct ShimCommand: Sendable {
             let socket = try Self.freshSocketPath(configuration.paths.root)
             let listener = try UnixAddress.listen(socket)
             do {
+                // So that what a shim leaves that dies at once, or can't write, is known.
+                try directory.announce(id: id, socket: socket)
                 try launch(socket, listener: listener.raw, lock: lock, environment)
                 return try announce(socket, answer)
             } catch {
@@ -154,8 +156,8 @@ public struct ShimCommand: Sendable {
         let directory = StateDirectory(root: stateRoot(configuration), id: id)
         var pid: UInt32 = 0
         // A member's pod lives on: its server has dealt with the container itself.
-        if let state = directory.read(), directory.isAbandoned() {
-            pid = UInt32(clamping: state.processes.first?.pid ?? 0)
+        if directory.isAbandoned() {
+            pid = UInt32(clamping: directory.read()?.processes.first?.pid ?? 0)
             directory.sweep()
         }
         let response = TaskDeleteResponse.with {

@@ -55,6 +55,35 @@ extension Containers {
             }
         }
 
+        /// Each once, in containerd's order.
+        @Test func eventsTellALife() throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                let events = try containerd.begin(["events"])
+                defer { events.child.signal(SIGKILL) }
+                // One that shows that somebody listens.
+                for _ in 0..<100 where events.output?.text.contains("/snapshot") != true {
+                    try containerd.succeed("snapshot", "prepare", scene.newID())
+                }
+                try containerd.begin(Containerd.run(["-d"], id, Self.forever)).finishWell()
+                #expect(try containerd.ctr("task", "exec", "--exec-id", "one", id, "/bin/sh", "-c", "exit 3").code == 3)
+                try containerd.succeed("task", "pause", id)
+                try containerd.succeed("task", "resume", id)
+                try containerd.succeed("task", "kill", "--signal", "KILL", id)
+                try containerd.wait(for: "STOPPED", of: id)
+                _ = try containerd.ctr("task", "rm", id)
+                try containerd.succeed("container", "rm", id)
+                try events.output?.wait(for: "/containers/delete {\"id\":\"\(id)\"}", within: .seconds(10))
+                let lines = (events.output?.text ?? "").split(separator: "\n").filter { $0.contains(id) }
+                let topics = lines.compactMap { line in line.split(separator: " ").first { $0.hasPrefix("/tasks/") } }
+                #expect(
+                    topics == [
+                        "/tasks/create", "/tasks/start", "/tasks/exec-added", "/tasks/exec-started", "/tasks/exit",
+                        "/tasks/paused", "/tasks/resumed", "/tasks/exit", "/tasks/delete",
+                    ])
+            }
+        }
+
         /// What containerd reads is what the guest counts: within a tenth, or 256 KiB as things move on.
         private func compareMetrics(_ containerd: Containerd, _ id: String) throws {
             let files = try containerd.succeed(
@@ -100,18 +129,13 @@ extension Containers {
             try Containerd.play { containerd, scene in
                 let id = scene.newID()
                 try containerd.begin(Containerd.run(["-d"], id, Self.forever)).finishWell()
-                let state = Leftovers.read("\(containerd.pods)/containerd-default/\(id)/state.json") ?? ""
                 let name =
                     switch victim {
                     case "machine": try #require(Lab.driver).machineProcess
                     case "files": "martlet-device files"
                     default: victim
                     }
-                let entry = try #require(
-                    state.firstMatch(
-                        of: try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)),
-                    "no \(name) in \(state)")
-                Glibc.kill(try #require(Int32(entry.1)), SIGKILL)
+                Glibc.kill(try containerd.process(name, of: id), SIGKILL)
                 // A dead shim's task is gone: containerd's own word for it.
                 try containerd.wait(for: victim == "server" ? nil : "STOPPED", of: id)
                 if victim != "server" { _ = try containerd.ctr("task", "rm", id) }
@@ -150,13 +174,5 @@ extension Containers {
                 }
             }
         }
-    }
-}
-
-extension Command {
-    /// Waits for its end, which must be a good one.
-    fileprivate func finishWell(sourceLocation: SourceLocation = #_sourceLocation) throws {
-        let outcome = try finish()
-        try #require(outcome.code == 0, "\(outcome.errorText)", sourceLocation: sourceLocation)
     }
 }

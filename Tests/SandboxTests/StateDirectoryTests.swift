@@ -25,6 +25,19 @@ import Testing
         _ = lock
     }
 
+    /// A server that dies before its first word.
+    @Test func whatIsAnnouncedIsCleared() throws {
+        let root = try temporary()
+        let directory = StateDirectory(root: root, id: "a")
+        let lock = try directory.create(root: root, id: "a")
+        let listener = SharedDescriptor(try UnixAddress.listen("\(root)/socket"))
+        try directory.announce(id: "a", socket: "\(root)/socket")
+        #expect(directory.read()?.socket == "\(root)/socket")
+        directory.sweep()
+        #expect(rmdir(root) == 0, "nothing else is left")
+        withExtendedLifetime((lock, listener)) {}
+    }
+
     @Test func whatADeadServerLeftIsCleared() async throws {
         let root = try temporary()
         let directory = StateDirectory(root: root, id: "a")

@@ -66,6 +66,8 @@ struct Container: Sendable {
     var first: ContainerProcess
     var execs: [String: ContainerProcess] = [:]
     var isPaused = false
+    /// Settled when a start of the first process is over, well or not; nil before one begins.
+    var start: Promise<Void>?
 
     /// The process of that id; the first one's is empty.
     subscript(exec: String) -> ContainerProcess? {

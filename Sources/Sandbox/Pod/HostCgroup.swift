@@ -22,8 +22,13 @@ struct HostCgroup: Sendable {
         var name: String
     }
 
-    /// Makes the groups at `path` (absolute, below each hierarchy's root) and moves this process there.
-    init(joining path: String) throws {
+    /// The directories that a pod will have whose group is `path` (absolute, below each hierarchy's root).
+    static func directories(at path: String) throws -> [String] {
+        try check(path)
+        return try hierarchies(readText("/proc/self/mountinfo")).map { $0.mountPoint + path }
+    }
+
+    private static func check(_ path: String) throws {
         guard path.hasPrefix("/") else {
             if path.split(separator: ":", omittingEmptySubsequences: false).count == 3 {
                 throw SandboxError.unsupported(
@@ -35,6 +40,11 @@ struct HostCgroup: Sendable {
         guard !path.split(separator: "/").contains("..") else {
             throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): has a ..")
         }
+    }
+
+    /// Makes the groups at `path` (absolute, below each hierarchy's root) and moves this process there.
+    init(joining path: String) throws {
+        try Self.check(path)
         let own = Self.memberships(try readText("/proc/self/cgroup"))
         var (directories, previous): ([String], [String]) = ([], [])
         do {
@@ -54,16 +64,27 @@ struct HostCgroup: Sendable {
         (self.directories, self.previous) = (directories, previous)
     }
 
-    /// Moves this process back and removes the groups, which must be empty by now.
+    /// Moves this process back, with those it has started that outlive the pod (a logging program that still writes), and
+    /// removes the groups.
     func leave() {
-        for directory in previous { try? Self.move(to: directory) }
+        for (directory, before) in zip(directories, previous) {
+            try? Self.move(to: before)
+            for process in ((try? readText("\(directory)/cgroup.procs")) ?? "").split(separator: "\n") {
+                // They are of sessions whose leaders are this process's children. Others are somebody else's.
+                guard let pid = Int32(process), StateDirectory.ProcessRecord.parent(of: getsid(pid)) == getpid()
+                else { continue }
+                // One that has ended meanwhile is gone anyway.
+                try? Self.write(String(process), to: "\(before)/cgroup.procs")
+            }
+        }
         Self.remove(directories)
     }
 
-    /// Removes groups whose processes have ended or are about to.
+    /// Removes groups whose processes have ended or are about to; waits for that, two seconds in all.
     static func remove(_ directories: [String]) {
+        let end = ContinuousClock.now + .seconds(2)
         for directory in directories {
-            for _ in 0..<20 where rmdir(directory) != 0 && errno == EBUSY { usleep(10_000) }
+            while rmdir(directory) != 0, errno == EBUSY, ContinuousClock.now < end { usleep(10_000) }
         }
     }
 
@@ -88,7 +109,7 @@ struct HostCgroup: Sendable {
 
     private static func write(_ text: String, to path: String) throws {
         let file = try OwnedDescriptor.open(path, O_WRONLY)
-        try check("write", path, text.withCString { Glibc.write(file.raw, $0, strlen($0)) })
+        try LinuxSystem.check("write", path, text.withCString { Glibc.write(file.raw, $0, strlen($0)) })
     }
 
     /// Of each hierarchy the first place where it is mounted.

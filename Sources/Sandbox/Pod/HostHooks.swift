@@ -73,7 +73,7 @@ struct HostHooks: Sendable {
                 "hook",
                 .init(
                     executable: hook.path, arguments: Array(hook.args.dropFirst()), environment: hook.env,
-                    descriptors: [input.raw, -1, errors.raw], newSession: true))
+                    descriptors: [input.raw, -1, errors.raw], newSession: true, diesWithParent: true))
             let limit = hook.timeout ?? Self.standardTimeout
             guard let end = child.waitForEnd(timeout: .seconds(limit)) else {
                 child.signal(SIGKILL)

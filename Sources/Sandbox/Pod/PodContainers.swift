@@ -41,6 +41,9 @@ extension Pod {
         context.tell(
             .created(container: plan.id, bundle: bundle, streams: names, terminal: first.terminal, pid: pid))
         watchMemory(of: plan.id)
+        // Before it is started too: it can be killed then, and its machine can end.
+        let created = first
+        Task { await follow(plan.id, "", created) }
     }
 
     /// Executes a created process's program: the container's first one's, or an exec's.
@@ -51,6 +54,9 @@ extension Pod {
             throw SandboxError.wrongState("\(Self.name(id, exec)) is \(process.phase.name), not created")
         }
         logger.debug("\(Self.name(id, exec)): start")
+        let over = try Promise<Void>()
+        defer { over.settle(()) }
+        if exec.isEmpty { containers[id]?.start = over }
         if let program = process.process {
             guard container.first.phase == .running else {
                 throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
@@ -78,9 +84,12 @@ extension Pod {
         containers[id]?[exec] = process
         context.tell(
             exec.isEmpty ? .started(container: id, pid: pid) : .execStarted(container: id, exec: exec, pid: pid))
-        if exec.isEmpty { await container.hooks.afterStart() }
-        let started = process
-        Task { await follow(id, exec, started) }
+        if exec.isEmpty {
+            await container.hooks.afterStart()
+        } else {
+            let started = process
+            Task { await follow(id, exec, started) }
+        }
     }
 
     /// Adds a further process, to be started later.
@@ -95,7 +104,7 @@ extension Pod {
         context.tell(.execAdded(container: id, exec: exec))
     }
 
-    /// Waits for a running process's end and settles it.
+    /// Waits for a process's end and settles it: a container's first one's from its creation on, an exec's from its start on.
     private func follow(_ id: String, _ exec: String, _ process: ContainerProcess) async {
         let record: ExitRecord
         do {
@@ -121,8 +130,17 @@ extension Pod {
             }
             record = ExitRecord(status: 255, at: Pod.now())
         }
-        // Engines want to hear of a container's further processes before they hear of its first one.
-        if exec.isEmpty { await waitForExecs(of: id) }
+        if exec.isEmpty {
+            // The end of a quick program may come to be known before its start is told.
+            await containers[id]?.start?.value()
+            // Engines want to hear of a container's further processes before they hear of its first one.
+            await waitForExecs(of: id)
+        }
+        guard containers[id]?[exec] != nil else {
+            // Removed before it was started: its end is no news.
+            process.exit.settle(record)
+            return
+        }
         containers[id]?[exec]?.phase = .stopped(record)
         process.exit.settle(record)
         context.tell(.exited(container: id, exec: exec, pid: pid, record))
@@ -163,6 +181,8 @@ extension Pod {
         let process = try find(id, exec)
         if process.phase == .running { throw SandboxError.wrongState("\(Self.name(id, exec)) is running") }
         containers[id]?.execs[exec] = nil
+        // Who waits for one that never started.
+        process.exit.settle(ExitRecord(status: 255, at: Pod.now()))
         await process.streams?.finish(within: ProcessStreams.removalPatience)
         process.streams?.cancel()
         return process
@@ -178,6 +198,7 @@ extension Pod {
             if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalPatience) }
             process.streams?.cancel()
         }
+        for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: Pod.now())) }
         do {
             _ = try await agent.removeContainer(.with { $0.containerID = id }, timeout: limits.request)
         } catch {

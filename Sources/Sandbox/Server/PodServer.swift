@@ -69,6 +69,7 @@ public enum PodServer {
             configurationFile: configurationFile, logger: logger, tell: tell)
         try surroundings.record([], bundle: "")
         let service = try PodTaskService(surroundings)
+        await service.endUnlessUsed()
         let task = TTRPCServiceDescription.task(service)
         try await serve(
             [task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(service))],

@@ -17,10 +17,15 @@ struct PodSurroundings: Sendable {
     var tell: @Sendable (PodEvent) -> Void = { _ in }
 
     /// Writes down which processes the pod has.
-    func record(_ processes: [(name: String, pid: Int32)], bundle: String, cgroups: [String] = []) throws {
+    func record(
+        _ processes: [(name: String, pid: Int32)], bundle: String, cgroups: [String] = [],
+        network: SandboxPlan.Network = .new
+    ) throws {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
         state.cgroups = cgroups
+        // What is named by a process may be another's when the process is gone.
+        if case .existing(let path) = network, !path.hasPrefix("/proc/") { state.network = path }
         try directory.write(state)
     }
 

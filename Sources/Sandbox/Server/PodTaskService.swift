@@ -105,6 +105,7 @@ actor PodTaskService: TaskService {
             phase = .gone
             await network?.end()
             cgroup?.leave()
+            endUnlessUsed()
             throw error
         }
     }
@@ -120,8 +121,12 @@ actor PodTaskService: TaskService {
 
     private func launch(_ plan: SandboxPlan, _ configuration: Configuration, bundle: String) async throws -> Pod {
         let driver = try plan.makeDriver(logger: logger)
-        // Before anything is started that belongs into it.
-        cgroup = try plan.cgroup.map { try HostCgroup(joining: $0) }
+        if let path = plan.cgroup {
+            // Written down before they are made: whoever clears up after a crash knows of them.
+            try surroundings.record([], bundle: bundle, cgroups: HostCgroup.directories(at: path))
+            // Before anything is started that belongs into it.
+            cgroup = try HostCgroup(joining: path)
+        }
         let network = try PodNetworking(plan.network, logger: logger)
         self.network = network
         let machine = try driver.launch(plan.machine)
@@ -130,7 +135,7 @@ actor PodTaskService: TaskService {
         do {
             try surroundings.record(
                 [("network holder", network.pid)] + machine.processes, bundle: bundle,
-                cgroups: cgroup?.directories ?? [])
+                cgroups: cgroup?.directories ?? [], network: plan.network)
         } catch {
             throw await Pod.fate(of: machine, after: error)
         }
@@ -195,6 +200,19 @@ actor PodTaskService: TaskService {
         if case .running(let pod) = phase, await !pod.containers.isEmpty { return .init() }
         await end()
         return .init()
+    }
+
+    /// Ends the server if it has no pod when as much time has passed as one may take to start: an engine that died before it
+    /// asked for one, or before it was told of a failure, asks for nothing any more.
+    func endUnlessUsed() {
+        let limit = surroundings.configuration.agent.startTimeout
+        Task {
+            try await Task.sleep(for: limit)
+            switch phase {
+            case .empty, .gone: await end()
+            case .starting, .running: return
+            }
+        }
     }
 
     /// Ends the pod, whatever it is doing, and lets the server go.

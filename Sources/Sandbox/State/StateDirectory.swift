@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import PodNetwork
 
 /// What is on disk of one pod: `ROOT/ID/`, with a lock that its server holds as long as it lives.
 ///
@@ -23,6 +24,8 @@ package struct StateDirectory: Sendable {
         /// Directories of the host's control groups that are the pod's own.
         var cgroups: [String] = []
         package var processes: [ProcessRecord] = []
+        /// The path of the network namespace that somebody made for the pod.
+        var network: String?
     }
 
     package let path: String
@@ -72,6 +75,9 @@ package struct StateDirectory: Sendable {
         return flock(lock.raw, LOCK_EX | LOCK_NB) == 0
     }
 
+    /// Writes down where the server of a new pod will listen.
+    package func announce(id: String, socket: String) throws { try write(State(id: id, bundle: "", socket: socket)) }
+
     func write(_ state: State) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -92,34 +98,13 @@ package struct StateDirectory: Sendable {
 
     /// Ends every process of the pod that still runs and removes the directory.
     package func sweep() {
-        for record in read()?.processes ?? []
-        where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
-            kill(record.pid, SIGKILL)
-        }
         let state = read()
+        ProcessRecord.end((state?.processes ?? []).filter { $0.pid != getpid() })
         if let socket = state?.socket { unlink(socket) }
         HostCgroup.remove(state?.cgroups ?? [])
+        // Most often it is gone by now, and all in it.
+        if let network = state?.network { try? PodNetwork.clear(path: network) }
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
-    }
-}
-
-extension StateDirectory.ProcessRecord {
-    /// The record of a running process; nil when there is none with this number.
-    init?(name: String, pid: Int32) {
-        guard let startTime = Self.startTime(of: pid) else { return nil }
-        self.init(name: name, pid: pid, startTime: startTime)
-    }
-
-    static func startTime(of pid: Int32) -> UInt64? {
-        guard let file = try? OwnedDescriptor.open("/proc/\(pid)/stat", O_RDONLY) else { return nil }
-        var buffer = [UInt8](repeating: 0, count: 1024)
-        let count = Glibc.read(file.raw, &buffer, buffer.count)
-        guard count > 0 else { return nil }
-        // The name, field 2, may hold spaces and parentheses: count from behind it.
-        let text = String(decoding: buffer.prefix(count), as: UTF8.self)
-        guard let name = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: name)...].split(separator: " ")
-        return fields.count > 19 ? UInt64(fields[19]) : nil
     }
 }

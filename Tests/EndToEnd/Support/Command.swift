@@ -141,6 +141,14 @@ final class Command: Sendable {
             errors: try errors?.whole(within: .seconds(10)) ?? [])
     }
 
+    /// Waits for its end, which must be a good one; answers what it wrote.
+    @discardableResult
+    func finishWell() throws -> String {
+        let outcome = try finish()
+        guard outcome.code == 0 else { throw LabError("\(child.name): \(outcome.end): \(outcome.errorText)") }
+        return outcome.text
+    }
+
     /// Runs a program of the host that must succeed; answers what it wrote.
     @discardableResult
     static func run(_ program: String, _ arguments: [String], within limit: Duration = .seconds(60)) throws -> String {

@@ -22,14 +22,15 @@ final class Containerd: Sendable {
     }
 
     /// Starts it, and imports the image.
-    init(_ scene: Scene, settings: String = "") throws {
+    init(_ scene: Scene, settings: String = "", guest: String = Lab.guest) throws {
         self.scene = scene
         directory = try scene.makeDirectory("containerd")
         let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
         let programs = try scene.makeDirectory("containerd/bin")
         symlink("\(Lab.binaries)/containerd-shim-martlet-v2", "\(programs)/containerd-shim-martlet-v2")
         environment =
-            Lab.environment.map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 }
+            Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") }
+            .map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 } + ["MARTLET_GUEST=\(guest)"]
             + ["CONTAINERD_ADDRESS=\(directory)/containerd.sock", "MARTLET_CONFIG=\(file)"]
         try scene.write(
             "containerd/config.toml",
@@ -49,6 +50,9 @@ final class Containerd: Sendable {
 
     /// Where the shims keep the state of their pods.
     var pods: String { "\(scene.directory)/pods" }
+
+    /// Where containerd keeps the bundles of tasks.
+    var tasks: String { "\(directory)/state/io.containerd.runtime.v2.task" }
 
     /// Starts the daemon and waits until it answers.
     func start() throws {
@@ -94,9 +98,36 @@ final class Containerd: Sendable {
         return command
     }
 
+    /// `ctr …` at a person's terminal.
+    func begin(_ arguments: [String], terminal: Pty) throws -> Command {
+        let slave = Command.Stream.descriptor(terminal.slave)
+        return try Command(
+            "setsid", ["-c", "ctr"] + arguments, input: slave, output: slave, errors: slave, environment: environment)
+    }
+
     /// The words of `ctr run` between `options` and the program's own.
     static func run(_ options: [String], _ id: String, _ program: [String]) -> [String] {
         ["run", "--runtime", "io.containerd.martlet.v2"] + options + [image, id] + program
+    }
+
+    /// As `run`, of a bundle's own config.json, whose root file system is the bundle's.
+    static func run(_ options: [String], _ id: String, bundle: String) -> [String] {
+        ["run", "--runtime", "io.containerd.martlet.v2", "--config", "\(bundle)/config.json"] + options + [id]
+    }
+
+    /// The daemon's process id.
+    var pid: Int32? { daemon.withLock { $0?.child.pid } }
+
+    /// The process of a pod that has `name` in its state.json, as soon as there is one.
+    func process(_ name: String, of id: String, within limit: Duration = .seconds(20)) throws -> Int32 {
+        let end = ContinuousClock.now + limit * Lab.patience
+        let record = try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)
+        while true {
+            let state = Leftovers.read("\(pods)/containerd-default/\(id)/state.json") ?? ""
+            if let found = state.firstMatch(of: record), let pid = Int32(found.1) { return pid }
+            guard ContinuousClock.now < end else { throw LabError("no \(name) in the state of \(id): \(state)") }
+            usleep(2_000)
+        }
     }
 
     /// A task's state as `ctr task ls` has it: RUNNING, PAUSED, STOPPED; nil when there is no such task.
@@ -119,18 +150,23 @@ final class Containerd: Sendable {
 
     /// Plays a scene with a containerd in it; at its end no pod may be left.
     static func play(
-        settings: String = "", _ body: (Containerd, Scene) throws -> Void,
+        settings: String = "", guest: String = Lab.guest, _ body: (Containerd, Scene) throws -> Void,
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         try Scene.play(
             { scene in
-                let containerd = try Containerd(scene, settings: settings)
+                let containerd = try Containerd(scene, settings: settings, guest: guest)
                 defer { try? containerd.kill() }
                 try body(containerd, scene)
-                let end = ContinuousClock.now + .seconds(5) * Lab.patience
-                while !containerd.leftovers.isEmpty, ContinuousClock.now < end { usleep(50_000) }
-                #expect(containerd.leftovers == [], sourceLocation: sourceLocation)
+                #expect(containerd.settledLeftovers() == [], sourceLocation: sourceLocation)
             }, sourceLocation: sourceLocation)
+    }
+
+    /// What is left of pods when they have had five seconds to go.
+    func settledLeftovers() -> [String] {
+        let end = ContinuousClock.now + .seconds(5) * Lab.patience
+        while !leftovers.isEmpty, ContinuousClock.now < end { usleep(50_000) }
+        return leftovers
     }
 
     /// What is left of pods.

@@ -7,6 +7,9 @@ enum Leftovers {
     /// Descendants of this process, with their parents. The lab makes it the parent of orphans, so a daemon shows too.
     static func processes() -> Set<Int32> { Set(table().keys) }
 
+    /// How many of them have not ended: orphans' ends are taken when a scene is over.
+    static var livingProcesses: Int { table().values.count { !$0.isZombie } }
+
     /// Looks until nothing is left, or five seconds have passed; answers a line for each thing that stayed.
     static func settled(of scene: Scene, before: Set<Int32>) -> [String] {
         let end = ContinuousClock.now + .seconds(5)

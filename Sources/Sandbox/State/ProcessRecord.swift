@@ -1,0 +1,50 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+extension StateDirectory.ProcessRecord {
+    /// The record of a running process; nil when there is none with this number.
+    init?(name: String, pid: Int32) {
+        guard let startTime = Self.startTime(of: pid) else { return nil }
+        self.init(name: name, pid: pid, startTime: startTime)
+    }
+
+    /// Kills those that still run, and waits until they have ended, at most five seconds: their control groups are empty
+    /// then, and their sockets closed.
+    static func end(_ records: [Self]) {
+        let running = records.compactMap { $0.open() }
+        for process in running { _ = martlet_pidfd_send_signal(process.raw, SIGKILL) }
+        let end = ContinuousClock.now + .seconds(5)
+        for process in running {
+            var item = pollfd(fd: process.raw, events: Int16(POLLIN), revents: 0)
+            let left = max(ContinuousClock.now.duration(to: end), .zero)
+            while poll(&item, 1, Int32(left / .milliseconds(1))) < 0 && errno == EINTR {}
+        }
+    }
+
+    /// A descriptor of the very process; nil when it has ended, though its number may be another's by now.
+    private func open() -> SharedDescriptor? {
+        let number = martlet_pidfd_open(pid, 0)
+        guard number >= 0 else { return nil }
+        let descriptor = SharedDescriptor(OwnedDescriptor(owning: number))
+        return Self.startTime(of: pid) == startTime ? descriptor : nil
+    }
+
+    static func startTime(of pid: Int32) -> UInt64? { number(19, of: pid) }
+
+    /// The number of its parent.
+    static func parent(of pid: Int32) -> Int32? { number(1, of: pid) }
+
+    /// A number of /proc/PID/stat by its place behind the name, proc(5): field 3 is 0.
+    private static func number<N: FixedWidthInteger>(_ place: Int, of pid: Int32) -> N? {
+        guard let file = try? OwnedDescriptor.open("/proc/\(pid)/stat", O_RDONLY) else { return nil }
+        var buffer = [UInt8](repeating: 0, count: 1024)
+        let count = Glibc.read(file.raw, &buffer, buffer.count)
+        guard count > 0 else { return nil }
+        // The name, field 2, may hold spaces and parentheses: count from behind it.
+        let text = String(decoding: buffer.prefix(count), as: UTF8.self)
+        guard let name = text.lastIndex(of: ")") else { return nil }
+        let fields = text[text.index(after: name)...].split(separator: " ")
+        return fields.count > place ? N(fields[place]) : nil
+    }
+}
