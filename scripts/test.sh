@@ -33,13 +33,13 @@ quietly() {
 swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
-# expression, then those to leave out. Once in a long while a guest in the lab has stood still, for a reason that is not
-# found: what failed is tried once more, and that is said.
+# expression, then those to leave out. Now and then a guest in the lab stands still (docs/lab.md): what failed is tried
+# again, twice at most, and that is said.
 lab_test() {
     # What takes long to make is made here; the lab sees the cache.
     swift_test --filter PreparationTests
     local try
-    for try in first second; do
+    for try in first second third; do
         if MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=${lab_patience:-3} MARTLET_TEST_DIRECTORY=/lab \
             quietly scripts/lab.sh -t "$1" "${lab_options[@]}" .build/debug/martletPackageTests.xctest \
             --testing-library swift-testing --no-parallel --filter "$2" ${3:+--skip "$3"}; then return 0; fi
@@ -69,9 +69,8 @@ step "the lab is honest" scripts/lab-check.sh
 if [[ $mode == ci ]]; then
     # Some; the whole of it takes a quarter of an hour.
     some='ProcessorTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
-    some+='|aKilledHypervisor|theDistributionsKernelRuns|exitCodesComeThrough|controlGroupsLimit|devicesAndSystemCalls'
-    some+='|aContainerRunsToItsEnd|tasksAreServed'
-    step "end to end, the built-in VMM in the lab: some" lab_test 500 "$some"
+    some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed'
+    step "end to end, the built-in VMM in the lab: some" lab_test 300 "$some"
 else
     # 5 GiB of memory, on both sides of the gap.
     lab_options=(-m 12288)
