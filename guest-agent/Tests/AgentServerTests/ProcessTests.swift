@@ -20,6 +20,8 @@ struct ProcessTests {
     }
 
     @Test(arguments: [true, false]) func theFilterHolds(noNewPrivileges: Bool) async throws {
+        // Both cases run at once, and containers of all agents lie in one directory.
+        let (first, second) = ("filter-\(noNewPrivileges)", "further-\(noNewPrivileges)")
         try await AgentUnderTest.play { agent in
             let script = """
                 mkdir /tmp/x; chmod 777 /tmp; chmod 700 /tmp && echo changed; grep Seccomp: /proc/self/status
@@ -30,21 +32,21 @@ struct ProcessTests {
                 $0.linux?.seccomp = filter
                 $0.process?.noNewPrivileges = noNewPrivileges
             }
-            let result = try await agent.run(["sh", "-c", script], id: "f", change)
+            let result = try await agent.run(["sh", "-c", script], id: first, change)
             #expect(result.errors.contains("can't create directory '/tmp/x': Input/output error"), "\(result.errors)")
             #expect(result.errors.contains("chmod: /tmp: Operation not permitted"), "\(result.errors)")
             #expect(result.output == "changed\nSeccomp:\t2\n159\n")
             // The container's filter is also a further process's.
-            try await agent.create("e", agent.spec(["sleep", "100"], id: "e", change))
-            try await agent.start("e")
+            try await agent.create(second, agent.spec(["sleep", "100"], id: second, change))
+            try await agent.start(second)
             _ = try await agent.client.execProcess(
                 .with {
-                    $0.containerID = "e"
+                    $0.containerID = second
                     $0.execID = "x"
                     $0.processJson = Data("{\"cwd\":\"/\",\"args\":[\"chroot\",\"/\",\"true\"]}".utf8)
                 })
-            #expect(try await agent.wait("e", exec: "x") == 159)
-            try await agent.remove("e")
+            #expect(try await agent.wait(second, exec: "x") == 159)
+            try await agent.remove(second)
         }
     }
 
