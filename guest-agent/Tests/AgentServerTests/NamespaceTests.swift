@@ -172,14 +172,14 @@ struct NamespaceTests {
             func failure(_ hook: Hook, start: Bool) async -> String {
                 do {
                     try await agent.create(
-                        "foreign",
-                        agent.spec(["true"], id: "foreign") {
+                        "f",
+                        agent.spec(["true"], id: "f") {
                             var hooks = Hooks()
                             if start { hooks.startContainer = [hook] } else { hooks.createContainer = [hook] }
                             $0.hooks = hooks
                         })
-                    defer { Task { try? await agent.remove("foreign") } }
-                    try await agent.start("foreign")
+                    defer { Task { try? await agent.remove("f") } }
+                    try await agent.start("f")
                     return ""
                 } catch { return (error as? TTRPCError)?.message ?? "\(error)" }
             }

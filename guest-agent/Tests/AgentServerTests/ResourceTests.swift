@@ -20,9 +20,9 @@ struct ResourceTests {
         try await AgentUnderTest.play { agent in
             let out = try agent.stream()
             let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
-            try await agent.create("frozen", agent.spec(["sh", "-c", script], id: "frozen"), .with { $0.stdout = out.number })
-            try await agent.start("frozen")
-            let name = AgentContainerRequest.with { $0.containerID = "frozen" }
+            try await agent.create("f", agent.spec(["sh", "-c", script], id: "f"), .with { $0.stdout = out.number })
+            try await agent.start("f")
+            let name = AgentContainerRequest.with { $0.containerID = "f" }
             var bytes = [UInt8](repeating: 0, count: 4096)
             #expect(read(out.socket.raw, &bytes, 4096) > 0)
             _ = try await agent.client.pauseContainer(name)
@@ -36,7 +36,7 @@ struct ResourceTests {
             let exec = await failure {
                 _ = try await agent.client.execProcess(
                     .with {
-                        $0.containerID = "frozen"
+                        $0.containerID = "f"
                         $0.execID = "e"
                         $0.processJson = Data("{\"cwd\":\"/\",\"args\":[\"true\"]}".utf8)
                     })
@@ -49,11 +49,11 @@ struct ResourceTests {
             _ = try await agent.client.pauseContainer(name)
             _ = try await agent.client.signalProcess(
                 .with {
-                    $0.containerID = "frozen"
+                    $0.containerID = "f"
                     $0.signal = 9
                 })
-            #expect(try await agent.wait("frozen") == 137)
-            try await agent.remove("frozen")
+            #expect(try await agent.wait("f") == 137)
+            try await agent.remove("f")
         }
     }
 
