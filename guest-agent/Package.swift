@@ -50,7 +50,7 @@ let package = Package(
             name: "martlet-bench-guest", dependencies: ["GuestSystem", "CAgent", shared("LinuxSystem")],
             swiftSettings: strict),
 
-        tests("ContainerPlanTests", ["ContainerPlan", shared("OCISpec")]),
+        tests("ContainerPlanTests", ["ContainerPlan", shared("LinuxSystem"), shared("OCISpec")]),
         tests(
             "AgentServerTests",
             [

@@ -1,5 +1,4 @@
 import FoundationEssentials
-import Glibc
 import LinuxSystem
 import Logging
 import Sandbox
@@ -34,7 +33,7 @@ final class EventPublisher: Sendable {
     func publish(_ event: PodEvent) {
         do {
             let (topic, message) = Self.wire(event)
-            let now = Self.now()
+            let now = timestamp(wallClockNanoseconds())
             queue.yield(
                 try .with {
                     $0.timestamp = now
@@ -51,16 +50,7 @@ final class EventPublisher: Sendable {
     /// Waits until all is delivered, but not longer than `limit`.
     func finish(within limit: Duration) async {
         queue.finish()
-        let done = try? Promise<Void>()
-        Task { [work] in
-            await work.value
-            done?.settle(())
-        }
-        Task {
-            try? await Task.sleep(for: limit)
-            done?.settle(())
-        }
-        await done?.value()
+        await waiting(atMost: limit) { [work] in await work.value }
         work.cancel()
     }
 
@@ -93,12 +83,6 @@ final class EventPublisher: Sendable {
             }
         }
         return nil
-    }
-
-    private static func now() -> Google_Protobuf_Timestamp {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return timestamp(Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
     }
 
     /// An event's topic and message.

@@ -94,7 +94,7 @@ public struct ShimCommand: Sendable {
 
     /// Short, as a socket's path may have 107 bytes, and an id of containerd's alone 76.
     private static func freshSocketPath(_ root: String) throws -> String {
-        if mkdir("\(root)/s", 0o711) != 0, errno != EEXIST { throw SystemError.last("mkdir", "\(root)/s") }
+        try makeDirectories("\(root)/s", mode: 0o711)
         var number: UInt64 = 0
         try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
         return "\(root)/s/" + String(number, radix: 36)

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 
 extension Configuration {
     /// Read when no other file is named; it need not exist.
@@ -85,19 +86,13 @@ extension Configuration {
     private static func dropIns(beside file: String) throws(ConfigurationError) -> [String] {
         let parent = file.lastIndex(of: "/").map { String(file[...$0]) } ?? ""
         let path = parent + "martlet.d"
-        guard let directory = opendir(path) else {
-            if errno == ENOENT || errno == ENOTDIR { return [] }
-            throw ConfigurationError(subject: path, reason: String(cString: strerror(errno)))
+        do throws(SystemError) {
+            return try directoryNames(path).filter { $0.hasSuffix(".toml") && !$0.hasPrefix(".") }.sorted()
+                .map { "\(path)/\($0)" }
+        } catch {
+            if [.noSuchFileOrDirectory, .notDirectory].contains(error.errno) { return [] }
+            throw ConfigurationError(subject: path, reason: String(cString: strerror(error.errno.rawValue)))
         }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name.hasSuffix(".toml") && !name.hasPrefix(".") { names.append(name) }
-        }
-        return names.sorted().map { "\(path)/\($0)" }
     }
 
     private static func read(_ path: String, mayBeMissing: Bool) throws(ConfigurationError) -> String? {

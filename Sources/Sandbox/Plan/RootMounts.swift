@@ -27,7 +27,7 @@ struct RootMounts: Sendable {
     /// On a thread of its own, whose mount namespace goes with it.
     private func make() throws -> SharedDescriptor {
         try check("unshare", "mount namespace", unshare(CLONE_NEWNS | CLONE_FS))
-        try check("mount", "/ private", Glibc.mount("none", "/", nil, Flag.recursive | Flag.isPrivate, nil))
+        try check("mount", "/ private", Glibc.mount("none", "/", nil, MountFlag.recursive | MountFlag.isPrivate, nil))
         if mkdir(target, 0o711) != 0, errno != EEXIST { throw SystemError.last("mkdir", target) }
         for (index, entry) in mounts.enumerated() {
             do { try mount(entry) } catch {
@@ -52,14 +52,15 @@ struct RootMounts: Sendable {
         guard data.utf8.count <= 4095 else {
             throw SystemError("mount", "with \(data.utf8.count) bytes of options", errno: .argListTooLong)
         }
-        let isBind = options.flags & Flag.bind != 0 || entry.type == "bind"
-        let flags = isBind ? options.flags | Flag.bind : options.flags
+        let isBind = options.flags & MountFlag.bind != 0 || entry.type == "bind"
+        let flags = isBind ? options.flags | MountFlag.bind : options.flags
         try check(
             "mount", place,
             Glibc.mount(entry.source, place, isBind ? nil : entry.type, flags, data.isEmpty ? nil : data))
-        if isBind, flags & Flag.readOnly != 0 {
+        if isBind, flags & MountFlag.readOnly != 0 {
             try check(
-                "remount", place, Glibc.mount(nil, place, nil, Flag.remount | Flag.bind | Flag.readOnly, nil))
+                "remount", place,
+                Glibc.mount(nil, place, nil, MountFlag.remount | MountFlag.bind | MountFlag.readOnly, nil))
         }
     }
 
@@ -70,38 +71,21 @@ struct RootMounts: Sendable {
     }
 }
 
-/// Flags of mount(2): linux/mount.h.
-private enum Flag {
-    static let readOnly: UInt = 1
-    static let noSetID: UInt = 2
-    static let noDevices: UInt = 4
-    static let noExecution: UInt = 8
-    static let synchronous: UInt = 16
-    static let remount: UInt = 32
-    static let synchronousDirectories: UInt = 128
-    static let noAccessTime: UInt = 1024
-    static let noDirectoryAccessTime: UInt = 2048
-    static let bind: UInt = 4096
-    static let recursive: UInt = 16384
-    static let isPrivate: UInt = 1 << 18
-    static let relativeAccessTime: UInt = 1 << 21
-    static let strictAccessTime: UInt = 1 << 24
-}
-
 /// A mount's options in fstab's words, as mount(2) takes them.
 struct FlagsAndData: Equatable {
     var flags: UInt = 0
     var data = ""
 
     private static let known: [String: (flag: UInt, on: Bool)] = [
-        "ro": (Flag.readOnly, true), "rw": (Flag.readOnly, false), "nosuid": (Flag.noSetID, true),
-        "suid": (Flag.noSetID, false), "nodev": (Flag.noDevices, true), "dev": (Flag.noDevices, false),
-        "noexec": (Flag.noExecution, true), "exec": (Flag.noExecution, false), "sync": (Flag.synchronous, true),
-        "async": (Flag.synchronous, false), "dirsync": (Flag.synchronousDirectories, true),
-        "noatime": (Flag.noAccessTime, true), "atime": (Flag.noAccessTime, false),
-        "nodiratime": (Flag.noDirectoryAccessTime, true), "relatime": (Flag.relativeAccessTime, true),
-        "strictatime": (Flag.strictAccessTime, true), "bind": (Flag.bind, true),
-        "rbind": (Flag.bind | Flag.recursive, true), "defaults": (0, true),
+        "ro": (MountFlag.readOnly, true), "rw": (MountFlag.readOnly, false), "nosuid": (MountFlag.noSetID, true),
+        "suid": (MountFlag.noSetID, false), "nodev": (MountFlag.noDevices, true), "dev": (MountFlag.noDevices, false),
+        "noexec": (MountFlag.noExecution, true), "exec": (MountFlag.noExecution, false),
+        "sync": (MountFlag.synchronous, true),
+        "async": (MountFlag.synchronous, false), "dirsync": (MountFlag.synchronousDirectories, true),
+        "noatime": (MountFlag.noAccessTime, true), "atime": (MountFlag.noAccessTime, false),
+        "nodiratime": (MountFlag.noDirectoryAccessTime, true), "relatime": (MountFlag.relativeAccessTime, true),
+        "strictatime": (MountFlag.strictAccessTime, true), "bind": (MountFlag.bind, true),
+        "rbind": (MountFlag.bind | MountFlag.recursive, true), "defaults": (0, true),
     ]
 
     init(_ options: [String]) {

@@ -74,7 +74,7 @@ struct HostCgroup: Sendable {
                 guard let pid = Int32(process), StateDirectory.ProcessRecord.parent(of: getsid(pid)) == getpid()
                 else { continue }
                 // One that has ended meanwhile is gone anyway.
-                try? Self.write(String(process), to: "\(before)/cgroup.procs")
+                try? writeText(String(process), to: "\(before)/cgroup.procs")
             }
         }
         Self.remove(directories)
@@ -100,17 +100,12 @@ struct HostCgroup: Sendable {
             // Version 1's cpuset takes no process before it has processors and memory nodes.
             for name in ["cpuset.cpus", "cpuset.mems"] where access("\(path)/cgroup.clone_children", F_OK) == 0 {
                 guard let inherited = try? readText("\(parent)/\(name)") else { continue }
-                try? write(inherited, to: "\(path)/\(name)")
+                try? writeText(inherited, to: "\(path)/\(name)")
             }
         }
     }
 
-    private static func move(to directory: String) throws { try write("0", to: "\(directory)/cgroup.procs") }
-
-    private static func write(_ text: String, to path: String) throws {
-        let file = try OwnedDescriptor.open(path, O_WRONLY)
-        try LinuxSystem.check("write", path, text.withCString { Glibc.write(file.raw, $0, strlen($0)) })
-    }
+    private static func move(to directory: String) throws { try writeText("0", to: "\(directory)/cgroup.procs") }
 
     /// Of each hierarchy the first place where it is mounted.
     private static func hierarchies(_ mountInfo: String) -> [Hierarchy] {

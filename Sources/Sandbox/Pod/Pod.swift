@@ -74,7 +74,7 @@ actor Pod {
         var entropy = [UInt8](repeating: 0, count: 64)
         try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
         _ = try await agent.reseed(.with { $0.entropy = Data(entropy) }, timeout: limits.request)
-        _ = try await agent.setClock(.with { $0.now = Pod.now() }, timeout: limits.request)
+        _ = try await agent.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: limits.request)
         _ = try await agent.createSandbox(
             .with {
                 $0.sandboxID = plan.id
@@ -149,12 +149,5 @@ actor Pod {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .withoutEscapingSlashes
         return try encoder.encode(value)
-    }
-
-    /// Nanoseconds since the epoch.
-    static func now() -> Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
     }
 }

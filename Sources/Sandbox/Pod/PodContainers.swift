@@ -128,7 +128,7 @@ extension Pod {
                 let reason = SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
                 logger.error("container \(id): \(reason)")
             }
-            record = ExitRecord(status: 255, at: Pod.now())
+            record = ExitRecord(status: 255, at: wallClockNanoseconds())
         }
         if exec.isEmpty {
             // The end of a quick program may come to be known before its start is told.
@@ -182,7 +182,7 @@ extension Pod {
         if process.phase == .running { throw SandboxError.wrongState("\(Self.name(id, exec)) is running") }
         containers[id]?.execs[exec] = nil
         // Who waits for one that never started.
-        process.exit.settle(ExitRecord(status: 255, at: Pod.now()))
+        process.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
         await process.streams?.finish(within: ProcessStreams.removalPatience)
         process.streams?.cancel()
         return process
@@ -198,7 +198,7 @@ extension Pod {
             if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalPatience) }
             process.streams?.cancel()
         }
-        for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: Pod.now())) }
+        for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds())) }
         do {
             _ = try await agent.removeContainer(.with { $0.containerID = id }, timeout: limits.request)
         } catch {

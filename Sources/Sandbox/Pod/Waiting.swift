@@ -1,7 +1,7 @@
 import LinuxSystem
 
 /// Suspends until `body` has ended or `limit` has passed; what still runs then is left to itself.
-func waiting(atMost limit: Duration, _ body: @Sendable @escaping () async -> Void) async {
+package func waiting(atMost limit: Duration, _ body: @Sendable @escaping () async -> Void) async {
     guard let done = try? Promise<Void>() else { return await body() }
     Task {
         await body()

@@ -15,7 +15,7 @@ actor SandboxAPIService: SandboxService {
         _ request: SandboxAPICreateSandboxRequest, context: TTRPCContext
     ) async throws -> SandboxAPICreateSandboxResponse {
         try await pod.createSandbox(request)
-        createdAt = Pod.now()
+        createdAt = wallClockNanoseconds()
         return .init()
     }
 
@@ -87,5 +87,5 @@ actor SandboxAPIService: SandboxService {
         throw TTRPCError(.unimplemented, SandboxError.unsupported("metrics of a sandbox as a whole").description)
     }
 
-    private func ended() { if exitedAt == 0 { exitedAt = Pod.now() } }
+    private func ended() { if exitedAt == 0 { exitedAt = wallClockNanoseconds() } }
 }

@@ -40,9 +40,7 @@ package struct StateDirectory: Sendable {
     ///
     /// - Throws: `SandboxError.alreadyExists` when a live pod has this id.
     package func create(root: String, id: String) throws -> SharedDescriptor {
-        for directory in StateDirectory.prefixes(root) where mkdir(directory, 0o711) != 0 && errno != EEXIST {
-            throw SystemError.last("mkdir", directory)
-        }
+        try makeDirectories(root, mode: 0o711)
         if mkdir(path, 0o700) != 0 {
             guard errno == EEXIST else { throw SystemError.last("mkdir", path) }
             guard isAbandoned() else { throw SandboxError.alreadyExists(id) }
@@ -57,12 +55,6 @@ package struct StateDirectory: Sendable {
             sweep()
             throw error
         }
-    }
-
-    private static func prefixes(_ path: String) -> [String] {
-        var paths: [String] = []
-        for part in path.split(separator: "/") { paths.append((paths.last ?? "") + "/" + part) }
-        return paths
     }
 
     /// No process holds the lock: the pod's server is dead, or there never was one.

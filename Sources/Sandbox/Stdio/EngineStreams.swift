@@ -100,7 +100,9 @@ enum StreamTarget: Equatable {
             let flags = isFifo ? O_RDWR : O_WRONLY
             return .init(descriptor: SharedDescriptor(try OwnedDescriptor.open(path, flags | O_NOCTTY)))
         case .file(let path):
-            try Self.makeDirectories(above: path)
+            if let slash = path.lastIndex(of: "/"), slash > path.startIndex {
+                try makeDirectories(String(path[..<slash]))
+            }
             return .init(
                 descriptor: SharedDescriptor(
                     try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, mode: 0o644)))
@@ -115,14 +117,6 @@ enum StreamTarget: Equatable {
     private static func type(of descriptor: SharedDescriptor) -> mode_t {
         var facts = stat()
         return fstat(descriptor.raw, &facts) == 0 ? facts.st_mode & S_IFMT : 0
-    }
-
-    private static func makeDirectories(above path: String) throws {
-        var directory = ""
-        for part in path.split(separator: "/").dropLast() {
-            directory += "/" + part
-            if mkdir(directory, 0o755) != 0, errno != EEXIST { throw SystemError.last("mkdir", directory) }
-        }
     }
 }
 

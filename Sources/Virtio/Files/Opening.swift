@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import LinuxSystem
 
 /// OPEN, CREATE, OPENDIR, RELEASE, FLUSH: open files.
 extension FileServer {
@@ -70,9 +71,7 @@ extension FileServer {
     private func mayKeepCache(_ slot: Int, _ status: FileStatus) -> Bool {
         let change = status.raw.stx_ctime.tv_sec &* 1_000_000_000 &+ Int64(status.raw.stx_ctime.tv_nsec)
         let same = nodes.slots[slot].openedChange == change && nodes.slots[slot].openedSize == status.raw.stx_size
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        let age = (Int64(now.tv_sec) &* 1_000_000_000 &+ Int64(now.tv_nsec)) &- change
+        let age = wallClockNanoseconds() &- change
         nodes.slots[slot].openedChange = age > 100_000_000 ? change : 0
         nodes.slots[slot].openedSize = status.raw.stx_size
         return same && change != 0

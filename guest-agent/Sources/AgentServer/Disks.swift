@@ -38,15 +38,6 @@ enum Disks {
     private static func trimmed(_ text: String) -> String { String(text.prefix { $0 != "\n" && $0 != " " }) }
 
     private static func names() -> [String] {
-        guard let directory = opendir("/sys/block") else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name.hasPrefix("vd") { names.append(name) }
-        }
-        return names
+        ((try? directoryNames("/sys/block")) ?? []).filter { $0.hasPrefix("vd") }
     }
 }

@@ -177,12 +177,7 @@ enum SparePlaces {
 
     /// Has the driver look at each place that it does nothing with. PCI devices come by themselves.
     static func look() {
-        guard let directory = opendir(devices) else { return }
-        defer { closedir(directory) }
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
+        for name in (try? directoryNames(devices)) ?? [] {
             guard name.hasPrefix("LNRO0005:"), access("\(devices)/\(name)/driver", F_OK) != 0 else { continue }
             // ENODEV: still empty.
             try? writeText(name, to: "/sys/bus/platform/drivers/virtio-mmio/bind")

@@ -36,8 +36,8 @@ final class ProcessStreams: Sendable {
         self.stalled = stalled
         self.numbers = numbers
         hasTerminal = terminal
-        stopInput = try Self.event()
-        processEnded = try Self.event()
+        stopInput = try SharedDescriptor.event()
+        processEnded = try SharedDescriptor.event()
         var ends = Ends()
         let null = SharedDescriptor(try OwnedDescriptor.open("/dev/null", O_RDWR))
         ends.born = [null, null, null]
@@ -96,14 +96,14 @@ final class ProcessStreams: Sendable {
     }
 
     /// No more input shall come; what the host has sent is still passed on.
-    func closeInput() { Self.signal(stopInput) }
+    func closeInput() { stopInput.signal() }
 
     /// The process has ended: its streams end with it.
     func end() {
         closeInput()
         // A relay may still wait for a connection that nobody needs any more.
         table.abandon(numbers.stdin)
-        Self.signal(processEnded)
+        processEnded.signal()
     }
 
     /// The process is being removed: nothing waits any longer for connections that were never made.
@@ -137,15 +137,5 @@ final class ProcessStreams: Sendable {
         guard hasTerminal else { return }
         ends.withLock { $0.terminal = nil }
         closeInput()
-    }
-
-    private static func event() throws(SystemError) -> SharedDescriptor {
-        let raw = try check("eventfd", "", eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))
-        return SharedDescriptor(OwnedDescriptor(owning: raw))
-    }
-
-    private static func signal(_ event: SharedDescriptor) {
-        var one: UInt64 = 1
-        _ = write(event.raw, &one, 8)
     }
 }

@@ -1,4 +1,5 @@
 import GuestSystem
+import LinuxSystem
 
 /// The options of one mount of a config.json, sorted by what the kernel does with them (runtime-spec, config.md,
 /// "Linux mount options"; mount_setattr(2)).

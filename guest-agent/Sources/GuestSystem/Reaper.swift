@@ -121,17 +121,11 @@ public final class Reaper: Sendable {
                 let pid = waitpid(-1, &status, WNOHANG)
                 guard pid > 0 else { return nil }
                 guard let exit = ExitStatus(waitStatus: status) else { return (nil, .init(status: .exited(0), at: 0)) }
-                return (children.removeValue(forKey: pid), .init(status: exit, at: Self.now()))
+                return (children.removeValue(forKey: pid), .init(status: exit, at: wallClockNanoseconds()))
             }
             guard let end else { return }
             end.0?.settle(end.1)
         }
-    }
-
-    private static func now() -> Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
     }
 }
 

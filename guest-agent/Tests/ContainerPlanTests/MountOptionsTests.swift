@@ -1,4 +1,5 @@
 import GuestSystem
+import LinuxSystem
 import Testing
 
 @testable import ContainerPlan

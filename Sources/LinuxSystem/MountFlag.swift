@@ -20,6 +20,7 @@ public enum MountFlag {
     public static let isPrivate: UInt = 1 << 18
     public static let slave: UInt = 1 << 19
     public static let shared: UInt = 1 << 20
+    public static let relativeAccessTime: UInt = 1 << 21
     public static let inodeVersion: UInt = 1 << 23
     public static let strictAccessTime: UInt = 1 << 24
     public static let lazyTime: UInt = 1 << 25

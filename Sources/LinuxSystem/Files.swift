@@ -1,5 +1,4 @@
 import Glibc
-public import LinuxSystem
 
 /// Writes `text` to an existing file in one call, as the files of /proc and of cgroups want it.
 public func writeText(_ text: String, to path: String) throws(SystemError) {
@@ -16,4 +15,18 @@ public func makeDirectories(_ path: String, mode: UInt32 = 0o755) throws(SystemE
     }
     try makeDirectories(String(path[..<slash]), mode: mode)
     if mkdir(path, mode) != 0, Glibc.errno != EEXIST { throw SystemError.last("mkdir", path) }
+}
+
+/// The names in a directory, in no order, without `.` and `..`.
+public func directoryNames(_ path: String) throws(SystemError) -> [String] {
+    guard let directory = opendir(path) else { throw SystemError.last("opendir", path) }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        if name != ".", name != ".." { names.append(name) }
+    }
+    return names
 }
