@@ -108,3 +108,24 @@ public struct Hook: Codable, Sendable, Equatable {
         self.timeout = timeout
     }
 }
+
+/// What a hook reads from its standard input (runtime.md, "State").
+public struct HookState: Codable, Sendable, Equatable {
+    public var ociVersion = ""
+    public var id = ""
+    /// `creating`, `created`, `running` or `stopped`.
+    public var status = ""
+    public var pid: Int32 = 0
+    public var bundle = ""
+    public var annotations: [String: String] = [:]
+
+    public init() {}
+
+    /// Of a container whose configuration is `spec`.
+    public init(_ spec: Spec, id: String, bundle: String) {
+        ociVersion = spec.ociVersion
+        self.id = id
+        self.bundle = bundle
+        annotations = spec.annotations
+    }
+}

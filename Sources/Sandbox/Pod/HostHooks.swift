@@ -8,49 +8,39 @@ import OCISpec
 ///
 /// Source: runtime-spec config.md, "POSIX-platform Hooks"; runtime.md, "State", "Lifecycle".
 struct HostHooks: Sendable {
-    /// What a hook reads from its standard input.
-    private struct State: Encodable {
-        var ociVersion: String
-        var id: String
-        var status: String
-        /// Lives in the pod's network namespace.
-        var pid: UInt32
-        var bundle: String
-        var annotations: [String: String]
-    }
-
-    private let spec: Spec
-    private let id: String
-    private let bundle: String
-    private let pid: UInt32
+    private let hooks: Hooks
+    /// But for the status.
+    private let state: HookState
     private let logger: Logger
 
     /// Seconds that a hook may take which sets no time itself.
     private static let standardTimeout = 60
 
     init(_ container: SandboxPlan.Container, bundle: String, pid: UInt32, logger: Logger) {
-        spec = container.spec
-        id = container.id
-        self.bundle = bundle
-        self.pid = pid
+        hooks = container.spec.hooks ?? Hooks()
+        var state = HookState(container.spec, id: container.id, bundle: bundle)
+        state.pid = Int32(bitPattern: pid)
+        self.state = state
         self.logger = logger
     }
 
     /// When the container's surroundings are there and before its program is: engines set up networks here. A hook that
     /// fails ends the creation.
     func beforeCreation() async throws {
-        try await run("prestart", spec.hooks?.prestart ?? [], "creating")
-        try await run("createRuntime", spec.hooks?.createRuntime ?? [], "creating")
+        try await run("prestart", hooks.prestart, "creating")
+        try await run("createRuntime", hooks.createRuntime, "creating")
     }
 
-    func afterStart() async { await runAll("poststart", spec.hooks?.poststart ?? [], "running") }
+    func afterStart() async { await runAll("poststart", hooks.poststart, "running") }
 
-    func afterRemoval() async { await runAll("poststop", spec.hooks?.poststop ?? [], "stopped") }
+    func afterRemoval() async { await runAll("poststop", hooks.poststop, "stopped") }
 
     /// What fails is only logged, as the specification has it.
     private func runAll(_ point: String, _ hooks: [Hook], _ status: String) async {
         for index in hooks.indices {
-            do { try await run(point, hooks, index, status) } catch { logger.warning("container \(id): \(error)") }
+            do { try await run(point, hooks, index, status) } catch {
+                logger.warning("container \(state.id): \(error)")
+            }
         }
     }
 
@@ -61,9 +51,8 @@ struct HostHooks: Sendable {
     private func run(_ point: String, _ hooks: [Hook], _ index: Int, _ status: String) async throws {
         let hook = hooks[index]
         let name = "hooks.\(point)[\(index)]: \(hook.path)"
-        let state = State(
-            ociVersion: spec.ociVersion, id: id, status: status, pid: pid, bundle: bundle,
-            annotations: spec.annotations)
+        var state = state
+        state.status = status
         let bytes = try Pod.json(state)
         try await onThread("hook") {
             let input = try OwnedDescriptor.memory("state", size: 0)

@@ -8,17 +8,8 @@ public struct HookPlan: Codable, Sendable, Equatable {
     public var createContainer: [Hook] = []
     /// When the container is started, as its user.
     public var startContainer: [Hook] = []
-    public var state = State()
-
-    /// What a hook reads from its stdin, but for the status and the pid.
-    public struct State: Codable, Sendable, Equatable {
-        public var ociVersion = ""
-        public var id = ""
-        public var status = ""
-        public var pid: Int32 = 0
-        public var bundle = ""
-        public var annotations: [String: String] = [:]
-    }
+    /// But for the status and the pid.
+    public var state = HookState()
 
     /// Seconds that a hook may take which sets no time itself.
     public static let standardTimeout = 30
@@ -26,10 +17,9 @@ public struct HookPlan: Codable, Sendable, Equatable {
     init(_ spec: Spec) {
         createContainer = spec.hooks?.createContainer ?? []
         startContainer = spec.hooks?.startContainer ?? []
-        state.ociVersion = spec.ociVersion
-        state.annotations = spec.annotations
         // The directory in the guest that has all of the container.
         let root = spec.root?.path ?? ""
-        state.bundle = root.lastIndex(of: "/").map { String(root[..<$0]) } ?? root
+        state = HookState(
+            spec, id: "", bundle: root.lastIndex(of: "/").map { String(root[..<$0]) } ?? root)
     }
 }

@@ -24,7 +24,7 @@ struct HookSteps {
         }
     }
 
-    private func run(_ hook: Hook, _ state: HookPlan.State) throws {
+    private func run(_ hook: Hook, _ state: HookState) throws {
         let input = try OwnedDescriptor.memory("state", size: 0)
         let said = try OwnedDescriptor.memory("errors", size: 0)
         let bytes = try JSON.encode(state)
