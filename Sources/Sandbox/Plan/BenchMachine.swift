@@ -14,10 +14,8 @@ extension Configuration {
         let image = try GuestImage.locateBench(kernel: kernel, initramfs: initramfs)
         let choice = try HostFacts.gather(self, askVersions: false)
             .chooseDriver("qemu", accelerator: qemu.accelerator.rawValue)
-        guard let accelerator = QEMUDriver.Accelerator(rawValue: choice.accelerator), let executable = choice.executable
-        else { throw SandboxError.invalid("qemu.accel: \(choice.accelerator) is none of kvm, tcg") }
         return (
-            QEMUDriver(executable: executable, accelerator: accelerator, logger: logger),
+            try choice.makeQEMU(logger: logger),
             VMConfiguration(
                 name: "bench", vcpus: vm.vcpus, memoryMiB: vm.memoryMiB, kernel: image.kernel,
                 initramfs: image.initramfs, kernelArguments: choice.kernelArguments + vm.kernelArguments)

@@ -62,8 +62,16 @@ extension SandboxPlan {
     /// The driver of this plan.
     func makeDriver(logger: Logger) throws -> any HypervisorDriver {
         if driver.driver == "kvm" { return KVMDriver(logger: logger) }
-        guard let accelerator = QEMUDriver.Accelerator(rawValue: driver.accelerator), let executable = driver.executable
-        else { throw SandboxError.invalid("qemu.accel: \(driver.accelerator) is none of kvm, tcg") }
+        return try driver.makeQEMU(logger: logger)
+    }
+}
+
+extension DriverChoice {
+    /// QEMU as it was chosen.
+    func makeQEMU(logger: Logger) throws -> QEMUDriver {
+        guard let accelerator = QEMUDriver.Accelerator(rawValue: accelerator), let executable else {
+            throw SandboxError.invalid("qemu.accel: \(accelerator) is none of kvm, tcg")
+        }
         return QEMUDriver(executable: executable, accelerator: accelerator, logger: logger)
     }
 }
