@@ -34,6 +34,10 @@ struct PodSurroundings: Sendable {
         options: Google_Protobuf_Any, annotations: [String: String]
     ) throws -> Configuration {
         let file = try configuration.file(engineOptions: options.typeURL, options.value)
+        // Read again only where something is to change.
+        if file == nil, !annotations.keys.contains(where: { $0.hasPrefix(Configuration.annotationPrefix) }) {
+            return configuration
+        }
         return try Configuration.load(file: file ?? configurationFile, annotations: annotations)
     }
 }

@@ -10,27 +10,27 @@ import TaskAPI
 
 /// containerd's Task service for one pod: wire types in, the pod's own out.
 actor PodTaskService: TaskService {
-    private enum Phase {
+    enum Phase {
         case empty
         case starting
         case running(Pod)
         case gone
     }
 
-    private let surroundings: PodSurroundings
-    private var phase = Phase.empty
+    let surroundings: PodSurroundings
+    var phase = Phase.empty
     /// Set as soon as there are processes to end.
-    private var machine: (any VirtualMachine)?
-    private var network: PodNetworking?
+    var machine: (any VirtualMachine)?
+    var network: PodNetworking?
     /// The machine's memory.
     private var memoryMiB = 0
     private var cgroup: HostCgroup?
     /// Whether the engine knows of the pod and ends it itself: its containers come and go.
-    private var isSandbox = false
+    var isSandbox = false
     /// Settled when the server has nothing more to do.
     let finished: Promise<Void>
 
-    private var logger: Logger { surroundings.logger }
+    var logger: Logger { surroundings.logger }
 
     init(_ surroundings: PodSurroundings) throws {
         self.surroundings = surroundings
@@ -69,7 +69,7 @@ actor PodTaskService: TaskService {
     }
 
     /// What engines take for the pid of a container's first process, which lives in the guest.
-    private var taskPID: UInt32 { UInt32(bitPattern: network?.pid ?? getpid()) }
+    var taskPID: UInt32 { UInt32(bitPattern: network?.pid ?? getpid()) }
 
     /// The first container: with it the pod is made, and with its failure the pod goes.
     private func createPod(
@@ -84,7 +84,7 @@ actor PodTaskService: TaskService {
     }
 
     /// Makes the pod; what `fill` throws ends it again.
-    private func make(
+    func make(
         _ plan: SandboxPlan, _ configuration: Configuration, bundle: String, fill: (Pod) async throws -> Void
     ) async throws {
         phase = .starting
@@ -103,15 +103,14 @@ actor PodTaskService: TaskService {
             }
         } catch {
             phase = .gone
-            await network?.end()
-            cgroup?.leave()
+            await release()
             endUnlessUsed()
             throw error
         }
     }
 
     /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
-    private func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy) throws {
+    func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy) throws {
         guard let limit = resources?.memory?.limit, limit > Int64(memoryMiB) << 20 else { return }
         let words =
             "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
@@ -224,170 +223,19 @@ actor PodTaskService: TaskService {
             machine.kill(.ended("the pod was shut down"))
             _ = await machine.end()
         }
-        await network?.end()
-        cgroup?.leave()
+        await release()
         finished.settle(())
     }
 
-    // MARK: The pod by itself
-
-    /// Makes a pod without a container.
-    func createSandbox(_ request: SandboxAPICreateSandboxRequest) async throws {
-        try await answering {
-            guard case .empty = phase else { throw SandboxError.alreadyExists(request.sandboxID) }
-            guard request.rootfs.isEmpty else { throw SandboxError.unsupported("rootfs mounts of a sandbox") }
-            let configuration = try surroundings.configuration(
-                options: request.options, annotations: request.annotations)
-            let plan = try SandboxPlan(
-                id: request.sandboxID, hostname: "",
-                network: request.netnsPath.isEmpty ? .new : .existing(path: request.netnsPath), cgroup: "",
-                sizing: Sizing(PodRequest(Spec()), nil, host: HostLimits(), configuration), configuration: configuration
-            )
-            isSandbox = true
-            try await make(plan, configuration, bundle: request.bundlePath) { _ in }
-        }
-    }
-
-    /// Reads the network once more, as engines set it up before the start; answers the pod's pid.
-    func startSandbox(_ id: String) async throws -> UInt32 {
-        let network = network
-        return try await withPod { pod in
-            try await network?.refresh()
-            return pod.pid
-        }
-    }
-
-    /// The pod's pid; nil when it is gone.
-    var sandboxPID: UInt32? { if case .running = phase { taskPID } else { nil } }
-
-    /// Suspends until the machine has ended.
-    func waitForSandbox() async { if let machine { _ = await machine.end() } }
-
-    /// Ends the pod; the server goes on to answer.
-    func stopSandbox() async {
-        guard case .running(let pod) = phase else { return }
-        phase = .gone
-        await pod.shutdown()
+    /// Gives back what the pod has on the host beside its processes.
+    func release() async {
         await network?.end()
         cgroup?.leave()
-    }
-
-    // MARK: While it runs
-
-    func state(_ request: TaskStateRequest, context: TTRPCContext) async throws -> TaskStateResponse {
-        try await withPod { pod in
-            let container = try await pod.find(request.id)
-            let process = try await pod.find(request.id, request.execID)
-            return .with {
-                $0.id = container.id
-                $0.execID = request.execID
-                $0.bundle = container.bundle
-                $0.pid = pod.pid
-                $0.terminal = process.terminal
-                ($0.stdin, $0.stdout, $0.stderr) = (process.names.stdin, process.names.stdout, process.names.stderr)
-                switch process.phase {
-                case .created: $0.status = .created
-                case .running: $0.status = container.isPaused ? .paused : .running
-                case .stopped(let record):
-                    $0.status = .stopped
-                    $0.exitStatus = record.status
-                    $0.exitedAt = timestamp(record.at)
-                }
-            }
-        }
-    }
-
-    func kill(_ request: TaskKillRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
-            try await pod.signal(request.id, exec: request.execID, request.signal, all: request.all)
-            return .init()
-        }
-    }
-
-    func resizePty(_ request: TaskResizePtyRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
-            try await pod.resize(request.id, exec: request.execID, width: request.width, height: request.height)
-            return .init()
-        }
-    }
-
-    /// The terminal of the pod's first container has another size now.
-    func resizeTerminal(width: UInt32, height: UInt32) async {
-        guard case .running(let pod) = phase else { return }
-        do {
-            try await pod.resize(surroundings.id, exec: "", width: width, height: height)
-        } catch { logger.debug("resize: \(error)") }
-    }
-
-    func closeIO(_ request: TaskCloseIORequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
-            if request.stdin { try await pod.closeInput(request.id, exec: request.execID) }
-            return .init()
-        }
-    }
-
-    func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
-        try await withPod { pod in
-            let pids = try await pod.processes(request.id)
-            return .with { $0.processes = pids.map { pid in .with { $0.pid = pid } } }
-        }
-    }
-
-    func pause(_ request: TaskPauseRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
-            try await pod.pause(request.id)
-            return .init()
-        }
-    }
-
-    func resume(_ request: TaskResumeRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
-            try await pod.resume(request.id)
-            return .init()
-        }
-    }
-
-    func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        let policy = surroundings.configuration.spec
-        let decoded = try? JSON.decode(Linux.Resources.self, from: Array(request.resources.value), file: "resources")
-        try await answering { try checkMemory(decoded, policy) }
-        return try await withPod { pod in
-            var resources = try JSON.decode(
-                Linux.Resources.self, from: Array(request.resources.value), file: "resources")
-            try Unsupported.refuse(resources.unsupported(policy: policy))
-            if policy.ineffectiveLimits == .warn { resources.removeIneffectiveLimits() }
-            try await pod.update(request.id, resources)
-            return .init()
-        }
-    }
-
-    func stats(_ request: TaskStatsRequest, context: TTRPCContext) async throws -> TaskStatsResponse {
-        try await withPod { pod in
-            let metrics = MetricsMetrics(try await pod.stats(request.id))
-            return try .with {
-                $0.stats = try .with {
-                    $0.typeURL = MetricsMetrics.protoMessageName
-                    $0.value = try metrics.serializedBytes()
-                }
-            }
-        }
-    }
-
-    func checkpoint(_ request: TaskCheckpointTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw TTRPCError(.unimplemented, SandboxError.unsupported("checkpoint").description)
-    }
-
-    func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
-        .with {
-            $0.shimPid = UInt32(bitPattern: getpid())
-            $0.taskPid = taskPID
-            $0.version = martletVersion
-        }
     }
 
     // MARK: Answers
 
-    private func withPod<R: Sendable>(_ body: @Sendable (Pod) async throws -> R) async throws -> R {
+    func withPod<R: Sendable>(_ body: @Sendable (Pod) async throws -> R) async throws -> R {
         try await answering {
             guard case .running(let pod) = phase else {
                 throw SandboxError.notFound("container \(surroundings.id)")
@@ -397,7 +245,7 @@ actor PodTaskService: TaskService {
     }
 
     /// The one place where the sandbox's errors become gRPC codes.
-    private func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
+    func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
         do {
             return try await body()
         } catch let error as TTRPCError {
