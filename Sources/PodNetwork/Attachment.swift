@@ -9,9 +9,14 @@ final class Attachment: Sendable {
     let tapLink: Int32
     private let socket: RouteSocket
 
+    /// What the name of each tap begins with.
+    static let tapPrefix = "martlet"
+    /// The name of the tap of an interface.
+    static func tapName(_ link: Int32) -> String { "\(tapPrefix)\(link)" }
+
     /// - Parameter queues: pairs of queues of the tap.
     init(_ link: NetworkLink, _ namespace: NetworkNamespace, _ socket: RouteSocket, queues: Int) throws(SystemError) {
-        let name = "martlet\(link.index)"
+        let name = Self.tapName(link.index)
         let tap = try namespace.run { () throws(SystemError) in try Tap(name, queues: queues) }
         guard let made = try socket.link(named: name) else {
             throw SystemError("find tap", name, errno: .init(rawValue: 19))

@@ -18,7 +18,7 @@ public struct NetworkConnection: Sendable {
 /// A pod's network: its namespace, and a tap for each interface in it. All that it made there ends with it.
 public final class PodNetwork: Sendable {
     /// Interfaces that CNI plugins and engines make.
-    private static let kinds: Set<String> = ["veth", "macvlan", "ipvlan", "tun"]
+    static let kinds: Set<String> = ["veth", "macvlan", "ipvlan", "tun"]
 
     public let namespace: NetworkNamespace
     private let socket: RouteSocket

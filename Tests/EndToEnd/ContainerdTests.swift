@@ -100,18 +100,13 @@ extension Containers {
             try Containerd.play { containerd, scene in
                 let id = scene.newID()
                 try containerd.begin(Containerd.run(["-d"], id, Self.forever)).finishWell()
-                let state = Leftovers.read("\(containerd.pods)/containerd-default/\(id)/state.json") ?? ""
                 let name =
                     switch victim {
                     case "machine": try #require(Lab.driver).machineProcess
                     case "files": "martlet-device files"
                     default: victim
                     }
-                let entry = try #require(
-                    state.firstMatch(
-                        of: try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)),
-                    "no \(name) in \(state)")
-                Glibc.kill(try #require(Int32(entry.1)), SIGKILL)
+                Glibc.kill(try containerd.process(name, of: id), SIGKILL)
                 // A dead shim's task is gone: containerd's own word for it.
                 try containerd.wait(for: victim == "server" ? nil : "STOPPED", of: id)
                 if victim != "server" { _ = try containerd.ctr("task", "rm", id) }

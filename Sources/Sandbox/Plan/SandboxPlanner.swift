@@ -34,6 +34,7 @@ extension SandboxPlan {
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
+        vhostNet = configuration.qemu.vhostNet
         self.network = network
         self.hostname = hostname.isEmpty ? id : hostname
         warnings = []
@@ -64,7 +65,7 @@ extension SandboxPlan {
         if driver.driver == "kvm" { return KVMDriver(logger: logger) }
         guard let accelerator = QEMUDriver.Accelerator(rawValue: driver.accelerator), let executable = driver.executable
         else { throw SandboxError.invalid("qemu.accel: \(driver.accelerator) is none of kvm, tcg") }
-        return QEMUDriver(executable: executable, accelerator: accelerator, logger: logger)
+        return QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger)
     }
 }
 

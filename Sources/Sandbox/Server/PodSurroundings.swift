@@ -16,11 +16,15 @@ struct PodSurroundings: Sendable {
     /// Told of each event, in order.
     var tell: @Sendable (PodEvent) -> Void = { _ in }
 
-    /// Writes down which processes the pod has.
-    func record(_ processes: [(name: String, pid: Int32)], bundle: String, cgroups: [String] = []) throws {
+    /// Writes down which processes the pod has, and what it has changed on the host.
+    func record(
+        _ processes: [(name: String, pid: Int32)], bundle: String, cgroups: [String] = [],
+        network: SandboxPlan.Network = .none
+    ) throws {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
         state.cgroups = cgroups
+        state.network = StateDirectory.NetworkRecord(network)
         try directory.write(state)
     }
 

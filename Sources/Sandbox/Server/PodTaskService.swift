@@ -130,7 +130,7 @@ actor PodTaskService: TaskService {
         do {
             try surroundings.record(
                 [("network holder", network.pid)] + machine.processes, bundle: bundle,
-                cgroups: cgroup?.directories ?? [])
+                cgroups: cgroup?.directories ?? [], network: plan.network)
         } catch {
             throw await Pod.fate(of: machine, after: error)
         }

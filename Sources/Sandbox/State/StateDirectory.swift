@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import PodNetwork
 
 /// What is on disk of one pod: `ROOT/ID/`, with a lock that its server holds as long as it lives.
 ///
@@ -15,6 +16,13 @@ package struct StateDirectory: Sendable {
         var startTime: UInt64
     }
 
+    /// A network namespace that is not the pod's own and outlives it.
+    package struct NetworkRecord: Codable, Sendable, Equatable {
+        var path: String
+        /// `NetworkNamespace.identity`: by now the path may name another.
+        var identity: UInt64
+    }
+
     package struct State: Codable, Sendable, Equatable {
         var id: String
         var bundle: String
@@ -22,6 +30,8 @@ package struct StateDirectory: Sendable {
         package var socket: String?
         /// Directories of the host's control groups that are the pod's own.
         var cgroups: [String] = []
+        /// Where the pod has changed interfaces.
+        var network: NetworkRecord?
         package var processes: [ProcessRecord] = []
     }
 
@@ -90,17 +100,32 @@ package struct StateDirectory: Sendable {
         return try? JSONDecoder().decode(State.self, from: bytes)
     }
 
-    /// Ends every process of the pod that still runs and removes the directory.
+    /// Ends every process of the pod that still runs, undoes what the pod has changed on the host, and removes the directory.
     package func sweep() {
-        for record in read()?.processes ?? []
+        let state = read()
+        for record in state?.processes ?? []
         where record.pid != getpid() && ProcessRecord.startTime(of: record.pid) == record.startTime {
             kill(record.pid, SIGKILL)
         }
-        let state = read()
+        state?.network?.clear()
         if let socket = state?.socket { unlink(socket) }
         HostCgroup.remove(state?.cgroups ?? [])
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
+    }
+}
+
+extension StateDirectory.NetworkRecord {
+    /// nil for a namespace that ends with the pod.
+    init?(_ network: SandboxPlan.Network) {
+        guard case .existing(let path) = network, let namespace = try? NetworkNamespace(path: path) else { return nil }
+        self.init(path: path, identity: namespace.identity)
+    }
+
+    /// Frees the interfaces, as far as the namespace is there still.
+    func clear() {
+        guard let namespace = try? NetworkNamespace(path: path), namespace.identity == identity else { return }
+        try? PodNetwork.clear(namespace)
     }
 }
 

@@ -10,7 +10,7 @@ final class Containerd: Sendable {
     private let scene: Scene
     private let directory: String
     private let daemon = Mutex<Command?>(nil)
-    private let environment: [String]
+    let environment: [String]
 
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
@@ -115,6 +115,11 @@ final class Containerd: Sendable {
             }
             usleep(100_000)
         }
+    }
+
+    /// The pid of one of a pod's processes, by its name in the pod's state.
+    func process(_ name: String, of id: String) throws -> Int32 {
+        try Leftovers.process(name, in: "\(pods)/containerd-default/\(id)/state.json")
     }
 
     /// Plays a scene with a containerd in it; at its end no pod may be left.
