@@ -13,8 +13,8 @@ struct BenchNet: AsyncParsableCommand {
         abstract:
             "Compare the built-in VMM's network interface with QEMU's, by iperf3 between the host and a container.",
         discussion: """
-            Starts a pod with an interface on one end of a veth, and sends TCP from the other end and back, over the built-in \
-            VMM and over QEMU on KVM in turns: the same guest, one pair of queues, the same offloads and MTU. QEMU moves the \
+            Starts a pod over the built-in VMM and one over QEMU on KVM, each with an interface on one end of a veth, and sends \
+            TCP from the other end and back, with one and the other in turns: the same guest, one pair of queues, the same offloads and MTU. QEMU moves the \
             frames itself (vhost=off), and, where /dev/vhost-net opens, a third side has the kernel move them. Needs root and \
             iperf3.
             """)
@@ -64,7 +64,7 @@ struct BenchNet: AsyncParsableCommand {
                     .init("work", "iperf3, one stream of TCP, \(seconds) s each way, MTU \(mtu)"),
                 ],
                 directory: work.path,
-                bundle: { try Self.bundle(in: work, program, libraries, namespace: $0) },
+                bundle: { try Self.bundle($0, in: work, program, libraries, namespace: $1) },
                 progress: BenchOptions.progress
             )
         }
@@ -86,9 +86,9 @@ struct BenchNet: AsyncParsableCommand {
 
     /// A container of iperf3 and what it needs.
     private static func bundle(
-        in work: BenchDirectory, _ program: String, _ libraries: [String], namespace: String
+        _ name: String, in work: BenchDirectory, _ program: String, _ libraries: [String], namespace: String
     ) throws -> String {
-        try work.bundle("iperf3", ["/bin/iperf3", "--server", "--forceflush"]) { spec in
+        try work.bundle(name, ["/bin/iperf3", "--server", "--forceflush"]) { spec in
             for index in spec.linux?.namespaces.indices ?? 0..<0
             where spec.linux?.namespaces[index].kind == .network {
                 spec.linux?.namespaces[index].path = namespace

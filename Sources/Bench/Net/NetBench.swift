@@ -30,46 +30,54 @@ public struct NetBench: Sendable {
         var fromGuest: Double
     }
 
-    /// Measures each side once a round.
+    /// Starts a pod of each side, then measures each once a round; the others idle meanwhile. A round that goes before is not
+    /// counted.
     ///
     /// - Parameters:
     ///   - command: what the report says was run.
     ///   - directory: for configurations and the pods' state.
-    ///   - bundle: makes a bundle that runs iperf3's server in the network namespace at a path, and answers its directory.
+    ///   - bundle: makes a bundle of a name that runs iperf3's server in the network namespace at a path, and answers its
+    ///     directory.
     ///   - progress: hears of each run.
     public func run(
         rounds: Int, sides: [NetSide], command: String, facts: [BenchReport.Fact], directory: String,
-        bundle: (_ namespace: String) throws -> String, progress: (String) -> Void
+        bundle: (_ name: String, _ namespace: String) throws -> String, progress: (String) -> Void
     ) async throws -> BenchReport {
-        let configurations = try sides.map { try $0.write(settings, in: directory) }
-        let results = try await Rounds.run(rounds, of: Array(sides.indices)) { round, side in
+        var stages: [Stage] = []
+        defer { for stage in stages { stage.pod.end() } }
+        for side in sides {
             let line = try NetLine(mtu: mtu)
-            let bundle = try bundle(line.podPath)
-            let rates = try await onThread("bench") {
-                try measure(line, bundle: bundle, configuration: configurations[side], root: "\(directory)/pods")
-            }
+            let pod = try NetPod(
+                martlet: martlet, id: "bench-net-\(getpid())-\(side)", bundle: bundle("\(side)", line.podPath),
+                configuration: side.write(settings, in: directory), root: "\(directory)/pods")
+            stages.append(Stage(line: line, pod: pod))
+            try pod.waitForWord(timeout)
+        }
+        let results = try await Rounds.run(rounds + 1, of: Array(sides.indices)) { round, side in
+            let line = stages[side].line
+            let rates = try await onThread("bench") { try measure(line) }
             let words = [rates.toGuest, rates.fromGuest].map { Figures.short($0 / 1e9) }
-            progress(
-                "round \(round + 1) of \(rounds), \(sides[side].rawValue): \(words.joined(separator: ", ")) Gbit/s")
+            progress("round \(round) of \(rounds), \(sides[side].rawValue): \(words.joined(separator: ", ")) Gbit/s")
             return rates
         }
         return BenchReport(
             title: "TCP between the host and a guest", command: command, sides: sides.map(\.rawValue), facts: facts,
-            comparisons: try Self.compare(results))
+            comparisons: try Self.compare(results.map { Array($0.dropFirst()) }))
     }
 
-    private func measure(_ line: NetLine, bundle: String, configuration: String, root: String) throws -> Rates {
-        let pod = try NetPod(martlet: martlet, bundle: bundle, configuration: configuration, root: root)
-        defer { pod.end() }
-        try pod.waitForWord(timeout)
+    private struct Stage: Sendable {
+        var line: NetLine
+        var pod: NetPod
+    }
+
+    private func measure(_ line: NetLine) throws -> Rates {
         func client(_ options: [String]) throws -> IperfReport {
             try line.iperf3(iperf3, seconds: seconds, options, within: timeout + .seconds(seconds))
         }
         // The host's clock for both: a guest's may leap.
         let toGuest = try client([])
         let fromGuest = try client(["--reverse"])
-        return Rates(
-            toGuest: try toGuest.rate(by: \.sent), fromGuest: try fromGuest.rate(by: \.received))
+        return Rates(toGuest: try toGuest.rate(by: \.sent), fromGuest: try fromGuest.rate(by: \.received))
     }
 
     /// - Parameter results: of each side its rounds.

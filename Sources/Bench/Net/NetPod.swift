@@ -7,13 +7,13 @@ final class NetPod: Sendable {
     private let output: SharedDescriptor
     private let errors: SharedDescriptor
 
-    init(martlet: String, bundle: String, configuration: String, root: String) throws {
+    init(martlet: String, id: String, bundle: String, configuration: String, root: String) throws {
         let (output, input) = try SharedDescriptor.pipe()
         let (errors, words) = try SharedDescriptor.pipe()
         self.output = output
         self.errors = errors
         command = try Self.start(
-            martlet, ["--config", configuration, "--root", root, "run", "--bundle", bundle, "bench-net-\(getpid())"],
+            martlet, ["--config", configuration, "--root", root, "run", "--bundle", bundle, id],
             input, words)
     }
 
