@@ -15,5 +15,5 @@ fi
 # qemu-system-common has virtiofsd, which `martlet bench files` compares with.
 need qemu-system-x86 qemu-system-common cpio zstd busybox-static libseccomp-dev
 if [[ ${1:-run} == test ]]; then
-    need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools
+    need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools iperf3 containernetworking-plugins
 fi

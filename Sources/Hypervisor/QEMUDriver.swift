@@ -11,12 +11,16 @@ public struct QEMUDriver: HypervisorDriver {
     public let name = "qemu"
     package let executable: String
     package let accelerator: Accelerator
+    let hasVhostNet: Bool
     let logger: Logger
 
-    /// - Parameter executable: absolute path of qemu-system-x86_64.
-    public init(executable: String, accelerator: Accelerator, logger: Logger) {
+    /// - Parameters:
+    ///   - executable: absolute path of qemu-system-x86_64.
+    ///   - hasVhostNet: the host's kernel moves the frames of network interfaces.
+    public init(executable: String, accelerator: Accelerator, hasVhostNet: Bool = false, logger: Logger) {
         self.executable = executable
         self.accelerator = accelerator
+        self.hasVhostNet = hasVhostNet
         self.logger = logger
     }
 

@@ -17,9 +17,11 @@ final class QEMUMachine: VirtualMachine {
     private let watch: MachineWatch
     /// How many network interfaces were added.
     private let networks = Mutex(0)
+    private let hasVhostNet: Bool
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
+        hasVhostNet = driver.hasVhostNet
         let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
         let watch = try MachineWatch()
         self.watch = watch
@@ -82,7 +84,8 @@ final class QEMUMachine: VirtualMachine {
             guard count < QEMUDriver.sparePorts else {
                 throw HypervisorError("more than \(QEMUDriver.sparePorts) network interfaces")
             }
-            try qmp.addNetwork(number: count, hardwareAddress: hardwareAddress, queues: queues)
+            try qmp.addNetwork(
+                number: count, hardwareAddress: hardwareAddress, queues: queues, vhost: hasVhostNet)
             count += 1
         }
     }

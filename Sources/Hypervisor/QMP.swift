@@ -108,13 +108,23 @@ final class QMP: Sendable {
     }
 
     /// Plugs network interface `number`, whose frames go to a tap, into the spare port of that number.
-    func addNetwork(number: Int, hardwareAddress: [UInt8], queues: [Int32]) throws {
+    ///
+    /// - Parameter vhost: the host's kernel moves the frames.
+    func addNetwork(number: Int, hardwareAddress: [UInt8], queues: [Int32], vhost: Bool) throws {
         guard queues.count == 1 else {
             throw HypervisorError("a network interface with \(queues.count) pairs of queues: qemu gets one")
         }
         // A name that begins with a digit would be a number of QEMU's own.
         try execute("getfd", ["fdname": "tap\(number)"], descriptor: queues[0])
-        try execute("netdev_add", ["type": "tap", "id": "net\(number)", "fd": "tap\(number)", "vhost": false])
+        var tap: [String: Argument] = [
+            "type": "tap", "id": "net\(number)", "fd": "tap\(number)", "vhost": .flag(vhost),
+        ]
+        if vhost {
+            let device = try OwnedDescriptor.open("/dev/vhost-net", O_RDWR)
+            try execute("getfd", ["fdname": "vhost\(number)"], descriptor: device.raw)
+            tap["vhostfd"] = "vhost\(number)"
+        }
+        try execute("netdev_add", tap)
         try execute(
             "device_add",
             [

@@ -111,6 +111,8 @@ public final class Board {
 
     private func connect(_ transport: VirtioTransport, at place: ACPIConfiguration.VirtioDevice) throws {
         try vm.connect(transport.interrupt.raw, toInterrupt: place.gsi)
+        let line = InterruptLine(vm, gsi: place.gsi)
+        transport.raiseDirectly { line.pulse() }
         for (queue, kick) in transport.kicks.enumerated() {
             try vm.connect(write: UInt32(queue), at: place.address + VirtioRegister.queueNotify, to: kick.raw)
         }

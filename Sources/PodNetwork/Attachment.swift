@@ -9,8 +9,10 @@ final class Attachment: Sendable {
     let tapLink: Int32
     private let socket: RouteSocket
 
-    /// What the tap of a link is called.
-    static func tapName(_ link: Int32) -> String { "martlet\(link)" }
+    /// What the name of each tap begins with.
+    static let tapPrefix = "martlet"
+    /// The name of the tap of an interface.
+    static func tapName(_ link: Int32) -> String { "\(tapPrefix)\(link)" }
 
     /// - Parameter queues: pairs of queues of the tap.
     init(_ link: NetworkLink, _ namespace: NetworkNamespace, _ socket: RouteSocket, queues: Int) throws(SystemError) {

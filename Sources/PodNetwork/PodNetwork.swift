@@ -18,7 +18,7 @@ public struct NetworkConnection: Sendable {
 /// A pod's network: its namespace, and a tap for each interface in it. All that it made there ends with it.
 public final class PodNetwork: Sendable {
     /// Interfaces that CNI plugins and engines make.
-    private static let kinds: Set<String> = ["veth", "macvlan", "ipvlan", "tun"]
+    static let kinds: Set<String> = ["veth", "macvlan", "ipvlan", "tun"]
 
     public let namespace: NetworkNamespace
     private let socket: RouteSocket
@@ -80,18 +80,6 @@ public final class PodNetwork: Sendable {
     private func podLinks(_ attachments: [Attachment]) throws(SystemError) -> [NetworkLink] {
         try socket.links().filter { link in
             link.isEthernet && Self.kinds.contains(link.kind) && !attachments.contains { $0.tapLink == link.index }
-        }
-    }
-
-    /// Takes away what a pod left in a namespace that died without `disconnect`: redirections to taps that are gone.
-    public static func clear(path: String) throws(SystemError) {
-        let namespace = try NetworkNamespace(path: path)
-        let socket = try namespace.run { () throws(SystemError) in try RouteSocket() }
-        let (links, redirected) = (try socket.links(), try socket.ingressLinks())
-        for link in links where kinds.contains(link.kind) && redirected.contains(link.index) {
-            // With its tap it is another pod's by now.
-            if links.contains(where: { $0.name == Attachment.tapName(link.index) }) { continue }
-            try socket.removeIngress(link.index)
         }
     }
 

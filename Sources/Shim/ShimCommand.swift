@@ -156,7 +156,7 @@ public struct ShimCommand: Sendable {
         let directory = StateDirectory(root: stateRoot(configuration), id: id)
         var pid: UInt32 = 0
         // A member's pod lives on: its server has dealt with the container itself.
-        if directory.isAbandoned() {
+        if directory.isAbandoned(within: .seconds(2)) {
             pid = UInt32(clamping: directory.read()?.processes.first?.pid ?? 0)
             directory.sweep()
         }

@@ -194,6 +194,59 @@ extension Containers {
             }
         }
 
+        /// Its command clears up after it: the engine's interfaces are free again.
+        @Test func aKilledServersInterfacesAreFree() throws {
+            try play { scene, net in
+                let pod = try net.pod()
+                try net.connect(pod, number: 2)
+                let id = scene.newID()
+                let run = try scene.start(bundle: bundle(scene, in: pod, "echo up; sleep 600"), id: id)
+                try run.output?.wait(for: "up\n")
+                #expect(try !net.traces(pod).isEmpty)
+                kill(try Leftovers.process("server", in: "\(scene.root)/\(id)/state.json"), SIGKILL)
+                #expect(try run.finish().code != 0)
+                #expect(try net.traces(pod).isEmpty)
+            }
+        }
+
+        /// TCP in both directions between two pods, and between a pod and the host.
+        @Test(arguments: [(4, "10.99.0."), (6, "fd99::")]) func iperf(version: Int, prefix: String) throws {
+            try #require(Lab.program("iperf3") != nil, "no iperf3 in PATH")
+            try play { scene, net in
+                let (first, second) = (try net.pod(), try net.pod())
+                try net.connect(first, number: 2)
+                try net.connect(second, number: 3)
+                let server = try iperfBundle(scene, in: first, "exec iperf3 -s --forceflush")
+                let serving = try scene.start(bundle: server)
+                try serving.output?.wait(for: "listening on")
+                let amount = Lab.everything ? "256M" : "8M"
+                let client = "iperf3 -\(version) -c \(prefix)2 -n \(amount)"
+                let script = """
+                    set -e
+                    ping -c 1 -W 5 \(prefix)1 >/dev/null; ping -c 1 -W 5 \(prefix)2 >/dev/null; echo reached
+                    \(client); \(client) -R; echo both
+                    """
+                let outcome = try scene.run(bundle: iperfBundle(scene, in: second, script), within: .seconds(180))
+                #expect(outcome.code == 0, "\(outcome.text)\(outcome.errorText)")
+                let host = try net.start(net.host, "\(client) && \(client) -R").finish(within: .seconds(180))
+                #expect(host.code == 0, "\(host.text)\(host.errorText)")
+                serving.child.signal(SIGTERM)
+                _ = try serving.finish()
+                #expect(try net.traces(first).isEmpty && net.traces(second).isEmpty)
+            }
+        }
+
+        /// As `bundle`, with iperf3 and what it needs.
+        private func iperfBundle(_ scene: Scene, in pod: String, _ script: String) throws -> String {
+            let bundle = try bundle(scene, in: pod, script)
+            try Command.shell(
+                """
+                program=$(command -v iperf3)
+                for file in $program $(ldd $program | grep -o '/[^ ]*'); do install -D $file \(bundle)/rootfs$file; done
+                """)
+            return bundle
+        }
+
         @Test func withoutAPathThereIsLoAlone() throws {
             try Scene.play { scene in
                 let outcome = try scene.run(

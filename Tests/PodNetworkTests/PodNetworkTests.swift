@@ -58,6 +58,22 @@ import Testing
         #expect(plan.warnings.isEmpty)
     }
 
+    /// A server that was killed takes its taps along, and nothing else.
+    @Test func whatADeadServerLeftIsCleared() throws {
+        let engine = try Engine()
+        let tap = try engine.namespace.run { () throws(SystemError) in try Tap("other", queues: 1) }
+        let other = try #require(try engine.socket.link(named: "other"))
+        try engine.socket.redirect(engine.eth0.index, to: other.index)
+        withExtendedLifetime(tap) {}
+        try PodNetwork.clear(engine.namespace)
+        #expect(try engine.socket.ingressLinks().isEmpty)
+        let network = try PodNetwork(path: engine.path)
+        let made = try network.connect()
+        let redirected = try engine.socket.ingressLinks()
+        try PodNetwork.clear(engine.namespace)
+        #expect(try engine.socket.ingressLinks() == redirected && redirected.count == 2 * made.count)
+    }
+
     @Test func macvlansAreConnectedToo() throws {
         let engine = try Engine()
         try engine.socket.makeMacvlan("mac", on: engine.eth0.index)

@@ -55,6 +55,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             [qemu]
             path = "/opt/qemu"
             accel = "tcg"
+            vhost_net = true
             [agent]
             start_timeout_s = 1
             request_timeout_s = 2
@@ -70,7 +71,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         var expected = Configuration()
         expected.hypervisor = .qemu
         expected.vm = .init(vcpus: 2, memoryMiB: 1024, kernel: "/k", initramfs: "/i", kernelArguments: ["a=1", "b"])
-        expected.qemu = .init(path: "/opt/qemu", accelerator: .tcg)
+        expected.qemu = .init(path: "/opt/qemu", accelerator: .tcg, vhostNet: true)
         expected.agent = .init(
             startTimeout: .seconds(1), requestTimeout: .seconds(2), heartbeatInterval: .milliseconds(60),
             heartbeatTimeout: .milliseconds(200))

@@ -10,6 +10,12 @@ public final class NetworkNamespace: Sendable {
         descriptor = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY))
     }
 
+    /// Tells it from all others on this host, for as long as somebody refers to it.
+    public var identity: UInt64 {
+        var facts = stat()
+        return fstat(descriptor.raw, &facts) == 0 ? UInt64(facts.st_ino) : 0
+    }
+
     private init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
 
     /// A new, empty one, whose `lo` is down.

@@ -88,6 +88,11 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         registers.withLock { show($0) }
     }
 
+    /// Has a device of this process raise the guest's interrupt by `raise`, and not by the eventfd.
+    func raiseDirectly(by raise: @escaping @Sendable () -> Void) {
+        for line in lines { line.setDirect(raise) }
+    }
+
     /// The driver broke a ring, or the device can't go on: the driver is told that only a reset helps (virtio 1.2, 2.1.2).
     public func deviceBroke() {
         needsReset.store(true, ordering: .sequentiallyConsistent)

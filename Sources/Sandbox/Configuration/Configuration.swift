@@ -31,6 +31,8 @@ public struct Configuration: Sendable, Equatable, Codable {
         /// A path, or a name to be found in PATH.
         public var path = "qemu-system-x86_64"
         public var accelerator = Accelerator.auto
+        /// The host's kernel moves the frames of network interfaces (/dev/vhost-net), and not QEMU.
+        public var vhostNet = false
     }
 
     /// How long the host waits for the agent.

@@ -57,6 +57,7 @@ extension Configuration {
         try reader.string("qemu.path", into: &qemuPath)
         qemu.path = qemuPath ?? qemu.path
         try reader.choice("qemu.accel", into: &qemu.accelerator)
+        try reader.boolean("qemu.vhost_net", into: &qemu.vhostNet)
         let seconds = { (count: Int) in Duration.seconds(count) }
         let milliseconds = { (count: Int) in Duration.milliseconds(count) }
         try reader.duration("agent.start_timeout_s", 1...3600, unit: "s", seconds, into: &agent.startTimeout)

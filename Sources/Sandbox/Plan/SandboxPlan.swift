@@ -41,6 +41,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var id: String
     /// The driver that will be used, and why.
     public var driver: DriverChoice
+    /// With QEMU: the host's kernel moves the frames of network interfaces.
+    public var vhostNet: Bool
     public var hostname: String
     public var network: Network
     /// The host's control group for the pod's processes, a path below each hierarchy's root; nil: where the engine is.

@@ -16,7 +16,7 @@ struct PodSurroundings: Sendable {
     /// Told of each event, in order.
     var tell: @Sendable (PodEvent) -> Void = { _ in }
 
-    /// Writes down which processes the pod has.
+    /// Writes down which processes the pod has, and what it has changed on the host.
     func record(
         _ processes: [(name: String, pid: Int32)], bundle: String, cgroups: [String] = [],
         network: SandboxPlan.Network = .new
@@ -24,8 +24,7 @@ struct PodSurroundings: Sendable {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
         state.cgroups = cgroups
-        // What is named by a process may be another's when the process is gone.
-        if case .existing(let path) = network, !path.hasPrefix("/proc/") { state.network = path }
+        state.network = StateDirectory.NetworkRecord(network)
         try directory.write(state)
     }
 

@@ -16,6 +16,13 @@ package struct StateDirectory: Sendable {
         var startTime: UInt64
     }
 
+    /// A network namespace that is not the pod's own and outlives it.
+    package struct NetworkRecord: Codable, Sendable, Equatable {
+        var path: String
+        /// `NetworkNamespace.identity`: by now the path may name another.
+        var identity: UInt64
+    }
+
     package struct State: Codable, Sendable, Equatable {
         var id: String
         var bundle: String
@@ -23,9 +30,9 @@ package struct StateDirectory: Sendable {
         package var socket: String?
         /// Directories of the host's control groups that are the pod's own.
         var cgroups: [String] = []
+        /// Where the pod has changed interfaces.
+        var network: NetworkRecord?
         package var processes: [ProcessRecord] = []
-        /// The path of the network namespace that somebody made for the pod.
-        var network: String?
     }
 
     package let path: String
@@ -67,6 +74,17 @@ package struct StateDirectory: Sendable {
         return flock(lock.raw, LOCK_EX | LOCK_NB) == 0
     }
 
+    /// The pod's server is dead, or dies within `limit`: its connections close a moment before its lock is free. False at
+    /// once where there is no such pod.
+    package func isAbandoned(within limit: Duration) -> Bool {
+        let end = ContinuousClock.now + limit
+        while !isAbandoned() {
+            guard access(path, F_OK) == 0, ContinuousClock.now < end else { return false }
+            usleep(5000)
+        }
+        return true
+    }
+
     /// Writes down where the server of a new pod will listen.
     package func announce(id: String, socket: String) throws { try write(State(id: id, bundle: "", socket: socket)) }
 
@@ -88,15 +106,28 @@ package struct StateDirectory: Sendable {
         return try? JSONDecoder().decode(State.self, from: bytes)
     }
 
-    /// Ends every process of the pod that still runs and removes the directory.
+    /// Ends every process of the pod that still runs, undoes what the pod has changed on the host, and removes the directory.
     package func sweep() {
         let state = read()
         ProcessRecord.end((state?.processes ?? []).filter { $0.pid != getpid() })
+        state?.network?.clear()
         if let socket = state?.socket { unlink(socket) }
         HostCgroup.remove(state?.cgroups ?? [])
-        // Most often it is gone by now, and all in it.
-        if let network = state?.network { try? PodNetwork.clear(path: network) }
         for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
+    }
+}
+
+extension StateDirectory.NetworkRecord {
+    /// nil for a namespace that ends with the pod.
+    init?(_ network: SandboxPlan.Network) {
+        guard case .existing(let path) = network, let namespace = try? NetworkNamespace(path: path) else { return nil }
+        self.init(path: path, identity: namespace.identity)
+    }
+
+    /// Frees the interfaces, as far as the namespace is there still.
+    func clear() {
+        guard let namespace = try? NetworkNamespace(path: path), namespace.identity == identity else { return }
+        try? PodNetwork.clear(namespace)
     }
 }

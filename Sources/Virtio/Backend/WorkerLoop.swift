@@ -23,6 +23,8 @@ final class WorkerLoop<Service: QueueService> {
     private var entries: ContiguousArray<Entry> = []
     private var judge = PollJudge()
     private var mayLook = true
+    /// Whether something is to be done when the guest has become quiet. A timer for each wait has its price.
+    private var mindsQuiet = true
     /// The guest has been quiet for a while.
     private var isIdle = true
     /// When all that was there had been served, and how long it was from then on until something seemed to be there.
@@ -47,8 +49,8 @@ final class WorkerLoop<Service: QueueService> {
         }
         let source = service.source(queue)
         entries.append(Entry(queue: queue, kick: kick, lines: lines, source: source))
-        // Whether there is something at a source can't be seen at a glance.
-        if source != nil { mayLook = false }
+        // Whether there is something at a source can't be seen at a glance. A device that has one tells its driver all at once.
+        if source != nil { (mayLook, mindsQuiet) = (false, false) }
     }
 
     /// Serves a queue no more.
@@ -78,7 +80,9 @@ final class WorkerLoop<Service: QueueService> {
         var pending = false
         for entry in entries where service.arm(entry.queue, isIdle: isIdle) { pending = true }
         try watchSources()
-        if !pending { try events.runOnce(timeoutMilliseconds: isIdle ? -1 : Int32(Self.quietAfter / 1_000_000)) }
+        if !pending {
+            try events.runOnce(timeoutMilliseconds: isIdle || !mindsQuiet ? -1 : Int32(Self.quietAfter / 1_000_000))
+        }
         noteWait()
     }
 

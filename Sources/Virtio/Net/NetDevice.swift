@@ -37,7 +37,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     func serve(queue: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
         guard queues[queue].isRunning else { return .nothing }
-        let progress = queue == Self.receiveQueue ? try receive() : try transmit()
+        let progress = queue == Self.receiveQueue ? try receive(interrupt) : try transmit()
         // The driver's sockets wait for what was sent, too: they may have no more under way than so much.
         if progress != .nothing, queues[queue].needsInterrupt() { interrupt() }
         return progress
@@ -64,7 +64,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     // MARK: To the guest
 
-    private func receive() throws(QueueError) -> ServiceProgress {
+    private func receive(_ interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
         let queue = queues[Self.receiveQueue]
         let isMergeable = negotiated.contains(.mergeableBuffers)
         let room = isMergeable ? NetProtocol.longestFrame : 1
@@ -81,6 +81,8 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
             let chains = isMergeable ? queue.chains(filledBy: count) : 1
             Self.write(UInt16(chains), to: buffer)
             queue.completeGathered(chains, written: count)
+            // At once: the guest takes the frames while others come. A guest that does already wants no interrupt.
+            if queue.needsInterrupt() { interrupt() }
         }
         return .more
     }

@@ -10,7 +10,7 @@ final class Containerd: Sendable {
     private let scene: Scene
     private let directory: String
     private let daemon = Mutex<Command?>(nil)
-    private let environment: [String]
+    let environment: [String]
 
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
@@ -121,12 +121,13 @@ final class Containerd: Sendable {
     /// The process of a pod that has `name` in its state.json, as soon as there is one.
     func process(_ name: String, of id: String, within limit: Duration = .seconds(20)) throws -> Int32 {
         let end = ContinuousClock.now + limit * Lab.patience
-        let record = try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)
         while true {
-            let state = Leftovers.read("\(pods)/containerd-default/\(id)/state.json") ?? ""
-            if let found = state.firstMatch(of: record), let pid = Int32(found.1) { return pid }
-            guard ContinuousClock.now < end else { throw LabError("no \(name) in the state of \(id): \(state)") }
-            usleep(2_000)
+            do {
+                return try Leftovers.process(name, in: "\(pods)/containerd-default/\(id)/state.json")
+            } catch {
+                guard ContinuousClock.now < end else { throw error }
+                usleep(2_000)
+            }
         }
     }
 

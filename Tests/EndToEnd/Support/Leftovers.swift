@@ -97,6 +97,16 @@ enum Leftovers {
         return found.map { "control group: \($0)" }
     }
 
+    /// The pid of one of a pod's processes, by its name in the pod's state.
+    static func process(_ name: String, in state: String) throws -> Int32 {
+        let text = read(state) ?? ""
+        let expression = try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)
+        guard let entry = text.firstMatch(of: expression), let pid = Int32(entry.1) else {
+            throw LabError("no \(name) in \(state): \(text)")
+        }
+        return pid
+    }
+
     static func list(_ path: String) -> [String] { (try? directoryNames(path)) ?? [] }
 
     static func read(_ path: String) -> String? {

@@ -1,0 +1,51 @@
+import Glibc
+import LinuxSystem
+
+/// A `martlet run` whose container serves until it is ended.
+final class NetPod: Sendable {
+    private let command: ChildProcess
+    private let output: SharedDescriptor
+    private let errors: SharedDescriptor
+
+    init(martlet: String, id: String, bundle: String, configuration: String, root: String) throws {
+        let (output, input) = try SharedDescriptor.pipe()
+        let (errors, words) = try SharedDescriptor.pipe()
+        self.output = output
+        self.errors = errors
+        command = try Self.start(
+            martlet, ["--config", configuration, "--root", root, "run", "--bundle", bundle, id],
+            input, words)
+    }
+
+    /// The child alone has the pipes' ends afterwards: its silent end shows.
+    private static func start(
+        _ martlet: String, _ arguments: [String], _ output: consuming SharedDescriptor,
+        _ errors: consuming SharedDescriptor
+    ) throws -> ChildProcess {
+        try ChildProcess(
+            "martlet",
+            .init(
+                executable: martlet, arguments: arguments, environment: RunPhases.environment(),
+                descriptors: [-1, output.raw, errors.raw], diesWithParent: true))
+    }
+
+    /// Waits until the container has written something.
+    func waitForWord(_ limit: Duration) throws {
+        var item = pollfd(fd: output.raw, events: Int16(POLLIN), revents: 0)
+        let milliseconds = Int32(clamping: limit.components.seconds * 1000)
+        if poll(&item, 1, milliseconds) > 0, item.revents & Int16(POLLIN) != 0 { return }
+        var buffer = [UInt8](repeating: 0, count: 2000)
+        command.signal(SIGKILL)
+        let count = max(0, read(errors.raw, &buffer, buffer.count))
+        throw BenchError("the container said nothing: \(String(decoding: buffer.prefix(count), as: UTF8.self))")
+    }
+
+    /// Ends it, and waits until all of it is gone.
+    func end() {
+        command.signal(SIGTERM)
+        if command.waitForEnd(timeout: .seconds(20)) == nil {
+            command.signal(SIGKILL)
+            _ = command.waitForEnd(timeout: .seconds(5))
+        }
+    }
+}

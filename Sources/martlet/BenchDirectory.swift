@@ -1,0 +1,58 @@
+import Bench
+import FoundationEssentials
+import Glibc
+import OCISpec
+
+/// A directory for bundles and the state of pods, removed in the end.
+struct BenchDirectory {
+    let path: String
+
+    init() throws {
+        var template = Array("/tmp/martlet-bench.XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw BenchError("mkdtemp: \(String(cString: strerror(errno)))") }
+        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    func remove() {
+        do { try FileManager.default.removeItem(atPath: path) } catch {
+            BenchOptions.progress("remove \(path): \(error)")
+        }
+    }
+
+    /// A bundle that runs `arguments`; answers its directory. One that is there already gets a new config.json.
+    ///
+    /// - Parameters:
+    ///   - fill: puts what is to run into an empty root file system.
+    ///   - edit: changes what is written to config.json.
+    func bundle(
+        _ name: String, _ arguments: [String], edit: (inout Spec) -> Void = { _ in },
+        fill: (_ rootfs: String) throws -> Void
+    ) throws -> String {
+        let bundle = "\(path)/bundle-\(name)"
+        let files = FileManager.default
+        if !files.fileExists(atPath: bundle) {
+            for directory in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
+                try files.createDirectory(atPath: "\(bundle)/rootfs/\(directory)", withIntermediateDirectories: true)
+            }
+            try fill("\(bundle)/rootfs")
+        }
+        var spec = Spec.standard()
+        spec.process?.terminal = false
+        spec.process?.args = arguments
+        spec.linux?.resources = nil
+        edit(&spec)
+        try Data(JSON.encode(spec, indented: true)).write(to: URL(filePath: "\(bundle)/config.json"))
+        return bundle
+    }
+
+    /// A bundle of busybox.
+    func bundle(_ arguments: [String], busybox: String) throws -> String {
+        try bundle("\(arguments.count)", arguments) { rootfs in
+            let files = FileManager.default
+            try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
+            for name in ["sh", "true", "echo", "sleep"] {
+                try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
+            }
+        }
+    }
+}
