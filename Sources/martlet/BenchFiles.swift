@@ -25,8 +25,8 @@ struct BenchFiles: AsyncParsableCommand {
     @Option(help: "Bytes in each of these.")
     var fileSize = FilesWorkload().fileBytes
 
-    @Option(help: "Where the files lie on the host.")
-    var directory = "/var/tmp"
+    @Option(help: "Where the files lie on the host: in memory, so that no disk has a part in the figures.")
+    var directory = "/dev/shm"
 
     @Option(help: "The guest's kernel.")
     var kernel: String?

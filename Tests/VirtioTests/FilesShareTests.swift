@@ -79,6 +79,58 @@ extension FilesTests {
             }
         }
 
+        /// A server with a home: what lies in the first share's file system has the root's device number, also in other
+        /// shares; the numbers are the host's, and unique all the same.
+        @Test func theHomeIsNoSubmount() throws {
+            let scratch = ScratchDirectory()
+            for name in ["home", "home/sub", "home/mounted", "other", "again"] { scratch.makeDirectory(name) }
+            for name in ["home/mounted", "other"] { mountTmpfs("\(scratch.path)/\(name)") }
+            for name in ["home/sub", "home/mounted", "other", "again"] { scratch.write("\(name)/file", name) }
+            // The home's file system once more, below another one.
+            scratch.makeDirectory("other/back")
+            #expect(mount("\(scratch.path)/again", "\(scratch.path)/other/back", nil, 4096, nil) == 0)
+            defer {
+                for name in ["other/back", "home/mounted", "other"] {
+                    umount2("\(scratch.path)/\(name)", Int32(MNT_DETACH))
+                }
+            }
+            var options = FileServer.Options()
+            options.hasHome = true
+            let guest = try FuseGuest(options)
+            try guest.share("home", scratch.path + "/home")
+            try guest.share("other", scratch.path + "/other")
+            try guest.share("again", scratch.path + "/again", readOnly: true)
+            try guest.share("single", scratch.path + "/again/file")
+            // Also when the guest boots anew.
+            for _ in 0..<2 {
+                try guest.start()
+                for path in ["home", "home/sub", "home/sub/file", "again", "again/file"] {
+                    let entry = try guest.walk(path)
+                    #expect(entry.attr.flags == 0, "\(path)")
+                    #expect(entry.attr.ino == scratch.status(path).map { UInt64($0.st_ino) }, "\(path)")
+                    #expect(try guest.attributes(entry.nodeid).ino == entry.attr.ino)
+                }
+                for path in ["home/mounted", "other", "other/back"] {
+                    #expect(try guest.walk(path).attr.flags == FuseFlag.attributeSubmount, "\(path)")
+                }
+                // In the root's device: each number once, and readdir(3) tells the same.
+                let paths = [
+                    "home", "home/sub", "home/sub/file", "home/mounted", "other", "again", "again/file", "single",
+                ]
+                var numbers = try Set(paths.map { try guest.walk($0).attr.ino })
+                #expect(numbers.insert(try guest.attributes(1).ino).inserted && numbers.count == paths.count + 1)
+                for dirent in try guest.list(1) where dirent.name != "." && dirent.name != ".." {
+                    #expect(dirent.inode == (try guest.walk(dirent.name).attr.ino), "\(dirent.name)")
+                }
+                #expect(guest.error(.syncfs, 1, wire(UInt64(0))) == 0)
+            }
+            // Without submounts there is one device for all.
+            try guest.start(flags: FuseFeatures.wanted & ~FuseFeatures.submounts)
+            let all = ["home", "home/sub", "home/mounted", "other", "other/file", "again", "again/file", "single"]
+            #expect(try Set(all.map { try guest.walk($0).attr.ino }).count == all.count - 1, "again/file is single")
+            for path in all { #expect(try guest.walk(path).attr.flags == 0, "\(path)") }
+        }
+
         @Test func sharesComeAndGo() throws {
             let scratch = ScratchDirectory()
             for name in ["a", "b"] {

@@ -14,8 +14,8 @@ public struct FilesBench: Sendable {
     public var workload = FilesWorkload()
     /// Absolute path of virtiofsd.
     public var virtiofsd = "/usr/lib/qemu/virtiofsd"
-    /// Where the shares' files lie.
-    public var directory = "/var/tmp"
+    /// Where the shares' files lie: in memory. A disk, and what its file system does later, would be measured with them.
+    public var directory = "/dev/shm"
     /// How long one guest may take.
     public var timeout = Duration.seconds(300)
 

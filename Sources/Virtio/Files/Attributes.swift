@@ -15,9 +15,12 @@ extension FileServer {
         return putAttributes(attributes(slot, try status(slot)))
     }
 
+    /// What the guest's stat(2) shows of the root: no file system's own number, as some of these are seen beside it.
+    static let rootInode: UInt64 = 1 << 63 | 1
+
     private func rootAttributes() -> fuse_attr {
         var result = fuse_attr()
-        result.ino = 1
+        result.ino = Self.rootInode
         result.mode = S_IFDIR | 0o555
         result.nlink = 2
         result.blksize = 4096
@@ -139,7 +142,20 @@ extension FileServer {
     /// sync(2) in the guest, once for each share.
     func syncFileSystem(_ request: FuseRequest) throws(FileError) -> Int {
         let slot = try slot(request.header.nodeid)
-        if slot == NodeTable.root || share(nodes.slots[slot].share)?.readOnly != false { return 0 }
+        if slot == NodeTable.root {
+            // The root stands for all shares that are no submounts; these are of one file system.
+            for share in shares where !share.readOnly && isHome(share) { return try syncFileSystem(of: share.slot) }
+            return 0
+        }
+        if share(nodes.slots[slot].share)?.readOnly != false { return 0 }
+        return try syncFileSystem(of: slot)
+    }
+
+    private func isHome(_ share: Share) -> Bool {
+        nodes.slots[share.slot].attributeFlags == 0 && nodes.slots[share.slot].identity.type == S_IFDIR
+    }
+
+    private func syncFileSystem(of slot: Int) throws(FileError) -> Int {
         let type = nodes.slots[slot].identity.type
         guard type == S_IFDIR || type == S_IFREG else { return 0 }
         let file = try openForIO(slot, O_RDONLY)

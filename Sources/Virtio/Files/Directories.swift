@@ -126,10 +126,11 @@ extension FileServer {
             }
         }
         let directoryType: UInt32 = 4  // DT_DIR
-        var fits = add(".", 1, 1, directoryType, nil) && add("..", 1, 2, directoryType, nil)
+        var fits =
+            add(".", Self.rootInode, 1, directoryType, nil) && add("..", Self.rootInode, 2, directoryType, nil)
         for share in shares where fits {
             let type = nodes.slots[share.slot].identity.type >> 12
-            fits = add(share.name, foreignInode(nodes.slots[share.slot].identity), UInt64(share.id) + 2, type, share)
+            fits = add(share.name, entryInode(share.slot), UInt64(share.id) + 2, type, share)
         }
         if !fits, written == 0 { throw .invalid }
         return written

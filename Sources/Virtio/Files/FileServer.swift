@@ -15,6 +15,10 @@ public final class FileServer: @unchecked Sendable {
     public struct Options: Sendable {
         /// Serve `trusted.*` extended attributes; needs CAP_SYS_ADMIN.
         public var servesTrusted = false
+        /// Show what lies in the same file system of the host as the first share under the device number of the root,
+        /// and make only others submounts. Linux 6.1 to 6.18 remember of files of a connection's first mount alone that
+        /// they have no security.capability, and ask for it before every single write(2) to others.
+        public var hasHome = false
         /// Most files that the guest may know at a time; one takes about 250 bytes here and 1 KiB in the guest.
         public var maximumNodes = 2 << 20
         /// Most descriptors to use, for open files and directories together. Default: the process's hard limit
@@ -36,6 +40,8 @@ public final class FileServer: @unchecked Sendable {
     var handles: HandleTable
     var shares: [Share] = []
     private var nextShare: Int32 = 1
+    /// The host's device whose files share the root's device number in the guest.
+    private var home: UInt64?
     /// Whether the guest mounts each share as a file system of its own (FUSE_SUBMOUNTS).
     var submounts = true
     /// Whether SETXATTR has its longer form (FUSE_SETXATTR_EXT).
@@ -110,7 +116,9 @@ public final class FileServer: @unchecked Sendable {
                 shares.append(Share(id: nextShare, name: name, readOnly: readOnly, slot: slot))
                 nextShare += 1
                 nodes.adoptShareRoot(slot, raw)
-                nodes.slots[slot].attributeFlags = status.isDirectory ? FuseFlag.attributeSubmount : 0
+                if options.hasHome, home == nil, status.isDirectory { home = status.device }
+                let submount = status.isDirectory && status.device != home
+                nodes.slots[slot].attributeFlags = submount ? FuseFlag.attributeSubmount : 0
             }
         } catch {
             close(raw)

@@ -152,18 +152,25 @@ extension FileServer {
         out.entry_valid = FuseLimits.validity
         out.attr_valid = FuseLimits.validity
         out.attr = attributes(slot, status)
-        // As an entry a submount is the directory that it hides, in the device of the directory above. As itself,
-        // in GETATTR, it is the root of its own device.
-        if nodes.slots[slot].attributeFlags != 0 { out.attr.ino = foreignInode(nodes.slots[slot].identity) }
+        out.attr.ino = entryInode(slot)
         return out
     }
 
     func attributes(_ slot: Int, _ status: FileStatus) -> fuse_attr {
         let node = nodes.slots[slot]
-        if node.isShareRoot, !status.isDirectory || !submounts {
-            return status.attributes(inode: foreignInode(node.identity), flags: 0)
-        }
-        return status.attributes(inode: node.shownInode, flags: node.attributeFlags)
+        return status.attributes(inode: shownInode(node), flags: submounts ? node.attributeFlags : 0)
+    }
+
+    private func shownInode(_ node: Node) -> UInt64 {
+        let isForeign = node.isShareRoot && (node.identity.type != S_IFDIR || !submounts)
+        return isForeign ? foreignInode(node.identity) : node.shownInode
+    }
+
+    /// The number of an entry. As such a submount is the directory that it hides, in the device of the directory above;
+    /// as itself, in GETATTR, it is the root of its own device.
+    func entryInode(_ slot: Int) -> UInt64 {
+        let node = nodes.slots[slot]
+        return node.attributeFlags != 0 ? foreignInode(node.identity) : shownInode(node)
     }
 
     /// What the host says of a node now.
