@@ -9,7 +9,13 @@ public final class Console: Sendable {
     public static let maximumLines = 200
     public static let maximumLineBytes = 1024
 
-    private let lines = Mutex<[String]>([])
+    private struct Kept {
+        var lines: [String] = []
+        /// How many lines came before these.
+        var dropped = 0
+    }
+
+    private let kept = Mutex(Kept())
     private let finished: Promise<Void>
 
     /// Reads `source` on a thread of its own until its end.
@@ -38,15 +44,25 @@ public final class Console: Sendable {
     private func keep(_ partial: inout [UInt8], _ onLine: (String) -> Void) {
         let line = String(decoding: partial, as: UTF8.self)
         partial.removeAll(keepingCapacity: true)
-        lines.withLock {
-            $0.append(line)
-            if $0.count > Console.maximumLines { $0.removeFirst() }
+        kept.withLock {
+            $0.lines.append(line)
+            guard $0.lines.count > Console.maximumLines else { return }
+            $0.lines.removeFirst()
+            $0.dropped += 1
         }
         onLine(line)
     }
 
     /// The last lines, oldest first.
-    public func tail(_ count: Int) -> [String] { lines.withLock { Array($0.suffix(count)) } }
+    public func tail(_ count: Int) -> [String] { kept.withLock { Array($0.lines.suffix(count)) } }
+
+    /// The lines from the `first` of all on, which count from 0, as far as they are kept; and the number of the first of these.
+    public func lines(from first: Int) -> (first: Int, lines: [String]) {
+        kept.withLock {
+            let start = min(max(first, $0.dropped), $0.dropped + $0.lines.count)
+            return (start, Array($0.lines[(start - $0.dropped)...]))
+        }
+    }
 
     /// Waits until the source has ended, so that `tail` has everything.
     public func waitForEnd(timeout: Duration) { _ = finished.wait(timeout: timeout) }

@@ -9,7 +9,7 @@ import VMMControl
 final class KVMMachine: VirtualMachine {
     private let vmm: DeviceProcess
     private let files: DeviceProcess?
-    private let console: Console
+    let console: Console
     private let watch: MachineWatch
 
     init(_ driver: KVMDriver, _ configuration: VMConfiguration) throws {
@@ -113,8 +113,6 @@ final class KVMMachine: VirtualMachine {
     func kill(_ reason: VMEnd) { watch.sign(reason) }
 
     func end() async -> VMEnd { await watch.end() }
-
-    var consoleTail: [String] { console.tail(20) }
 
     /// The most telling of the signs: what the host decided, then a process that was killed, then what the guest did to
     /// itself, then what failed under it, then a process that ended by itself.

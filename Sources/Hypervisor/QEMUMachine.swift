@@ -12,7 +12,7 @@ final class QEMUMachine: VirtualMachine {
     private let files: DeviceProcess
     private let disks: [DeviceProcess]
     private let qmp: QMP
-    private let console: Console
+    let console: Console
     private let errors: Console
     private let watch: MachineWatch
     /// How many network interfaces were added.
@@ -97,8 +97,6 @@ final class QEMUMachine: VirtualMachine {
     func kill(_ reason: VMEnd) { watch.sign(reason) }
 
     func end() async -> VMEnd { await watch.end() }
-
-    var consoleTail: [String] { console.tail(20) }
 
     /// The most telling of the signs: what the host decided, then a process that was killed, then what the guest did to
     /// itself, then a broken device, then a process that ended by itself.

@@ -128,6 +128,11 @@ public protocol VirtualMachine: Sendable {
     func kill(_ reason: VMEnd)
     /// Suspends until the VM has ended and all its processes are reaped.
     func end() async -> VMEnd
+    /// The guest's console.
+    var console: Console { get }
+}
+
+extension VirtualMachine {
     /// The last lines of the guest's console.
-    var consoleTail: [String] { get }
+    public var consoleTail: [String] { console.tail(20) }
 }

@@ -66,40 +66,6 @@ struct Check: AsyncParsableCommand {
     }
 }
 
-struct List: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "List the pods of this host, whoever started them.")
-
-    @OptionGroup var global: GlobalOptions
-
-    @Flag(help: "As JSON.")
-    var json = false
-
-    func run() async throws {
-        try await global.reporting { _ in
-            let configuration = try Configuration.load(file: global.config)
-            let pods = PodList.all(root: global.root ?? configuration.paths.root)
-            if json {
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-                return print(String(decoding: try encoder.encode(pods), as: UTF8.self))
-            }
-            let rows =
-                [["POD", "NAMESPACE", "STATUS", "PID", "BUNDLE"]]
-                + pods.map { pod in
-                    [
-                        pod.id, pod.namespace.isEmpty ? "-" : pod.namespace, pod.isRunning ? "running" : "dead",
-                        "\(pod.pid)", pod.bundle.isEmpty ? "-" : pod.bundle,
-                    ]
-                }
-            let widths = (0..<5).map { column in rows.map { $0[column].count }.max() ?? 0 }
-            for row in rows {
-                let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-                print(cells.joined(separator: "  "))
-            }
-        }
-    }
-}
-
 struct Version: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Print the version.")
 

@@ -10,7 +10,8 @@ struct Martlet: AsyncParsableCommand {
         commandName: "martlet",
         abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
         subcommands: [
-            Run.self, SpecCommand.self, Plan.self, Check.self, List.self, BenchCommand.self, Version.self,
+            Run.self, SpecCommand.self, Plan.self, Check.self, List.self, PodProcesses.self, PodLogs.self,
+            BenchCommand.self, Version.self,
             PodServerCommand.self,
         ])
 

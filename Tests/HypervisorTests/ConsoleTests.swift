@@ -23,6 +23,12 @@ import Testing
         #expect(tail.last == "the end[0m")
         #expect(tail.allSatisfy { $0.utf8.count <= Console.maximumLineBytes })
         #expect(seen.withLock { $0 } == 301)
+        let all = console.lines(from: 0)
+        #expect(all.first == 101 && all.lines == tail)
+        let last = console.lines(from: 300)
+        #expect(last.first == 300 && last.lines == ["the end[0m"])
+        #expect(console.lines(from: 1000).first == 301)
+        #expect(console.lines(from: 1000).lines.isEmpty)
     }
 
     /// Closes the write end for good: the owner's later close of the same number must not hit another file.

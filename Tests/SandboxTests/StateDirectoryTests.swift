@@ -25,6 +25,21 @@ import Testing
         _ = lock
     }
 
+    @Test func aPodIsFoundByTheBeginningOfItsId() throws {
+        let pods = ["abc", "abd", "x", "xy"].map {
+            PodEntry(id: $0, namespace: "", isRunning: true, pid: 1, bundle: "", directory: "", socket: "")
+        }
+        #expect(try PodList.find("abc", in: pods).id == "abc")
+        #expect(try PodList.find("x", in: pods).id == "x", "the whole of one is that one")
+        #expect(try PodList.find("xy", in: pods).id == "xy")
+        func refusal(_ name: String) -> String? {
+            (#expect(throws: SandboxError.self) { try PodList.find(name, in: pods) })?.description
+        }
+        #expect(refusal("ab") == "pod ab: 2 pods begin so: abc, abd")
+        #expect(refusal("q") == "pod q does not exist")
+        #expect(refusal("") == "pod  does not exist")
+    }
+
     /// A server that dies before its first word.
     @Test func whatIsAnnouncedIsCleared() throws {
         let root = try temporary()

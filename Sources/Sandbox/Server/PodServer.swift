@@ -49,7 +49,7 @@ public enum PodServer {
             while read(Descriptor.lifeline, &byte, 1) < 0 && errno == EINTR {}
             Task { await service.end() }
         }
-        try await serve([.task(service)], until: service.finished)
+        try await serve([.task(service), .inspection(InspectionAPIService(service))], until: service.finished)
         directory.sweep()
     }
 
@@ -72,8 +72,10 @@ public enum PodServer {
         await service.endUnlessUsed()
         let task = TTRPCServiceDescription.task(service)
         try await serve(
-            [task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(service))],
-            until: service.finished)
+            [
+                task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(service)),
+                .inspection(InspectionAPIService(service)),
+            ], until: service.finished)
         directory.sweep()
     }
 

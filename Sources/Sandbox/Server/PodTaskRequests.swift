@@ -60,8 +60,8 @@ extension PodTaskService {
 
     func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
         try await withPod { pod in
-            let pids = try await pod.processes(request.id)
-            return .with { $0.processes = pids.map { pid in .with { $0.pid = pid } } }
+            let processes = try await pod.processes(request.id)
+            return .with { $0.processes = processes.map { process in .with { $0.pid = process.pid } } }
         }
     }
 

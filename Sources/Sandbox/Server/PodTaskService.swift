@@ -244,6 +244,14 @@ actor PodTaskService: TaskService {
         }
     }
 
+    /// The guest's console, also while the machine is still starting.
+    func console() async throws -> Console {
+        try await answering {
+            guard let machine else { throw SandboxError.wrongState("pod \(surroundings.id) has no machine yet") }
+            return machine.console
+        }
+    }
+
     /// The one place where the sandbox's errors become gRPC codes.
     func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
         do {

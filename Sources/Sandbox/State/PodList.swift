@@ -13,6 +13,8 @@ public struct PodEntry: Sendable, Equatable, Codable {
     public var bundle: String
     /// Absolute path of its state.
     public var directory: String
+    /// Absolute path of the socket that its server listens at.
+    public var socket: String
 }
 
 /// The pods of this host.
@@ -32,6 +34,17 @@ public enum PodList {
         return found.sorted { ($0.namespace, $0.id) < ($1.namespace, $1.id) }
     }
 
+    /// The pod of that id, or the only one whose id begins so.
+    static func find(_ name: String, in pods: [PodEntry]) throws(SandboxError) -> PodEntry {
+        if let pod = pods.first(where: { $0.id == name }) { return pod }
+        let found = pods.filter { !name.isEmpty && $0.id.hasPrefix(name) }
+        guard found.count < 2 else {
+            throw .invalid("pod \(name): \(found.count) pods begin so: \(found.map(\.id).joined(separator: ", "))")
+        }
+        guard let pod = found.first else { throw .notFound("pod \(name)") }
+        return pod
+    }
+
     /// Clears away what pods left whose servers have died: processes, control groups, sockets, directories.
     ///
     /// - Returns: those pods.
@@ -46,7 +59,8 @@ public enum PodList {
         let state = directory.read()
         return PodEntry(
             id: id, namespace: namespace, isRunning: !directory.isAbandoned(),
-            pid: state?.processes.first?.pid ?? 0, bundle: state?.bundle ?? "", directory: directory.path)
+            pid: state?.processes.first?.pid ?? 0, bundle: state?.bundle ?? "", directory: directory.path,
+            socket: state?.socket ?? directory.socketPath)
     }
 
     private static func names(in path: String) -> [String] {

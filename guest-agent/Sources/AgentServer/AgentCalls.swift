@@ -124,7 +124,7 @@ struct AgentCalls: AgentService {
     ) async throws -> AgentListProcessesResponse {
         try await answering("list processes of container \(request.containerID)") { () async throws(AgentFailure) in
             let pids = try await sandbox.container(request.containerID).processes()
-            return .with { $0.pids = pids }
+            return .with { $0.processes = pids.compactMap { .init(running: $0) } }
         }
     }
 

@@ -105,7 +105,9 @@ struct ContainerTests {
             #expect(try await agent.wait("b", exec: "e") == 0)
             #expect(clock.now - start < .seconds(30))
             #expect(await AgentUnderTest.readAll(out.socket) == Array("here\n".utf8))
-            #expect(try await agent.client.listProcesses(.with { $0.containerID = "b" }).pids.count == 2)
+            let processes = try await agent.client.listProcesses(.with { $0.containerID = "b" }).processes
+            #expect(processes.map(\.command).sorted() == ["sleep 100", "sleep 50"])
+            #expect(processes.allSatisfy { $0.pid > 1 && $0.userID == 0 })
             try await agent.remove("b")
         }
     }

@@ -1,0 +1,33 @@
+import TTRPC
+public import TaskAPI
+
+/// A running pod of this host, asked by Martlet's own commands.
+public struct PodInspection: Sendable {
+    private let client: InspectionServiceClient
+
+    /// Connects to a pod's server.
+    ///
+    /// - Parameters:
+    ///   - name: the pod's id, or the beginning of one that no other pod's id has.
+    ///   - root: `paths.root`.
+    public init(pod name: String, root: String) async throws {
+        let pod = try PodList.find(name, in: PodList.all(root: root))
+        guard pod.isRunning else {
+            throw SandboxError.wrongState("pod \(pod.id): its server has died; martlet check --clean clears it away")
+        }
+        client = InspectionServiceClient(try await TTRPCClient(unixPath: pod.socket))
+    }
+
+    /// The pod's containers and what runs in them.
+    public func containers() async throws -> [PodContainer] { try await client.processes(.init()).containers }
+
+    /// The guest's console from its line `first` on, as far as it is kept: the last 200 lines.
+    ///
+    /// - Returns: the lines, with the number of the first of them, counted from 0; nil when the pod has ended.
+    public func console(from first: UInt64) async throws -> PodConsoleResponse? {
+        do { return try await client.console(.with { $0.first = first }) } catch {
+            if error.code == .unavailable { return nil }
+            throw error
+        }
+    }
+}

@@ -1,0 +1,46 @@
+// Generated from pod.proto by scripts/protoc-gen-ttrpc-swift (make protos). Do not edit.
+
+public import TTRPC
+
+/// What a server of `martlet.pod.v1.Inspection` implements. A method that throws a `TTRPCError` answers its code;
+/// see `TTRPCError.init(answering:)` for other errors.
+public protocol InspectionService: Sendable {
+    func processes(_ request: PodProcessesRequest, context: TTRPCContext) async throws -> PodProcessesResponse
+    func console(_ request: PodConsoleRequest, context: TTRPCContext) async throws -> PodConsoleResponse
+}
+
+extension TTRPCServiceDescription {
+    /// `martlet.pod.v1.Inspection`, answered by `service`; for `TTRPCServer`.
+    public static func inspection(_ service: some InspectionService) -> TTRPCServiceDescription {
+        TTRPCServiceDescription(
+            "martlet.pod.v1.Inspection",
+            methods: [
+                "Processes": .unary { try await service.processes($0, context: $1) },
+                "Console": .unary { try await service.console($0, context: $1) },
+            ])
+    }
+}
+
+/// Calls `martlet.pod.v1.Inspection`. Every call has a deadline, `timeout` from now.
+public struct InspectionServiceClient: Sendable {
+    /// The connection of the calls.
+    public let client: TTRPCClient
+
+    public init(_ client: TTRPCClient) {
+        self.client = client
+    }
+
+    public func processes(
+        _ request: PodProcessesRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodProcessesResponse {
+        try await client.call(Self.service, "Processes", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func console(
+        _ request: PodConsoleRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodConsoleResponse {
+        try await client.call(Self.service, "Console", request, metadata: metadata, timeout: timeout)
+    }
+
+    private static let service = "martlet.pod.v1.Inspection"
+}

@@ -1,0 +1,100 @@
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import Sandbox
+
+struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "List the pods of this host, whoever started them.")
+
+    @OptionGroup var global: GlobalOptions
+
+    @Flag(help: "As JSON.")
+    var json = false
+
+    func run() async throws {
+        try await global.reporting { _ in
+            let pods = PodList.all(root: try global.stateRoot())
+            if json {
+                let encoder = JSONEncoder()
+                encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+                return print(String(decoding: try encoder.encode(pods), as: UTF8.self))
+            }
+            printTable(
+                [["POD", "NAMESPACE", "STATUS", "PID", "BUNDLE"]]
+                    + pods.map { pod in
+                        [
+                            pod.id, pod.namespace.isEmpty ? "-" : pod.namespace, pod.isRunning ? "running" : "dead",
+                            "\(pod.pid)", pod.bundle.isEmpty ? "-" : pod.bundle,
+                        ]
+                    })
+        }
+    }
+}
+
+struct PodProcesses: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ps", abstract: "List a running pod's containers and the processes in them.")
+
+    @OptionGroup var global: GlobalOptions
+
+    @Argument(help: "The pod's id, or the beginning of it.")
+    var pod: String
+
+    func run() async throws {
+        try await global.reporting { _ in
+            let containers = try await PodInspection(pod: pod, root: global.stateRoot()).containers()
+            var rows = [["CONTAINER", "STATUS", "PID", "USER", "COMMAND"]]
+            for container in containers {
+                if container.processes.isEmpty { rows.append([container.id, container.status, "-", "-", "-"]) }
+                for process in container.processes {
+                    rows.append(
+                        [container.id, container.status, "\(process.pid)", "\(process.userID)", process.command])
+                }
+            }
+            printTable(rows)
+        }
+    }
+}
+
+struct PodLogs: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "logs", abstract: "Print the console of a running pod's guest: the last 200 lines of its kernel and agent.")
+
+    @OptionGroup var global: GlobalOptions
+
+    @Flag(name: [.long, .short], help: "Go on until the pod ends.")
+    var follow = false
+
+    @Argument(help: "The pod's id, or the beginning of it.")
+    var pod: String
+
+    func run() async throws {
+        try await global.reporting { _ in
+            let inspection = try await PodInspection(pod: pod, root: global.stateRoot())
+            var next: UInt64 = 0
+            while let console = try await inspection.console(from: next) {
+                for line in console.lines { print(line) }
+                guard follow else { break }
+                fflush(nil)
+                next = console.first + UInt64(console.lines.count)
+                try await Task.sleep(for: .milliseconds(500))
+            }
+        }
+    }
+}
+
+extension GlobalOptions {
+    /// Where the state of pods is.
+    func stateRoot() throws -> String { try root ?? Configuration.load(file: config).paths.root }
+}
+
+/// Prints rows whose columns stand below each other; the first is the heading.
+private func printTable(_ rows: [[String]]) {
+    let widths = (0..<(rows.first?.count ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
+    for row in rows {
+        let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+        var line = cells.joined(separator: "  ")
+        while line.last == " " { line.removeLast() }
+        print(line)
+    }
+}

@@ -1,0 +1,41 @@
+import Glibc
+import Testing
+
+extension Containers {
+    /// What an operator asks of pods that run: `martlet list`, `ps` and `logs`.
+    @Suite struct InspectTests {
+        @Test func aRunningPodIsListedWithItsProcessesAndConsole() throws {
+            try Scene.play { scene in
+                let id = scene.newID()
+                let run = try scene.start(
+                    bundle: scene.bundle(script: "trap 'exit 3' TERM; sleep 1000 & echo up; wait") {
+                        $0.process?.user.uid = 1000
+                    }, id: id)
+                try run.output?.wait(for: "up\n")
+                func martlet(_ arguments: String...) throws -> String {
+                    try Command.run(Lab.martlet, ["--root", scene.root] + arguments)
+                }
+                let row = try #require(try martlet("list").split(separator: "\n").last)
+                #expect(row.hasPrefix("\(id)  -          running  "))
+                let processes = try martlet("ps", String(id.dropLast())).split(separator: "\n").map {
+                    $0.split(separator: " ", maxSplits: 4).map { $0.drop { $0 == " " } }
+                }
+                #expect(processes.first?.last == "COMMAND")
+                #expect(processes.dropFirst().compactMap(\.last).sorted() .last == "sleep 1000")
+                #expect(processes.count == 3, "\(processes)")
+                #expect(processes.dropFirst().allSatisfy { $0[0] == id[...] && $0[1] == "running" && $0[3] == "1000" })
+                #expect(try martlet("logs", id).contains("martlet-agent ready"))
+
+                let following = try Command(Lab.martlet, ["--root", scene.root, "logs", "--follow", id])
+                try following.output?.wait(for: "martlet-agent ready")
+                run.child.signal(SIGTERM)
+                #expect(try run.finish().code == 3)
+                #expect(try following.finish().code == 0, "a pod's end is no failure")
+
+                let missing = try Command(Lab.martlet, ["--root", scene.root, "ps", id]).finish()
+                #expect(missing.code == 1)
+                #expect(missing.errorText.contains("pod \(id) does not exist"))
+            }
+        }
+    }
+}
