@@ -44,6 +44,7 @@ let package = Package(
         // Without its default traits, one of which needs all of Foundation.
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
@@ -53,6 +54,7 @@ let package = Package(
         room("TTRPC", ["LinuxSystem", protobuf] + nio),
         room("TaskAPI", ["TTRPC", protobuf]),
         room("AgentAPI", ["TTRPC", protobuf]),
+        room("CRIAPI", [protobuf, .product(name: "NIOHTTP2", package: "swift-nio-http2")] + nio),
         room("Virtio", ["CLinux", "LinuxSystem"]),
         room("VhostUser", ["Virtio", "LinuxSystem"]),
         room("VMMControl", ["LinuxSystem"]),
@@ -69,7 +71,7 @@ let package = Package(
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         room("Shim", ["LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
-        room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "Hypervisor", logging]),
+        room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
             name: "martlet", dependencies: ["Sandbox", "Bench", argumentParser, logging], swiftSettings: strict),
         .executableTarget(

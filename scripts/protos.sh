@@ -9,6 +9,7 @@ sets=(
     "Sources/TTRPC/protos Sources/TTRPC/Generated internal"
     "Sources/TaskAPI/protos Sources/TaskAPI/Generated public"
     "Sources/AgentAPI/protos Sources/AgentAPI/Generated public"
+    "Sources/CRIAPI/protos Sources/CRIAPI/Generated public"
     "Tests/TTRPCTests/protos Tests/TTRPCTests/Generated internal"
 )
 

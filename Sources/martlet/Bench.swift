@@ -6,7 +6,7 @@ import Glibc
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure, and compare in interleaved runs.",
-        subcommands: [BenchFiles.self, BenchNet.self, BenchStart.self])
+        subcommands: [BenchFiles.self, BenchNet.self, BenchPod.self, BenchStart.self])
 }
 
 /// What every bench takes.

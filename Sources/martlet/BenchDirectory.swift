@@ -7,8 +7,8 @@ import OCISpec
 struct BenchDirectory {
     let path: String
 
-    init() throws {
-        var template = Array("/tmp/martlet-bench.XXXXXX".utf8CString)
+    init(in directory: String = "/tmp") throws {
+        var template = Array("\(directory)/martlet-bench.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw BenchError("mkdtemp: \(String(cString: strerror(errno)))") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }

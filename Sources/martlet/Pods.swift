@@ -58,7 +58,8 @@ struct PodProcesses: AsyncParsableCommand {
 
 struct PodLogs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "logs", abstract: "Print the console of a running pod's guest: the last 200 lines of its kernel and agent.")
+        commandName: "logs",
+        abstract: "Print the console of a running pod's guest: the last 200 lines of its kernel and agent.")
 
     @OptionGroup var global: GlobalOptions
 

@@ -21,7 +21,7 @@ extension Containers {
                     $0.split(separator: " ", maxSplits: 4).map { $0.drop { $0 == " " } }
                 }
                 #expect(processes.first?.last == "COMMAND")
-                #expect(processes.dropFirst().compactMap(\.last).sorted() .last == "sleep 1000")
+                #expect(processes.dropFirst().compactMap(\.last).sorted().last == "sleep 1000")
                 #expect(processes.count == 3, "\(processes)")
                 #expect(processes.dropFirst().allSatisfy { $0[0] == id[...] && $0[1] == "running" && $0[3] == "1000" })
                 #expect(try martlet("logs", id).contains("martlet-agent ready"))

@@ -1,0 +1,72 @@
+import FoundationEssentials
+import Glibc
+import Hypervisor
+import LinuxSystem
+
+/// An image of busybox alone, made here, that sleeps where nothing else is said: pods of it need no registry.
+public struct BusyboxImage: Sendable {
+    public static let name = "docker.io/library/martlet-bench:latest"
+
+    private let directory: String
+    private let timeout = Duration.seconds(60)
+
+    /// - Parameter directory: an empty one, to work in.
+    public init(directory: String) { self.directory = directory }
+
+    /// Writes the image as `docker save` would; answers the archive's path.
+    ///
+    /// - Parameter busybox: a static one.
+    public func archive(busybox: String) throws -> String {
+        let files = FileManager.default
+        let root = "\(directory)/root"
+        for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
+            try files.createDirectory(atPath: "\(root)/\(name)", withIntermediateDirectories: true)
+        }
+        try files.copyItem(atPath: busybox, toPath: "\(root)/bin/busybox")
+        try files.createSymbolicLink(atPath: "\(root)/bin/sleep", withDestinationPath: "busybox")
+        _ = try run("tar", "-C", root, "--owner=0", "--group=0", "-cf", "\(directory)/layer.tar", ".")
+        let config = """
+            {"architecture": "amd64", "os": "linux",
+             "config": {"Cmd": ["/bin/sleep", "100000"], "Env": ["PATH=/bin"]},
+             "rootfs": {"type": "layers", "diff_ids": ["sha256:\(try digest("\(directory)/layer.tar"))"]}}
+            """
+        try write(config, "config.json")
+        try write(
+            #"[{"Config": "config.json", "RepoTags": ["\#(Self.name)"], "Layers": ["layer.tar"]}]"#, "manifest.json")
+        let archive = "\(directory)/image.tar"
+        _ = try run("tar", "-C", directory, "-cf", archive, "manifest.json", "config.json", "layer.tar")
+        return archive
+    }
+
+    private func write(_ text: String, _ name: String) throws {
+        try Data(text.utf8).write(to: URL(filePath: "\(directory)/\(name)"))
+    }
+
+    private func digest(_ path: String) throws -> Substring {
+        try run("sha256sum", path).first?.split(separator: " ").first ?? ""
+    }
+
+    /// Answers the lines that the program has written.
+    private func run(_ program: String, _ arguments: String...) throws -> [String] {
+        let (child, output) = try start([program] + arguments)
+        let lines = try Console(program, source: output) { _ in }
+        let end = child.waitForEnd(timeout: timeout)
+        child.signal(SIGKILL)
+        lines.waitForEnd(timeout: .seconds(5))
+        guard end == .exited(0) else {
+            throw BenchError("\(program) \(end.map { "\($0)" } ?? "was not done"): \(lines.tail(5))")
+        }
+        return lines.tail(100)
+    }
+
+    /// The child alone has the pipe's other end afterwards.
+    private func start(_ words: [String]) throws -> (ChildProcess, output: SharedDescriptor) {
+        let (output, input) = try SharedDescriptor.pipe()
+        let child = try ChildProcess(
+            words[0],
+            .init(
+                executable: "/usr/bin/env", arguments: words, environment: RunPhases.environment(),
+                descriptors: [-1, input.raw, input.raw], diesWithParent: true))
+        return withExtendedLifetime(input) { (child, output) }
+    }
+}

@@ -1,0 +1,126 @@
+import FoundationEssentials
+import Glibc
+import Hypervisor
+import LinuxSystem
+import Synchronization
+
+/// A containerd for a bench alone, with a network of its own: it and what it leaves is gone with this value's `end`.
+public final class OwnContainerd: Sendable {
+    /// A runtime that it knows.
+    public struct Runtime: Sendable {
+        public var handler: String
+        /// `io.containerd.runc.v2`.
+        public var type: String
+
+        public init(handler: String, type: String) {
+            self.handler = handler
+            self.type = type
+        }
+    }
+
+    /// Where it serves CRI.
+    public var address: String { "\(directory)/containerd.sock" }
+
+    private let directory: String
+    private let namespace: NetworkNamespace
+    private let daemon: ChildProcess
+    private let output: Console
+
+    /// Starts it, and waits until it answers.
+    ///
+    /// - Parameters:
+    ///   - directory: an empty one, for all that it keeps.
+    ///   - path: the PATH in which it looks for shims.
+    ///   - environment: more that shims get.
+    ///   - plugins: the directory of the CNI plugins.
+    public init(
+        directory: String, runtimes: [Runtime], image: String, path: String, environment: [String], plugins: String
+    ) throws {
+        self.directory = directory
+        namespace = try .make()
+        try check("mkdir", "\(directory)/net.d", mkdir("\(directory)/net.d", 0o755))
+        try Self.write(Self.network(directory), "\(directory)/net.d/10-bench.conflist")
+        try Self.write(
+            Self.configuration(directory, runtimes, image, plugins: plugins), "\(directory)/config.toml")
+        let words = ["PATH=\(path)", "HOME=/root"] + environment
+        let (output, input) = try SharedDescriptor.pipe()
+        daemon = try Self.start(
+            ["--net=/proc/self/fd/3", "containerd", "--config", "\(directory)/config.toml"], input,
+            namespace.descriptor, words)
+        self.output = try Console("containerd", source: output) { _ in }
+    }
+
+    /// Takes an image from an archive; waits first until containerd answers.
+    public func importImage(_ archive: String, within limit: Duration) throws {
+        let end = ContinuousClock.now + limit
+        while true {
+            let ctr = try ChildProcess(
+                "ctr",
+                .init(
+                    executable: "/usr/bin/env",
+                    arguments: ["ctr", "-a", address, "-n", "k8s.io", "image", "import", archive],
+                    environment: RunPhases.environment(), descriptors: [-1, -1, -1], diesWithParent: true))
+            if ctr.waitForEnd(timeout: limit) == .exited(0) { return }
+            ctr.signal(SIGKILL)
+            guard daemon.ended == nil, ContinuousClock.now < end else {
+                throw BenchError("containerd does not take the image: \(output.tail(10).joined(separator: " | "))")
+            }
+            usleep(100_000)
+        }
+    }
+
+    /// Ends it.
+    public func end() {
+        daemon.signal(SIGTERM)
+        if daemon.waitForEnd(timeout: .seconds(10)) != nil { return }
+        daemon.signal(SIGKILL)
+        _ = daemon.waitForEnd(timeout: .seconds(5))
+    }
+
+    /// The child alone has the pipe's end afterwards.
+    private static func start(
+        _ arguments: [String], _ output: consuming SharedDescriptor, _ namespace: SharedDescriptor,
+        _ environment: [String]
+    ) throws -> ChildProcess {
+        try ChildProcess(
+            "containerd",
+            .init(
+                executable: "/usr/bin/nsenter", arguments: arguments, environment: environment,
+                descriptors: [-1, output.raw, output.raw, namespace.raw], diesWithParent: true))
+    }
+
+    private static func write(_ text: String, _ path: String) throws {
+        try Data(text.utf8).write(to: URL(filePath: path))
+    }
+
+    /// A bridge in the namespace that is this containerd's own.
+    private static func network(_ directory: String) -> String {
+        """
+        {"cniVersion": "0.4.0", "name": "bench", "plugins": [{"type": "bridge", "bridge": "bench0", "isGateway": true,
+         "ipam": {"type": "host-local", "dataDir": "\(directory)/addresses", "ranges": [[{"subnet": "10.98.0.0/16"}]]}}]}
+        """
+    }
+
+    private static func configuration(
+        _ directory: String, _ runtimes: [Runtime], _ image: String, plugins: String
+    ) -> String {
+        let cri = "plugins.\"io.containerd.grpc.v1.cri\""
+        return """
+            version = 2
+            root = "\(directory)/root"
+            state = "\(directory)/state"
+            [grpc]
+              address = "\(directory)/containerd.sock"
+            [\(cri)]
+              sandbox_image = "\(image)"
+              stream_server_port = "0"
+              restrict_oom_score_adj = true
+              disable_apparmor = true
+            [\(cri).cni]
+              bin_dir = "\(plugins)"
+              conf_dir = "\(directory)/net.d"
+
+            """
+            + runtimes.map { "[\(cri).containerd.runtimes.\($0.handler)]\n  runtime_type = \"\($0.type)\"\n" }.joined()
+    }
+}

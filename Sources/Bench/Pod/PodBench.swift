@@ -1,0 +1,106 @@
+import CRIAPI
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+
+/// `martlet bench pod`: the start and the memory of a pod with one container, by one runtime after the other, asked of the
+/// same engine as kubelet asks it.
+public struct PodBench: Sendable {
+    /// The engine's CRI socket.
+    public var address: String
+    /// The runtimes, by the names that the engine's configuration gives them. The first is the one that the others are
+    /// compared with.
+    public var handlers: [String]
+    /// An image that the engine has, with `sleep` in it.
+    public var image: String
+    /// How long one call may take.
+    public var timeout = Duration.seconds(120)
+
+    public init(address: String, handlers: [String], image: String) {
+        self.address = address
+        self.handlers = handlers
+        self.image = image
+    }
+
+    /// How long a pod has been running when its memory is read.
+    private static let settling = Duration.seconds(2)
+
+    /// Of one pod: milliseconds, and KiB.
+    struct Run: Sendable {
+        var sandbox = 0.0
+        var create = 0.0
+        var start = 0.0
+        var end = 0.0
+        var memory = ProcessMemory(process: "")
+    }
+
+    /// Starts and ends a pod of each runtime in each round. Another pod of each idles meanwhile, so that what pods share
+    /// counts as shared. A round that goes before is not counted.
+    ///
+    /// - Parameters:
+    ///   - command: what the report says was run.
+    ///   - progress: hears of each run.
+    public func run(
+        rounds: Int, command: String, facts: [BenchReport.Fact], progress: (String) -> Void
+    ) async throws -> BenchReport {
+        let client = try await CRIClient(path: address)
+        let engine = try await client.version(within: timeout)
+        let pods = PodStarter(client: client, image: image, timeout: timeout)
+        var idle: [String] = []
+        let results: [[Run]]
+        do {
+            for handler in handlers { idle.append(try await pods.start(handler, "idle").sandbox) }
+            results = try await Rounds.run(rounds + 1, of: handlers) { round, handler in
+                let run = try await measure(pods, handler, "\(round)")
+                let start = Figures.short(run.sandbox + run.create + run.start)
+                progress("round \(round) of \(rounds), \(handler): \(start) ms, \(run.memory.privateKiB >> 10) MiB")
+                return run
+            }
+        } catch {
+            for sandbox in idle { await pods.end(sandbox) }
+            throw error
+        }
+        for sandbox in idle { await pods.end(sandbox) }
+        return BenchReport(
+            title: "Pods through an engine's CRI", command: command, sides: handlers,
+            facts: facts + [.init("engine", "\(engine.runtimeName) \(engine.runtimeVersion)")],
+            comparisons: try Self.compare(results.map { Array($0.dropFirst()) }))
+    }
+
+    private func measure(_ pods: PodStarter, _ handler: String, _ name: String) async throws -> Run {
+        let pod = try await pods.start(handler, name)
+        var run = pod.times
+        do {
+            try await Task.sleep(for: Self.settling)
+            run.memory = try PodProcesses.memory(ofSandbox: pod.sandbox)
+            let begin = ContinuousClock.now
+            try await pods.remove(pod.sandbox)
+            run.end = (ContinuousClock.now - begin) / .milliseconds(1)
+        } catch {
+            await pods.end(pod.sandbox)
+            throw error
+        }
+        return run
+    }
+
+    /// - Parameter results: of each side its rounds.
+    static func compare(_ results: [[Run]]) throws -> [Comparison] {
+        let figures: [(String, String, (Run) -> Double)] = [
+            ("until the container runs", "ms", { $0.sandbox + $0.create + $0.start }),
+            ("RunPodSandbox", "ms", { $0.sandbox }),
+            ("CreateContainer", "ms", { $0.create }),
+            ("StartContainer", "ms", { $0.start }),
+            ("stop and remove the pod", "ms", { $0.end }),
+            ("private memory", "MiB", { Double($0.memory.privateKiB) / 1024 }),
+            ("proportional memory", "MiB", { Double($0.memory.proportionalKiB) / 1024 }),
+            ("guest memory in use", "MiB", { Double($0.memory.guestKiB) / 1024 }),
+        ]
+        return try figures.map { name, unit, figure in
+            let sides = try results.map { runs in
+                guard let samples = Samples(runs.map(figure)) else { throw BenchError("nothing was measured") }
+                return samples
+            }
+            return Comparison(name, unit: unit, better: .lower, sides: sides)
+        }
+    }
+}

@@ -1,0 +1,49 @@
+import Glibc
+import LinuxSystem
+
+/// The host's processes of a pod, whatever its runtime: containerd's shim for it, and all that descend from that.
+enum PodProcesses {
+    /// The memory of all of them together.
+    static func memory(ofSandbox id: String) throws -> ProcessMemory {
+        let processes = all()
+        guard let shim = processes.first(where: { isShim($0.pid, of: id) }) else {
+            throw BenchError("no shim of containerd has the argument -id \(id)")
+        }
+        // One that has ended by now has no memory.
+        return descendants(of: shim.pid, among: processes)
+            .compactMap { try? ProcessMemory(process: "\($0)", pid: $0) }.total
+    }
+
+    struct Entry {
+        var pid: Int32
+        var parent: Int32
+    }
+
+    /// `root`, and whatever it has brought forth.
+    static func descendants(of root: Int32, among processes: [Entry]) -> [Int32] {
+        let children = Dictionary(grouping: processes, by: \.parent)
+        var found = [root]
+        var next = 0
+        while next < found.count {
+            found += (children[found[next]] ?? []).map(\.pid)
+            next += 1
+        }
+        return found
+    }
+
+    private static func all() -> [Entry] {
+        ((try? directoryNames("/proc")) ?? []).compactMap { name in
+            guard let pid = Int32(name), let stat = try? readText("/proc/\(pid)/stat") else { return nil }
+            // The name, field 2, may hold spaces and parentheses: count from behind it. Field 4 is the parent.
+            let fields = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
+            guard fields.count > 2, let parent = Int32(fields[2]) else { return nil }
+            return Entry(pid: pid, parent: parent)
+        }
+    }
+
+    private static func isShim(_ pid: Int32, of id: String) -> Bool {
+        guard let arguments = try? readText("/proc/\(pid)/cmdline").split(separator: "\0") else { return false }
+        return arguments.first?.contains("containerd-shim") == true
+            && zip(arguments, arguments.dropFirst()).contains { $0 == "-id" && $1 == id[...] }
+    }
+}

@@ -1,0 +1,67 @@
+import CRIAPI
+import Glibc
+
+/// Starts and ends pods of one container that sleeps.
+struct PodStarter: Sendable {
+    let client: CRIClient
+    let image: String
+    let timeout: Duration
+
+    struct Pod: Sendable {
+        var sandbox: String
+        var times: PodBench.Run
+    }
+
+    /// - Parameter name: of this pod alone.
+    func start(_ handler: String, _ name: String) async throws -> Pod {
+        let config = CRIPodSandboxConfig.with {
+            $0.metadata = .with {
+                $0.name = "martlet-bench-\(handler)-\(name)"
+                $0.namespace = "martlet-bench"
+                $0.uid = "\(getpid())-\(handler)-\(name)"
+            }
+        }
+        var run = PodBench.Run()
+        let sandbox = try await timed(&run.sandbox) {
+            try await client.runPodSandbox(
+                .with {
+                    $0.config = config
+                    $0.runtimeHandler = handler
+                }, within: timeout
+            ).podSandboxID
+        }
+        do {
+            let container = try await timed(&run.create) {
+                try await client.createContainer(
+                    .with {
+                        $0.podSandboxID = sandbox
+                        $0.sandboxConfig = config
+                        $0.config.metadata.name = "sleep"
+                        $0.config.image.image = image
+                        $0.config.command = ["sleep", "100000"]
+                    }, within: timeout
+                ).containerID
+            }
+            try await timed(&run.start) { try await client.startContainer(container, within: timeout) }
+        } catch {
+            await end(sandbox)
+            throw error
+        }
+        return Pod(sandbox: sandbox, times: run)
+    }
+
+    func remove(_ sandbox: String) async throws {
+        try await client.stopPodSandbox(sandbox, within: timeout)
+        try await client.removePodSandbox(sandbox, within: timeout)
+    }
+
+    /// Whatever state it is in; what fails is left to the engine.
+    func end(_ sandbox: String) async { try? await remove(sandbox) }
+
+    private func timed<Result>(_ milliseconds: inout Double, _ body: () async throws -> Result) async throws -> Result {
+        let begin = ContinuousClock.now
+        let result = try await body()
+        milliseconds = (ContinuousClock.now - begin) / .milliseconds(1)
+        return result
+    }
+}

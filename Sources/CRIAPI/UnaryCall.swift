@@ -1,0 +1,93 @@
+import NIOCore
+import NIOHPACK
+import NIOHTTP2
+
+/// One gRPC call on a stream of its own: a message out, a message in, and how it went in the trailers.
+///
+/// Source: grpc/doc/PROTOCOL-HTTP2.md.
+final class UnaryCall: ChannelInboundHandler {
+    typealias InboundIn = HTTP2Frame.FramePayload
+    typealias OutboundOut = HTTP2Frame.FramePayload
+
+    struct Failure: Error, CustomStringConvertible {
+        var words: String
+        var description: String { words }
+    }
+
+    /// A byte that says whether the message is compressed, and its length: 4 bytes, the largest first.
+    private static let prefixLength = 5
+    private static let largestAnswer = 16 << 20
+
+    private let path: String
+    private let message: [UInt8]
+    private let promise: EventLoopPromise<[UInt8]>
+    private var answer: [UInt8] = []
+
+    init(_ path: String, _ message: [UInt8], _ promise: EventLoopPromise<[UInt8]>) {
+        self.path = path
+        self.message = message
+        self.promise = promise
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let headers: HPACKHeaders = [
+            ":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost",
+            "content-type": "application/grpc", "te": "trailers",
+        ]
+        context.write(wrapOutboundOut(.headers(.init(headers: headers))), promise: nil)
+        var buffer = context.channel.allocator.buffer(capacity: Self.prefixLength + message.count)
+        buffer.writeInteger(UInt8(0))
+        buffer.writeInteger(UInt32(message.count))
+        buffer.writeBytes(message)
+        context.writeAndFlush(
+            wrapOutboundOut(.data(.init(data: .byteBuffer(buffer), endStream: true))), promise: nil)
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .headers(let frame):
+            if let status = frame.headers.first(name: ":status"), status != "200" { fail("HTTP status \(status)") }
+            guard let code = frame.headers.first(name: "grpc-status") else { return }
+            if code == "0" { return succeed() }
+            fail(frame.headers.first(name: "grpc-message").map(decoded) ?? "gRPC status \(code)")
+        case .data(let frame):
+            guard case .byteBuffer(let bytes) = frame.data else { return }
+            answer += bytes.readableBytesView
+            if answer.count > Self.largestAnswer { fail("the answer is longer than \(Self.largestAnswer) bytes") }
+        default: break
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) { fail("the connection was closed") }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        fail("\(error)")
+        context.close(promise: nil)
+    }
+
+    private func succeed() {
+        let length = answer.dropFirst().prefix(4).reduce(0) { $0 << 8 | Int($1) }
+        guard answer.first == 0, answer.count == Self.prefixLength + length else {
+            return fail("the answer is no gRPC message")
+        }
+        promise.succeed(Array(answer.dropFirst(Self.prefixLength)))
+    }
+
+    /// A promise keeps its first outcome.
+    private func fail(_ words: String) { promise.fail(Failure(words: words)) }
+
+    /// `grpc-message` has bytes as %XX.
+    private func decoded(_ text: String) -> String {
+        var bytes: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            if byte == UInt8(ascii: "%"), let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) {
+                bytes.append(value)
+                rest.removeFirst(2)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}
