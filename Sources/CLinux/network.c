@@ -20,3 +20,10 @@ const char *martlet_make_tap(int fd, const char *name, int multi, int header, un
     return NULL;
 }
 int martlet_set_tap_offloads(int fd, unsigned long offloads) { return ioctl(fd, TUNSETOFFLOAD, offloads); }
+
+int martlet_set_tap_queue(int fd, int takes_part) {
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    request.ifr_flags = takes_part ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+    return ioctl(fd, TUNSETQUEUE, &request);
+}

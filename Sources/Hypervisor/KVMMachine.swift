@@ -95,10 +95,7 @@ final class KVMMachine: VirtualMachine {
     func removeShare(name: String) throws { try shares().removeShare(name: name) }
 
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
-        guard queues.count == 1 else {
-            throw HypervisorError("a network interface with \(queues.count) pairs of queues: kvm has one")
-        }
-        try vmm.client.addNetwork(tap: queues[0], hardwareAddress: hardwareAddress).wait()
+        try vmm.client.addNetwork(queues: queues, hardwareAddress: hardwareAddress).wait()
     }
 
     private func shares() throws(HypervisorError) -> DeviceClient {

@@ -77,6 +77,7 @@ final class QMP: Sendable {
     {
         case text(String)
         case flag(Bool)
+        case number(Int)
         init(stringLiteral value: String) { self = .text(value) }
         init(booleanLiteral value: Bool) { self = .flag(value) }
         func encode(to encoder: any Encoder) throws {
@@ -84,6 +85,7 @@ final class QMP: Sendable {
             switch self {
             case .text(let text): try container.encode(text)
             case .flag(let flag): try container.encode(flag)
+            case .number(let number): try container.encode(number)
             }
         }
     }
@@ -111,25 +113,32 @@ final class QMP: Sendable {
     ///
     /// - Parameter vhost: the host's kernel moves the frames.
     func addNetwork(number: Int, hardwareAddress: [UInt8], queues: [Int32], vhost: Bool) throws {
-        guard queues.count == 1 else {
-            throw HypervisorError("a network interface with \(queues.count) pairs of queues: qemu gets one")
-        }
         // A name that begins with a digit would be a number of QEMU's own.
-        try execute("getfd", ["fdname": "tap\(number)"], descriptor: queues[0])
+        func names(_ kind: String) -> [String] { queues.indices.map { "\(kind)\(number)-\($0)" } }
+        for (name, queue) in zip(names("tap"), queues) {
+            try execute("getfd", ["fdname": .text(name)], descriptor: queue)
+        }
         var tap: [String: Argument] = [
-            "type": "tap", "id": "net\(number)", "fd": "tap\(number)", "vhost": .flag(vhost),
+            "type": "tap", "id": "net\(number)", "fds": .text(names("tap").joined(separator: ":")),
+            "vhost": .flag(vhost),
         ]
         if vhost {
-            let device = try OwnedDescriptor.open("/dev/vhost-net", O_RDWR)
-            try execute("getfd", ["fdname": "vhost\(number)"], descriptor: device.raw)
-            tap["vhostfd"] = "vhost\(number)"
+            for name in names("vhost") {
+                let device = try OwnedDescriptor.open("/dev/vhost-net", O_RDWR)
+                try execute("getfd", ["fdname": .text(name)], descriptor: device.raw)
+            }
+            tap["vhostfds"] = .text(names("vhost").joined(separator: ":"))
         }
         try execute("netdev_add", tap)
-        try execute(
-            "device_add",
-            [
-                "driver": "virtio-net-pci", "id": "nic\(number)", "netdev": "net\(number)", "bus": "spare\(number)",
-                "mac": .text(hardwareAddressText(hardwareAddress)), "romfile": "",
-            ])
+        var device: [String: Argument] = [
+            "driver": "virtio-net-pci", "id": "nic\(number)", "netdev": "net\(number)", "bus": "spare\(number)",
+            "mac": .text(hardwareAddressText(hardwareAddress)), "romfile": "",
+        ]
+        if queues.count > 1 {
+            device["mq"] = .flag(true)
+            // An interrupt for each queue, the control queue and changes of the configuration.
+            device["vectors"] = .number(2 * queues.count + 2)
+        }
+        try execute("device_add", device)
     }
 }

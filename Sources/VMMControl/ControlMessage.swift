@@ -8,7 +8,7 @@ public struct ControlMessage: Equatable, Sendable {
     public static let size = 320
     public static let maximumText = 280
     /// Descriptors that may come with one packet.
-    public static let maximumDescriptors = 4
+    public static let maximumDescriptors = 8
     static let magic: UInt32 = 0x3143_564d  // "MVC1"
 
     public enum Kind: UInt32, Sendable {
@@ -45,8 +45,8 @@ public struct ControlMessage: Equatable, Sendable {
         case boot
         /// To the machine: press the power button.
         case powerButton
-        /// To the machine, when it runs: a network interface at a spare place. Descriptor: the tap. `number`: its hardware
-        /// address, the first byte lowest.
+        /// To the machine, when it runs: a network interface at a spare place. Descriptors: the tap's queues. `number`: its
+        /// hardware address, the first byte lowest.
         case addNetwork
         /// From the device: the answer to the request of the same sequence number. `text`: why it failed.
         case reply = 64

@@ -68,12 +68,12 @@ extension DeviceClient {
     /// Adds a network interface to the running machine; the guest finds it when it looks at its spare places.
     ///
     /// - Parameters:
-    ///   - tap: as `LinuxSystem.Tap` makes it.
+    ///   - queues: a tap's, as `LinuxSystem.Tap` makes them.
     ///   - hardwareAddress: 6 bytes.
-    public func addNetwork(tap: Int32, hardwareAddress: [UInt8]) throws(DeviceError) -> Answer {
+    public func addNetwork(queues: [Int32], hardwareAddress: [UInt8]) throws(DeviceError) -> Answer {
         var message = ControlMessage(.addNetwork)
         message.number = hardwareAddress.reversed().reduce(0) { $0 << 8 | UInt64($1) }
-        return try post(message, [tap])
+        return try post(message, queues)
     }
 
     /// Presses the power button.

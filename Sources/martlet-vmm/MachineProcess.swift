@@ -62,7 +62,8 @@ final class MachineProcess {
         case (.addFiles, 1): try addFiles(tag: message.text, socket: descriptors[0])
         case (.addBlock, 1): try addBlock(message, descriptors[0])
         case (.boot, 1...2): return try boot(message, descriptors)
-        case (.addNetwork, 1): try addNetwork(hardwareAddress: message.number, tap: descriptors[0])
+        case (.addNetwork, 1...Tap.maximumQueues):
+            try addNetwork(hardwareAddress: message.number, tap: descriptors)
         case (.powerButton, 0): try unbooted(false).pressPowerButton()
         case (.connect, 1): return connect(message, descriptors[0])
         default:
@@ -135,7 +136,7 @@ final class MachineProcess {
         try add(.block, device)
     }
 
-    private func addNetwork(hardwareAddress: UInt64, tap: SharedDescriptor) throws {
+    private func addNetwork(hardwareAddress: UInt64, tap: [SharedDescriptor]) throws {
         let bytes = (0..<6).map { UInt8(truncatingIfNeeded: hardwareAddress >> (8 * UInt64($0))) }
         let broken = broken("network")
         let device = try NetBackend(tap: tap, hardwareAddress: bytes, onBroken: broken)

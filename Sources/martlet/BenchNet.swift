@@ -14,7 +14,7 @@ struct BenchNet: AsyncParsableCommand {
             "Compare the built-in VMM's network interface with QEMU's, by iperf3 between the host and a container.",
         discussion: """
             Starts a pod over the built-in VMM and one over QEMU on KVM, each with an interface on one end of a veth, and sends \
-            TCP from the other end and back, with one and the other in turns: the same guest, one pair of queues, the same offloads and MTU. QEMU moves the \
+            TCP from the other end and back, with one and the other in turns: the same guest, a pair of queues for each processor, the same offloads and MTU. QEMU moves the \
             frames itself (vhost=off), and, where /dev/vhost-net opens, a third side has the kernel move them. Needs root and \
             iperf3.
             """)

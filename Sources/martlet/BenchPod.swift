@@ -23,7 +23,11 @@ struct BenchPod: AsyncParsableCommand {
     @Option(help: "The CRI socket of a containerd that runs; its configuration must have the runtimes and a network.")
     var address: String?
 
-    @Option(name: .customLong("handler"), help: "A runtime, by its name in the engine's configuration; again for more. The first is compared with the others.")
+    @Option(
+        name: .customLong("handler"),
+        help:
+            "A runtime, by its name in the engine's configuration; again for more. The first is compared with the others."
+    )
     var handlers: [String] = []
 
     @Option(help: "With --address: an image that the engine has, with sleep in it.")
@@ -50,7 +54,8 @@ struct BenchPod: AsyncParsableCommand {
             ]
             guard let address else { return try await inOwnContainerd(facts) }
             return try await measure(
-                PodBench(address: address, handlers: handlers.isEmpty ? ["martlet", "runc"] : handlers, image: image ?? ""),
+                PodBench(
+                    address: address, handlers: handlers.isEmpty ? ["martlet", "runc"] : handlers, image: image ?? ""),
                 facts)
         }
         try await global.reporting { _ in try bench.show(report) }
@@ -65,18 +70,24 @@ struct BenchPod: AsyncParsableCommand {
     private func inOwnContainerd(_ facts: [BenchReport.Fact]) async throws -> BenchReport {
         let own = GuestImage.ownPath()
         let path = "\(own[..<(own.lastIndex(of: "/") ?? own.startIndex)]):\(variable("PATH") ?? "")"
-        for program in ["containerd", "ctr", "nsenter", "containerd-shim-martlet-v2"] where !isInstalled(program, path) {
+        for program in ["containerd", "ctr", "nsenter", "containerd-shim-martlet-v2"] where !isInstalled(program, path)
+        {
             throw BenchError("no \(program) in \(path) (Debian: apt install containerd)")
         }
-        guard let plugins = plugins ?? ["/usr/lib/cni", "/opt/cni/bin"].first(where: { access("\($0)/bridge", X_OK) == 0 })
-        else { throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)") }
+        guard
+            let plugins = plugins
+                ?? ["/usr/lib/cni", "/opt/cni/bin"].first(where: { access("\($0)/bridge", X_OK) == 0 })
+        else {
+            throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)")
+        }
         let known = [
             ("martlet", "io.containerd.martlet.v2", "containerd-shim-martlet-v2"),
             ("runc", "io.containerd.runc.v2", "runc"), ("runsc", "io.containerd.runsc.v1", "containerd-shim-runsc-v1"),
         ].filter { isInstalled($0.2, path) }
         let wanted = handlers.isEmpty ? known.map(\.0) : handlers
         if let other = wanted.first(where: { handler in !known.contains { $0.0 == handler } }) {
-            throw BenchError("--handler \(other): not installed here; installed are \(known.map(\.0).joined(separator: ", "))")
+            throw BenchError(
+                "--handler \(other): not installed here; installed are \(known.map(\.0).joined(separator: ", "))")
         }
         let work = try BenchDirectory(in: directory)
         defer { work.remove() }

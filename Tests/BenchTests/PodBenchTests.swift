@@ -21,7 +21,8 @@ import Testing
         func run(_ factor: Double) -> PodBench.Run {
             PodBench.Run(
                 sandbox: 100 * factor, create: 10 * factor, start: 1 * factor, end: 5 * factor,
-                memory: ProcessMemory(process: "all", privateKiB: Int(2048 * factor), proportionalKiB: Int(4096 * factor)))
+                memory: ProcessMemory(
+                    process: "all", privateKiB: Int(2048 * factor), proportionalKiB: Int(4096 * factor)))
         }
         let comparisons = try PodBench.compare([[run(2)], [run(1)]])
         #expect(comparisons[0].sides.map(\.values) == [[222], [111]])
@@ -37,7 +38,8 @@ import Testing
         try #require(mkdtemp(&template) != nil)
         let directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         let archive = try BusyboxImage(directory: directory).archive(busybox: "/bin/true")
-        let handle = try #require(popen("tar -tf \(archive) && tar -xOf \(archive) config.json && rm -r \(directory)", "r"))
+        let handle = try #require(
+            popen("tar -tf \(archive) && tar -xOf \(archive) config.json && rm -r \(directory)", "r"))
         var text = [UInt8](repeating: 0, count: 4096)
         let count = fread(&text, 1, text.count, handle)
         #expect(pclose(handle) == 0)

@@ -21,7 +21,8 @@ extension Containers {
                 let bench = try Command(
                     Lab.martlet,
                     try scene.configuration() + [
-                        "bench", "pod", "-n", "1", "--json", "--html", page, "--directory", scene.directory, "--handler",
+                        "bench", "pod", "-n", "1", "--json", "--html", page, "--directory", scene.directory,
+                        "--handler",
                         "martlet", "--handler", "runc",
                     ], environment: Lab.environment)
                 let outcome = try bench.finish(within: .seconds(120) * Lab.patience)
@@ -42,7 +43,8 @@ extension Containers {
                 #expect(unknown.code == 1)
                 #expect(unknown.errorText.contains("--handler nothing: not installed here"))
                 let dead = try Command(
-                    Lab.martlet, ["bench", "pod", "--address", "\(scene.directory)/no.sock", "--image", "x"]).finish()
+                    Lab.martlet, ["bench", "pod", "--address", "\(scene.directory)/no.sock", "--image", "x"]
+                ).finish()
                 #expect(dead.code == 1)
                 #expect(dead.errorText.contains("connect to \(scene.directory)/no.sock"))
             }

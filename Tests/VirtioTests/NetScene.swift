@@ -4,7 +4,7 @@ import LinuxSystem
 
 @testable import Virtio
 
-/// A network interface with its driver. Its tap is a socket that keeps frames apart, whose other end the test has.
+/// A network interface with its driver. Each queue of its tap is a socket that keeps frames apart, whose other end the test has.
 final class NetScene {
     static let mergeable: UInt64 = 1 << 15
     static let header = 12
@@ -14,16 +14,22 @@ final class NetScene {
     let receive: FakeQueue
     let transmit: FakeQueue
     let backend: NetBackend
-    let wire: SharedDescriptor
+    let wires: [SharedDescriptor]
+    var wire: SharedDescriptor { wires[0] }
     let broken: Promise<String>
 
-    init(features: UInt64 = NetScene.mergeable, size: UInt32 = 64) throws {
-        let (tap, wire) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
-        for end in [tap, wire] { try end.setNonBlocking(true) }
-        var room: Int32 = 4 << 20
-        setsockopt(wire.raw, SOL_SOCKET, 32, &room, 4)  // SO_SNDBUFFORCE
+    init(features: UInt64 = NetScene.mergeable, size: UInt32 = 64, pairs: Int = 1) throws {
+        var (tap, wires): ([SharedDescriptor], [SharedDescriptor]) = ([], [])
+        for _ in 0..<pairs {
+            let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
+            for end in [ours, theirs] { try end.setNonBlocking(true) }
+            var room: Int32 = 4 << 20
+            setsockopt(theirs.raw, SOL_SOCKET, 32, &room, 4)  // SO_SNDBUFFORCE
+            tap.append(ours)
+            wires.append(theirs)
+        }
         let broken = try Promise<String>()
-        (self.wire, self.broken) = (wire, broken)
+        (self.wires, self.broken) = (wires, broken)
         memory = try FakeMemory()
         backend = try NetBackend(tap: tap, hardwareAddress: [2, 0, 0, 0, 0, 7]) { broken.settle($0) }
         receive = try FakeQueue(0, memory, size: size, features: features)
@@ -38,9 +44,9 @@ final class NetScene {
     func stop() -> [UInt16] { [backend.stop(queue: 0), backend.stop(queue: 1)] }
 
     /// A frame arrives at the tap, after an empty header.
-    func arrive(_ frame: [UInt8]) -> Bool {
+    func arrive(_ frame: [UInt8], at tap: Int = 0) -> Bool {
         let bytes = [UInt8](repeating: 0, count: Self.header) + frame
-        return send(wire.raw, bytes, bytes.count, 0) == bytes.count
+        return send(wires[tap].raw, bytes, bytes.count, 0) == bytes.count
     }
 
     /// The next frame that the tap sent, with its header.

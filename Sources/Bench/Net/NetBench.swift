@@ -4,7 +4,7 @@ import LinuxSystem
 
 /// `martlet bench net`: TCP between the host and a container, in either direction, over one hypervisor after the other.
 ///
-/// Everything but the hypervisor is the same: pod, guest, tap, one pair of queues, MTU.
+/// Everything but the hypervisor is the same: pod, guest, tap, pairs of queues, MTU.
 public struct NetBench: Sendable {
     /// Absolute path of `martlet`.
     public var martlet: String

@@ -121,6 +121,7 @@ public final class OwnContainerd: Sendable {
               conf_dir = "\(directory)/net.d"
 
             """
-            + runtimes.map { "[\(cri).containerd.runtimes.\($0.handler)]\n  runtime_type = \"\($0.type)\"\n" }.joined()
+                + runtimes.map { "[\(cri).containerd.runtimes.\($0.handler)]\n  runtime_type = \"\($0.type)\"\n" }
+                .joined()
     }
 }

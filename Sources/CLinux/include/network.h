@@ -16,3 +16,6 @@ const char *martlet_make_tap(int fd, const char *name, int multi, int header, un
 enum { MARTLET_TUN_F_CSUM = 1, MARTLET_TUN_F_TSO4 = 2, MARTLET_TUN_F_TSO6 = 4, MARTLET_TUN_F_TSO_ECN = 8 };
 // TUNSETOFFLOAD.
 int martlet_set_tap_offloads(int fd, unsigned long offloads);
+
+// Whether a queue of a tap with several gets and sends frames (TUNSETQUEUE). Fails where it is so already.
+int martlet_set_tap_queue(int fd, int takes_part);

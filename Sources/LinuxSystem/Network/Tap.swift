@@ -7,6 +7,8 @@ import Glibc
 public struct Tap: Sendable {
     /// Bytes before each frame: the header of virtio-net (virtio 1.2, 5.1.6), with the number of buffers.
     public static let headerSize = 12
+    /// The most queues that are of use here.
+    public static let maximumQueues = 8
 
     public let name: String
     /// One for each queue. Non-blocking.
@@ -15,7 +17,7 @@ public struct Tap: Sendable {
     /// Makes one in the namespace of the calling thread; it is down.
     ///
     /// - Parameters:
-    ///   - queues: pairs of queues; more than one make a device of several.
+    ///   - queues: pairs of queues, at most `maximumQueues`; more than one make a device of several.
     ///   - name: 15 bytes at most.
     public init(_ name: String, queues count: Int) throws(SystemError) {
         self.name = name

@@ -43,15 +43,18 @@ actor PodNetworking {
     private var hasEnded = false
 
     /// Makes or opens the namespace, and starts the process that lives in it.
-    init(_ choice: SandboxPlan.Network, logger: Logger) throws {
+    ///
+    /// - Parameter vcpus: of the machine; each gets a pair of an interface's queues of its own.
+    init(_ choice: SandboxPlan.Network, vcpus: Int, logger: Logger) throws {
         self.logger = logger
         let namespace: NetworkNamespace
+        let queues = min(vcpus, Tap.maximumQueues)
         switch choice {
         case .new:
-            let network = try PodNetwork(path: nil)
+            let network = try PodNetwork(path: nil, queues: queues)
             (self.network, namespace) = (network, network.namespace)
         case .existing(let path):
-            let network = try PodNetwork(path: path)
+            let network = try PodNetwork(path: path, queues: queues)
             (self.network, namespace) = (network, network.namespace)
         case .none: (network, namespace) = (nil, try NetworkNamespace(path: "/proc/self/ns/net"))
         }

@@ -126,7 +126,7 @@ actor PodTaskService: TaskService {
             // Before anything is started that belongs into it.
             cgroup = try HostCgroup(joining: path)
         }
-        let network = try PodNetworking(plan.network, logger: logger)
+        let network = try PodNetworking(plan.network, vcpus: plan.machine.vcpus, logger: logger)
         self.network = network
         let machine = try driver.launch(plan.machine)
         self.machine = machine

@@ -1,19 +1,20 @@
 public import LinuxSystem
 
-/// A network interface behind a transport, served by a thread of its own.
+/// A network interface behind a transport, each pair of its queues served by a thread of its own.
 public final class NetBackend: BackendDevice {
     private let device: NetDevice
     private let queues: ThreadQueues<NetDevice>
 
     /// - Parameters:
-    ///   - tap: a tap as `Tap` makes it, non-blocking.
+    ///   - tap: the queues of a tap as `Tap` makes them, non-blocking: one for each pair of queues here.
     ///   - hardwareAddress: 6 bytes.
     ///   - onBroken: the driver broke a ring; called on any thread.
     public init(
-        tap: SharedDescriptor, hardwareAddress: [UInt8], onBroken: @escaping @Sendable (String) -> Void
+        tap: [SharedDescriptor], hardwareAddress: [UInt8], onBroken: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         device = NetDevice(tap: tap, hardwareAddress: hardwareAddress)
-        queues = try ThreadQueues("network", device, onBroken: onBroken)
+        queues = try ThreadQueues("network", device, threads: tap.count, of: { $0 / 2 }, onBroken: onBroken)
+        device.onChange = { [weak queues] in queues?.nudge() }
     }
 
     public var features: UInt64 { device.features }
@@ -23,7 +24,7 @@ public final class NetBackend: BackendDevice {
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
         // Before the thread knows of the queue.
-        if queue == NetDevice.receiveQueue { device.begin(setup.features) }
+        if queue == 0 { device.begin(setup.features) }
         try queues.start(queue: queue, setup)
     }
 

@@ -44,6 +44,9 @@ final class QueueWorker<Service: QueueService>: Sendable {
         while true { if let result = done.wait() { return result } }
     }
 
+    /// Has the thread look at all of its queues and their sources again.
+    func nudge() { call() }
+
     /// Ends the thread after what it is doing.
     func end() {
         tasks.withLock { $0.ended = true }

@@ -5,15 +5,18 @@ import LinuxSystem
 final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
     private let device: Device
     private let workers: [QueueWorker<Service>]
+    private let thread: @Sendable (Int) -> Int
 
     /// - Parameters:
     ///   - name: of the device, for messages and the list of threads.
-    ///   - threads: queue i is served by thread i modulo so many.
+    ///   - threads: queue i is served by thread `thread(i)` modulo so many.
     ///   - onBroken: the driver broke a ring; called on any thread.
     init(
-        _ name: String, _ device: Device, threads: Int = 1, onBroken: @escaping @Sendable (String) -> Void
+        _ name: String, _ device: Device, threads: Int = 1, of thread: @escaping @Sendable (Int) -> Int = { $0 },
+        onBroken: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         self.device = device
+        self.thread = thread
         let service = Service(name: name, device: device, onBroken: onBroken)
         var workers: [QueueWorker<Service>] = []
         for number in 0..<max(1, threads) { workers.append(try QueueWorker("\(name) \(number)", service: service)) }
@@ -79,5 +82,8 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
         }
     }
 
-    private func worker(_ queue: Int) -> QueueWorker<Service> { workers[queue % workers.count] }
+    /// Has all threads look at their queues and their sources again; does not wait for them.
+    func nudge() { for worker in workers { worker.nudge() } }
+
+    private func worker(_ queue: Int) -> QueueWorker<Service> { workers[thread(queue) % workers.count] }
 }

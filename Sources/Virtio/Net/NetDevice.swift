@@ -1,54 +1,124 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Synchronization
 
 /// A network interface whose frames go to and come from a tap, straight between the guest's pages and the kernel
 /// (virtio 1.2, 5.1). The headers before the frames are the tap's too: checksums and segmentation are left to whoever needs
 /// them.
 final class NetDevice: ThreadedDevice, @unchecked Sendable {
-    static let receiveQueue = 0
-    static let transmitQueue = 1
     /// Frames before the other direction gets its turn.
     private static let budget = 64
 
-    let queues = [Virtqueue(), Virtqueue()]
-    let hardwareAddress: [UInt8]
-    private let tap: SharedDescriptor
-    // What the thread of the queues alone touches.
-    private var negotiated: NetProtocol.Features = []
-    /// The driver must give buffers before a frame can be taken.
-    private var isStarved = true
-    /// The tap is no more.
-    private var isCut = false
+    /// A queue to the guest, at an even index, and one from it at the next; with the tap's queue that is theirs. The thread
+    /// of the two alone touches it.
+    private final class Pair {
+        let tap: SharedDescriptor
+        /// The driver must give buffers before a frame can be taken.
+        var isStarved = true
+        /// The tap is no more.
+        var isCut = false
+        /// The driver wants it, and the tap sends it frames. The control queue's thread changes it.
+        let isActive = Atomic(true)
 
-    init(tap: SharedDescriptor, hardwareAddress: [UInt8]) {
-        self.tap = tap
+        init(_ tap: SharedDescriptor) { self.tap = tap }
+    }
+
+    let queues: [Virtqueue]
+    let hardwareAddress: [UInt8]
+    /// Other pairs are active now: their threads must look again.
+    var onChange: (@Sendable () -> Void)?
+    private let pairs: [Pair]
+    private var negotiated: NetProtocol.Features = []
+    /// Which queue it is, where there is one (5.1.2).
+    private var controlQueue: Int?
+
+    /// - Parameter tap: its queues, at least one.
+    init(tap: [SharedDescriptor], hardwareAddress: [UInt8]) {
+        pairs = tap.map { Pair($0) }
+        queues = (0..<2 * pairs.count + (pairs.count > 1 ? 1 : 0)).map { _ in Virtqueue() }
         self.hardwareAddress = hardwareAddress
     }
 
-    var features: UInt64 { NetProtocol.Features.all.rawValue }
+    var features: UInt64 {
+        let features = NetProtocol.Features.all
+        return (pairs.count > 1 ? features.union([.controlQueue, .multiqueue]) : features).rawValue
+    }
 
-    /// Hardware address, status (5.1.4).
+    /// Hardware address, status, and the number of pairs where there are several (5.1.4).
     var configuration: [UInt8] {
         var bytes = hardwareAddress
         bytes.append(littleEndian: NetProtocol.linkUp)
+        if pairs.count > 1 { bytes.append(littleEndian: UInt16(pairs.count)) }
         return bytes
     }
 
     func serve(queue: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
         guard queues[queue].isRunning else { return .nothing }
-        let progress = queue == Self.receiveQueue ? try receive(interrupt) : try transmit()
+        if queue == controlQueue {
+            return try queues[queue].take(budget: Self.budget, interrupt: interrupt) { control(queues[queue]) }
+        }
+        guard let pair = pair(of: queue) else { return .nothing }
+        let progress =
+            Self.isReceiving(queue) ? try receive(queues[queue], pair, interrupt) : try transmit(queues[queue], pair)
         // The driver's sockets wait for what was sent, too: they may have no more under way than so much.
         if progress != .nothing, queues[queue].needsInterrupt() { interrupt() }
         return progress
     }
 
+    private static func isReceiving(_ queue: Int) -> Bool { queue % 2 == 0 }
+
+    /// nil of the control queue.
+    private func pair(of queue: Int) -> Pair? {
+        queue != controlQueue && queue / 2 < pairs.count ? pairs[queue / 2] : nil
+    }
+
+    // MARK: How many pairs
+
+    /// The driver has agreed on `features`: the tap does what it did not take on itself. One pair is active until the driver
+    /// asks for more.
+    func begin(_ features: RingFeatures) {
+        negotiated = NetProtocol.Features(rawValue: features.rawValue)
+        controlQueue =
+            negotiated.contains(.controlQueue) ? negotiated.contains(.multiqueue) ? 2 * pairs.count : 2 : nil
+        for pair in pairs {
+            pair.isStarved = true
+            // It fails where the tap's link is gone, which reading will tell.
+            _ = martlet_set_tap_offloads(pair.tap.raw, negotiated.offloads)
+        }
+        activate(1)
+    }
+
+    private func activate(_ count: Int) {
+        for (index, pair) in pairs.enumerated() where pair.isActive.load(ordering: .relaxed) != (index < count) {
+            // What the tap has for a queue that takes no part is lost, as with a cable that is pulled.
+            _ = martlet_set_tap_queue(pair.tap.raw, index < count ? 1 : 0)
+            pair.isActive.store(index < count, ordering: .releasing)
+        }
+        onChange?()
+    }
+
+    /// Does what the held request of the control queue asks for; answers how many bytes it wrote.
+    private func control(_ queue: Virtqueue) -> UInt32 {
+        guard queue.writableBytes > 0 else { return 0 }
+        var request = [UInt8](repeating: 0, count: 4)
+        let count = Vectors.copyOut(queue.readable, to: &request, count: request.count)
+        let wanted = Int(request[2]) | Int(request[3]) << 8
+        var status = NetProtocol.controlFailed
+        if count == request.count, Int(queue.readableBytes) == count, Array(request.prefix(2)) == NetProtocol.setPairs,
+            (1...pairs.count).contains(wanted)
+        {
+            activate(wanted)
+            status = NetProtocol.controlDone
+        }
+        return UInt32(Vectors.copyIn(&status, count: 1, to: queue.writable))
+    }
+
     // MARK: From the guest
 
-    private func transmit() throws(QueueError) -> ServiceProgress {
-        let queue = queues[Self.transmitQueue]
+    private func transmit(_ queue: Virtqueue, _ pair: Pair) throws(QueueError) -> ServiceProgress {
         func sendHeld() -> UInt32 {
-            send(queue)
+            Self.send(queue, pair)
             return 0
         }
         return try queue.take(budget: Self.budget, interrupt: {}, sendHeld)
@@ -56,26 +126,28 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     /// A frame that the tap does not take is lost, as on a wire: it is too short or too long, its header is wrong, or there
     /// is no room.
-    private func send(_ queue: Virtqueue) {
+    private static func send(_ queue: Virtqueue, _ pair: Pair) {
         let count = Int(queue.readableBytes)
-        guard count > NetProtocol.headerSize, count <= NetProtocol.longestFrame, !isCut else { return }
-        while writev(tap.raw, queue.vectors, Int32(queue.readableCount)) < 0, errno == EINTR {}
+        guard count > NetProtocol.headerSize, count <= NetProtocol.longestFrame, !pair.isCut else { return }
+        while writev(pair.tap.raw, queue.vectors, Int32(queue.readableCount)) < 0, errno == EINTR {}
     }
 
     // MARK: To the guest
 
-    private func receive(_ interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
-        let queue = queues[Self.receiveQueue]
+    private func receive(
+        _ queue: Virtqueue, _ pair: Pair, _ interrupt: () -> Void
+    ) throws(QueueError) -> ServiceProgress {
+        guard pair.isActive.load(ordering: .acquiring) else { return .nothing }
         let isMergeable = negotiated.contains(.mergeableBuffers)
         let room = isMergeable ? NetProtocol.longestFrame : 1
         for received in 0..<Self.budget {
-            isStarved = try !queue.gather(room, least: UInt32(NetProtocol.headerSize))
-            if isStarved || isCut { return received == 0 ? .nothing : .done }
+            pair.isStarved = try !queue.gather(room, least: UInt32(NetProtocol.headerSize))
+            if pair.isStarved || pair.isCut { return received == 0 ? .nothing : .done }
             let buffer = queue.gatheredBuffer
-            let count = readv(tap.raw, buffer.baseAddress, Int32(buffer.count))
+            let count = readv(pair.tap.raw, buffer.baseAddress, Int32(buffer.count))
             if count < NetProtocol.headerSize {
-                // Nothing there; or the tap's link is gone, and nothing will ever be.
-                if count >= 0 || (errno != EAGAIN && errno != EINTR) { isCut = true }
+                // Nothing there, or no part in it any more; or the tap's link is gone, and nothing will ever be.
+                if count >= 0 || ![EAGAIN, EINTR, EBADFD].contains(errno) { pair.isCut = true }
                 return received == 0 ? .nothing : .done
             }
             let chains = isMergeable ? queue.chains(filledBy: count) : 1
@@ -102,22 +174,22 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
         }
     }
 
-    /// The driver has agreed on `features`: the tap does what it did not take on itself.
-    func begin(_ features: RingFeatures) {
-        negotiated = NetProtocol.Features(rawValue: features.rawValue)
-        isStarved = true
-        // It fails where the tap's link is gone, which reading will tell.
-        _ = martlet_set_tap_offloads(tap.raw, negotiated.offloads)
-    }
-
     // MARK: Waiting
 
     /// Of new buffers the driver need not tell while there are some.
     func arm(queue: Int, isIdle: Bool) -> Bool {
-        queue == Self.receiveQueue && !isStarved ? false : armByDefault(queue: queue, isIdle: isIdle)
+        if Self.isReceiving(queue), let pair = pair(of: queue),
+            !pair.isStarved || !pair.isActive.load(ordering: .acquiring)
+        {
+            return false
+        }
+        return armByDefault(queue: queue, isIdle: isIdle)
     }
 
-    func source(of queue: Int) -> Int32? { queue == Self.receiveQueue ? tap.raw : nil }
+    func source(of queue: Int) -> Int32? { Self.isReceiving(queue) ? pair(of: queue)?.tap.raw : nil }
 
-    func waitsForSource(queue: Int) -> Bool { queue == Self.receiveQueue && !isStarved && !isCut }
+    func waitsForSource(queue: Int) -> Bool {
+        guard Self.isReceiving(queue), let pair = pair(of: queue) else { return false }
+        return !pair.isStarved && !pair.isCut && pair.isActive.load(ordering: .acquiring)
+    }
 }

@@ -17,6 +17,8 @@ enum NetProtocol {
         static let hostECN = Features(rawValue: 1 << 13)
         static let mergeableBuffers = Features(rawValue: 1 << 15)
         static let status = Features(rawValue: 1 << 16)
+        static let controlQueue = Features(rawValue: 1 << 17)
+        static let multiqueue = Features(rawValue: 1 << 22)
 
         /// What the device does, and the tap under it. The MTU is not among it: to a driver it is the largest for good, and
         /// that of a pod's interface may grow.
@@ -41,6 +43,10 @@ enum NetProtocol {
     static let bufferCountOffset = 10
     /// The longest frame with its header: 64 KiB of IP, Ethernet's header and a VLAN's.
     static let longestFrame = headerSize + 18 + 65536
+    /// What the driver asks for by the control queue (5.1.6.5): a class, a command, and what that is about. Of all there
+    /// are only one is known here, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET (5.1.6.5.5): a count of 2 bytes.
+    static let setPairs: [UInt8] = [4, 0]
+    static let controlDone: UInt8 = 0, controlFailed: UInt8 = 1
     /// VIRTIO_NET_S_LINK_UP (5.1.4).
     static let linkUp: UInt16 = 1
 }
