@@ -95,7 +95,8 @@ import Testing
     }
 
     /// No pair, more than there are, an unknown command or class, too short, too long.
-    @Test(arguments: [[4, 0, 0, 0], [4, 0, 3, 0], [4, 1, 1, 0], [0, 0, 1, 0], [4, 0, 1], [4, 0, 1, 0, 0]] as [[UInt8]])
+    @Test(
+        arguments: [[4, 0, 0, 0], [4, 0, 3, 0], [4, 1, 1, 0], [0, 0, 1, 0], [4, 0, 1], [4, 0, 1, 0, 0]] as [[UInt8]])
     func whatIsNoSuchCommandFails(_ request: [UInt8]) throws {
         let scene = try Scene()
         #expect(scene.ask(request) == 1)

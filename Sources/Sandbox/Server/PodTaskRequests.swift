@@ -80,7 +80,7 @@ extension PodTaskService {
     }
 
     func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        let policy = surroundings.configuration.spec
+        let policy = configuration.spec
         return try await withPod { pod in
             var resources = try JSON.decode(
                 Linux.Resources.self, from: Array(request.resources.value), file: "resources")

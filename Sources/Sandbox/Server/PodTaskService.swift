@@ -18,6 +18,8 @@ actor PodTaskService: TaskService {
     }
 
     let surroundings: PodSurroundings
+    /// The pod's own, as the engine's options and the bundle's annotations have made it.
+    private(set) var configuration: Configuration
     var phase = Phase.empty
     /// Set as soon as there are processes to end.
     var machine: (any VirtualMachine)?
@@ -34,6 +36,7 @@ actor PodTaskService: TaskService {
 
     init(_ surroundings: PodSurroundings) throws {
         self.surroundings = surroundings
+        configuration = surroundings.configuration
         finished = try Promise()
     }
 
@@ -88,6 +91,7 @@ actor PodTaskService: TaskService {
         _ plan: SandboxPlan, _ configuration: Configuration, bundle: String, fill: (Pod) async throws -> Void
     ) async throws {
         phase = .starting
+        self.configuration = configuration
         do {
             logger.debug("driver: \(plan.driver)")
             for warning in plan.warnings { logger.warning("\(warning)") }
@@ -156,7 +160,7 @@ actor PodTaskService: TaskService {
     }
 
     func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        let policy = surroundings.configuration.spec
+        let policy = configuration.spec
         return try await withPod { pod in
             var program = try JSON.decode(Process.self, from: Array(request.spec.value), file: "process")
             try Unsupported.refuse(program.unsupported(policy: policy))

@@ -110,15 +110,6 @@ struct AgentCalls: AgentService {
         }
     }
 
-    func closeStdin(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("close stdin of \(name(request.containerID, request.execID))") {
-            () async throws(AgentFailure) in
-            let container = try await sandbox.container(request.containerID)
-            try await container.process(request.execID).streams.closeInput()
-            return AgentEmpty()
-        }
-    }
-
     func listProcesses(
         _ request: AgentListProcessesRequest, context: TTRPCContext
     ) async throws -> AgentListProcessesResponse {
