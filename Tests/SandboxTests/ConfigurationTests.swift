@@ -68,6 +68,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             [spec]
             ineffective_limits = "warn"
             labels = "refuse"
+            host_devices = "warn"
             """
         ])
         var expected = Configuration()
@@ -81,6 +82,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         expected.paths = .init(root: "/r")
         expected.spec.ineffectiveLimits = .warn
         expected.spec.labels = .refuse
+        expected.spec.hostDevices = .warn
         #expect(try files.load() == expected)
     }
 

@@ -118,10 +118,12 @@ extension SandboxPlan.Container {
     private static func realPath(_ path: String, field: String, mustBe type: mode_t?) throws -> String {
         let (resolved, found) = try resolve(path, field)
         if let type, found != type { throw SandboxError.invalid("\(field): \(path) is not a directory") }
-        guard found == S_IFDIR || found == S_IFREG else {
-            throw SandboxError.unsupported("\(field): \(path): a bind mount of a device, socket or fifo of the host")
+        switch found {
+        case S_IFDIR, S_IFREG: return resolved
+        case S_IFSOCK: throw SandboxError.unsupported("\(field): \(path): a bind mount of a socket of the host")
+        case S_IFIFO: throw SandboxError.unsupported("\(field): \(path): a bind mount of a fifo of the host")
+        default: throw SandboxError.unsupported("\(field): \(path): a bind mount of a device of the host")
         }
-        return resolved
     }
 
     /// A path of the host without symbolic links, and the type of what is there (`S_IFDIR` …).

@@ -46,7 +46,7 @@ extension SandboxPlan.PodVolume {
             guard let mount = mounts.last(where: { $0.mountPoint == source }), mount.device == volume.device,
                 mount.root.hasPrefix(root)
             else { return nil }
-            part = String(mount.root.dropFirst(root.utf8.count))
+            part = String(mount.root.dropFirst(root.count))
         }
         var plan = try Self(directory, kind: .memory, part: part, mountPoint: mountPoint)
         plan.size = size(volume.options)
