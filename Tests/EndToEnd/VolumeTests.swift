@@ -154,6 +154,31 @@ extension Containers {
             }
         }
 
+        /// A mode that is set when it is published already is a change; one that makes it too large is told of.
+        @Test func whatIsPublishedMayChangeInItsPlace() throws {
+            try Scene.play { scene in
+                let pod = try KubeletPod(scene)
+                let volume = try pod.configMap("settings")
+                try pod.publish(volume, "..1", [("key", "old")])
+                let script = """
+                    echo begun; until [ $(stat -L -c %a /config/key) = 600 ]; do sleep 0.02; done; echo seen
+                    read line; cat /config/key
+                    """
+                let bundle = try scene.bundle(script: script) { $0.mounts.append(bound(volume, at: "/config")) }
+                let run = try scene.start(
+                    bundle: bundle, global: scene.configuration("volumes.copy_limit_mib = 1"), input: .pipe)
+                try run.output?.wait(for: "begun\n")
+                try Command.shell("chmod 600 \(volume)/..1/key")
+                try run.output?.wait(for: "seen\n", within: .seconds(2))
+                try pod.publish(volume, "..2", [("key", "new")], large: 11)
+                try run.errors?.wait(for: "containers keep seeing what it had before", within: .seconds(5))
+                run.input?.write("\n")
+                let outcome = try run.finish()
+                #expect(outcome.lines == ["begun", "seen", "old"], "\(outcome.errorText)")
+                #expect(outcome.errorText.contains("configMap settings (\(volume))"), "\(outcome.errorText)")
+            }
+        }
+
         @Test func aLargeConfigMapIsReadFromTheHost() throws {
             try Scene.play { scene in
                 let pod = try KubeletPod(scene)

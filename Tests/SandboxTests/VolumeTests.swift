@@ -42,12 +42,12 @@ import Testing
     }
 
     private func plan(
-        _ pod: String, _ sources: [String], copyLimit: Int = 1 << 20
+        _ pod: String, _ sources: [String], at destinations: [String] = ["/m0", "/m1"], copyLimit: Int = 1 << 20
     ) throws -> (plan: SandboxPlan.Container, warnings: [String]) {
         var spec = Spec.standard()
         spec.root = Root(path: "rootfs")
-        spec.mounts = sources.enumerated().map {
-            Mount(destination: "/m\($0.offset)", type: "bind", source: $0.element, options: ["rbind", "ro"])
+        spec.mounts = zip(sources, destinations).map {
+            Mount(destination: $1, type: "bind", source: $0, options: ["rbind", "ro"])
         }
         let bundle = "\(pod)/../../bundle"
         let file = try OwnedDescriptor.open("\(bundle)/config.json", O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
@@ -123,6 +123,9 @@ import Testing
             #expect(plan.spec.mounts.map(\.source) == plan.podVolumes.map(\.mountPoint))
             #expect(plan.storages.map(\.driver) == ["share", "volume", "volume"])
             #expect(try VolumeTree.directories(to: "a/b", in: volume).map(\.path) == ["a", "a/b"])
+            // Programs that share memory by name use it so.
+            let memory = try self.plan(pod, [volume], at: ["/dev/shm"]).plan
+            #expect(memory.podVolumes.map(\.name) == [whole.name] && memory.sharedMemory == nil)
             try shell("mount -o remount,size=0 \(volume)")
             #expect(try self.plan(pod, [volume]).plan.podVolumes.first?.size == nil)
         }
@@ -165,8 +168,10 @@ import Testing
         }
     }
 
-    @Test func hugePagesAreRefused() throws {
-        guard geteuid() == 0, try readText("/proc/filesystems").contains("hugetlbfs") else { return }
+    private static let hasHugePages =
+        geteuid() == 0 && (try? readText("/proc/filesystems").contains("hugetlbfs")) == true
+
+    @Test(.enabled(if: hasHugePages, "needs root and hugetlbfs")) func hugePagesAreRefused() throws {
         try withPod { pod in
             let volume = "\(pod)/volumes/kubernetes.io~empty-dir/huge"
             try shell("mkdir \(volume); mount -t hugetlbfs none \(volume)")
