@@ -1,7 +1,9 @@
 import AgentAPI
 import Glibc
 import LinuxSystem
+import Logging
 import OCISpec
+import Synchronization
 import Testing
 
 @testable import Sandbox
@@ -220,6 +222,38 @@ import Testing
             offset += UInt64(piece.data.count)
         }
         #expect(requests.requests.map(\.publish) == ["", "", "", "..1"])
+    }
+
+    @Test func withoutWatchesItIsLookedAtOnceASecond() throws {
+        let changed = try Promise<Void>()
+        let watch = VolumeWatch(
+            logger: Logger(label: "test"),
+            makeWatch: { _ throws(SystemError) in throw SystemError("inotify_init", errno: .tooManyOpenFiles) },
+            onChange: { changed.settle(()) })
+        watch.add("/nonexistent")
+        #expect(changed.wait(timeout: .seconds(20)) != nil)
+        // Its end is the polling's.
+        withExtendedLifetime(watch) {}
+    }
+
+    @Test func aWatchTellsOfWhatIsInADirectory() throws {
+        try withPod { pod in
+            let told = Mutex(0)
+            let watch = VolumeWatch(logger: Logger(label: "test")) { told.withLock { $0 += 1 } }
+            watch.add(pod)
+            for script in [
+                "ln -s x \(pod)/made", "mv \(pod)/made \(pod)/moved", "chmod 700 \(pod)/volumes", "rm \(pod)/moved",
+            ] {
+                let before = told.withLock { $0 }
+                try shell(script)
+                let end = ContinuousClock.now + .seconds(20)
+                while told.withLock({ $0 }) == before, ContinuousClock.now < end { usleep(5000) }
+                #expect(told.withLock { $0 } > before, "\(script)")
+                // What comes together is told once: this is over.
+                usleep(50_000)
+            }
+            withExtendedLifetime(watch) {}
+        }
     }
 
     /// Whatever happens while it is read, it is read as it was at one time.

@@ -14,6 +14,8 @@ actor PodVolumes {
     /// By their names: those that are made, or being made.
     private var made: [String: Task<Void, any Error>] = [:]
     private var copies: [VolumeCopy] = []
+    /// One for all copies: a user may have few.
+    private var watch: VolumeWatch?
 
     /// - Parameters:
     ///   - limit: for one request.
@@ -67,10 +69,20 @@ actor PodVolumes {
             requests.add(entries)
             try await agent.write(requests.requests, limit: limit)
         case .copy:
-            let copy = VolumeCopy(volume, agent, limit: limit, copyLimit: copyLimit, logger: logger)
-            try await copy.begin()
+            let watch = watch ?? VolumeWatch(logger: logger) { [weak self] in Task { await self?.follow() } }
+            self.watch = watch
+            let copy = VolumeCopy(volume, agent, watch, limit: limit, copyLimit: copyLimit, logger: logger)
+            // Before the first look, so that nothing is missed in between.
             copies.append(copy)
+            do { try await copy.begin() } catch {
+                copies.removeAll { $0 === copy }
+                throw error
+            }
         }
+    }
+
+    private func follow() async {
+        for copy in copies { await copy.follow() }
     }
 
     /// The directories down to what a container mounts: kubelet has made them on the host alone.
@@ -84,7 +96,7 @@ actor PodVolumes {
     /// Follows the host no longer.
     func end() async {
         for copy in copies { await copy.end() }
-        copies = []
+        (copies, watch) = ([], nil)
     }
 }
 

@@ -10,7 +10,7 @@ actor VolumeCopy {
     private let limit: Duration
     private let copyLimit: Int
     private let logger: Logger
-    private var watch: DirectoryWatch?
+    private var watch: VolumeWatch?
     /// What the guest has, and what the directory of its files is called there.
     private var sent: (content: PublishedContent, name: String)?
     /// What the host called the directory that was sent last, and whether the guest took it or not.
@@ -18,26 +18,25 @@ actor VolumeCopy {
     /// How many directories have been sent.
     private var count = 0
     private var update: Task<Void, any Error>?
+    /// What was said last of why the guest does not have what the host has: it is said once.
+    private var said = ""
     private var hasEnded = false
 
     init(
-        _ volume: SandboxPlan.PodVolume, _ agent: AgentServiceClient, limit: Duration, copyLimit: Int, logger: Logger
+        _ volume: SandboxPlan.PodVolume, _ agent: AgentServiceClient, _ watch: VolumeWatch, limit: Duration,
+        copyLimit: Int, logger: Logger
     ) {
         self.volume = volume
         self.agent = agent
+        self.watch = watch
         self.limit = limit
         self.copyLimit = copyLimit
         self.logger = logger
     }
 
-    /// Sends what is there, and from now on whatever changes.
+    /// Sends what is there; the watch tells of changes from now on.
     func begin() async throws {
-        // Before the first look, so that nothing is missed in between.
-        let watch = try DirectoryWatch { [weak self] in
-            Task { await self?.follow() }
-        }
-        try watch.add(volume.source)
-        self.watch = watch
+        watch?.add(volume.source)
         try await refresh()
     }
 
@@ -46,7 +45,8 @@ actor VolumeCopy {
         watch = nil
     }
 
-    private func follow() async {
+    /// Sends what has changed.
+    func follow() async {
         do {
             try await refresh()
         } catch let reason as PublishedContent.Obstacle {
@@ -60,7 +60,9 @@ actor VolumeCopy {
     }
 
     private func say(_ level: Logger.Level, _ words: String) {
-        if !hasEnded { logger.log(level: level, "\(volume.title) (\(volume.source)): \(words)") }
+        if hasEnded || words == said { return }
+        said = words
+        logger.log(level: level, "\(volume.title) (\(volume.source)): \(words)")
     }
 
     /// One at a time.
@@ -76,21 +78,21 @@ actor VolumeCopy {
 
     private func converge() async throws {
         guard !hasEnded, let watch else { return }
-        let (source, copyLimit) = (volume.source, copyLimit)
+        let (source, copyLimit, known) = (volume.source, copyLimit, sent?.content.name)
         let content = try await onThread("volume") {
             let content = try PublishedContent.read(source, limit: copyLimit)
+            if content.name == known { return content }
             // Owners and modes may be set when it is published already.
             for entry in content.files where entry.mode & S_IFMT == S_IFDIR {
-                do {
-                    try watch.add("\(source)/\(content.name)/\(entry.path)")
-                } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
-                    // Replaced meanwhile: that is a change that has been noticed.
-                    break
-                }
+                watch.add("\(source)/\(content.name)/\(entry.path)")
             }
-            return content
+            // Again, so that nothing is missed in between.
+            return try PublishedContent.read(source, limit: copyLimit)
         }
-        guard content != sent?.content else { return }
+        if content == sent?.content {
+            said = ""
+            return
+        }
         var requests = VolumeRequests(volume.name)
         requests.add([content.root])
         var name = sent?.name ?? ""
@@ -103,7 +105,7 @@ actor VolumeCopy {
         }
         requests.publish(name, content.links)
         try await agent.write(requests.requests, limit: limit)
-        sent = (content, name)
+        (sent, said) = ((content, name), "")
         logger.debug("\(volume.title): sent \(name)")
     }
 }
