@@ -80,6 +80,12 @@ extension Containers {
                     outcome.lines == ["tmpfs tmpfs", "2775 77", "host", "2750", "No space left on device", "full"],
                     "\(outcome.text)\(outcome.errorText)")
                 #expect(access("\(volume)/big", F_OK) != 0, "it is on the host")
+                // What can't be there is not hidden.
+                try Command.shell("mkfifo \(volume)/there/fifo")
+                let refused = try scene.run(
+                    bundle: try scene.bundle(script: "true") { $0.mounts.append(bound(volume, at: "/x")) })
+                let words = "emptyDir x: \(volume)/there/fifo: a device, socket or fifo in a volume is not supported"
+                #expect(refused.code == 1 && refused.errorText.contains(words), "\(refused.errorText)")
             }
         }
 

@@ -115,7 +115,8 @@ public nonisolated struct AgentWriteVolumeRequest: Sendable {
 
   public var name: String = String()
 
-  /// Directories before what is in them. What is there already stays as it is, but for the root directory's owner and mode.
+  /// Directories before what is in them. One that is there already stays as it is; a file or a link must not be there. The root
+  /// directory gets the owner and mode.
   public var entries: [AgentVolumeEntry] = []
 
   /// The last of the requests that bring new content for a volume which is replaced as a whole, as kubelet's AtomicWriter does

@@ -42,8 +42,11 @@ actor PodVolumes {
     }
 
     private static func failure(_ volume: SandboxPlan.PodVolume, _ error: any Error) -> any Error {
-        // What the connection's end means is told by the pod.
-        error is TTRPCError ? error : SandboxError.failed("\(volume.title): \(error)")
+        if let error = error as? TTRPCError {
+            // The code says whether the connection is lost.
+            return TTRPCError(error.code, "\(volume.title): \(error.message)")
+        }
+        return SandboxError.failed("\(volume.title): \(error)")
     }
 
     private func make(_ volume: SandboxPlan.PodVolume) async throws {
