@@ -19,14 +19,32 @@ public func makeDirectories(_ path: String, mode: UInt32 = 0o755) throws(SystemE
 
 /// The names in a directory, in no order, without `.` and `..`.
 public func directoryNames(_ path: String) throws(SystemError) -> [String] {
-    guard let directory = opendir(path) else { throw SystemError.last("opendir", path) }
-    defer { closedir(directory) }
+    let directory = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
+    return try directoryNames(directory.raw, path)
+}
+
+/// The names in a directory that is open, as `directoryNames(_:)`.
+public func directoryNames(_ directory: Int32, _ path: String) throws(SystemError) -> [String] {
+    let own = try OwnedDescriptor.open(".", O_RDONLY | O_DIRECTORY, at: directory)
+    guard let stream = fdopendir(own.raw) else { throw SystemError.last("opendir", path) }
+    _ = own.release()
+    defer { closedir(stream) }
     var names: [String] = []
-    while let entry = readdir(directory) {
+    while let entry = readdir(stream) {
         let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
             String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
         }
         if name != ".", name != ".." { names.append(name) }
     }
     return names
+}
+
+/// Where the symbolic link `name` in an open directory leads; nil where there is no link of that name.
+public func linkTarget(_ name: String, at directory: Int32) -> [UInt8]? {
+    var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+    let count = bytes.withUnsafeMutableBytes { buffer in
+        buffer.baseAddress.map { readlinkat(directory, name, $0.assumingMemoryBound(to: CChar.self), buffer.count) }
+    }
+    guard let count, count >= 0 else { return nil }
+    return Array(bytes[..<count])
 }

@@ -8,6 +8,8 @@ public struct Unsupported: Sendable, Equatable, CustomStringConvertible {
         public var ineffectiveLimits = Verdict.refuse
         /// Of AppArmor profiles and SELinux labels.
         public var labels = Verdict.warn
+        /// Of devices of the host: with `warn` a container gets the guest's own of that number, or none.
+        public var hostDevices = Verdict.refuse
 
         public init() {}
     }
@@ -61,10 +63,13 @@ extension Mount {
             switch option {
             case "idmap", "ridmap": found.refuse("\(name).options", "\(option): \(Self.noMaps)")
             case "shared", "rshared":
-                found.refuse("\(name).options", "\(option): mounts made in the guest can't appear on the host")
+                found.refuse(
+                    "\(name).options",
+                    "\(option) (mountPropagation Bidirectional): mounts made in the guest can't appear on the host")
             case "slave", "rslave":
-                found.warn(
-                    "\(name).options", "\(option): later mounts of the host do not appear in the guest yet", if: true)
+                found.refuse(
+                    "\(name).options",
+                    "\(option) (mountPropagation HostToContainer): later mounts of the host can't appear in the guest")
             default: continue
             }
         }
@@ -75,9 +80,9 @@ extension Linux {
     fileprivate func collectUnsupported(_ found: inout Findings, _ policy: Unsupported.Policy) {
         collectNamespaces(&found)
         for (index, device) in devices.enumerated() {
-            found.warn(
-                "linux.devices[\(index)]",
-                "\(device.path): the guest's own device of that number, whatever the host's is", if: !device.isFixed)
+            found.add(
+                policy.hostDevices, "linux.devices[\(index)]",
+                "\(device.path): a device of the host, which the virtual machine does not have", if: !device.isGuests)
         }
         found.refuse("linux.netDevices", "not supported yet", if: !netDevices.isEmpty)
         found.list += seccomp?.unsupported() ?? []
@@ -110,12 +115,13 @@ extension Linux {
 }
 
 extension Linux.Device {
-    /// Whether the number means the same on every Linux: memory devices, terminals, and miscellaneous ones that have a number of
-    /// their own (Documentation/admin-guide/devices.txt); a fifo has none.
-    fileprivate var isFixed: Bool {
+    /// Whether each guest has it, with the host's having no part in it: null, zero, full, random, urandom, tty, console, ptmx,
+    /// tun and fuse (Documentation/admin-guide/devices.txt). A fifo is no device.
+    fileprivate var isGuests: Bool {
         switch (type, major ?? 0, minor ?? 0) {
-        case ("p", _, _), ("c", 1, _), ("u", 1, _), ("c", 5, _), ("u", 5, _), ("c", 10, 0..<255), ("u", 10, 0..<255):
-            true
+        case ("p", _, _): true
+        case ("c", 1, 3), ("c", 1, 5), ("c", 1, 7...9), ("c", 5, 0...2), ("c", 10, 200), ("c", 10, 229): true
+        case ("u", let major, let minor): Self(path: path, type: "c", major: major, minor: minor).isGuests
         default: false
         }
     }

@@ -83,7 +83,8 @@ extension Containers {
                 }
                 try Command.run("mkdir", ["\(bundle)/rootfs/masked"])
                 try scene.write("\(bundle)/rootfs/masked/file", "a secret")
-                let outcome = try scene.run(bundle: bundle)
+                let global = try scene.configuration("spec.host_devices = \"warn\"")
+                let outcome = try scene.run(bundle: bundle, global: global)
                 #expect(outcome.code == 0, "\(outcome.errorText)")
                 let denied = "Operation not permitted"
                 #expect(

@@ -80,7 +80,7 @@ enum SchemaFields {
         honoured linux.devices[].type "c"
         honoured linux.devices[].path "/dev/x"
         honoured linux.devices[].fileMode 1
-        warned   linux.devices[].major 8
+        refused  linux.devices[].major 8
         honoured linux.devices[].minor 3
         honoured linux.devices[].uid 1
         honoured linux.devices[].gid 1

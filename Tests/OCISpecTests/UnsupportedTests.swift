@@ -21,12 +21,27 @@ import Testing
 
     @Test func theStandardSpecIsHonouredWhole() {
         #expect(Spec.standard().unsupported() == [])
+        for option in ["ro", "rro", "private", "rprivate", "unbindable", "rbind"] {
+            #expect(found { $0.mounts[0].options = [option] } == [])
+        }
+    }
+
+    @Test func devicesThatEachGuestHasAreItsOwn() {
+        let numbers = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200), (10, 229)]
+        for (major, minor) in numbers {
+            #expect(
+                found {
+                    $0.linux?.devices = [.init(path: "/dev/x", type: "c", major: Int64(major), minor: Int64(minor))]
+                } == [])
+        }
+        var policy = Unsupported.Policy()
+        policy.hostDevices = .warn
+        var spec = Spec.standard()
+        spec.linux?.devices = [.init(path: "/dev/sdb", type: "b", major: 8, minor: 16)]
+        #expect(spec.unsupported(policy: policy).map(\.verdict) == [.warn])
     }
 
     @Test func whatEnginesAlwaysWriteIsWarnedOf() {
-        expect("linux.devices[0]", .warn) {
-            $0.linux?.devices = [.init(path: "/dev/sdb", type: "b", major: 8, minor: 16)]
-        }
         expect("linux.resources.memory.swap", .warn) {
             var memory = Linux.Resources.Memory()
             (memory.limit, memory.swap) = (1 << 20, 2 << 20)
@@ -36,7 +51,6 @@ import Testing
         expect("process.apparmorProfile", .warn) { $0.process?.apparmorProfile = "containers-default" }
         expect("process.selinuxLabel", .warn) { $0.process?.selinuxLabel = "system_u:x" }
         expect("linux.namespaces", .warn) { $0.linux?.namespaces.removeAll { $0.kind == .network } }
-        expect("mounts[0].options", .warn) { $0.mounts[0].options = ["rslave"] }
         expect("linux.rootfsPropagation", .warn) { $0.linux?.rootfsPropagation = "rslave" }
     }
 
@@ -61,7 +75,16 @@ import Testing
             $0.linux?.personality = .init(domain: "LINUX32")
             $0.linux?.personality?.flags = ["x"]
         }
-        expect("mounts[0].options", .refuse) { $0.mounts[0].options = ["rshared"] }
+        for option in ["shared", "rshared", "slave", "rslave"] {
+            expect("mounts[0].options", .refuse) { $0.mounts[0].options = [option] }
+        }
+        for device: Linux.Device in [
+            .init(path: "/dev/sdb", type: "b", major: 8, minor: 16),
+            .init(path: "/dev/kvm", type: "c", major: 10, minor: 232),
+            .init(path: "/dev/mem", type: "c", major: 1, minor: 1),
+        ] {
+            expect("linux.devices[0]", .refuse) { $0.linux?.devices = [device] }
+        }
         expect("linux.resources.memory.swappiness", .refuse) {
             $0.linux?.resources = .init()
             $0.linux?.resources?.memory = .init()

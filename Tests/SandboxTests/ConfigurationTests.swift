@@ -61,11 +61,14 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             request_timeout_s = 2
             heartbeat_interval_ms = 60
             heartbeat_timeout_ms = 200
+            [volumes]
+            copy_limit_mib = 3
             [paths]
             root = "/r"
             [spec]
             ineffective_limits = "warn"
             labels = "refuse"
+            host_devices = "warn"
             """
         ])
         var expected = Configuration()
@@ -75,9 +78,11 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         expected.agent = .init(
             startTimeout: .seconds(1), requestTimeout: .seconds(2), heartbeatInterval: .milliseconds(60),
             heartbeatTimeout: .milliseconds(200))
+        expected.volumes.copyLimit = 3 << 20
         expected.paths = .init(root: "/r")
         expected.spec.ineffectiveLimits = .warn
         expected.spec.labels = .refuse
+        expected.spec.hostDevices = .warn
         #expect(try files.load() == expected)
     }
 

@@ -9,6 +9,10 @@ public protocol AgentService: Sendable {
     func createSandbox(_ request: AgentCreateSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Ends every process and powers the VM off; the reply may not arrive.
     func destroySandbox(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty
+    /// Makes a volume in the guest's memory, which lasts as long as the sandbox. One of that name is left as it is.
+    func makeVolume(_ request: AgentMakeVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Writes into a volume. One call at a time for each volume.
+    func writeVolume(_ request: AgentWriteVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Sets a container up to the point before its program is executed.
     func createContainer(_ request: AgentCreateContainerRequest, context: TTRPCContext) async throws -> AgentCreateContainerResponse
     /// Executes the program of a container, or of an exec (exec_id not empty), that was created.
@@ -49,6 +53,8 @@ extension TTRPCServiceDescription {
             methods: [
                 "CreateSandbox": .unary { try await service.createSandbox($0, context: $1) },
                 "DestroySandbox": .unary { try await service.destroySandbox($0, context: $1) },
+                "MakeVolume": .unary { try await service.makeVolume($0, context: $1) },
+                "WriteVolume": .unary { try await service.writeVolume($0, context: $1) },
                 "CreateContainer": .unary { try await service.createContainer($0, context: $1) },
                 "StartContainer": .unary { try await service.startContainer($0, context: $1) },
                 "RemoveContainer": .unary { try await service.removeContainer($0, context: $1) },
@@ -91,6 +97,20 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentEmpty {
         try await client.call(Self.service, "DestroySandbox", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Makes a volume in the guest's memory, which lasts as long as the sandbox. One of that name is left as it is.
+    public func makeVolume(
+        _ request: AgentMakeVolumeRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "MakeVolume", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Writes into a volume. One call at a time for each volume.
+    public func writeVolume(
+        _ request: AgentWriteVolumeRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "WriteVolume", request, metadata: metadata, timeout: timeout)
     }
 
     /// Sets a container up to the point before its program is executed.

@@ -61,6 +61,12 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var annotations: [String] = []
     }
 
+    /// Volumes of pods.
+    public struct Volumes: Sendable, Equatable, Codable {
+        /// In bytes: a ConfigMap, Secret, projected or downward-API volume up to this size is copied into the guest's memory.
+        public var copyLimit = 8 << 20
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// Where state of pods is kept while they run; `--root` goes before it.
         public var root = "/run/martlet"
@@ -72,6 +78,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var agent = Agent()
     public var engine = Engine()
     public var cgroup = Cgroup()
+    public var volumes = Volumes()
     public var paths = Paths()
     /// What becomes of properties of a config.json that can't act in a guest.
     public var spec = Unsupported.Policy()

@@ -69,11 +69,15 @@ extension Configuration {
         try reader.words("engine.options", into: &engine.options)
         try reader.words("engine.annotations", into: &engine.annotations)
         try reader.path("cgroup.parent", emptyIsUnset: true, into: &cgroup.parent)
+        var copyLimitMiB = volumes.copyLimit >> 20
+        try reader.integer("volumes.copy_limit_mib", 1...256, unit: "MiB", into: &copyLimitMiB)
+        volumes.copyLimit = copyLimitMiB << 20
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root
         try reader.choice("spec.ineffective_limits", into: &spec.ineffectiveLimits)
         try reader.choice("spec.labels", into: &spec.labels)
+        try reader.choice("spec.host_devices", into: &spec.hostDevices)
         try reader.refuseTables()
         try reader.refuseUnknown()
         guard agent.heartbeatTimeout > agent.heartbeatInterval else {

@@ -13,22 +13,33 @@ extension SandboxPlan.Container {
     /// - Parameter pod: of a container that joins a running pod: the process that engines take for the pod.
     /// - Throws: also for what it asks for and may not be run without.
     static func planned(
-        id: String, bundle: Bundle, _ policy: Unsupported.Policy, pod: UInt32? = nil
+        id: String, bundle: Bundle, _ configuration: Configuration, pod: UInt32? = nil
     ) throws -> (SandboxPlan.Container, warnings: [String]) {
         let id = try ContainerID(id).value
         var bundle = bundle
         if let pod { bundle.spec.linux?.shareNamespaces(ofProcess: pod) }
+        let policy = configuration.spec
         let findings = bundle.spec.unsupported(policy: policy)
         try Unsupported.refuse(findings, in: "config.json: ")
-        var container = try Self(id: id, bundle: bundle)
+        var warnings = findings.map(\.description)
+        var container = try Self(id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit) {
+            warnings.append($0)
+        }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
-        return (container, findings.map { "config.json: \($0)" })
+        return (container, warnings.map { "config.json: \($0)" })
     }
 
-    /// Turns a validated bundle into what the agent needs: the root file system and each bind mount become a share.
+    /// Turns a validated bundle into what the agent needs: the root file system and each bind mount become a share, but for
+    /// volumes that the guest has itself.
     ///
+    /// - Parameters:
+    ///   - copyLimit: bytes; a volume that is larger is not copied.
+    ///   - warn: told what comes out other than it could.
     /// - Throws: `SandboxError.invalid` when a path of the host does not exist; nothing has been touched then.
-    init(id: String, bundle: Bundle) throws {
+    init(
+        id: String, bundle: Bundle, copyLimit: Int = Configuration().volumes.copyLimit,
+        warn: (String) -> Void = { _ in }
+    ) throws {
         let directory = "\(Self.guestDirectory)/\(id)"
         var spec = bundle.spec
         var shares: [SandboxPlan.Share] = []
@@ -45,26 +56,37 @@ extension SandboxPlan.Container {
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
+        var podVolumes: [SandboxPlan.PodVolume] = []
         var sharedMemory: UInt64?
         for index in spec.mounts.indices where spec.mounts[index].isBind {
-            if let size = Self.sharedMemory(spec.mounts[index], bundle) {
+            if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
+            let mount = spec.mounts[index]
+            let field = "mounts[\(index)].source (\(mount.destination))"
+            let mountPoint = "\(directory)/mounts/\(index)"
+            let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
+            if let volume = try SandboxPlan.PodVolume.planned(
+                source: source, field: field, mountPoint: mountPoint, copyLimit: copyLimit, warn: warn)
+            {
+                podVolumes.append(volume)
+                spec.mounts[index].source = mountPoint
+                continue
+            }
+            if let size = Self.sharedMemory(mount, bundle) {
                 sharedMemory = size
                 spec.mounts[index].source = "/dev/shm"
                 continue
             }
-            if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
-            let mount = spec.mounts[index]
-            let field = "mounts[\(index)].source (\(mount.destination))"
-            let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
             let share = SandboxPlan.Share(
-                name: "\(id).\(index)", source: source, readOnly: mount.options.contains("ro"),
-                mountPoint: "\(directory)/mounts/\(index)")
+                name: "\(id).\(index)", source: source,
+                readOnly: mount.options.contains { ["ro", "rro"].contains($0) },
+                mountPoint: mountPoint)
             shares.append(share)
             spec.mounts[index].source = share.mountPoint
         }
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
-        self.init(id: id, shares: shares, volumes: volumes, sharedMemory: sharedMemory, spec: spec)
+        self.init(
+            id: id, shares: shares, volumes: volumes, podVolumes: podVolumes, sharedMemory: sharedMemory, spec: spec)
     }
 
     /// The size of a tmpfs of the host that engines bind to /dev/shm: memory that processes share is the guest's own.
@@ -96,10 +118,12 @@ extension SandboxPlan.Container {
     private static func realPath(_ path: String, field: String, mustBe type: mode_t?) throws -> String {
         let (resolved, found) = try resolve(path, field)
         if let type, found != type { throw SandboxError.invalid("\(field): \(path) is not a directory") }
-        guard found == S_IFDIR || found == S_IFREG else {
-            throw SandboxError.unsupported("\(field): \(path): a bind mount of a device, socket or fifo of the host")
+        switch found {
+        case S_IFDIR, S_IFREG: return resolved
+        case S_IFSOCK: throw SandboxError.unsupported("\(field): \(path): a bind mount of a socket of the host")
+        case S_IFIFO: throw SandboxError.unsupported("\(field): \(path): a bind mount of a fifo of the host")
+        default: throw SandboxError.unsupported("\(field): \(path): a bind mount of a device of the host")
         }
-        return resolved
     }
 
     /// A path of the host without symbolic links, and the type of what is there (`S_IFDIR` …).

@@ -26,11 +26,40 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var mountPoint: String
     }
 
+    /// A volume of a Kubernetes pod that is in the guest's own memory, for all containers of the pod that mount it.
+    public struct PodVolume: Sendable, Equatable, Codable {
+        public enum Kind: String, Sendable, Codable {
+            /// A tmpfs of the host becomes one of the guest.
+            case memory
+            /// What kubelet publishes is copied, and copied again when that changes.
+            case copy
+        }
+
+        /// The same for each container that mounts it.
+        public var name: String
+        /// For messages: `configMap settings`.
+        public var title: String
+        public var kind: Kind
+        /// Its directory on the host, an absolute path.
+        public var source: String
+        /// In bytes; nil: none but the memory of the guest.
+        public var size: UInt64?
+        /// Permissions and owner of its directory.
+        public var mode: UInt32
+        public var uid: UInt32
+        public var gid: UInt32
+        /// What of it the container mounts, relative; empty: all.
+        public var part: String
+        /// Where the agent makes it available in the guest.
+        public var mountPoint: String
+    }
+
     /// A container as the agent gets it.
     public struct Container: Sendable, Equatable, Codable {
         public var id: String
         public var shares: [Share]
         public var volumes: [Volume] = []
+        public var podVolumes: [PodVolume] = []
         /// The size in bytes of the /dev/shm that it shares with the pod's other containers; nil: it has one of its own, or
         /// none.
         public var sharedMemory: UInt64?

@@ -8,7 +8,7 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
-        let (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration.spec)
+        let (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration)
         let spec = bundle.spec
         let cgroup = spec.linux?.cgroupsPath ?? ""
         let request = PodRequest(spec)

@@ -21,5 +21,13 @@ extension SandboxPlan.Container {
                     $0.options = volume.options
                 }
             }
+            + podVolumes.map { volume in
+                .with {
+                    $0.driver = "volume"
+                    $0.source = volume.name
+                    $0.path = volume.part
+                    $0.mountPoint = volume.mountPoint
+                }
+            }
     }
 }

@@ -25,7 +25,7 @@ struct HostCgroup: Sendable {
     /// The directories that a pod will have whose group is `path` (absolute, below each hierarchy's root).
     static func directories(at path: String) throws -> [String] {
         try check(path)
-        return try hierarchies(readText("/proc/self/mountinfo")).map { $0.mountPoint + path }
+        return try hierarchies(MountEntry.all()).map { $0.mountPoint + path }
     }
 
     private static func check(_ path: String) throws {
@@ -48,7 +48,7 @@ struct HostCgroup: Sendable {
         let own = Self.memberships(try readText("/proc/self/cgroup"))
         var (directories, previous): ([String], [String]) = ([], [])
         do {
-            for hierarchy in Self.hierarchies(try readText("/proc/self/mountinfo")) {
+            for hierarchy in Self.hierarchies(try MountEntry.all()) {
                 let directory = hierarchy.mountPoint + path
                 let before = own[hierarchy.name].map { hierarchy.mountPoint + Self.below(hierarchy.root, $0) }
                 try Self.make(directory, below: hierarchy.mountPoint)
@@ -108,24 +108,19 @@ struct HostCgroup: Sendable {
     private static func move(to directory: String) throws { try writeText("0", to: "\(directory)/cgroup.procs") }
 
     /// Of each hierarchy the first place where it is mounted.
-    private static func hierarchies(_ mountInfo: String) -> [Hierarchy] {
+    private static func hierarchies(_ mounts: [MountEntry]) -> [Hierarchy] {
         var found: [Hierarchy] = []
-        for line in mountInfo.split(separator: "\n") {
-            // 36 35 98:0 /root /mnt rw … - type source options
-            let fields = line.split(separator: " ").map(String.init)
-            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, dash > 4 else { continue }
+        for mount in mounts {
             let name: String
-            switch fields[dash + 1] {
+            switch mount.type {
             case "cgroup2": name = ""
             case "cgroup":
-                name = fields[dash + 3].split(separator: ",").filter {
-                    !["rw", "ro"].contains($0) && !$0.contains("agent=")
-                }
-                .joined(separator: ",")
+                name = mount.options.filter { !["rw", "ro"].contains($0) && !$0.contains("agent=") }
+                    .joined(separator: ",")
             default: continue
             }
             if !found.contains(where: { $0.name == name }) {
-                found.append(Hierarchy(mountPoint: fields[4], root: fields[3], name: name))
+                found.append(Hierarchy(mountPoint: mount.mountPoint, root: mount.root, name: name))
             }
         }
         return found

@@ -21,6 +21,8 @@ actor Pod {
     /// What the pod needs from its surroundings.
     struct Context: Sendable {
         var limits: Limits
+        /// Bytes of a volume's content that are copied into the guest.
+        var copyLimit: Int
         var logger: Logger
         /// A process of the host that lives in the pod's network namespace as long as the pod.
         var pid: UInt32
@@ -34,6 +36,7 @@ actor Pod {
     let agent: AgentServiceClient
     let link: AgentLink
     let context: Context
+    let volumes: PodVolumes
     var containers: [String: Container] = [:]
     var nextStream: UInt64 = 1
     private var heartbeat: Task<Void, Never>?
@@ -49,6 +52,8 @@ actor Pod {
         self.link = link
         self.agent = agent
         self.context = context
+        volumes = PodVolumes(
+            agent, limit: context.limits.request, copyLimit: context.copyLimit, logger: context.logger)
     }
 
     /// Brings a launched VM to the point where containers can be made. On failure the VM is gone.
@@ -130,6 +135,7 @@ actor Pod {
     /// Ends the pod: the guest syncs and powers off, or is ended when it does not. Returns when all is gone.
     func shutdown() async {
         heartbeat?.cancel()
+        await volumes.end()
         _ = try? await agent.destroySandbox(.init(), timeout: .seconds(2))
         let machine = machine
         let patience = Task {

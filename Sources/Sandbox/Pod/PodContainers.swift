@@ -17,6 +17,7 @@ extension Pod {
         let engine = try EngineStreams(names, terminal: first.terminal, of: plan.id, in: context)
         do {
             try share(plan, root: root)
+            for volume in plan.podVolumes { try await volumes.provide(volume) }
             let (streams, numbers) = try await open(engine)
             first.streams = streams
             let request = try AgentCreateContainerRequest.with {

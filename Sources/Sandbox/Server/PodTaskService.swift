@@ -53,7 +53,7 @@ actor PodTaskService: TaskService {
             switch phase {
             case .running(let pod):
                 let (plan, warnings) = try SandboxPlan.Container.planned(
-                    id: request.id, bundle: bundle, configuration.spec, pod: pod.pid)
+                    id: request.id, bundle: bundle, configuration, pod: pod.pid)
                 for warning in warnings { logger.warning("\(warning)") }
                 try checkMemory(plan.spec.linux?.resources, configuration.spec)
                 guard plan.volumes.isEmpty else {
@@ -145,8 +145,8 @@ actor PodTaskService: TaskService {
         return try await Pod.start(
             plan, on: machine,
             context: Pod.Context(
-                limits: configuration.limits, logger: logger, pid: taskPID, namespace: surroundings.namespace,
-                tell: surroundings.tell))
+                limits: configuration.limits, copyLimit: configuration.volumes.copyLimit, logger: logger, pid: taskPID,
+                namespace: surroundings.namespace, tell: surroundings.tell))
     }
 
     func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {

@@ -69,7 +69,7 @@ public enum Agent {
 }
 
 extension AgentConfiguration {
-    /// `--listen unix:PATH`, `--shares DIR`, `--cgroup DIR`. What the kernel hands to its first process is passed over.
+    /// `--listen unix:PATH`, `--shares DIR`, `--volumes DIR`, `--cgroup DIR`. What the kernel hands to its first process is passed over.
     mutating func read(_ arguments: ArraySlice<String>) throws(AgentFailure) {
         if isInit { return }
         var left = arguments
@@ -78,6 +78,7 @@ extension AgentConfiguration {
             switch option {
             case "--listen" where value.hasPrefix("unix:"): listening = .unix(String(value.dropFirst(5)))
             case "--shares": shares = value
+            case "--volumes": volumes = value
             case "--cgroup": controlGroup = value
             default: throw AgentFailure(.invalidArgument, "unknown option \(option) \(value)")
             }

@@ -25,6 +25,22 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func makeVolume(_ request: AgentMakeVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("make volume \(request.name)") { () async throws(AgentFailure) in
+            let volumes = sandbox.volumes
+            try await blocking("volume") { () throws(AgentFailure) in try volumes.make(request) }
+            return AgentEmpty()
+        }
+    }
+
+    func writeVolume(_ request: AgentWriteVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await answering("write volume \(request.name)") { () async throws(AgentFailure) in
+            let volume = try sandbox.volumes.find(request.name)
+            try await blocking("volume") { () throws(AgentFailure) in try volume.write(request) }
+            return AgentEmpty()
+        }
+    }
+
     func createContainer(
         _ request: AgentCreateContainerRequest, context: TTRPCContext
     ) async throws -> AgentCreateContainerResponse {

@@ -13,6 +13,8 @@ public struct AgentConfiguration: Sendable {
     public var listening = Listening.vsock(calls: 1024, streams: 1025)
     /// The directory that the file device's shares show in.
     public var shares = "/run/martlet/shares"
+    /// The directory of the volumes that are in memory.
+    public var volumes = "/run/martlet/volumes"
     /// The cgroup that has the containers' cgroups.
     public var controlGroup = "/sys/fs/cgroup/martlet"
     /// How long a container's processes may take to stand still or to go on.

@@ -20,6 +20,7 @@ struct ContainerBirth: Sendable {
     let configuration: AgentConfiguration
     let launcher: StageLauncher
     let table: StreamTable
+    let volumes: Volumes
 
     /// Blocks until the container waits for its start.
     func make(_ request: AgentCreateContainerRequest) throws(AgentFailure) -> Parts {
@@ -39,7 +40,9 @@ struct ContainerBirth: Sendable {
             if request.storages.contains(where: { $0.driver == "share" }) {
                 try Shares.mount(on: configuration.shares, wait: .seconds(10), isInit: configuration.isInit)
             }
-            for storage in request.storages { try storages.mount(storage, shares: configuration.shares) }
+            for storage in request.storages {
+                try storages.mount(storage, shares: configuration.shares, volumes: volumes)
+            }
             let made = try during("make its cgroup") {
                 try ControlGroup.make(id, below: configuration.controlGroup)
             }

@@ -12,6 +12,7 @@ actor Sandbox {
         case ready(Container)
     }
 
+    nonisolated let volumes: Volumes
     private let configuration: AgentConfiguration
     private let launcher: StageLauncher
     private let table: StreamTable
@@ -21,6 +22,7 @@ actor Sandbox {
 
     init(_ configuration: AgentConfiguration, launcher: StageLauncher, table: StreamTable) {
         self.configuration = configuration
+        volumes = Volumes(directory: configuration.volumes)
         self.launcher = launcher
         self.table = table
     }
@@ -65,7 +67,8 @@ actor Sandbox {
         guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
         containers[id] = .creating
         do throws(AgentFailure) {
-            let birth = ContainerBirth(id: id, configuration: configuration, launcher: launcher, table: table)
+            let birth = ContainerBirth(
+                id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes)
             let parts = try await blocking("create") { () throws(AgentFailure) in try birth.make(request) }
             let container = Container(parts, launcher: launcher, table: table)
             containers[id] = .ready(container)

@@ -9,17 +9,21 @@ import LinuxSystem
 struct Storages: Sendable {
     private var mountPoints: [String] = []
 
-    /// Mounts one; `shares` is the directory of the file device's shares.
-    mutating func mount(_ storage: AgentStorage, shares: String) throws(AgentFailure) {
+    /// Mounts one.
+    ///
+    /// - Parameters:
+    ///   - shares: the directory of the file device's shares.
+    ///   - volumes: those that are in the guest's memory.
+    mutating func mount(_ storage: AgentStorage, shares: String, volumes: Volumes) throws(AgentFailure) {
         let what = "mount \(storage.driver) \(storage.source) on \(storage.mountPoint)"
         try during(what) { [storage] in
-            guard ["share", "block"].contains(storage.driver) else {
+            guard ["share", "block", "volume"].contains(storage.driver) else {
                 throw AgentFailure(.unimplemented, "no storage driver of that name")
             }
             // By bytes: a string's `contains("/")` is Foundation's here, and 44 MB come along with it.
             let isPath = storage.source.utf8.contains(UInt8(ascii: "/"))
             guard !storage.source.isEmpty, storage.source != ".", storage.source != "..", !isPath else {
-                throw AgentFailure(.invalidArgument, "not the name of a share or disk")
+                throw AgentFailure(.invalidArgument, "not the name of a share, disk or volume")
             }
             let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
             guard storage.mountPoint.hasPrefix("/run/martlet/"), !parts.contains(".."), parts.last != "" else {
@@ -34,23 +38,31 @@ struct Storages: Sendable {
             mountPoints.append(storage.mountPoint)
             return
         }
-        do {
-            try attach(shares + "/" + storage.source, at: storage.mountPoint, readOnly: storage.readonly)
-        } catch {
-            throw AgentFailure(error).during(what)
+        try during(what) {
+            let tree =
+                storage.driver == "volume"
+                ? try volumes.find(storage.source).tree(storage.path)
+                : try Self.share(shares + "/" + storage.source)
+            try attach(tree, storage.source, at: storage.mountPoint, readOnly: storage.readonly)
         }
     }
 
-    private mutating func attach(_ share: String, at target: String, readOnly: Bool) throws(SystemError) {
+    private static func share(_ path: String) throws(SystemError) -> SharedDescriptor {
         let flags = UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_RECURSIVE)
-        let tree = OwnedDescriptor(owning: try check("open_tree", share, martlet_open_tree(AT_FDCWD, share, flags)))
+        return SharedDescriptor(
+            OwnedDescriptor(owning: try check("open_tree", path, martlet_open_tree(AT_FDCWD, path, flags))))
+    }
+
+    private mutating func attach(
+        _ tree: SharedDescriptor, _ name: String, at target: String, readOnly: Bool
+    ) throws(SystemError) {
         if readOnly {
             try check(
-                "mount_setattr", share,
+                "mount_setattr", name,
                 martlet_mount_setattr(tree.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
         }
         var information = stat()
-        try check("fstat", share, fstat(tree.raw, &information))
+        try check("fstat", name, fstat(tree.raw, &information))
         if information.st_mode & S_IFMT == S_IFDIR {
             try makeDirectories(target)
         } else {

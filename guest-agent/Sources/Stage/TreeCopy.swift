@@ -6,7 +6,7 @@ import LinuxSystem
 enum TreeCopy {
     /// From the directory `source` into the directory `target`, which gets its owner and mode too.
     static func copy(_ source: Int32, _ target: Int32, _ path: String) throws(SystemError) {
-        for name in try names(source, path) { try copy(name, source, target, "\(path)/\(name)") }
+        for name in try directoryNames(source, path) { try copy(name, source, target, "\(path)/\(name)") }
         var information = stat()
         try check("fstat", path, fstat(source, &information))
         try check("chown", path, fchown(target, information.st_uid, information.st_gid))
@@ -51,19 +51,5 @@ enum TreeCopy {
     private static func open(_ name: String, _ directory: Int32, _ flags: Int32) throws(SystemError) -> SharedDescriptor
     {
         SharedDescriptor(try OwnedDescriptor.open(name, flags | O_NOFOLLOW, at: directory))
-    }
-
-    private static func names(_ directory: Int32, _ path: String) throws(SystemError) -> [String] {
-        let own = try OwnedDescriptor.open(".", O_RDONLY | O_DIRECTORY, at: directory)
-        guard let stream = fdopendir(own.release()) else { throw SystemError.last("opendir", path) }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != ".", name != ".." { names.append(name) }
-        }
-        return names
     }
 }

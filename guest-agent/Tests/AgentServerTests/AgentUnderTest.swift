@@ -48,6 +48,7 @@ final class AgentUnderTest: Sendable {
                 // Its own pid namespace ends all of it with its first process, the shell.
                 "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c",
                 "\"$@\" & wait", "sh", try agentPath(), "--listen", "unix:\(socket)", "--shares", directory + "/shares",
+                "--volumes", directory + "/volumes",
                 "--cgroup", cgroup,
             ],
             environment: ["PATH=/usr/bin:/bin"], descriptors: [-1, log, log], diesWithParent: true)
@@ -94,6 +95,17 @@ final class AgentUnderTest: Sendable {
         let remove = try? ChildProcess(
             "rm", .init(executable: "/bin/rm", arguments: ["-rf", directory], descriptors: [-1, 2, 2]))
         _ = remove?.waitForEnd(timeout: .seconds(60))
+    }
+
+    /// A path of the agent's, by which this process reaches the same: the agent has mounts of its own.
+    func seen(_ path: String) throws -> String {
+        for pid in try directoryNames("/proc") where Int(pid) != nil {
+            guard let words = try? readText("/proc/\(pid)/cmdline").split(separator: "\0"),
+                words.first?.hasSuffix("/martlet-agent") == true, words.contains("unix:\(directory)/agent")
+            else { continue }
+            return "/proc/\(pid)/root\(path)"
+        }
+        throw SystemError("find the agent", directory, errno: .noSuchProcess)
     }
 
     private static func agentPath() throws -> String {
@@ -167,19 +179,22 @@ final class AgentUnderTest: Sendable {
         return []
     }
 
-    func create(_ id: String, _ spec: Spec, _ streams: AgentStreams = AgentStreams()) async throws {
+    func create(
+        _ id: String, _ spec: Spec, _ streams: AgentStreams = AgentStreams(), storages: [AgentStorage] = []
+    ) async throws {
         let json = try JSON.encode(spec)
         _ = try await client.createContainer(
             .with {
                 $0.containerID = id
                 $0.specJson = Data(json)
-                $0.storages = [
-                    .with {
-                        $0.driver = "share"
-                        $0.source = "root"
-                        $0.mountPoint = "/run/martlet/\(id)/rootfs"
-                    }
-                ]
+                $0.storages =
+                    [
+                        .with {
+                            $0.driver = "share"
+                            $0.source = "root"
+                            $0.mountPoint = "/run/martlet/\(id)/rootfs"
+                        }
+                    ] + storages
                 $0.streams = streams
             })
     }

@@ -1,0 +1,50 @@
+import Glibc
+
+/// A mount as /proc/PID/mountinfo tells of it (proc(5)).
+public struct MountEntry: Sendable, Equatable {
+    /// The file system's number, `major:minor`.
+    public var device: String
+    /// What of the file system is mounted: a path in it.
+    public var root: String
+    public var mountPoint: String
+    /// The file system's type: `tmpfs`.
+    public var type: String
+    /// Options of the file system, not of the mount.
+    public var options: [String]
+
+    /// The mounts that this process sees, each after those it covers.
+    public static func all() throws(SystemError) -> [MountEntry] {
+        list(try readText("/proc/self/mountinfo", limit: 64 << 20))
+    }
+
+    /// Reads the file's text; lines that are not as they should be are left out.
+    public static func list(_ text: String) -> [MountEntry] {
+        text.split(separator: "\n").compactMap { line in
+            // 36 35 98:0 /root /mnt rw … - type source options
+            let fields = line.split(separator: " ").map(String.init)
+            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, dash > 4 else { return nil }
+            return MountEntry(
+                device: fields[2], root: unescaped(fields[3]), mountPoint: unescaped(fields[4]), type: fields[dash + 1],
+                options: fields[dash + 3].split(separator: ",").map(String.init))
+        }
+    }
+
+    /// White space and backslashes are written in octal: `\040`.
+    private static func unescaped(_ text: String) -> String {
+        let bytes = Array(text.utf8)
+        var plain: [UInt8] = []
+        var index = 0
+        while index < bytes.count {
+            if bytes[index] == UInt8(ascii: "\\"), index + 3 < bytes.count,
+                let value = UInt8(String(decoding: bytes[index + 1...index + 3], as: UTF8.self), radix: 8)
+            {
+                plain.append(value)
+                index += 4
+            } else {
+                plain.append(bytes[index])
+                index += 1
+            }
+        }
+        return String(decoding: plain, as: UTF8.self)
+    }
+}

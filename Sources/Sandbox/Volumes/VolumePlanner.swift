@@ -1,0 +1,73 @@
+import Glibc
+import LinuxSystem
+
+extension SandboxPlan.PodVolume {
+    /// Plans a bind mount of a volume that the guest has in its own memory.
+    ///
+    /// - Parameters:
+    ///   - source: the mount's source, without symbolic links.
+    ///   - field: for errors.
+    ///   - copyLimit: bytes; what is larger is not copied.
+    ///   - warn: told why a volume that could be a copy goes through the share.
+    /// - Returns: nil: it goes through the share.
+    /// - Throws: for a volume that no guest can have.
+    static func planned(
+        source: String, field: String, mountPoint: String, copyLimit: Int, warn: (String) -> Void
+    ) throws -> Self? {
+        guard let directory = KubeletDirectory(source) else { return nil }
+        switch directory.plugin {
+        case .emptyDir: return try emptyDir(directory, source, field: field, mountPoint: mountPoint)
+        case .configMap, .secret, .projected, .downwardAPI:
+            do {
+                _ = try PublishedContent.read(directory.path, limit: copyLimit)
+            } catch let reason as PublishedContent.Obstacle {
+                warn(
+                    "\(field): \(directory.plugin.title) \(directory.name): \(reason): it goes through the share, and programs "
+                        + "that watch it are not woken")
+                return nil
+            }
+            return try Self(directory, kind: .copy, part: "", mountPoint: mountPoint)
+        }
+    }
+
+    /// One that is a tmpfs of the host becomes one of the guest; one on the host's disk stays there.
+    private static func emptyDir(
+        _ directory: KubeletDirectory, _ source: String, field: String, mountPoint: String
+    ) throws -> Self? {
+        let mounts = try MountEntry.all()
+        guard let volume = mounts.last(where: { $0.mountPoint == directory.path }) else { return nil }
+        if volume.type == "hugetlbfs" {
+            throw SandboxError.unsupported("\(field): emptyDir \(directory.name): a medium of huge pages")
+        }
+        guard volume.type == "tmpfs" else { return nil }
+        var part = ""
+        if source != directory.path {
+            let root = volume.root == "/" ? "/" : volume.root + "/"
+            guard let mount = mounts.last(where: { $0.mountPoint == source }), mount.device == volume.device,
+                mount.root.hasPrefix(root)
+            else { return nil }
+            part = String(mount.root.dropFirst(root.count))
+        }
+        var plan = try Self(directory, kind: .memory, part: part, mountPoint: mountPoint)
+        plan.size = size(volume.options)
+        return plan
+    }
+
+    /// What the kernel says of a tmpfs whose size was set, in KiB; nil: none was set, or none is the limit.
+    static func size(_ options: [String]) -> UInt64? {
+        guard let option = options.first(where: { $0.hasPrefix("size=") && $0.hasSuffix("k") }),
+            let size = UInt64(option.dropFirst(5).dropLast()), size > 0
+        else { return nil }
+        return size << 10
+    }
+
+    private init(_ directory: KubeletDirectory, kind: Kind, part: String, mountPoint: String) throws {
+        var facts = stat()
+        try check("stat", directory.path, lstat(directory.path, &facts))
+        self.init(
+            // No other directory of the host has these two numbers.
+            name: "\(facts.st_dev)-\(facts.st_ino)", title: "\(directory.plugin.title) \(directory.name)", kind: kind,
+            source: directory.path, mode: facts.st_mode & 0o7777, uid: facts.st_uid, gid: facts.st_gid, part: part,
+            mountPoint: mountPoint)
+    }
+}
