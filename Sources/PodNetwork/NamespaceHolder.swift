@@ -4,6 +4,8 @@ public import LinuxSystem
 /// A process that lives in the pod's network namespace and does nothing: engines see its pid as the pod's, and find the
 /// namespace by it. It has no privileges, ends with the process that started it, and with this value.
 public final class NamespaceHolder: Sendable {
+    /// What the process is called in messages and in the pod's state.
+    public static let name = "martlet-device hold"
     /// How long it may take until it is in the namespace.
     private static let patience: Int32 = 10_000
 
@@ -29,11 +31,14 @@ public final class NamespaceHolder: Sendable {
         _ executable: String, _ namespace: SharedDescriptor, _ word: consuming SharedDescriptor
     ) throws(SystemError) -> ChildProcess {
         try ChildProcess(
-            "martlet-device hold",
+            name,
             .init(
                 executable: executable, arguments: ["hold"], descriptors: [-1, -1, 2, namespace.raw, word.raw],
                 newSession: true, diesWithParent: true))
     }
+
+    /// Suspends until it has ended, whoever ended it.
+    public func ended() async -> ProcessEnd { await child.end() }
 
     /// Ends it, and waits until it is gone.
     public func end() {

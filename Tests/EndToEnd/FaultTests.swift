@@ -68,7 +68,7 @@ extension Containers {
         }
 
         @Test func aKilledDeviceProcessIsNamed() throws {
-            for name in try #require(Lab.driver).deviceProcesses {
+            for name in try #require(Lab.driver).deviceProcesses + ["martlet-device hold"] {
                 let outcome = try killing(name)
                 #expect(
                     outcome.errorText.contains("\(name) was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
@@ -88,7 +88,7 @@ extension Containers {
                 #expect(
                     Set(names.map { String($0.1) })
                         == Set(
-                            driver.deviceProcesses + [driver.machineProcess, "server", "network holder"]),
+                            driver.deviceProcesses + [driver.machineProcess, "server", "martlet-device hold"]),
                     "\(state)")
                 run.input?.write("\n")
                 #expect(try run.finish().code == 0)

@@ -62,6 +62,13 @@ actor PodNetworking {
         pid = holder.pid
     }
 
+    /// Ends the machine when somebody ends the process: whoever looked for the pod by its pid would find nothing, or one day
+    /// another process.
+    nonisolated func bind(_ machine: any VirtualMachine) {
+        let holder = holder
+        Task { machine.kill(.processEnded(name: NamespaceHolder.name, how: "\(await holder.ended())")) }
+    }
+
     /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that
     /// set networks up.
     func attach(to pod: Pod) async throws {

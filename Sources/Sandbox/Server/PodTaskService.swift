@@ -4,6 +4,7 @@ import Hypervisor
 import LinuxSystem
 import Logging
 import OCISpec
+import PodNetwork
 import SwiftProtobuf
 import TTRPC
 import TaskAPI
@@ -134,10 +135,11 @@ actor PodTaskService: TaskService {
         self.network = network
         let machine = try driver.launch(plan.machine)
         self.machine = machine
+        network.bind(machine)
         memoryMiB = plan.machine.memoryMiB
         do {
             try surroundings.record(
-                [("network holder", network.pid)] + machine.processes, bundle: bundle,
+                [(NamespaceHolder.name, network.pid)] + machine.processes, bundle: bundle,
                 cgroups: cgroup?.directories ?? [], network: plan.network)
         } catch {
             throw await Pod.fate(of: machine, after: error)
