@@ -112,7 +112,7 @@ extension Linux {
 extension Linux.Device {
     /// Whether the number means the same on every Linux: memory devices, terminals, and miscellaneous ones that have a number of
     /// their own (Documentation/admin-guide/devices.txt); a fifo has none.
-    fileprivate var isFixed: Bool {
+    public var isFixed: Bool {
         switch (type, major ?? 0, minor ?? 0) {
         case ("p", _, _), ("c", 1, _), ("u", 1, _), ("c", 5, _), ("u", 5, _), ("c", 10, 0..<255), ("u", 10, 0..<255):
             true

@@ -14,6 +14,12 @@ extension PodRequest {
     ///
     /// - Throws: `SandboxError.unsupported`, with the name that the pod's author knows it by.
     func refuseWhatIsTheHosts(_ spec: Spec) throws {
+        guard isKubernetes else { return }
+        for (index, device) in (spec.linux?.devices ?? []).enumerated() where !device.isFixed {
+            throw SandboxError.unsupported(
+                "linux.devices[\(index)]: \(device.path): a device of the host in a pod that is a virtual machine (privileged "
+                    + "pods have all of them, without privileged_without_host_devices in the engine's configuration)")
+        }
         guard isSandbox else { return }
         let kinds = Set(spec.linux?.namespaces.compactMap(\.kind) ?? [])
         for (kind, name) in [(Linux.Namespace.Kind.network, "hostNetwork"), (.pid, "hostPID"), (.ipc, "hostIPC")]

@@ -49,6 +49,7 @@ actor PodTaskService: TaskService {
             let names = StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr)
             switch phase {
             case .running(let pod):
+                try PodRequest(bundle.spec).refuseWhatIsTheHosts(bundle.spec)
                 let (plan, warnings) = try SandboxPlan.Container.planned(
                     id: request.id, bundle: bundle, configuration.spec, pod: pod.pid)
                 for warning in warnings { logger.warning("\(warning)") }
