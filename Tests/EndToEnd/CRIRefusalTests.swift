@@ -48,5 +48,24 @@ extension Containers {
                 try other.remove()
             }
         }
+
+        /// `kubectl debug --target`: not in silence the processes of the pod, which are others.
+        @Test func anothersProcessesAreRefused() throws {
+            try CRI.play { cri in
+                let pod = try cri.run()
+                let one = try pod.start("one")
+                let error = #expect(throws: CRIError.self) {
+                    try pod.start("debugger") {
+                        $0["linux"]["security_context"]["namespace_options"] = [
+                            "pid": "TARGET", "target_id": "\(one.id)",
+                        ]
+                    }
+                }
+                let words = "\(error.map { "\($0)" } ?? "")"
+                #expect(words.contains("kubectl debug --target"), "\(words)")
+                #expect(try pod.start("other").execute(["/bin/true"]).code == 0)
+                try pod.remove()
+            }
+        }
     }
 }
