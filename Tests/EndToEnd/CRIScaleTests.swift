@@ -11,25 +11,23 @@ extension Containers {
         private struct Count: Equatable, CustomStringConvertible {
             var processes = Leftovers.livingProcesses
             var mounts = Count.lines("/proc/self/mountinfo")
-            var sockets = Count.lines("/proc/net/unix")
-            var groups = Count.lines("/proc/cgroups", column: 2)
+            /// The scene's own: others' come and go.
+            var sockets: Int
             var namespaces = Leftovers.list("/run/netns").count
             /// containerd's own descriptors.
             var descriptors: Int
 
-            init(_ cri: CRI) { descriptors = Leftovers.list("/proc/\(cri.containerd.pid ?? 0)/fd").count }
+            init(_ cri: CRI) {
+                sockets = Count.lines("/proc/net/unix") { $0.contains(cri.scene.token) }
+                descriptors = Leftovers.list("/proc/\(cri.containerd.pid ?? 0)/fd").count
+            }
 
-            private static func lines(_ file: String, column: Int? = nil) -> Int {
-                let lines = (Leftovers.read(file) ?? "").split(separator: "\n")
-                guard let column else { return lines.count }
-                return lines.compactMap { line in
-                    let words = line.split(whereSeparator: \.isWhitespace)
-                    return words.count > column ? Int(words[column]) : nil
-                }.reduce(0, +)
+            private static func lines(_ file: String, _ counts: (Substring) -> Bool = { _ in true }) -> Int {
+                (Leftovers.read(file) ?? "").split(separator: "\n").count(where: counts)
             }
 
             var description: String {
-                "\(processes) processes, \(mounts) mounts, \(sockets) sockets, \(groups) control groups, \(namespaces) namespaces, "
+                "\(processes) processes, \(mounts) mounts, \(sockets) sockets, \(namespaces) namespaces, "
                     + "\(descriptors) descriptors of containerd's"
             }
         }
@@ -52,8 +50,7 @@ extension Containers {
                 let after = Count(cri)
                 print("before: \(before)\nafter:  \(after)")
                 #expect(after.processes <= before.processes && after.mounts <= before.mounts)
-                #expect(after.sockets <= before.sockets + 4 && after.namespaces <= before.namespaces)
-                // Each pod's own group is made by the test, one in each hierarchy, and goes at its end.
+                #expect(after.sockets <= before.sockets && after.namespaces <= before.namespaces)
                 #expect(after.descriptors <= before.descriptors + 4)
             }
         }

@@ -87,16 +87,20 @@ extension Containers {
                 let container = try pod.start("server", script)
                 try container.shell(
                     "for i in $(seq 50); do netstat -lnt | grep -q 8081 && exit; sleep 0.1; done; exit 1")
-                // What listens in the guest is known on the host within half a second.
-                usleep(useconds_t(2_000_000 * Lab.patience))
                 for (port, words, answer) in [
                     (8080, "through\n", "through\n"), (8081, "GET /page HTTP/1.0\r\n\r\n", "page\n"),
                 ] {
-                    let connection = try forward(pod, port)
-                    connection.input?.write(words)
-                    try connection.output?.wait(for: answer)
-                    connection.child.signal(SIGKILL)
-                    _ = try connection.finish()
+                    // What listens in the guest is known on the host a moment later.
+                    var errors = ""
+                    try waiting(within: .seconds(10), for: "an answer of port \(port)") {
+                        let connection = try forward(pod, port)
+                        connection.input?.write(words)
+                        let came = (try? connection.output?.wait(for: answer, within: .seconds(3))) != nil
+                        connection.child.signal(SIGKILL)
+                        errors = try connection.finish().errorText
+                        return came
+                    }
+                    #expect(errors == "")
                 }
                 let refused = try forward(pod, 9).finish()
                 #expect(refused.errorText.contains("refused"), "\(refused)")
