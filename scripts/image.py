@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""image.py NAME OUTPUT : writes an image of busybox alone, as `docker save` and `ctr image import` have it.
+"""image.py NAME OUTPUT [COMMAND…] : writes an image of busybox alone, as `docker save` and `ctr image import` have it.
 
 For tests and for trying things out where there is no registry.
 """
@@ -36,11 +36,11 @@ def layer():
     return output.getvalue()
 
 
-def main(name, output):
+def main(name, output, *command):
     data = layer()
     config = json.dumps({
         "architecture": "amd64", "os": "linux",
-        "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin:/usr/bin"]},
+        "config": {"Cmd": command or ["/bin/sh"], "Env": ["PATH=/bin:/usr/bin"]},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
     }).encode()
     config_name = hashlib.sha256(config).hexdigest() + ".json"
@@ -50,6 +50,6 @@ def main(name, output):
             entry(tar, file, tarfile.REGTYPE, content, 0o644)
 
 
-if len(sys.argv) != 3:
+if len(sys.argv) < 3:
     sys.exit(__doc__)
 main(*sys.argv[1:])

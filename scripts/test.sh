@@ -69,8 +69,8 @@ step "the lab is honest" scripts/lab-check.sh
 if [[ $mode == ci ]]; then
     # Some; the whole of it takes a quarter of an hour.
     some='ProcessorTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
-    some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed|aConfigMapIsFollowed'
-    step "end to end, the built-in VMM in the lab: some" lab_test 300 "$some"
+    some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed|aConfigMapIsFollowed|CRITests/aPodRuns'
+    step "end to end, the built-in VMM in the lab: some" lab_test 400 "$some"
 else
     # 5 GiB of memory, on both sides of the gap.
     lab_options=(-m 12288)

@@ -13,4 +13,8 @@ import Testing
     func theDebianRootIsMade() throws {
         #expect(access("\(try Rootfs.debianDirectory())/usr/bin/perl", X_OK) == 0)
     }
+
+    @Test func theDescriptorsOfCRIAreMade() throws {
+        #expect(access(try CRIClient.descriptors(), R_OK) == 0)
+    }
 }

@@ -8,11 +8,12 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
-        let (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration)
+        var (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration)
         let spec = bundle.spec
         let cgroup = spec.linux?.cgroupsPath ?? ""
         let request = PodRequest(spec)
         try request.refuseWhatIsTheHosts(spec)
+        if request.isSandbox { container.spec.linux?.joinPod() }
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
             sizing: Sizing(request, spec, host: HostLimits(above: cgroup), configuration),
@@ -64,6 +65,16 @@ extension SandboxPlan {
     func makeDriver(logger: Logger) throws -> any HypervisorDriver {
         if driver.driver == "kvm" { return KVMDriver(logger: logger) }
         return try driver.makeQEMU(vhostNet: vhostNet, logger: logger)
+    }
+}
+
+extension Linux {
+    /// The container that stands for a pod is in the IPC namespace that the others share: the pod's kernel parameters, which
+    /// engines give to it alone, are theirs.
+    fileprivate mutating func joinPod() {
+        for index in namespaces.indices where namespaces[index].kind == .ipc && namespaces[index].path.isEmpty {
+            namespaces[index].path = "\(Linux.Namespace.sandboxDirectory)/\(namespaces[index].type)"
+        }
     }
 }
 

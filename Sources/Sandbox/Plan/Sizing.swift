@@ -12,6 +12,8 @@ public struct Sizing: Sendable, Equatable, Codable {
 
 /// What an engine says of a pod as a whole: Kubernetes' CRI, by containerd or CRI-O.
 struct PodRequest: Sendable, Equatable {
+    /// Whether the container is of a Kubernetes pod.
+    var isKubernetes = false
     /// Whether the container stands for a pod whose containers come later.
     var isSandbox = false
     /// Bytes; 0: nothing said.
@@ -22,8 +24,9 @@ struct PodRequest: Sendable, Equatable {
 
     init(_ spec: Spec) {
         let notes = spec.annotations
-        isSandbox = [notes["io.kubernetes.cri.container-type"], notes["io.kubernetes.cri-o.ContainerType"]]
-            .contains("sandbox")
+        let types = [notes["io.kubernetes.cri.container-type"], notes["io.kubernetes.cri-o.ContainerType"]]
+        isKubernetes = types.contains { $0 != nil }
+        isSandbox = types.contains("sandbox")
         func number(_ name: String) -> Int64 { Int64(notes["io.kubernetes.cri.sandbox-\(name)"] ?? "") ?? 0 }
         (memory, cpuQuota, cpuPeriod) = (number("memory"), number("cpu-quota"), number("cpu-period"))
         for name in ["PodLinuxResources", "PodLinuxOverhead"] {

@@ -13,6 +13,7 @@ extension Pod {
         async throws
     {
         guard containers[plan.id] == nil else { throw SandboxError.alreadyExists(plan.id) }
+        try refuseOthersProcesses(plan)
         var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: names)
         let engine = try EngineStreams(names, terminal: first.terminal, of: plan.id, in: context)
         do {

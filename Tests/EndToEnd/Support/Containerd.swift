@@ -8,9 +8,13 @@ final class Containerd: Sendable {
     static let image = "docker.io/library/busybox:latest"
 
     private let scene: Scene
-    private let directory: String
+    let directory: String
     private let daemon = Mutex<Command?>(nil)
     let environment: [String]
+    /// containerd's own name space of containers.
+    private let namespace: String
+    /// The network namespace that it runs in; nil: the tests' own.
+    private let network: String?
 
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
@@ -22,8 +26,15 @@ final class Containerd: Sendable {
     }
 
     /// Starts it, and imports the image.
-    init(_ scene: Scene, settings: String = "", guest: String = Lab.guest) throws {
+    ///
+    /// - Parameter plugins: of its configuration, TOML.
+    init(
+        _ scene: Scene, settings: String = "", guest: String = Lab.guest, namespace: String = "default",
+        network: String? = nil, plugins: String = #"disabled_plugins = ["io.containerd.grpc.v1.cri"]"#
+    ) throws {
         self.scene = scene
+        self.namespace = namespace
+        self.network = network
         directory = try scene.makeDirectory("containerd")
         let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
         let programs = try scene.makeDirectory("containerd/bin")
@@ -32,19 +43,27 @@ final class Containerd: Sendable {
             Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") }
             .map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 } + ["MARTLET_GUEST=\(guest)"]
             + ["CONTAINERD_ADDRESS=\(directory)/containerd.sock", "MARTLET_CONFIG=\(file)"]
+            + ["CONTAINERD_NAMESPACE=\(namespace)"]
         try scene.write(
             "containerd/config.toml",
             """
             version = 2
             root = "\(directory)/root"
             state = "\(directory)/state"
-            disabled_plugins = ["io.containerd.grpc.v1.cri"]
+            \(plugins)
             [grpc]
               address = "\(directory)/containerd.sock"
             """)
         try start()
-        let archive = "\(directory)/busybox.tar"
-        try Command.run("\(Lab.repository)/scripts/image.py", [Self.image, archive])
+        try importImage(Self.image)
+    }
+
+    /// Makes an image of busybox and imports it.
+    ///
+    /// - Parameter command: what it runs; empty: a shell.
+    func importImage(_ name: String, command: [String] = []) throws {
+        let archive = "\(directory)/image.tar"
+        try Command.run("\(Lab.repository)/scripts/image.py", [name, archive] + command)
         try succeed("image", "import", archive)
     }
 
@@ -56,8 +75,10 @@ final class Containerd: Sendable {
 
     /// Starts the daemon and waits until it answers.
     func start() throws {
+        let words = ["containerd", "--config", "\(directory)/config.toml"]
+        let enter = network.map { ["nsenter", "--net=\(Net.path($0))"] } ?? []
         let command = try Command(
-            "containerd", ["--config", "\(directory)/config.toml"], output: .null, environment: environment)
+            (enter + words)[0], Array((enter + words).dropFirst()), output: .null, environment: environment)
         daemon.withLock { $0 = command }
         let end = ContinuousClock.now + .seconds(20) * Lab.patience
         while try ctr("version").code != 0 {
@@ -123,7 +144,7 @@ final class Containerd: Sendable {
         let end = ContinuousClock.now + limit * Lab.patience
         while true {
             do {
-                return try Leftovers.process(name, in: "\(pods)/containerd-default/\(id)/state.json")
+                return try Leftovers.process(name, in: "\(pods)/containerd-\(namespace)/\(id)/state.json")
             } catch {
                 guard ContinuousClock.now < end else { throw error }
                 usleep(2_000)
@@ -172,6 +193,6 @@ final class Containerd: Sendable {
 
     /// What is left of pods.
     private var leftovers: [String] {
-        ["containerd-default", "s"].flatMap { name in Leftovers.list("\(pods)/\(name)").map { "\(name)/\($0)" } }
+        ["containerd-\(namespace)", "s"].flatMap { name in Leftovers.list("\(pods)/\(name)").map { "\(name)/\($0)" } }
     }
 }

@@ -72,6 +72,7 @@ enum Program {
 
     /// Puts the compiled `name` into /bin of a bundle's root file system.
     static func install(_ name: String, in bundle: String) throws {
-        try Command.run("cp", [path(name), "\(bundle)/rootfs/bin/\(name)"])
+        // In the place of a link that may be there: of an applet, to the /bin/busybox of whoever follows it.
+        try Command.run("cp", ["--remove-destination", path(name), "\(bundle)/rootfs/bin/\(name)"])
     }
 }

@@ -1,0 +1,71 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+extension Containers {
+    /// What a pod that is a machine can't have is refused, by the name that its author knows.
+    @Suite(.enabled(if: CRI.obstacle == nil, "\(CRI.obstacle ?? "")"))
+    struct CRIRefusalTests {
+        @Test func whatIsTheHostsIsRefused() throws {
+            try CRI.play { cri in
+                for (option, name) in [("network", "hostNetwork"), ("pid", "hostPID"), ("ipc", "hostIPC")] {
+                    let error = #expect(throws: CRIError.self) {
+                        try cri.run { $0["linux"]["security_context"]["namespace_options"][option] = "NODE" }
+                    }
+                    let words = "\(error.map { "\($0)" } ?? "")"
+                    #expect(words.contains("\(name) in a pod that is a virtual machine"), "\(words)")
+                    #expect(cri.settledLeftovers() == [])
+                }
+            }
+        }
+
+        /// Privileged: everything inside its machine, where the handler keeps the host's devices out; else a refusal.
+        @Test func privilegedIsWithinTheMachine() throws {
+            try CRI.play { cri in
+                // Some device whose number means nothing elsewhere.
+                let device = try cri.scene.makeDirectory("devices") + "/disk"
+                try #require(mknod(device, S_IFBLK | 0o600, 259 << 8 | 77) == 0)
+                func privileged(_ config: inout JSONValue) { config["linux"]["security_context"]["privileged"] = true }
+                let pod = try cri.run(edit: privileged)
+                let container = try pod.start("one", edit: privileged)
+                #expect(
+                    try container.shell("mkdir /tmp/m; mount -t tmpfs none /tmp/m && touch /tmp/m/file && echo done")
+                        == "done\n")
+                try pod.remove()
+
+                let other = try cri.run("devices", edit: privileged)
+                let given = { (config: inout JSONValue) in
+                    config["devices"] = [
+                        ["container_path": "/dev/here", "host_path": "\(device)", "permissions": "rw"]
+                    ]
+                }
+                for (name, edit) in [("all", privileged), ("one", given)] {
+                    let error = #expect(throws: CRIError.self) { try other.start(name, edit: edit) }
+                    let words = "\(error.map { "\($0)" } ?? "")"
+                    #expect(words.contains("a device of the host, which the virtual machine does not have"), "\(words)")
+                }
+                #expect(try other.start("two").execute(["/bin/true"]).code == 0)
+                try other.remove()
+            }
+        }
+
+        /// `kubectl debug --target`: not in silence the processes of the pod, which are others.
+        @Test func anothersProcessesAreRefused() throws {
+            try CRI.play { cri in
+                let pod = try cri.run()
+                let one = try pod.start("one")
+                let error = #expect(throws: CRIError.self) {
+                    try pod.start("debugger") {
+                        $0["linux"]["security_context"]["namespace_options"] = [
+                            "pid": "TARGET", "target_id": "\(one.id)",
+                        ]
+                    }
+                }
+                let words = "\(error.map { "\($0)" } ?? "")"
+                #expect(words.contains("kubectl debug --target"), "\(words)")
+                #expect(try pod.start("other").execute(["/bin/true"]).code == 0)
+                try pod.remove()
+            }
+        }
+    }
+}
