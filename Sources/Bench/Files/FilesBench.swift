@@ -45,7 +45,7 @@ public struct FilesBench: Sendable {
         let results = try await Rounds.run(rounds, of: FileServerKind.allCases) { round, kind in
             let phases = try await onThread("bench") { try FilesRun.perform(plan, kind) }
             let words = phases.map { "\($0.name) \(Figures.short(Double($0.nanoseconds) / 1e9)) s" }
-            progress("round \(round + 1) of \(rounds), \(kind.rawValue): \(words.joined(separator: ", "))")
+            progress("round \(round) of \(rounds), \(kind.rawValue): \(words.joined(separator: ", "))")
             return phases
         }
         return BenchReport(

@@ -30,8 +30,7 @@ public struct NetBench: Sendable {
         var fromGuest: Double
     }
 
-    /// Starts a pod of each side, then measures each once a round; the others idle meanwhile. A round that goes before is not
-    /// counted.
+    /// Starts a pod of each side, then measures each once a round; the others idle meanwhile.
     ///
     /// - Parameters:
     ///   - command: what the report says was run.
@@ -53,7 +52,7 @@ public struct NetBench: Sendable {
             stages.append(Stage(line: line, pod: pod))
             try pod.waitForWord(timeout)
         }
-        let results = try await Rounds.run(rounds + 1, of: Array(sides.indices)) { round, side in
+        let results = try await Rounds.run(rounds, of: Array(sides.indices)) { round, side in
             let line = stages[side].line
             let rates = try await onThread("bench") { try measure(line) }
             let words = [rates.toGuest, rates.fromGuest].map { Figures.short($0 / 1e9) }
@@ -62,7 +61,7 @@ public struct NetBench: Sendable {
         }
         return BenchReport(
             title: "TCP between the host and a guest", command: command, sides: sides.map(\.rawValue), facts: facts,
-            comparisons: try Self.compare(results.map { Array($0.dropFirst()) }))
+            comparisons: try Self.compare(results))
     }
 
     private struct Stage: Sendable {

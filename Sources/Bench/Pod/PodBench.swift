@@ -35,7 +35,7 @@ public struct PodBench: Sendable {
     }
 
     /// Starts and ends a pod of each runtime in each round. Another pod of each idles meanwhile, so that what pods share
-    /// counts as shared. A round that goes before is not counted.
+    /// counts as shared.
     ///
     /// - Parameters:
     ///   - command: what the report says was run.
@@ -50,7 +50,7 @@ public struct PodBench: Sendable {
         let results: [[Run]]
         do {
             for handler in handlers { idle.append(try await pods.start(handler, "idle").sandbox) }
-            results = try await Rounds.run(rounds + 1, of: handlers) { round, handler in
+            results = try await Rounds.run(rounds, of: handlers) { round, handler in
                 let run = try await measure(pods, handler, "\(round)")
                 let start = Figures.short(run.sandbox + run.create + run.start)
                 progress("round \(round) of \(rounds), \(handler): \(start) ms, \(run.memory.privateKiB >> 10) MiB")
@@ -64,7 +64,7 @@ public struct PodBench: Sendable {
         return BenchReport(
             title: "Pods through an engine's CRI", command: command, sides: handlers,
             facts: facts + [.init("engine", "\(engine.runtimeName) \(engine.runtimeVersion)")],
-            comparisons: try Self.compare(results.map { Array($0.dropFirst()) }))
+            comparisons: try Self.compare(results))
     }
 
     private func measure(_ pods: PodStarter, _ handler: String, _ name: String) async throws -> Run {

@@ -85,12 +85,12 @@ public struct StartBench: Sendable {
         _ name: String, _ guest: BootedGuest, _ qemu: String, runs: Int, _ progress: (String) -> Void
     ) async throws -> Comparison {
         let hasVsock = access("/dev/vhost-vsock", R_OK | W_OK) == 0
-        let results = try await Rounds.run(runs + 1, of: [false, true]) { round, isQEMU in
+        let results = try await Rounds.run(runs, of: [false, true]) { round, isQEMU in
             progress("\(name), \(round)/\(runs), \(StartReport.sides[isQEMU ? 1 : 0])")
             if !isQEMU { return try await OwnStart.measure(guest) }
             return try await QEMUStart.measure(guest, executable: qemu, vsock: hasVsock ? 1000 + round : nil)
         }
-        let sides = results.compactMap { Samples(Array($0.dropFirst())) }
+        let sides = results.compactMap { Samples($0) }
         return Comparison(name, unit: "ms", better: .lower, sides: sides)
     }
 }
