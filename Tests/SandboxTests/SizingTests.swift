@@ -83,17 +83,4 @@ import Testing
         }
         try PodRequest(spec([Self.sandbox: "sandbox"])).refuseWhatIsTheHosts(spec())
     }
-
-    /// A container's outside Kubernetes are told of in a warning.
-    @Test func aPodsDevicesOfTheHostAreRefused() throws {
-        let type = "io.kubernetes.cri.container-type"
-        var spec = spec([type: "container"])
-        spec.linux?.devices = [.init(path: "/dev/fuse", type: "c", major: 10, minor: 229)]
-        try PodRequest(spec).refuseWhatIsTheHosts(spec)
-        spec.linux?.devices.append(.init(path: "/dev/sda", type: "b", major: 8, minor: 0))
-        let error = #expect(throws: SandboxError.self) { try PodRequest(spec).refuseWhatIsTheHosts(spec) }
-        #expect(error?.description.contains("linux.devices[1]: /dev/sda") == true)
-        spec.annotations[type] = nil
-        try PodRequest(spec).refuseWhatIsTheHosts(spec)
-    }
 }
