@@ -18,8 +18,8 @@ import Testing
     }
 
     @Test func stepsAndMemoryAreCompared() throws {
-        func run(_ factor: Double) -> PodBench.Run {
-            PodBench.Run(
+        func run(_ factor: Double) -> PodRun {
+            PodRun(
                 sandbox: 100 * factor, create: 10 * factor, start: 1 * factor, end: 5 * factor,
                 memory: ProcessMemory(
                     process: "all", privateKiB: Int(2048 * factor), proportionalKiB: Int(4096 * factor)))

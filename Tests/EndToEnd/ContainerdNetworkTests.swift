@@ -40,26 +40,6 @@ extension Containers {
                     ], "\(outcome.text)\(outcome.errorText)")
             }
         }
-
-        /// What the shim had changed in an engine's namespace is undone when containerd clears up after it.
-        @Test func aKilledShimsInterfacesAreFree() throws {
-            try Containerd.play { containerd, scene in
-                let net = try Net(scene)
-                defer { try? net.remove() }
-                let pod = try net.pod()
-                try net.connect(pod, number: 2)
-                let id = scene.newID()
-                let run = Containerd.run(
-                    ["-d", "--with-ns", "network:\(Net.path(pod))"], id, ["/bin/sh", "-c", "while :; do sleep 1; done"])
-                let started = try containerd.begin(run).finish()
-                try #require(started.code == 0, "\(started.errorText)")
-                #expect(try !net.traces(pod).isEmpty)
-                Glibc.kill(try containerd.process("server", of: id), SIGKILL)
-                try containerd.wait(for: nil, of: id)
-                #expect(try net.traces(pod).isEmpty)
-                try containerd.succeed("container", "rm", id)
-            }
-        }
     }
 }
 

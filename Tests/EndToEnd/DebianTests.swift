@@ -19,7 +19,8 @@ extension Containers {
         @Test func everyFileHasTheHostsContentAndProgramsRun() throws {
             try Scene.play { scene in
                 let out = try scene.makeDirectory("out")
-                let sums = "find . -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum"
+                // Below /mnt is what the host bound there: as on a host, it has the root's device number if it has its file system.
+                let sums = "find . -xdev -path ./mnt -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum"
                 let bundle = try bundle(
                     scene,
                     """

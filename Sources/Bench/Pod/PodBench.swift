@@ -25,15 +25,6 @@ public struct PodBench: Sendable {
     /// How long a pod has been running when its memory is read.
     private static let settling = Duration.seconds(2)
 
-    /// Of one pod: milliseconds, and KiB.
-    struct Run: Sendable {
-        var sandbox = 0.0
-        var create = 0.0
-        var start = 0.0
-        var end = 0.0
-        var memory = ProcessMemory(process: "")
-    }
-
     /// Starts and ends a pod of each runtime in each round. Another pod of each idles meanwhile, so that what pods share
     /// counts as shared.
     ///
@@ -47,7 +38,7 @@ public struct PodBench: Sendable {
         let engine = try await client.version(within: timeout)
         let pods = PodStarter(client: client, image: image, timeout: timeout)
         var idle: [String] = []
-        let results: [[Run]]
+        let results: [[PodRun]]
         do {
             for handler in handlers { idle.append(try await pods.start(handler, "idle").sandbox) }
             results = try await Rounds.run(rounds, of: handlers) { round, handler in
@@ -67,7 +58,7 @@ public struct PodBench: Sendable {
             comparisons: try Self.compare(results))
     }
 
-    private func measure(_ pods: PodStarter, _ handler: String, _ name: String) async throws -> Run {
+    private func measure(_ pods: PodStarter, _ handler: String, _ name: String) async throws -> PodRun {
         let pod = try await pods.start(handler, name)
         var run = pod.times
         do {
@@ -84,8 +75,8 @@ public struct PodBench: Sendable {
     }
 
     /// - Parameter results: of each side its rounds.
-    static func compare(_ results: [[Run]]) throws -> [Comparison] {
-        let figures: [(String, String, (Run) -> Double)] = [
+    static func compare(_ results: [[PodRun]]) throws -> [Comparison] {
+        let figures: [(String, String, (PodRun) -> Double)] = [
             ("until the container runs", "ms", { $0.sandbox + $0.create + $0.start }),
             ("RunPodSandbox", "ms", { $0.sandbox }),
             ("CreateContainer", "ms", { $0.create }),

@@ -1,6 +1,15 @@
 import CRIAPI
 import Glibc
 
+/// What one pod took: milliseconds, and KiB.
+struct PodRun: Sendable {
+    var sandbox = 0.0
+    var create = 0.0
+    var start = 0.0
+    var end = 0.0
+    var memory = ProcessMemory(process: "")
+}
+
 /// Starts and ends pods of one container that sleeps.
 struct PodStarter: Sendable {
     let client: CRIClient
@@ -9,7 +18,7 @@ struct PodStarter: Sendable {
 
     struct Pod: Sendable {
         var sandbox: String
-        var times: PodBench.Run
+        var times: PodRun
     }
 
     /// - Parameter name: of this pod alone.
@@ -21,7 +30,7 @@ struct PodStarter: Sendable {
                 $0.uid = "\(getpid())-\(handler)-\(name)"
             }
         }
-        var run = PodBench.Run()
+        var run = PodRun()
         let sandbox = try await timed(&run.sandbox) {
             try await client.runPodSandbox(
                 .with {
