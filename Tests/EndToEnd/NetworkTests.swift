@@ -187,7 +187,8 @@ extension Containers {
                     until ip addr show eth0 2>/dev/null | grep -q 10.99.0.2/24; do sleep 0.05; done; echo interface
                     until ip addr show eth0 | grep -q 10.99.0.77/24; do sleep 0.05; done; echo address
                     until ip addr show eth1 2>/dev/null | grep -q fd99::3; do sleep 0.05; done; echo another
-                    ping -c 1 -W 5 -I eth1 fd99::1 >/dev/null && echo reached
+                    # Routes come a moment after addresses.
+                    until ping -c 1 -W 5 -I eth1 fd99::1 >/dev/null 2>&1; do sleep 0.05; done; echo reached
                     while ip addr show eth0 | grep -q 10.99.0; do sleep 0.05; done; echo gone
                     """
                 let run = try scene.start(
