@@ -33,10 +33,7 @@ enum PodProcesses {
 
     private static func all() -> [Entry] {
         ((try? directoryNames("/proc")) ?? []).compactMap { name in
-            guard let pid = Int32(name), let stat = try? readText("/proc/\(pid)/stat") else { return nil }
-            // The name, field 2, may hold spaces and parentheses: count from behind it. Field 4 is the parent.
-            let fields = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
-            guard fields.count > 2, let parent = Int32(fields[2]) else { return nil }
+            guard let pid = Int32(name), let parent = ProcessStatus.parent(of: pid) else { return nil }
             return Entry(pid: pid, parent: parent)
         }
     }

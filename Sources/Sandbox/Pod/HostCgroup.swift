@@ -71,7 +71,7 @@ struct HostCgroup: Sendable {
             try? Self.move(to: before)
             for process in ((try? readText("\(directory)/cgroup.procs")) ?? "").split(separator: "\n") {
                 // They are of sessions whose leaders are this process's children. Others are somebody else's.
-                guard let pid = Int32(process), StateDirectory.ProcessRecord.parent(of: getsid(pid)) == getpid()
+                guard let pid = Int32(process), ProcessStatus.parent(of: getsid(pid)) == getpid()
                 else { continue }
                 // One that has ended meanwhile is gone anyway.
                 try? writeText(String(process), to: "\(before)/cgroup.procs")

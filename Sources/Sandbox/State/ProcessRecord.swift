@@ -5,7 +5,7 @@ import LinuxSystem
 extension StateDirectory.ProcessRecord {
     /// The record of a running process; nil when there is none with this number.
     init?(name: String, pid: Int32) {
-        guard let startTime = Self.startTime(of: pid) else { return nil }
+        guard let startTime = ProcessStatus.startTime(of: pid) else { return nil }
         self.init(name: name, pid: pid, startTime: startTime)
     }
 
@@ -27,24 +27,6 @@ extension StateDirectory.ProcessRecord {
         let number = martlet_pidfd_open(pid, 0)
         guard number >= 0 else { return nil }
         let descriptor = SharedDescriptor(OwnedDescriptor(owning: number))
-        return Self.startTime(of: pid) == startTime ? descriptor : nil
-    }
-
-    static func startTime(of pid: Int32) -> UInt64? { number(19, of: pid) }
-
-    /// The number of its parent.
-    static func parent(of pid: Int32) -> Int32? { number(1, of: pid) }
-
-    /// A number of /proc/PID/stat by its place behind the name, proc(5): field 3 is 0.
-    private static func number<N: FixedWidthInteger>(_ place: Int, of pid: Int32) -> N? {
-        guard let file = try? OwnedDescriptor.open("/proc/\(pid)/stat", O_RDONLY) else { return nil }
-        var buffer = [UInt8](repeating: 0, count: 1024)
-        let count = Glibc.read(file.raw, &buffer, buffer.count)
-        guard count > 0 else { return nil }
-        // The name, field 2, may hold spaces and parentheses: count from behind it.
-        let text = String(decoding: buffer.prefix(count), as: UTF8.self)
-        guard let name = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: name)...].split(separator: " ")
-        return fields.count > place ? N(fields[place]) : nil
+        return ProcessStatus.startTime(of: pid) == startTime ? descriptor : nil
     }
 }
