@@ -97,7 +97,7 @@ let package = Package(
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("ContainerdShimTests", ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
-        tests("SandboxTests", ["Sandbox", "AgentAPI", "LinuxSystem", "OCISpec", "CLinux", logging]),
+        tests("SandboxTests", ["Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]

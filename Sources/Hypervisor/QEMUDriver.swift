@@ -11,7 +11,7 @@ public struct QEMUDriver: HypervisorDriver {
     public let name = "qemu"
     package let executable: String
     package let accelerator: Accelerator
-    let hasVhostNet: Bool
+    package let hasVhostNet: Bool
     let logger: Logger
 
     /// - Parameters:

@@ -1,5 +1,7 @@
 import FoundationEssentials
 import Glibc
+import Hypervisor
+import Logging
 import OCISpec
 import Testing
 
@@ -7,6 +9,16 @@ import Testing
 
 /// What engines say in words of their own.
 @Suite struct EngineTests {
+    /// qemu.vhost_net reaches the driver.
+    @Test(arguments: [true, false]) func qemuIsMadeAsConfigured(_ vhostNet: Bool) throws {
+        let choice = try JSONDecoder().decode(
+            DriverChoice.self,
+            from: Data(#"{"driver": "qemu", "accelerator": "kvm", "executable": "/opt/qemu", "reason": ""}"#.utf8))
+        let driver = try choice.makeQEMU(vhostNet: vhostNet, logger: Logger(label: "test"))
+        #expect(driver.executable == "/opt/qemu" && driver.accelerator == .kvm)
+        #expect(driver.hasVhostNet == vhostNet)
+    }
+
     @Test func streamsAreNamedAsContainerdNamesThem() throws {
         #expect(try StreamTarget("", field: "stdin") == nil)
         #expect(try StreamTarget("/run/f", field: "stdin") == .path("/run/f"))

@@ -86,7 +86,7 @@ extension DriverChoice {
         guard let accelerator = QEMUDriver.Accelerator(rawValue: accelerator), let executable else {
             throw SandboxError.invalid("qemu.accel: \(accelerator) is none of kvm, tcg")
         }
-        return QEMUDriver(executable: executable, accelerator: accelerator, logger: logger)
+        return QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger)
     }
 }
 
