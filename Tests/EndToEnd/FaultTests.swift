@@ -32,12 +32,7 @@ extension Containers {
 
         /// The pid of a process of the pod, as the state directory has it.
         private func pid(_ name: String, _ scene: Scene, _ id: String) throws -> Int32 {
-            let state = Leftovers.read("\(scene.root)/\(id)/state.json") ?? ""
-            let entry = try #require(
-                state.firstMatch(
-                    of: try Regex("\"name\":\"\(name)\",\"pid\":([0-9]+)", as: (Substring, Substring).self)),
-                "no \(name) in \(state)")
-            return try #require(Int32(entry.1))
+            try Leftovers.process(name, in: "\(scene.root)/\(id)/state.json")
         }
 
         private func killing(_ name: String) throws -> Outcome {
