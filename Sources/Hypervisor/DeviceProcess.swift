@@ -16,13 +16,13 @@ package final class DeviceProcess: Sendable {
         onNotice: @Sendable @escaping (DeviceNotice) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
-        let (output, input) = try SharedDescriptor.pipe()
         let name = ([program] + (kind.map { [$0] } ?? [])).joined(separator: " ")
-        child = try ChildProcess(
+        let output: SharedDescriptor
+        (child, output) = try ChildProcess.withPipe(
             name,
             .init(
                 executable: try Programs.own(program), arguments: kind.map { [$0] } ?? [],
-                descriptors: [-1, input.raw, input.raw, theirs.raw], newSession: true, diesWithParent: true))
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw], newSession: true, diesWithParent: true))
         self.output = try Console("log \(kind ?? program)", source: output) { log("\(name): \($0)") }
         client = DeviceClient(control: ours, onNotice: onNotice)
     }

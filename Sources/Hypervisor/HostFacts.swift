@@ -136,27 +136,23 @@ public struct HostFacts: Sendable, Equatable {
 
     /// `7.2.22 (Debian …)` of `QEMU emulator version 7.2.22 (Debian …)`.
     private static func version(of path: String) throws -> String {
-        let pipe = try SharedDescriptor.pipe()
-        let child = try spawn(path, output: pipe.write)
+        let (child, output) = try ChildProcess.withPipe(
+            "qemu --version",
+            .init(
+                executable: path, arguments: ["--version"], descriptors: [-1, ChildProcess.pipe, -1],
+                diesWithParent: true))
         guard let end = child.waitForEnd(timeout: .seconds(10)) else {
             child.signal(SIGKILL)
             throw HypervisorError("no answer in 10 s")
         }
         // The program has ended and its few lines fit in the pipe: this read never blocks for long.
         var bytes = [UInt8](repeating: 0, count: 4096)
-        let descriptor = pipe.read.raw
-        let count = poll(descriptor) ? read(descriptor, &bytes, bytes.count) : 0
+        let count = poll(output.raw) ? read(output.raw, &bytes, bytes.count) : 0
         guard end == .exited(0) else { throw HypervisorError("\(end)") }
         let line = String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self).prefix { $0 != "\n" }
         let marker = "QEMU emulator version "
         guard line.hasPrefix(marker) else { throw HypervisorError("answered \"\(line)\", not a version of QEMU") }
         return String(line.dropFirst(marker.count))
-    }
-
-    private static func spawn(_ path: String, output: SharedDescriptor) throws -> ChildProcess {
-        try ChildProcess(
-            "qemu --version",
-            .init(executable: path, arguments: ["--version"], descriptors: [-1, output.raw, -1], diesWithParent: true))
     }
 
     private static func poll(_ descriptor: Int32) -> Bool {

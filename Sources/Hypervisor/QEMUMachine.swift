@@ -32,7 +32,7 @@ final class QEMUMachine: VirtualMachine {
             return process
         }
         let sockets = try (0..<4 + configuration.disks.count).map { _ in try SharedDescriptor.socketPair(SOCK_STREAM) }
-        let (output, input) = try SharedDescriptor.pipe()
+        let output: SharedDescriptor
         do {
             vsock = try start("vsock", "vsock")
             files = try start("files", "files")
@@ -49,12 +49,12 @@ final class QEMUMachine: VirtualMachine {
                         vhostUser: sockets[4 + index].0.raw, file: file.raw, readOnly: disk.readOnly, id: disk.id))
             }
             for answer in answers { try answer.wait() }
-            qemu = try ChildProcess(
+            (qemu, output) = try ChildProcess.withPipe(
                 "qemu",
                 .init(
                     executable: driver.executable, arguments: driver.arguments(configuration),
                     environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                    descriptors: [-1, input.raw, input.raw] + sockets.map { $0.1.raw }, newSession: true,
+                    descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe] + sockets.map { $0.1.raw }, newSession: true,
                     diesWithParent: true))
         } catch {
             MachineWatch.abandon(started.map(\.child))

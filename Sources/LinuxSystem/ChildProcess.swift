@@ -85,6 +85,23 @@ public final class ChildProcess: Sendable {
         }
     }
 
+    /// Among a command's descriptors: the end of a pipe that is written to.
+    public static let pipe: Int32 = -2
+
+    /// Starts `command` with a new pipe where its descriptors say `pipe`, and answers the end that is read from. The child
+    /// alone has the other one: when all that it is in have ended, the pipe does.
+    public static func withPipe(
+        _ name: String, _ command: Command
+    ) throws(SystemError) -> (child: ChildProcess, output: SharedDescriptor) {
+        let (output, input) = try SharedDescriptor.pipe()
+        var command = command
+        for (index, descriptor) in command.descriptors.enumerated() where descriptor == pipe {
+            command.descriptors[index] = input.raw
+        }
+        let child = try ChildProcess(name, command)
+        return withExtendedLifetime(input) { (child, output) }
+    }
+
     private static func fork(_ command: Command) -> Result<(pid_t, Int32), SystemError> {
         let arguments = ([command.executable] + command.arguments).map { strdup($0) } + [nil]
         let environment = command.environment.map { strdup($0) } + [nil]

@@ -16,25 +16,19 @@ public final class NamespaceHolder: Sendable {
     ///
     /// - Parameter executable: the absolute path of `martlet-device`.
     public init(_ namespace: NetworkNamespace, executable: String) throws(SystemError) {
-        let (ready, word) = try SharedDescriptor.pipe()
-        child = try Self.start(executable, namespace.descriptor, word)
+        let ready: SharedDescriptor
+        (child, ready) = try ChildProcess.withPipe(
+            Self.name,
+            .init(
+                executable: executable, arguments: ["hold"],
+                descriptors: [-1, -1, 2, namespace.descriptor.raw, ChildProcess.pipe], newSession: true,
+                diesWithParent: true))
         var item = pollfd(fd: ready.raw, events: Int16(POLLIN), revents: 0)
         var byte: UInt8 = 0
         guard poll(&item, 1, Self.patience) == 1, read(ready.raw, &byte, 1) == 1 else {
             child.signal(SIGKILL)
             throw SystemError("enter the network namespace", "process \(child.pid)", errno: .timedOut)
         }
-    }
-
-    /// The child alone has the pipe's end afterwards: its silent end shows.
-    private static func start(
-        _ executable: String, _ namespace: SharedDescriptor, _ word: consuming SharedDescriptor
-    ) throws(SystemError) -> ChildProcess {
-        try ChildProcess(
-            name,
-            .init(
-                executable: executable, arguments: ["hold"], descriptors: [-1, -1, 2, namespace.raw, word.raw],
-                newSession: true, diesWithParent: true))
     }
 
     /// Suspends until it has ended, whoever ended it.

@@ -73,10 +73,8 @@ struct BenchNet: AsyncParsableCommand {
 
     /// The shared libraries that a program needs, with its loader: absolute paths.
     private func libraries(of program: String) throws -> [String] {
-        let (output, input) = try SharedDescriptor.pipe()
-        let child = try ChildProcess(
-            "ldd",
-            .init(executable: "/usr/bin/ldd", arguments: [program], environment: [], descriptors: [-1, input.raw, 2]))
+        let (child, output) = try ChildProcess.withPipe(
+            "ldd", .init(executable: "/usr/bin/ldd", arguments: [program], descriptors: [-1, ChildProcess.pipe, 2]))
         _ = child.waitForEnd(timeout: .seconds(10))
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         let count = read(output.raw, &buffer, buffer.count)

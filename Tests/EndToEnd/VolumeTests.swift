@@ -160,6 +160,32 @@ extension Containers {
             }
         }
 
+        /// The guest is away while the host changes it, and for longer than a request may take.
+        @Test func whatTheGuestMissedComesLater() throws {
+            try Scene.play { scene in
+                let pod = try KubeletPod(scene)
+                let volume = try pod.configMap("settings")
+                try pod.publish(volume, "..1", [("key", "old")])
+                let bundle = try scene.bundle(
+                    script: "echo begun; until [ $(cat /config/key) = new ]; do sleep 0.02; done; echo seen"
+                ) { $0.mounts.append(bound(volume, at: "/config")) }
+                let id = scene.newID()
+                let run = try scene.start(
+                    bundle: bundle, id: id,
+                    global: scene.configuration(
+                        "agent.request_timeout_s = 1\nagent.heartbeat_timeout_ms = 60000"))
+                try run.output?.wait(for: "begun\n")
+                let machine = try Leftovers.process(
+                    Lab.driver?.machineProcess ?? "", in: "\(scene.root)/\(id)/state.json")
+                kill(machine, SIGSTOP)
+                try pod.publish(volume, "..2", [("key", "new")])
+                try run.errors?.wait(for: "did not reach the guest")
+                kill(machine, SIGCONT)
+                let outcome = try run.finish()
+                #expect(outcome.code == 0 && outcome.lines == ["begun", "seen"], "\(outcome.text)\(outcome.errorText)")
+            }
+        }
+
         /// A mode that is set when it is published already is a change; one that makes it too large is told of.
         @Test func whatIsPublishedMayChangeInItsPlace() throws {
             try Scene.play { scene in

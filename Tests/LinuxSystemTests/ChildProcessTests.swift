@@ -45,6 +45,22 @@ import Testing
         #expect(String(decoding: buffer.prefix(max(count, 0)), as: UTF8.self).split(separator: "\n").count <= 5)
     }
 
+    @Test func aPipeEndsWithTheChild() throws {
+        let (child, output) = try ChildProcess.withPipe(
+            "sh",
+            .init(
+                executable: "/bin/sh", arguments: ["-c", "echo out; echo err >&2"],
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe]))
+        var text = ""
+        var buffer = [UInt8](repeating: 0, count: 256)
+        // Until the end, which comes only when nobody has the other end any more.
+        while case let count = read(output.raw, &buffer, buffer.count), count > 0 {
+            text += String(decoding: buffer.prefix(count), as: UTF8.self)
+        }
+        #expect(text == "out\nerr\n")
+        #expect(child.waitForEnd() == .exited(0))
+    }
+
     @Test func endsWithItsParent() async throws {
         // The child's child is asked to die with it.
         let child = try ChildProcess(

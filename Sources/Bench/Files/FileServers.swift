@@ -53,13 +53,14 @@ final class VirtiofsServer: FileServerProcess {
         let listener = SharedDescriptor(try UnixAddress.listen(path))
         // Waits in the listener's queue until virtiofsd takes it.
         machine = SharedDescriptor(try UnixAddress.connect(path))
-        let (output, input) = try SharedDescriptor.pipe()
-        child = try ChildProcess(
+        let output: SharedDescriptor
+        (child, output) = try ChildProcess.withPipe(
             "virtiofsd",
             .init(
                 executable: program, arguments: ["--fd=3", "-o", "source=\(directory.root)", "-o", "cache=auto"],
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                descriptors: [-1, input.raw, input.raw, listener.raw], newSession: true, diesWithParent: true))
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, listener.raw], newSession: true,
+                diesWithParent: true))
         _ = try Console("log virtiofsd", source: output) { log("virtiofsd: \($0)") }
     }
 

@@ -17,15 +17,16 @@ final class Guest {
         onLine: @Sendable @escaping (String) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        let (output, input) = try SharedDescriptor.pipe()
-        qemu = try ChildProcess(
+        let output: SharedDescriptor
+        (qemu, output) = try ChildProcess.withPipe(
             "qemu",
             .init(
                 executable: plan.driver.executable,
                 arguments: plan.driver.machineArguments(plan.machine)
                     + QEMUDriver.consoleArguments(descriptor: 3) + QEMUDriver.filesArguments(descriptor: 4),
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                descriptors: [-1, input.raw, input.raw, theirs.raw, files.raw], newSession: true, diesWithParent: true))
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw, files.raw], newSession: true,
+                diesWithParent: true))
         _ = try Console("log qemu", source: output) { log("qemu: \($0)") }
         console = try Console("guest console", source: ours, onLine: onLine)
     }

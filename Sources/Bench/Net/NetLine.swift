@@ -36,10 +36,13 @@ final class NetLine: Sendable {
 
     /// Runs iperf3 at the host's end against the server in the pod.
     func iperf3(_ program: String, seconds: Int, _ options: [String], within limit: Duration) throws -> IperfReport {
-        let (output, input) = try SharedDescriptor.pipe()
         let arguments =
             ["--net=/proc/self/fd/3", program, "--client", Self.podAddress, "--time", "\(seconds)", "--json"] + options
-        let client = try Self.start(arguments, input, host.descriptor)
+        let (client, output) = try ChildProcess.withPipe(
+            "iperf3",
+            .init(
+                executable: "/usr/bin/nsenter", arguments: arguments, environment: RunPhases.environment(),
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, host.descriptor.raw], diesWithParent: true))
         let lines = Mutex<[String]>([])
         let reader = try Console("iperf3", source: output) { line in lines.withLock { $0.append(line) } }
         guard client.waitForEnd(timeout: limit) != nil else {
@@ -48,16 +51,5 @@ final class NetLine: Sendable {
         }
         reader.waitForEnd(timeout: .seconds(5))
         return try IperfReport(lines.withLock { $0.joined(separator: "\n") })
-    }
-
-    /// The child alone has the pipe's end afterwards.
-    private static func start(
-        _ arguments: [String], _ output: consuming SharedDescriptor, _ namespace: SharedDescriptor
-    ) throws -> ChildProcess {
-        try ChildProcess(
-            "iperf3",
-            .init(
-                executable: "/usr/bin/nsenter", arguments: arguments, environment: RunPhases.environment(),
-                descriptors: [-1, output.raw, output.raw, namespace.raw], diesWithParent: true))
     }
 }

@@ -8,25 +8,16 @@ final class NetPod: Sendable {
     private let errors: SharedDescriptor
 
     init(martlet: String, id: String, bundle: String, configuration: String, root: String) throws {
-        let (output, input) = try SharedDescriptor.pipe()
         let (errors, words) = try SharedDescriptor.pipe()
-        self.output = output
         self.errors = errors
-        command = try Self.start(
-            martlet, ["--config", configuration, "--root", root, "run", "--bundle", bundle, id],
-            input, words)
-    }
-
-    /// The child alone has the pipes' ends afterwards: its silent end shows.
-    private static func start(
-        _ martlet: String, _ arguments: [String], _ output: consuming SharedDescriptor,
-        _ errors: consuming SharedDescriptor
-    ) throws -> ChildProcess {
-        try ChildProcess(
+        (command, output) = try ChildProcess.withPipe(
             "martlet",
             .init(
-                executable: martlet, arguments: arguments, environment: RunPhases.environment(),
-                descriptors: [-1, output.raw, errors.raw], diesWithParent: true))
+                executable: martlet,
+                arguments: ["--config", configuration, "--root", root, "run", "--bundle", bundle, id],
+                environment: RunPhases.environment(), descriptors: [-1, ChildProcess.pipe, words.raw],
+                diesWithParent: true))
+        withExtendedLifetime(words) {}
     }
 
     /// Waits until the container has written something.

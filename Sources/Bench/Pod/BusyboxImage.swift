@@ -48,7 +48,11 @@ public struct BusyboxImage: Sendable {
 
     /// Answers the lines that the program has written.
     private func run(_ program: String, _ arguments: String...) throws -> [String] {
-        let (child, output) = try start([program] + arguments)
+        let (child, output) = try ChildProcess.withPipe(
+            program,
+            .init(
+                executable: "/usr/bin/env", arguments: [program] + arguments, environment: RunPhases.environment(),
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe], diesWithParent: true))
         let lines = try Console(program, source: output) { _ in }
         let end = child.waitForEnd(timeout: timeout)
         child.signal(SIGKILL)
@@ -57,16 +61,5 @@ public struct BusyboxImage: Sendable {
             throw BenchError("\(program) \(end.map { "\($0)" } ?? "was not done"): \(lines.tail(5))")
         }
         return lines.tail(100)
-    }
-
-    /// The child alone has the pipe's other end afterwards.
-    private func start(_ words: [String]) throws -> (ChildProcess, output: SharedDescriptor) {
-        let (output, input) = try SharedDescriptor.pipe()
-        let child = try ChildProcess(
-            words[0],
-            .init(
-                executable: "/usr/bin/env", arguments: words, environment: RunPhases.environment(),
-                descriptors: [-1, input.raw, input.raw], diesWithParent: true))
-        return withExtendedLifetime(input) { (child, output) }
     }
 }

@@ -43,10 +43,15 @@ public final class OwnContainerd: Sendable {
         try Self.write(
             Self.configuration(directory, runtimes, image, plugins: plugins), "\(directory)/config.toml")
         let words = ["PATH=\(path)", "HOME=/root"] + environment
-        let (output, input) = try SharedDescriptor.pipe()
-        daemon = try Self.start(
-            ["--net=/proc/self/fd/3", "containerd", "--config", "\(directory)/config.toml"], input,
-            namespace.descriptor, words)
+        let output: SharedDescriptor
+        (daemon, output) = try ChildProcess.withPipe(
+            "containerd",
+            .init(
+                executable: "/usr/bin/nsenter",
+                arguments: ["--net=/proc/self/fd/3", "containerd", "--config", "\(directory)/config.toml"],
+                environment: words,
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, namespace.descriptor.raw],
+                diesWithParent: true))
         self.output = try Console("containerd", source: output) { _ in }
     }
 
@@ -75,18 +80,6 @@ public final class OwnContainerd: Sendable {
         if daemon.waitForEnd(timeout: .seconds(10)) != nil { return }
         daemon.signal(SIGKILL)
         _ = daemon.waitForEnd(timeout: .seconds(5))
-    }
-
-    /// The child alone has the pipe's end afterwards.
-    private static func start(
-        _ arguments: [String], _ output: consuming SharedDescriptor, _ namespace: SharedDescriptor,
-        _ environment: [String]
-    ) throws -> ChildProcess {
-        try ChildProcess(
-            "containerd",
-            .init(
-                executable: "/usr/bin/nsenter", arguments: arguments, environment: environment,
-                descriptors: [-1, output.raw, output.raw, namespace.raw], diesWithParent: true))
     }
 
     private static func write(_ text: String, _ path: String) throws {

@@ -15,15 +15,15 @@ enum IdlePods {
         var states: [State] = []
         for number in 1...2 {
             let id = "bench-\(getpid())-\(number)"
-            let (output, input) = try SharedDescriptor.pipe()
-            commands.append(
-                try ChildProcess(
-                    "martlet",
-                    .init(
-                        executable: martlet,
-                        arguments: ["--root", root] + (configuration.map { ["--config", $0] } ?? [])
-                            + ["run", "--bundle", bundle, id],
-                        environment: RunPhases.environment(), descriptors: [-1, input.raw, -1], diesWithParent: true)))
+            let (command, output) = try ChildProcess.withPipe(
+                "martlet",
+                .init(
+                    executable: martlet,
+                    arguments: ["--root", root] + (configuration.map { ["--config", $0] } ?? [])
+                        + ["run", "--bundle", bundle, id],
+                    environment: RunPhases.environment(), descriptors: [-1, ChildProcess.pipe, -1],
+                    diesWithParent: true))
+            commands.append(command)
             try wait(for: output, timeout)
             states.append(try State(path: "\(root)/\(id)/state.json"))
         }

@@ -62,14 +62,13 @@ enum QEMUStart {
     /// Milliseconds.
     static func measure(_ guest: BootedGuest, executable: String, vsock: Int?) async throws -> Double {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        let (output, input) = try SharedDescriptor.pipe()
         let begin = monotonicNanoseconds()
-        let qemu = try ChildProcess(
+        let (qemu, output) = try ChildProcess.withPipe(
             "qemu",
             .init(
                 executable: executable, arguments: arguments(guest, vsock: vsock),
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                descriptors: [-1, input.raw, input.raw, theirs.raw],
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw],
                 newSession: true, diesWithParent: true))
         let ready = try Promise<UInt64>()
         let console = try Console("guest console", source: ours) {

@@ -34,12 +34,12 @@ actor PodNetworking {
     private let holder: NamespaceHolder
     private let network: PodNetwork?
     private let logger: Logger
+    private let updates = OneAtATime()
     private var pod: Pod?
     private var watch: NetworkWatch?
     private var forwarding: LoopbackForwarding?
     /// What the guest has.
     private var plan = NetworkPlan()
-    private var update: Task<Void, any Error>?
     private var hasEnded = false
 
     /// Makes or opens the namespace, and starts the process that lives in it.
@@ -101,13 +101,7 @@ actor PodNetworking {
 
     /// Has the guest see what is there now: engines add interfaces between a container's creation and its start.
     func refresh() async throws {
-        let before = update
-        let next = Task {
-            _ = await before?.result
-            try await converge()
-        }
-        update = next
-        try await next.value
+        try await updates.run { try await self.converge() }
     }
 
     private func converge() async throws {
@@ -141,7 +135,7 @@ actor PodNetworking {
         hasEnded = true
         watch = nil
         forwarding?.end()
-        _ = await update?.result
+        await updates.settle()
         let (network, holder) = (network, holder)
         _ = try? await onThread("network end") {
             network?.disconnect()

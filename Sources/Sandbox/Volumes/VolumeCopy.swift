@@ -10,6 +10,7 @@ actor VolumeCopy {
     private let limit: Duration
     private let copyLimit: Int
     private let logger: Logger
+    private let updates = OneAtATime()
     private var watch: VolumeWatch?
     /// What the guest has, and what the directory of its files is called there.
     private var sent: (content: PublishedContent, name: String)?
@@ -17,10 +18,13 @@ actor VolumeCopy {
     private var tried = ""
     /// How many directories have been sent.
     private var count = 0
-    private var update: Task<Void, any Error>?
     /// What was said last of why the guest does not have what the host has: it is said once.
     private var said = ""
     private var hasEnded = false
+    /// An update has failed, and the next try will come.
+    private var isToFollow = false
+    /// Until then.
+    private static let pause = Duration.seconds(5)
 
     init(
         _ volume: SandboxPlan.PodVolume, _ agent: AgentServiceClient, _ watch: VolumeWatch, limit: Duration,
@@ -55,8 +59,24 @@ actor VolumeCopy {
             // As a pod is taken down.
             say(.debug, "it is gone from the host (\(error))")
         } catch {
-            say(.error, "an update did not reach the guest: \(error)")
+            say(.error, "an update did not reach the guest, it is tried again: \(error)")
+            followLater()
         }
+    }
+
+    /// The host may never change it again.
+    private func followLater() {
+        if isToFollow || hasEnded { return }
+        isToFollow = true
+        Task { [weak self] in
+            try? await Task.sleep(for: Self.pause)
+            await self?.followAgain()
+        }
+    }
+
+    private func followAgain() async {
+        isToFollow = false
+        await follow()
     }
 
     private func say(_ level: Logger.Level, _ words: String) {
@@ -65,15 +85,8 @@ actor VolumeCopy {
         logger.log(level: level, "\(volume.title) (\(volume.source)): \(words)")
     }
 
-    /// One at a time.
     private func refresh() async throws {
-        let before = update
-        let next = Task {
-            _ = await before?.result
-            try await converge()
-        }
-        update = next
-        try await next.value
+        try await updates.run { try await self.converge() }
     }
 
     private func converge() async throws {
