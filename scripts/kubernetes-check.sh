@@ -1,11 +1,12 @@
 #!/bin/bash
 # kubernetes-check.sh : tries Martlet's RuntimeClass on a cluster, by what its users do: a Deployment, probes, exec, logs, cp,
-# attach, port-forward, addresses, a ConfigMap's update, stats, want of memory, a rolling update, refusals, deletion. All in a
+# attach, port-forward, addresses, a ConfigMap's update, stats, want of memory, refusals, a rolling update, deletion. All in a
 # name space of its own, which is gone in the end. Prints a line for each, and fails when one of them fails.
 #   KUBECTL  how kubectl is called (kubectl)      CLASS  the RuntimeClass (martlet)
 #   OTHER    a class of runc's (none: the cluster's default)
 #   IMAGE    an image with busybox's programs (busybox)
-# On the node itself, as root with martlet in PATH, it also looks at what is left there in the end.
+#   FAULTY   set where the pods' guest is the one whose agent has faults on request: a crash of it is tried too
+# On the node itself, as root with martlet in PATH, it also kills a pod's processes, and looks at what is left in the end.
 set -uo pipefail
 kubectl=${KUBECTL:-kubectl} class=${CLASS:-martlet} other=${OTHER:-} image=${IMAGE:-busybox}
 space=martlet-check-$$ work=$(mktemp -d) failed=0 passed=0
@@ -182,10 +183,78 @@ check "a container out of memory is OOMKilled, and starts again" await 90 starve
 refused() { k describe pod on-the-host | grep -qi "host.*network\|network.*host"; }
 check "hostNetwork is refused, by name" await 30 refused
 
+# The struck pod's server: its own process, whose children are the others.
+server() {
+    local container id pid
+    container=$(k get pod struck -o 'jsonpath={.status.containerStatuses[0].containerID}')
+    martlet list | awk '$3 == "running" {print $1, $4}' | while read -r id pid; do
+        if martlet ps "$id" 2>/dev/null | grep -q "^${container##*/} "; then echo "$pid"; fi
+    done
+}
+anew() {
+    local boot
+    [[ $(k get pod struck -o 'jsonpath={.status.containerStatuses[0].ready}') == true ]] && boot=$(boot struck any) &&
+        [[ -n $boot && $boot != "$old" ]]
+}
+# strike NAME [PATTERN] : kills a process of the pod's; kubelet has to make the pod ready again by its own means.
+strike() {
+    local pid began
+    await 20 boot struck any
+    pid=$(server)
+    [[ -z ${2:-} || -z $pid ]] || pid=$(pgrep -P "$pid" -f "$2" | head -1)
+    [[ -n $pid ]] || { bad "no $1 to kill"; return; }
+    old=$(boot struck any) began=$SECONDS
+    kill -9 "$pid"
+    check "ready again after $1 was killed" await 200 anew
+    echo "        after $((SECONDS - began)) s"
+}
+is_node() { [[ $(id -u) == 0 ]] && command -v martlet >/dev/null; }
+if is_node; then
+    k apply -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: struck}
+spec:
+  runtimeClassName: $class
+  containers:
+  - {name: any, image: $image, command: [sleep, "100000"], readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 5}}
+YAML
+    old=none
+    check "a pod to strike is ready" await 90 anew
+    strike "the shim"
+    strike "the machine" 'martlet-vmm|qemu-system'
+    strike "the file device" 'martlet-device files'
+    struck=$(server)
+    check "a forced deletion" k delete pod struck --force --grace-period=0
+    forgotten() { ! kill -0 "$struck" 2>/dev/null; }
+    check "and its machine is gone" await 60 forgotten
+    if [[ -n ${FAULTY:-} ]]; then
+        k create configmap trouble --from-literal=fault=crash >/dev/null
+        k apply -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: struck}
+spec:
+  runtimeClassName: $class
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: any
+    image: $image
+    command: [sleep, "100000"]
+    env: [{name: io.martlet.fault, valueFrom: {configMapKeyRef: {name: trouble, key: fault, optional: true}}}]
+YAML
+        crashed() { k describe pod struck | grep -i 'warning' | grep -qi agent; }
+        check "an agent's crash is told" await 90 crashed
+        k delete configmap trouble >/dev/null
+        old=none
+        check "ready when the agent crashes no more" await 300 anew
+    fi
+fi
+
 k set env deployment/web ROUND=2 >/dev/null
 check "a rolling update" env limit=240 timeout 240 $kubectl -n "$space" rollout status deployment/web --timeout=230s
 check "deletion" env timeout -s KILL 150 $kubectl delete namespace "$space" --timeout=140s
-if [[ $(id -u) == 0 ]] && command -v martlet >/dev/null; then
+if is_node; then
     nothing() { [[ $(martlet list | wc -l) == "$before" ]]; }
     before=${MARTLET_PODS_BEFORE:-1}
     check "the node has no pod of it any more" await 20 nothing

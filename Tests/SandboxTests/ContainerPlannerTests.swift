@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import OCISpec
@@ -11,14 +12,7 @@ import Testing
         var template = Array("/tmp/martlet-plan.XXXXXX".utf8CString)
         try #require(mkdtemp(&template) != nil)
         let directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        defer {
-            for name in ["rootfs/made/deep", "rootfs/made", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs"] {
-                rmdir("\(directory)/\(name)")
-            }
-        }
-        defer {
-            for name in ["config.json", "file", "fifo", "rootfs/file", "rootfs/out"] { unlink("\(directory)/\(name)") }
-        }
+        defer { try? FileManager.default.removeItem(atPath: directory) }
         #expect(mkdir("\(directory)/rootfs", 0o755) == 0)
         var spec = Spec.standard()
         spec.root = Root(path: "rootfs", readonly: readOnly)

@@ -1,18 +1,23 @@
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Testing
 
 @testable import Sandbox
 
-@Suite struct StateDirectoryTests {
-    private func temporary() throws -> String {
+@Suite final class StateDirectoryTests {
+    private let temporary: String
+
+    init() throws {
         var template = Array("/tmp/martlet-state.XXXXXX".utf8CString)
         try #require(mkdtemp(&template) != nil)
-        return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        temporary = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    deinit { try? FileManager.default.removeItem(atPath: temporary) }
+
     @Test func anIdIsTakenOnceAndFreeAgain() throws {
-        let root = try temporary() + "/deep/er"
+        let root = temporary + "/deep/er"
         let directory = StateDirectory(root: root, id: "a")
         let lock = try directory.create(root: root, id: "a")
         #expect(throws: SandboxError.self) { try StateDirectory(root: root, id: "a").create(root: root, id: "a") }
@@ -42,7 +47,7 @@ import Testing
 
     /// A server that dies before its first word.
     @Test func whatIsAnnouncedIsCleared() throws {
-        let root = try temporary()
+        let root = temporary
         let directory = StateDirectory(root: root, id: "a")
         let lock = try directory.create(root: root, id: "a")
         let listener = SharedDescriptor(try UnixAddress.listen("\(root)/socket"))
@@ -54,7 +59,7 @@ import Testing
     }
 
     @Test func whatADeadServerLeftIsCleared() async throws {
-        let root = try temporary()
+        let root = temporary
         let directory = StateDirectory(root: root, id: "a")
         var lock: SharedDescriptor? = try directory.create(root: root, id: "a")
         let child = try ChildProcess(
