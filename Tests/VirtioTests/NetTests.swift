@@ -32,6 +32,24 @@ import Testing
         #expect(scene.stop() == [0, 4])
     }
 
+    /// A driver that has stopped as its ring is full hears that there is room, however many frames the device took at once.
+    @Test(arguments: [16, 47, 63]) func aDriverThatWaitsForRoomIsWoken(event: UInt16) throws {
+        let scene = try NetScene()
+        try scene.start()
+        let ring = scene.transmit.ring
+        scene.memory.write([UInt8](repeating: 0, count: 12) + NetScene.frame(60), at: NetScene.payload)
+        // A first interrupt comes in any case.
+        ring.add([(NetScene.payload, 72, false)])
+        scene.transmit.signal()
+        try #require(consume(scene.transmit.call))
+        #expect(ring.takeUsed().count == 1)
+        ring.setUsedEvent(1 + event)
+        for _ in 0..<64 { ring.add([(NetScene.payload, 72, false)]) }
+        scene.transmit.signal()
+        #expect(consume(scene.transmit.call))
+        _ = scene.stop()
+    }
+
     @Test func aFrameTakesAsManyBuffersAsItNeeds() throws {
         let scene = try NetScene()
         try scene.start()

@@ -60,7 +60,8 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
         }
         guard let pair = pair(of: queue) else { return .nothing }
         let progress =
-            Self.isReceiving(queue) ? try receive(queues[queue], pair, interrupt) : try transmit(queues[queue], pair)
+            Self.isReceiving(queue)
+            ? try receive(queues[queue], pair, interrupt) : try transmit(queues[queue], pair, interrupt)
         // The driver's sockets wait for what was sent, too: they may have no more under way than so much.
         if progress != .nothing, queues[queue].needsInterrupt() { interrupt() }
         return progress
@@ -116,12 +117,14 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     // MARK: From the guest
 
-    private func transmit(_ queue: Virtqueue, _ pair: Pair) throws(QueueError) -> ServiceProgress {
+    private func transmit(
+        _ queue: Virtqueue, _ pair: Pair, _ interrupt: () -> Void
+    ) throws(QueueError) -> ServiceProgress {
         func sendHeld() -> UInt32 {
             Self.send(queue, pair)
             return 0
         }
-        return try queue.take(budget: Self.budget, interrupt: {}, sendHeld)
+        return try queue.take(budget: Self.budget, interrupt: interrupt, sendHeld)
     }
 
     /// A frame that the tap does not take is lost, as on a wire: it is too short or too long, its header is wrong, or there
