@@ -208,29 +208,9 @@ strike() {
     check "ready again after $1 was killed" await 200 anew
     echo "        after $((SECONDS - began)) s"
 }
-is_node() { [[ $(id -u) == 0 ]] && command -v martlet >/dev/null; }
-if is_node; then
+# struck_pod FIELD : makes the pod to strike; FIELD is one more of its container's.
+struck_pod() {
     k apply -f - >/dev/null <<YAML
-apiVersion: v1
-kind: Pod
-metadata: {name: struck}
-spec:
-  runtimeClassName: $class
-  containers:
-  - {name: any, image: $image, command: [sleep, "100000"], readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 5}}
-YAML
-    old=none
-    check "a pod to strike is ready" await 90 anew
-    strike "the shim"
-    strike "the machine" 'martlet-vmm|qemu-system'
-    strike "the file device" 'martlet-device files'
-    struck=$(server)
-    check "a forced deletion" k delete pod struck --force --grace-period=0
-    forgotten() { ! kill -0 "$struck" 2>/dev/null; }
-    check "and its machine is gone" await 60 forgotten
-    if [[ -n ${FAULTY:-} ]]; then
-        k create configmap trouble --from-literal=fault=crash >/dev/null
-        k apply -f - >/dev/null <<YAML
 apiVersion: v1
 kind: Pod
 metadata: {name: struck}
@@ -241,8 +221,24 @@ spec:
   - name: any
     image: $image
     command: [sleep, "100000"]
-    env: [{name: io.martlet.fault, valueFrom: {configMapKeyRef: {name: trouble, key: fault, optional: true}}}]
+    $1
 YAML
+}
+is_node() { [[ $(id -u) == 0 ]] && command -v martlet >/dev/null; }
+if is_node; then
+    struck_pod 'readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1, timeoutSeconds: 5}'
+    old=none
+    check "a pod to strike is ready" await 90 anew
+    strike "the shim"
+    strike "the machine" 'martlet-vmm|qemu-system'
+    strike "the file device" 'martlet-device files'
+    struck=$(server)
+    check "a forced deletion" k delete pod struck --force --grace-period=0
+    forgotten() { [[ -n $struck ]] && ! kill -0 "$struck" 2>/dev/null; }
+    check "and its machine is gone" await 60 forgotten
+    if [[ -n ${FAULTY:-} ]]; then
+        k create configmap trouble --from-literal=fault=crash >/dev/null
+        struck_pod 'env: [{name: io.martlet.fault, valueFrom: {configMapKeyRef: {name: trouble, key: fault, optional: true}}}]'
         crashed() { k describe pod struck | grep -i 'warning' | grep -qi agent; }
         check "an agent's crash is told" await 90 crashed
         k delete configmap trouble >/dev/null

@@ -175,8 +175,7 @@ extension Containers {
                     global: scene.configuration(
                         "agent.request_timeout_s = 1\nagent.heartbeat_timeout_ms = 60000"))
                 try run.output?.wait(for: "begun\n")
-                let machine = try Leftovers.process(
-                    Lab.driver?.machineProcess ?? "", in: "\(scene.root)/\(id)/state.json")
+                let machine = try Leftovers.process(Victim.machine.process, in: "\(scene.root)/\(id)/state.json")
                 kill(machine, SIGSTOP)
                 try pod.publish(volume, "..2", [("key", "new")])
                 try run.errors?.wait(for: "did not reach the guest")
