@@ -22,7 +22,8 @@ package final class DeviceProcess: Sendable {
             name,
             .init(
                 executable: try Programs.own(program), arguments: kind.map { [$0] } ?? [],
-                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw], newSession: true, diesWithParent: true))
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw], newSession: true,
+                diesWithParent: true))
         self.output = try Console("log \(kind ?? program)", source: output) { log("\(name): \($0)") }
         client = DeviceClient(control: ours, onNotice: onNotice)
     }

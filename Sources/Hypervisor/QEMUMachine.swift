@@ -54,8 +54,8 @@ final class QEMUMachine: VirtualMachine {
                 .init(
                     executable: driver.executable, arguments: driver.arguments(configuration),
                     environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                    descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe] + sockets.map { $0.1.raw }, newSession: true,
-                    diesWithParent: true))
+                    descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe] + sockets.map { $0.1.raw },
+                    newSession: true, diesWithParent: true))
         } catch {
             MachineWatch.abandon(started.map(\.child))
             throw error
