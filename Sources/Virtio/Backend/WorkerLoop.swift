@@ -17,12 +17,17 @@ final class WorkerLoop<Service: QueueService> {
     private static var quietAfter: UInt64 { 5_000_000 }
     /// Who looks sees all the time whether it can go on; a longer step means that others had the processor, nanoseconds.
     private static var disturbance: UInt64 { 50_000 }
+    /// How often a worker that may not look gives its processor to others and sees what they left, before it asks for a kick: one
+    /// costs the guest an exit, and to sleep and wake costs both sides more than a glance.
+    private static var glances: Int { 8 }
 
     private let events: EventLoop
     private let service: Service
     private var entries: ContiguousArray<Entry> = []
     private var judge = PollJudge()
     private var mayLook = true
+    /// How many glances are left since something was served.
+    private var glancesLeft = 0
     /// Whether something is to be done when the guest has become quiet. A timer for each wait has its price.
     private var mindsQuiet = true
     /// The guest has been quiet for a while.
@@ -73,9 +78,15 @@ final class WorkerLoop<Service: QueueService> {
             waitBegan = monotonicNanoseconds()
             isIdle = false
             disturbed = false
+            glancesLeft = mayLook ? 0 : Self.glances
             if mayLook, judge.looks, look(isWanted) { return noteWait() }
         case .nothing:
-            if !isIdle, waited >= Self.quietAfter { becomeIdle() }
+            if glancesLeft == 0, !isIdle, waited >= Self.quietAfter { becomeIdle() }
+        }
+        if glancesLeft > 0 {
+            glancesLeft -= 1
+            sched_yield()
+            return
         }
         var pending = false
         for entry in entries where service.arm(entry.queue, isIdle: isIdle) { pending = true }
