@@ -109,6 +109,7 @@ struct FaultScene {
         try inCreation { release in
             if isOver {
                 try release()
+                try containerd.wait(for: "CREATED", of: id)
                 victim.strike(try process(victim))
                 try containerd.wait(for: victim == .shim ? nil : "STOPPED", of: id)
             } else {
@@ -122,6 +123,7 @@ struct FaultScene {
     func killCreated() throws {
         try inCreation { release in
             try release()
+            try containerd.wait(for: "CREATED", of: id)
             try containerd.succeed("task", "kill", "--signal", "KILL", id)
             try containerd.wait(for: "STOPPED", of: id)
             let removed = try containerd.ctr("task", "rm", id)
@@ -130,8 +132,7 @@ struct FaultScene {
         try clear()
     }
 
-    /// Does something while a hook holds the creation up; what `body` is given lets it go on, and waits until the task is
-    /// created. ctr can't ask for the start meanwhile.
+    /// Does something while a hook holds the creation up; what `body` is given lets it go on. ctr can't ask for the start meanwhile.
     private func inCreation(_ body: (_ release: () throws -> Void) throws -> Void) throws {
         let (up, go) = ("\(scene.directory)/\(id).up", "\(scene.directory)/\(id).go")
         for fifo in [up, go] { try check("mkfifo", fifo, mkfifo(fifo, 0o600)) }
@@ -139,10 +140,7 @@ struct FaultScene {
         try Command.run("/bin/cat", [up], within: .seconds(20))
         run.child.signal(SIGSTOP)
         defer { run.child.signal(SIGCONT) }
-        try body {
-            try scene.write(go, "go\n")
-            try containerd.wait(for: "CREATED", of: id)
-        }
+        try body { try scene.write(go, "go\n") }
         run.child.signal(SIGCONT)
         let outcome = try run.finish(within: Self.deadline)
         #expect(outcome.code != 0)
