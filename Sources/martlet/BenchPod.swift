@@ -80,14 +80,11 @@ struct BenchPod: AsyncParsableCommand {
         else {
             throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)")
         }
-        let known = [
-            ("martlet", "io.containerd.martlet.v2", "containerd-shim-martlet-v2"),
-            ("runc", "io.containerd.runc.v2", "runc"), ("runsc", "io.containerd.runsc.v1", "containerd-shim-runsc-v1"),
-        ].filter { isInstalled($0.2, path) }
-        let wanted = handlers.isEmpty ? known.map(\.0) : handlers
-        if let other = wanted.first(where: { handler in !known.contains { $0.0 == handler } }) {
+        let known = installedRuntimes(path)
+        let wanted = handlers.isEmpty ? known.map(\.handler) : handlers
+        if let other = wanted.first(where: { handler in !known.contains { $0.handler == handler } }) {
             throw BenchError(
-                "--handler \(other): not installed here; installed are \(known.map(\.0).joined(separator: ", "))")
+                "--handler \(other): not installed here; installed are \(known.map(\.handler).joined(separator: ", "))")
         }
         let work = try BenchDirectory(in: directory)
         defer { work.remove() }
@@ -95,7 +92,7 @@ struct BenchPod: AsyncParsableCommand {
         let archive = try BusyboxImage(directory: "\(work.path)/image").archive(busybox: busybox)
         let containerd = try OwnContainerd(
             directory: work.path,
-            runtimes: known.filter { wanted.contains($0.0) }.map { .init(handler: $0.0, type: $0.1) },
+            runtimes: known.filter { wanted.contains($0.handler) },
             image: BusyboxImage.name, path: path,
             environment: ["MARTLET_GUEST"].compactMap { name in variable(name).map { "\(name)=\($0)" } }
                 + (global.config.map { ["MARTLET_CONFIG=\($0)"] } ?? []),
@@ -104,6 +101,18 @@ struct BenchPod: AsyncParsableCommand {
         try containerd.importImage(archive, within: .seconds(60))
         return try await measure(
             PodBench(address: containerd.address, handlers: wanted, image: BusyboxImage.name), facts)
+    }
+
+    /// runsc comes with a shim of its own, but Debian's package has none: then runc's shim calls it, as Docker does.
+    private func installedRuntimes(_ path: String) -> [OwnContainerd.Runtime] {
+        let ofRunsc =
+            isInstalled("containerd-shim-runsc-v1", path)
+            ? OwnContainerd.Runtime(handler: "runsc", type: "io.containerd.runsc.v1")
+            : .init(handler: "runsc", type: "io.containerd.runc.v2", binary: "runsc")
+        return [
+            ("containerd-shim-martlet-v2", .init(handler: "martlet", type: "io.containerd.martlet.v2")),
+            ("runc", .init(handler: "runc", type: "io.containerd.runc.v2")), ("runsc", ofRunsc),
+        ].filter { isInstalled($0.0, path) }.map(\.1)
     }
 
     private func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }

@@ -11,10 +11,13 @@ public final class OwnContainerd: Sendable {
         public var handler: String
         /// `io.containerd.runc.v2`.
         public var type: String
+        /// The program that runc's shim calls in runc's place.
+        public var binary: String?
 
-        public init(handler: String, type: String) {
+        public init(handler: String, type: String, binary: String? = nil) {
             self.handler = handler
             self.type = type
+            self.binary = binary
         }
     }
 
@@ -114,7 +117,11 @@ public final class OwnContainerd: Sendable {
               conf_dir = "\(directory)/net.d"
 
             """
-                + runtimes.map { "[\(cri).containerd.runtimes.\($0.handler)]\n  runtime_type = \"\($0.type)\"\n" }
-                .joined()
+                + runtimes.map { section($0, "\(cri).containerd.runtimes.\($0.handler)") }.joined()
+    }
+
+    private static func section(_ runtime: Runtime, _ name: String) -> String {
+        "[\(name)]\n  runtime_type = \"\(runtime.type)\"\n"
+            + (runtime.binary.map { "[\(name).options]\n  BinaryName = \"\($0)\"\n" } ?? "")
     }
 }
