@@ -57,6 +57,8 @@ expect "what is written elsewhere is lost" [ ! -e lost-in-the-lab ]
 lab "death by a signal" 137 bash -c 'kill -9 $$'
 lab "a crash of the lab's kernel is no success" 125 bash -c 'echo c >/proc/sysrq-trigger; sleep 100'
 lab "a lab too small to start is no success" 125 -m 16 -t 30 true
+lab "a processor that takes no interrupts ends the lab" 125 chrt -f 99 taskset -c 1 sh -c 'while :; do :; done'
+expect "and is named" grep -q "processor 1 has taken no interrupts" "$work/err"
 lab "past the time limit" 124 -t 20 sleep 1000
 expect "no file is left" [ -z "$(ls "$TMPDIR")" ]
 # The file servers need a moment to see that QEMU is gone.
