@@ -102,34 +102,42 @@ actor Pod {
 
     /// What to tell of a failed step: the VM's end, if that is what made it fail. The VM is gone afterwards.
     static func fate(of machine: any VirtualMachine, after error: any Error) async -> any Error {
-        // A VM that dies takes the connection first; its processes' ends are known a moment later.
-        if error is TTRPCError || error is SandboxError || error is DeviceError {
-            try? await Task.sleep(for: .milliseconds(200))
-        }
-        machine.kill(.ended("start failed: \(error)"))
-        let end = await machine.end()
+        let isOfMachine = error is TTRPCError || error is SandboxError || error is DeviceError
+        let patience: Duration = isLoss(error) ? lossPatience : .milliseconds(isOfMachine ? 200 : 0)
+        let end = await end(of: machine, within: patience, otherwise: "start failed: \(error)")
         if case .ended = end { return error }
         return SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
     }
 
-    /// What to tell of a failed call to the agent: the VM's end, if that is what made it fail.
+    /// What to tell of a failed request: the VM's end, if that is what made it fail.
     func explain(_ error: any Error) async -> any Error {
-        guard let lost = error as? TTRPCError, lost.code == .unavailable || lost.code == .cancelled else {
-            return error
+        guard Self.isLoss(error) else { return error }
+        let end = await Self.end(of: machine, within: Self.lossPatience, otherwise: "a connection to the machine was lost: \(error)")
+        return SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
+    }
+
+    /// A VM that dies takes its connections first; its processes' ends are known a moment later.
+    private static let lossPatience = Duration.seconds(2)
+
+    /// Whether the other end of a connection into the VM, or to one of its processes, has gone.
+    private static func isLoss(_ error: any Error) -> Bool {
+        switch error {
+        case let error as TTRPCError: error.code == .unavailable || error.code == .cancelled
+        case let error as DeviceError: error == .closed
+        default: false
         }
-        let machine = machine
-        let end = try? await withThrowingTaskGroup(of: VMEnd?.self) { group in
-            group.addTask { await machine.end() }
-            group.addTask {
-                try await Task.sleep(for: .seconds(2))
-                machine.kill(.ended("the connection to the agent was lost"))
-                return nil
-            }
-            defer { group.cancelAll() }
-            return try await group.next() ?? nil
+    }
+
+    /// The VM's end; when it does not come by itself within `patience`, the VM is ended, for the reason `otherwise`.
+    private static func end(
+        of machine: any VirtualMachine, within patience: Duration, otherwise reason: String
+    ) async -> VMEnd {
+        let last = Task {
+            try await Task.sleep(for: patience)
+            machine.kill(.ended(reason))
         }
-        return SandboxError.machineEnded(
-            reason: (end ?? nil)?.description ?? "the connection to the agent was lost", console: machine.consoleTail)
+        defer { last.cancel() }
+        return await machine.end()
     }
 
     /// Ends the pod: the guest syncs and powers off, or is ended when it does not. Returns when all is gone.
@@ -137,13 +145,7 @@ actor Pod {
         heartbeat?.cancel()
         await volumes.end()
         _ = try? await agent.destroySandbox(.init(), timeout: .seconds(2))
-        let machine = machine
-        let patience = Task {
-            try await Task.sleep(for: .seconds(3))
-            machine.kill(.ended("the guest did not power off"))
-        }
-        _ = await machine.end()
-        patience.cancel()
+        _ = await Self.end(of: machine, within: .seconds(3), otherwise: "the guest did not power off")
         for container in containers.values {
             container.first.streams?.cancel()
             for exec in container.execs.values { exec.streams?.cancel() }
