@@ -112,7 +112,8 @@ actor Pod {
     /// What to tell of a failed request: the VM's end, if that is what made it fail.
     func explain(_ error: any Error) async -> any Error {
         guard Self.isLoss(error) else { return error }
-        let end = await Self.end(of: machine, within: Self.lossPatience, otherwise: "a connection to the machine was lost: \(error)")
+        let end = await Self.end(
+            of: machine, within: Self.lossPatience, otherwise: "a connection to the machine was lost: \(error)")
         return SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
     }
 
