@@ -239,7 +239,7 @@ if is_node; then
     if [[ -n ${FAULTY:-} ]]; then
         k create configmap trouble --from-literal=fault=crash >/dev/null
         struck_pod 'env: [{name: io.martlet.fault, valueFrom: {configMapKeyRef: {name: trouble, key: fault, optional: true}}}]'
-        crashed() { k describe pod struck | grep -i 'warning' | grep -qi agent; }
+        crashed() { k describe pod struck | grep -q "guest crashed"; }
         check "an agent's crash is told" await 90 crashed
         k delete configmap trouble >/dev/null
         old=none
