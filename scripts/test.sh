@@ -15,7 +15,8 @@ step() {
 }
 
 # Runs a test command that prints a line for every suite and case: keeps it in a file, shows the end of it, and on failure
-# what failed and all of it.
+# what failed; the file is failed_log then.
+failed_log=""
 quietly() {
     local log
     log=$(mktemp /tmp/martlet-test.XXXXXX)
@@ -26,6 +27,7 @@ quietly() {
     else
         tail -n 300 "$log"
         grep -E '✘|recorded an issue' "$log" | head -n 40 || true
+        failed_log=$log
         return 1
     fi
 }
@@ -33,17 +35,22 @@ quietly() {
 swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
-# expression, then those to leave out. Now and then a guest in the lab stands still (docs/lab.md): what failed is tried
-# again, twice at most, and that is said.
+# expression, then those to leave out. Now and then the lab's emulator breaks a guest (docs/lab.md): what failed is tried
+# again, twice at most and with one processor, where it does not, and that is said.
 lab_test() {
     # What takes long to make is made here; the lab sees the cache.
     swift_test --filter PreparationTests
-    local try
+    local try names filter=$2 skip=${3:-} options=("${lab_options[@]}")
     for try in first second third; do
         if MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=${lab_patience:-3} MARTLET_TEST_DIRECTORY=/lab \
-            quietly scripts/lab.sh -t "$1" "${lab_options[@]}" .build/debug/martletPackageTests.xctest \
-            --testing-library swift-testing --no-parallel --filter "$2" ${3:+--skip "$3"}; then return 0; fi
+            quietly scripts/lab.sh -t "$1" "${options[@]}" .build/debug/martletPackageTests.xctest \
+            --testing-library swift-testing --no-parallel --filter "$filter" ${skip:+--skip "$skip"}; then return 0; fi
         echo "== the $try try in the lab failed"
+        options=("${lab_options[@]}" -c 1)
+        # A lab that broke down does not say what failed; all is tried again.
+        names=$(sed -n 's/^✘ Test \([A-Za-z0-9_]*\)(.* failed after.*/\1/p' "$failed_log" | sort -u | paste -sd '|')
+        if [[ -n $names ]] && grep -q '^✘ Test run with' "$failed_log"; then filter="/($names)\\("; fi
+        rm -f "$failed_log"
     done
     return 1
 }
