@@ -49,7 +49,7 @@ lab_test() {
         options=("${lab_options[@]}" -c 1)
         # A lab that broke down does not say what failed; all is tried again.
         names=$(sed -n 's/^✘ Test \([A-Za-z0-9_]*\)(.* failed after.*/\1/p' "$failed_log" | sort -u | paste -sd '|')
-        if [[ -n $names ]] && grep -q '^✘ Test run with' "$failed_log"; then filter="/($names)\\("; fi
+        if [[ -n $names ]] && grep -q '^✘ Test run with' "$failed_log"; then filter="[./]($names)\\("; fi
         rm -f "$failed_log"
     done
     return 1
