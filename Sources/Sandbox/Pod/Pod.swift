@@ -121,7 +121,7 @@ actor Pod {
     private static let lossPatience = Duration.seconds(2)
 
     /// Whether the other end of a connection into the VM, or to one of its processes, has gone.
-    private static func isLoss(_ error: any Error) -> Bool {
+    static func isLoss(_ error: any Error) -> Bool {
         switch error {
         case let error as TTRPCError: error.code == .unavailable || error.code == .cancelled
         case let error as DeviceError: error == .closed

@@ -14,13 +14,29 @@ extension Pod {
         if process.process != nil, process.phase == .created {
             throw SandboxError.wrongState("\(Self.name(id, exec)) is not started")
         }
-        _ = try await agent.signalProcess(
-            .with {
-                $0.containerID = id
-                $0.execID = exec
-                $0.signal = signal
-                $0.all = all
-            }, timeout: limits.request)
+        do {
+            _ = try await agent.signalProcess(
+                .with {
+                    $0.containerID = id
+                    $0.execID = exec
+                    $0.signal = signal
+                    $0.all = all
+                }, timeout: limits.request)
+        } catch {
+            throw await afterSignal(process, Self.name(id, exec), error)
+        }
+    }
+
+    /// What to tell of a signal that could not be sent. A process has ended with its machine: an engine that kills one to delete it
+    /// wants to hear that, and to see it stopped then. Not inlined: the compiler of Swift 6.3 dies of it.
+    @inline(never)
+    private func afterSignal(_ process: ContainerProcess, _ name: String, _ error: any Error) async -> any Error {
+        guard Self.isLoss(error) else { return error }
+        let told = await explain(error)
+        logger.debug("\(name): signal: \(told)")
+        let exit = process.exit
+        await waiting(atMost: .seconds(2)) { _ = await exit.value() }
+        return SandboxError.notFound("\(name) ended with its machine: its process")
     }
 
     func resize(_ id: String, exec: String, width: UInt32, height: UInt32) async throws {
