@@ -17,7 +17,7 @@ final class WorkerLoop<Service: QueueService> {
     private static var quietAfter: UInt64 { 5_000_000 }
     /// Who looks sees all the time whether it can go on; a longer step means that others had the processor, nanoseconds.
     private static var disturbance: UInt64 { 50_000 }
-    /// How often a worker that may not look gives its processor to others and sees what they left, before it asks for a kick: one
+    /// How often a worker with a source gives its processor to others and sees what they left, before it asks for a kick: one
     /// costs the guest an exit, and to sleep and wake costs both sides more than a glance.
     private static var glances: Int { 8 }
 
@@ -25,11 +25,12 @@ final class WorkerLoop<Service: QueueService> {
     private let service: Service
     private var entries: ContiguousArray<Entry> = []
     private var judge = PollJudge()
-    private var mayLook = true
+    /// Whether a queue has a source. It can't be seen without a system call whether there is something, so the worker does not
+    /// look. Its device tells the driver all at once, so that nothing is left to do when the guest has become quiet; a timer for each
+    /// wait has its price.
+    private var hasSource = false
     /// How many glances are left since something was served.
     private var glancesLeft = 0
-    /// Whether something is to be done when the guest has become quiet. A timer for each wait has its price.
-    private var mindsQuiet = true
     /// The guest has been quiet for a while.
     private var isIdle = true
     /// When all that was there had been served, and how long it was from then on until something seemed to be there.
@@ -54,8 +55,7 @@ final class WorkerLoop<Service: QueueService> {
         }
         let source = service.source(queue)
         entries.append(Entry(queue: queue, kick: kick, lines: lines, source: source))
-        // Whether there is something at a source can't be seen at a glance. A device that has one tells its driver all at once.
-        if source != nil { (mayLook, mindsQuiet) = (false, false) }
+        if source != nil { hasSource = true }
     }
 
     /// Serves a queue no more.
@@ -78,8 +78,8 @@ final class WorkerLoop<Service: QueueService> {
             waitBegan = monotonicNanoseconds()
             isIdle = false
             disturbed = false
-            glancesLeft = mayLook ? 0 : Self.glances
-            if mayLook, judge.looks, look(isWanted) { return noteWait() }
+            glancesLeft = hasSource ? Self.glances : 0
+            if !hasSource, judge.looks, look(isWanted) { return noteWait() }
         case .nothing:
             if glancesLeft == 0, !isIdle, waited >= Self.quietAfter { becomeIdle() }
         }
@@ -92,7 +92,7 @@ final class WorkerLoop<Service: QueueService> {
         for entry in entries where service.arm(entry.queue, isIdle: isIdle) { pending = true }
         try watchSources()
         if !pending {
-            try events.runOnce(timeoutMilliseconds: isIdle || !mindsQuiet ? -1 : Int32(Self.quietAfter / 1_000_000))
+            try events.runOnce(timeoutMilliseconds: isIdle || hasSource ? -1 : Int32(Self.quietAfter / 1_000_000))
         }
         noteWait()
     }
