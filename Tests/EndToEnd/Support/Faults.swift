@@ -60,7 +60,16 @@ struct FaultScene {
     func play(_ step: Step, _ victim: Victim) throws {
         switch step {
         case .birth: try atBirth(victim)
-        case .create, .created: try inCreation(victim, isOver: step == .created)
+        case .create:
+            try inCreation { release in
+                victim.strike(try process(victim))
+                if victim != .shim { try release() }
+            }
+        case .created:
+            try whenCreated {
+                victim.strike(try process(victim))
+                try containerd.wait(for: victim == .shim ? nil : "STOPPED", of: id)
+            }
         case .running:
             try start()
             victim.strike(try process(victim))
@@ -105,25 +114,9 @@ struct FaultScene {
         #expect(try run.finish(within: Self.deadline).code != 0)
     }
 
-    private func inCreation(_ victim: Victim, isOver: Bool) throws {
-        try inCreation { release in
-            if isOver {
-                try release()
-                try containerd.wait(for: "CREATED", of: id)
-                victim.strike(try process(victim))
-                try containerd.wait(for: victim == .shim ? nil : "STOPPED", of: id)
-            } else {
-                victim.strike(try process(victim))
-                if victim != .shim { try release() }
-            }
-        }
-    }
-
     /// A created task ends by a signal as a running one does.
     func killCreated() throws {
-        try inCreation { release in
-            try release()
-            try containerd.wait(for: "CREATED", of: id)
+        try whenCreated {
             try containerd.succeed("task", "kill", "--signal", "KILL", id)
             try containerd.wait(for: "STOPPED", of: id)
             let removed = try containerd.ctr("task", "rm", id)
@@ -144,6 +137,15 @@ struct FaultScene {
         run.child.signal(SIGCONT)
         let outcome = try run.finish(within: Self.deadline)
         #expect(outcome.code != 0)
+    }
+
+    /// Does something between create and start.
+    private func whenCreated(_ body: () throws -> Void) throws {
+        try inCreation { release in
+            try release()
+            try containerd.wait(for: "CREATED", of: id)
+            try body()
+        }
     }
 
     /// Begins a command that the agent does not answer, then strikes.
