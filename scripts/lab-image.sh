@@ -7,9 +7,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/need.sh"
 
-# With parameters behind a colon. Polling for a halted guest's next interrupt would take time from the other processor. KVM keeps the
-# processor's frequency as it was when it was loaded; what the kernel measures later differs by more than KVM's tolerance of 250 ppm under
-# emulation, and KVM then computes the timers of all new guests without their clock's offset: they came as much too late as the lab was old.
+# With parameters behind a colon. Polling for a halted guest's next interrupt would take time from the other processor; why KVM takes
+# any frequency is in docs/lab.md.
 modules="virtio_pci virtio_console virtiofs overlay kvm:halt_poll_ns=0,tsc_tolerance_ppm=100000 kvm-amd tun vhost_net vhost_vsock loop
     virtio_blk ext4 crc32c_generic"
 cache=${MARTLET_CACHE:-$HOME/.cache/martlet}/lab

@@ -217,38 +217,46 @@ static void keep_a_machine(void) {
     close(kvm);
 }
 
+/* As many processors as are watched. */
+enum { WATCHED = 64 };
+
+/* Counts on one processor, and looks whether the others still do; when one has not for ten looks, resets the machine. */
+_Noreturn static void watch_from(int own, int processors, volatile unsigned *counts, int log, int trigger) {
+    enum { PAUSE = 3, LOOKS = 10 };
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(own, &one);
+    struct sched_param before_all = {.sched_priority = 1};
+    if (sched_setaffinity(0, sizeof one, &one) || sched_setscheduler(0, SCHED_FIFO, &before_all)) _exit(1);
+    unsigned seen[WATCHED] = {0}, same[WATCHED] = {0};
+    for (;; sleep(PAUSE)) {
+        counts[own]++;
+        for (int other = 0; other < processors; other++) {
+            same[other] = counts[other] == seen[other] ? same[other] + 1 : 0;
+            seen[other] = counts[other];
+            if (same[other] < LOOKS) continue;
+            /* Not dprintf, which seeks first. The end comes at once: an orderly one would wait for the processor too. */
+            char line[80];
+            int size = snprintf(
+                line, sizeof line, "<0>lab: processor %d has taken no interrupts for %d s", other, LOOKS * PAUSE);
+            if (write(log, line, size) < 0 || write(trigger, "b", 1) < 0) _exit(1);
+        }
+    }
+}
+
 /* An emulated processor may cease to take interrupts, and whoever waits for it then waits for ever. So each has a process
-   that counts and looks whether the others' still do; when one has not for ten looks the lab ends, without a status. */
+   that watches the others. The lab ends without a status. */
 static void watch_processors(void) {
-    enum { PAUSE = 3, LOOKS = 10, MOST = 64 };
     int processors = sysconf(_SC_NPROCESSORS_ONLN);
-    if (processors > MOST) processors = MOST;
-    volatile unsigned *counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (processors > WATCHED) processors = WATCHED;
+    volatile unsigned *counts =
+        mmap(NULL, WATCHED * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int trigger = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC), log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
     if (counts == MAP_FAILED || trigger < 0 || log < 0) fail("watch the processors");
     for (int own = 0; own < processors; own++) {
         pid_t child = fork();
         if (child < 0) fail("fork");
-        if (child) continue;
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(own, &one);
-        struct sched_param before_all = {.sched_priority = 1};
-        if (sched_setaffinity(0, sizeof one, &one) || sched_setscheduler(0, SCHED_FIFO, &before_all)) _exit(1);
-        unsigned seen[MOST] = {0}, same[MOST] = {0};
-        for (;; sleep(PAUSE)) {
-            counts[own]++;
-            for (int other = 0; other < processors; other++) {
-                same[other] = counts[other] == seen[other] ? same[other] + 1 : 0;
-                seen[other] = counts[other];
-                if (same[other] < LOOKS) continue;
-                /* Not dprintf, which seeks first. The end comes at once: an orderly one would wait for the processor too. */
-                char line[80];
-                int size = snprintf(
-                    line, sizeof line, "<0>lab: processor %d has taken no interrupts for %d s", other, LOOKS * PAUSE);
-                if (write(log, line, size) < 0 || write(trigger, "b", 1) < 0) _exit(1);
-            }
-        }
+        if (!child) watch_from(own, processors, counts, log, trigger);
     }
     close(trigger);
     close(log);
