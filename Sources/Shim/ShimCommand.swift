@@ -171,23 +171,18 @@ public struct ShimCommand: Sendable {
 
 /// How a shim says where it listens, in the words of the containerd that asks.
 struct BootstrapAnswer: Equatable {
-    /// 0: only the address, which is all that containerd 1.6 reads.
-    var version: Int
+    /// Whether it knows version 3 of the Task service.
+    var isThird: Bool
 
-    /// containerd 1.7 and 2 say in the environment that they understand more than an address; 2.3 gives parameters on
-    /// standard input, and knows version 3 of the Task service.
+    /// containerd 2 says in the environment how much it understands; 2.3 gives parameters on standard input.
     init(environment: [String: String], input: [UInt8], id: String, namespace: String) {
-        guard let maximum = environment["MAX_SHIM_VERSION"].flatMap({ Int($0) }), maximum >= 2 else {
-            version = 0
-            return
-        }
         let parameters = try? BootstrapParams(serializedBytes: input)
         let isBootstrap = parameters?.instanceID == id && parameters?.namespace == namespace
-        version = isBootstrap || maximum >= 3 ? 3 : 2
+        isThird = isBootstrap || environment["MAX_SHIM_VERSION"].flatMap { Int($0) } ?? 0 >= 3
     }
 
+    /// Only the address means version 2, to all of them; CRI-O reads nothing else, whatever its environment says.
     func bytes(_ address: String) -> [UInt8] {
-        if version == 0 { return Array(address.utf8) }
-        return Array(#"{"version":\#(version),"address":"\#(address)","protocol":"ttrpc"}"#.utf8)
+        isThird ? Array(#"{"version":3,"address":"\#(address)","protocol":"ttrpc"}"#.utf8) : Array(address.utf8)
     }
 }
