@@ -98,6 +98,9 @@ final class KVMMachine: VirtualMachine {
         try vmm.client.addNetwork(queues: queues, hardwareAddress: hardwareAddress).wait()
     }
 
+    /// The device sees by itself that a tap is gone.
+    func removeNetwork(hardwareAddress: [UInt8]) {}
+
     private func shares() throws(HypervisorError) -> DeviceClient {
         guard let files else { throw HypervisorError("the machine has no file device") }
         return files.client

@@ -15,8 +15,8 @@ final class QEMUMachine: VirtualMachine {
     let console: Console
     private let errors: Console
     private let watch: MachineWatch
-    /// How many network interfaces were added.
-    private let networks = Mutex(0)
+    /// The hardware addresses of the network interfaces that were added, by number.
+    private let networks = Mutex<[[UInt8]]>([])
     private let hasVhostNet: Bool
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
@@ -80,14 +80,19 @@ final class QEMUMachine: VirtualMachine {
     func removeShare(name: String) throws { try files.client.removeShare(name: name) }
 
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
-        try networks.withLock { count throws in
-            guard count < QEMUDriver.sparePorts else {
+        try networks.withLock { networks throws in
+            guard networks.count < QEMUDriver.sparePorts else {
                 throw HypervisorError("more than \(QEMUDriver.sparePorts) network interfaces")
             }
             try qmp.addNetwork(
-                number: count, hardwareAddress: hardwareAddress, queues: queues, vhost: hasVhostNet)
-            count += 1
+                number: networks.count, hardwareAddress: hardwareAddress, queues: queues, vhost: hasVhostNet)
+            networks.append(hardwareAddress)
         }
+    }
+
+    func removeNetwork(hardwareAddress: [UInt8]) throws {
+        guard let number = networks.withLock({ $0.lastIndex(of: hardwareAddress) }) else { return }
+        try qmp.removeNetwork(number: number)
     }
 
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws {

@@ -141,4 +141,8 @@ final class QMP: Sendable {
         }
         try execute("device_add", device)
     }
+
+    /// Takes the tap away from network interface `number`, which stays in its port: QEMU would wait without rest for a tap
+    /// whose link is gone.
+    func removeNetwork(number: Int) throws { try execute("netdev_del", ["id": .text("net\(number)")]) }
 }

@@ -121,6 +121,8 @@ public protocol VirtualMachine: Sendable {
     ///   - hardwareAddress: 6 bytes.
     ///   - queues: a tap's descriptors, as `LinuxSystem.Tap` makes them, one for each pair of queues; the machine gets copies.
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws
+    /// Lets go of the tap of an interface that was added; to the guest it looks like a cable that is pulled.
+    func removeNetwork(hardwareAddress: [UInt8]) throws
     /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
     /// Blocks until the guest answered; throws `VMMControl`'s errors.
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws

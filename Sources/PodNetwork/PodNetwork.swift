@@ -37,7 +37,17 @@ public final class PodNetwork: Sendable {
         }
     }
 
-    /// Connects each interface that is not connected yet, and answers these. Lets go of those that are gone.
+    /// Lets go of the interfaces that are gone, and answers their hardware addresses.
+    public func release() throws(SystemError) -> [[UInt8]] {
+        let present = Set(try socket.links().map(\.index))
+        return attachments.withLock { attachments in
+            let gone = attachments.filter { !present.contains($0.link.index) }
+            attachments.removeAll { !present.contains($0.link.index) }
+            return gone.map(\.link.hardwareAddress)
+        }
+    }
+
+    /// Connects each interface that is not connected yet, and answers these.
     public func connect() throws(SystemError) -> [NetworkConnection] {
         let result: Result<[NetworkConnection], SystemError> = attachments.withLock { attachments in
             do throws(SystemError) { return .success(try connect(&attachments)) } catch { return .failure(error) }
@@ -47,7 +57,6 @@ public final class PodNetwork: Sendable {
 
     private func connect(_ attachments: inout [Attachment]) throws(SystemError) -> [NetworkConnection] {
         let links = try podLinks(attachments)
-        attachments.removeAll { attachment in !links.contains { $0.index == attachment.link.index } }
         var made: [NetworkConnection] = []
         for link in links {
             if let known = attachments.first(where: { $0.link.index == link.index }) {

@@ -108,6 +108,9 @@ actor PodNetworking {
         guard let network, let pod, !hasEnded else { return }
         let machine = pod.machine
         let plan = try await onThread("network") {
+            for hardwareAddress in try network.release() {
+                try machine.removeNetwork(hardwareAddress: hardwareAddress)
+            }
             var connections = try network.connect()[...]
             do {
                 while let interface = connections.first {

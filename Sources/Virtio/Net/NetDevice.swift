@@ -18,10 +18,21 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
         var isStarved = true
         /// The tap is no more.
         var isCut = false
-        /// The driver wants it, and the tap sends it frames. The control queue's thread changes it.
-        let isActive = Atomic(true)
+        /// How often it has joined and left. Odd: the driver wants it, and the tap sends it frames. The control queue's thread
+        /// changes it.
+        private let turns = Atomic<UInt>(1)
+        var turn: UInt { turns.load(ordering: .acquiring) }
+        var isActive: Bool { turn % 2 == 1 }
 
         init(_ tap: SharedDescriptor) { self.tap = tap }
+
+        /// What the tap has for a queue that takes no part is lost, as with a cable that is pulled. Whoever reads meanwhile fails,
+        /// and sees then that another turn has begun.
+        func activate(_ joins: Bool) {
+            if !joins { turns.wrappingAdd(1, ordering: .releasing) }
+            _ = martlet_set_tap_queue(tap.raw, joins ? 1 : 0)
+            if joins { turns.wrappingAdd(1, ordering: .releasing) }
+        }
     }
 
     let queues: [Virtqueue]
@@ -91,11 +102,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     }
 
     private func activate(_ count: Int) {
-        for (index, pair) in pairs.enumerated() where pair.isActive.load(ordering: .relaxed) != (index < count) {
-            // What the tap has for a queue that takes no part is lost, as with a cable that is pulled.
-            _ = martlet_set_tap_queue(pair.tap.raw, index < count ? 1 : 0)
-            pair.isActive.store(index < count, ordering: .releasing)
-        }
+        for (index, pair) in pairs.enumerated() where pair.isActive != (index < count) { pair.activate(index < count) }
         onChange?()
     }
 
@@ -140,7 +147,8 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     private func receive(
         _ queue: Virtqueue, _ pair: Pair, _ interrupt: () -> Void
     ) throws(QueueError) -> ServiceProgress {
-        guard pair.isActive.load(ordering: .acquiring) else { return .nothing }
+        let turn = pair.turn
+        guard pair.isActive else { return .nothing }
         let isMergeable = negotiated.contains(.mergeableBuffers)
         let room = isMergeable ? NetProtocol.longestFrame : 1
         for received in 0..<Self.budget {
@@ -149,8 +157,9 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
             let buffer = queue.gatheredBuffer
             let count = readv(pair.tap.raw, buffer.baseAddress, Int32(buffer.count))
             if count < NetProtocol.headerSize {
-                // Nothing there, or no part in it any more; or the tap's link is gone, and nothing will ever be.
-                if count >= 0 || ![EAGAIN, EINTR, EBADFD].contains(errno) { pair.isCut = true }
+                // Nothing there; or no part in it any more; or the tap's link is gone, and nothing will ever be.
+                let isOut = count < 0 && errno == EBADFD && pair.turn != turn
+                if count >= 0 || !isOut && ![EAGAIN, EINTR].contains(errno) { pair.isCut = true }
                 return received == 0 ? .nothing : .done
             }
             let chains = isMergeable ? queue.chains(filledBy: count) : 1
@@ -182,7 +191,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     /// Of new buffers the driver need not tell while there are some.
     func arm(queue: Int, isIdle: Bool) -> Bool {
         if Self.isReceiving(queue), let pair = pair(of: queue),
-            !pair.isStarved || !pair.isActive.load(ordering: .acquiring)
+            !pair.isStarved || !pair.isActive
         {
             return false
         }
@@ -193,6 +202,6 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     func waitsForSource(queue: Int) -> Bool {
         guard Self.isReceiving(queue), let pair = pair(of: queue) else { return false }
-        return !pair.isStarved && !pair.isCut && pair.isActive.load(ordering: .acquiring)
+        return !pair.isStarved && !pair.isCut && pair.isActive
     }
 }

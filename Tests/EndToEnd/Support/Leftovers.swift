@@ -107,6 +107,13 @@ enum Leftovers {
         return pid
     }
 
+    /// What a process has had of the processors, in seconds.
+    static func processorTime(_ pid: Int32) -> Double {
+        let fields = (read("/proc/\(pid)/stat") ?? "").split(separator: ")").last?.split(separator: " ") ?? []
+        // proc(5): utime and stime, the name being the second field.
+        return fields.count > 12 ? (Double(fields[11]) ?? 0) / 100 + (Double(fields[12]) ?? 0) / 100 : 0
+    }
+
     static func list(_ path: String) -> [String] { (try? directoryNames(path)) ?? [] }
 
     static func read(_ path: String) -> String? {
