@@ -62,14 +62,17 @@ extension Mount {
         for option in options {
             switch option {
             case "idmap", "ridmap": found.refuse("\(name).options", "\(option): \(Self.noMaps)")
+            // Of a file system of the guest's own they hold there.
             case "shared", "rshared":
                 found.refuse(
                     "\(name).options",
-                    "\(option) (mountPropagation Bidirectional): mounts made in the guest can't appear on the host")
+                    "\(option) (mountPropagation Bidirectional): mounts made in the guest can't appear on the host",
+                    if: isBind)
             case "slave", "rslave":
                 found.refuse(
                     "\(name).options",
-                    "\(option) (mountPropagation HostToContainer): later mounts of the host can't appear in the guest")
+                    "\(option) (mountPropagation HostToContainer): later mounts of the host can't appear in the guest",
+                    if: isBind)
             default: continue
             }
         }
@@ -101,9 +104,10 @@ extension Linux {
     private func collectNamespaces(_ found: inout Findings) {
         for (index, namespace) in namespaces.enumerated()
         where !namespace.path.isEmpty && namespace.kind != .network && !namespace.isSandboxes {
+            let whose = namespace.kind == .pid ? " or of another container (kubectl debug --target)" : ""
             found.refuse(
                 "linux.namespaces[\(index)].path",
-                "\(namespace.path): a \(namespace.type) namespace of the host is out of the guest's reach")
+                "\(namespace.path): a \(namespace.type) namespace of the host\(whose) is out of the guest's reach")
         }
         found.refuse(
             "linux.namespaces", "a container without a mount namespace is not supported",

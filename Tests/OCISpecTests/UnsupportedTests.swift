@@ -76,7 +76,7 @@ import Testing
             $0.linux?.personality?.flags = ["x"]
         }
         for option in ["shared", "rshared", "slave", "rslave"] {
-            expect("mounts[0].options", .refuse) { $0.mounts[0].options = [option] }
+            expect("mounts[0].options", .refuse) { $0.mounts[0].options = ["rbind", option] }
         }
         for device: Linux.Device in [
             .init(path: "/dev/sdb", type: "b", major: 8, minor: 16),

@@ -83,4 +83,42 @@ import Testing
         }
         try PodRequest(spec([Self.sandbox: "sandbox"])).refuseWhatIsTheHosts(spec())
     }
+
+    /// CRI-O and Docker name the host's own namespaces by paths like any other.
+    @Test func theHostsOwnNamespaceIsRefusedByWhateverPath() throws {
+        func error(_ kind: Linux.Namespace.Kind, _ path: String) -> String? {
+            var spec = spec([Self.sandbox: "sandbox"])
+            spec.linux?.namespaces.removeAll { $0.kind == kind }
+            spec.linux?.namespaces.append(.init(kind, path: path))
+            do { try PodRequest(spec).refuseWhatIsTheHosts(spec) } catch { return "\(error)" }
+            return nil
+        }
+        #expect(error(.network, "/proc/thread-self/ns/net")?.contains("hostNetwork") == true)
+        #expect(error(.ipc, "/proc/self/ns/ipc")?.contains("hostIPC") == true)
+        #expect(error(.ipc, "/proc/self/ns/net") == nil, "another one")
+        #expect(throws: SandboxError.self) {
+            try SandboxPlan.Network.existing(path: "/proc/self/ns/net").refuseTheHosts()
+        }
+        try SandboxPlan.Network.existing(path: "/proc/self/ns/ipc").refuseTheHosts()
+    }
+
+    /// CRI-O names a pod's namespaces by paths of its own, containerd by a process.
+    @Test func thePodsNamespacesAreTheGuests() {
+        func joined(_ paths: [Linux.Namespace.Kind: String], _ pod: [String]) -> [String] {
+            var linux = Linux(namespaces: paths.sorted { $0.value < $1.value }.map { .init($0.key, path: $0.value) })
+            linux.joinPod(pod)
+            return linux.namespaces.map(\.path)
+        }
+        let pinned: [Linux.Namespace.Kind: String] = [
+            .ipc: "/run/ipcns/1", .network: "/run/netns/1", .uts: "/run/utsns/1",
+        ]
+        let pod = Linux(namespaces: pinned.map { .init($0.key, path: $0.value) }).podNamespaces
+        #expect(pod.sorted() == ["/run/ipcns/1", "/run/utsns/1"])
+        let (ipc, pid) = ("/run/martlet/sandbox/ns/ipc", "/run/martlet/sandbox/ns/pid")
+        #expect(joined(pinned, pod) == [ipc, "/run/netns/1", "/run/martlet/sandbox/ns/uts"])
+        #expect(
+            joined([.ipc: "/proc/7/ns/ipc", .pid: "/proc/7/ns/pid"], Linux.podNamespaces(ofProcess: 7)) == [ipc, pid])
+        #expect(
+            joined([.pid: "/proc/8/ns/pid", .uts: ""], Linux.podNamespaces(ofProcess: 7)) == ["", "/proc/8/ns/pid"])
+    }
 }

@@ -10,14 +10,14 @@ extension SandboxPlan.Container {
 
     /// Plans a container, and says what its bundle asks for and will not get, one line each.
     ///
-    /// - Parameter pod: of a container that joins a running pod: the process that engines take for the pod.
+    /// - Parameter shared: the paths on the host of the namespaces that the pod's containers share.
     /// - Throws: also for what it asks for and may not be run without.
     static func planned(
-        id: String, bundle: Bundle, _ configuration: Configuration, pod: UInt32? = nil
+        id: String, bundle: Bundle, _ configuration: Configuration, shared: [String] = []
     ) throws -> (SandboxPlan.Container, warnings: [String]) {
         let id = try ContainerID(id).value
         var bundle = bundle
-        if let pod { bundle.spec.linux?.shareNamespaces(ofProcess: pod) }
+        bundle.spec.linux?.joinPod(shared)
         let policy = configuration.spec
         let findings = bundle.spec.unsupported(policy: policy)
         try Unsupported.refuse(findings, in: "config.json: ")
@@ -137,15 +137,6 @@ extension SandboxPlan.Container {
             throw SandboxError.invalid("\(field): \(SystemError.last("stat", path))")
         }
         return (String(cString: resolved), facts.st_mode & S_IFMT)
-    }
-}
-
-extension Linux {
-    /// The namespaces of the pod's process on the host mean the pod's own in the guest.
-    fileprivate mutating func shareNamespaces(ofProcess pid: UInt32) {
-        for index in namespaces.indices where namespaces[index].path == "/proc/\(pid)/ns/\(namespaces[index].type)" {
-            namespaces[index].path = "\(Linux.Namespace.sandboxDirectory)/\(namespaces[index].type)"
-        }
     }
 }
 

@@ -74,6 +74,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var vhostNet: Bool
     public var hostname: String
     public var network: Network
+    /// The paths by which the engine knows namespaces that it made for the pod's containers.
+    public var namespaces: [String] = []
     /// The host's control group for the pod's processes, a path below each hierarchy's root; nil: where the engine is.
     public var cgroup: String?
     /// How large the machine is, and why.

@@ -8,17 +8,20 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
-        var (container, warnings) = try Container.planned(id: id, bundle: bundle, configuration)
         let spec = bundle.spec
-        let cgroup = spec.linux?.cgroupsPath ?? ""
+        let cgroup = try HostCgroup.absolute(spec.linux?.cgroupsPath ?? "")
         let request = PodRequest(spec)
         try request.refuseWhatIsTheHosts(spec)
-        if request.isSandbox { container.spec.linux?.joinPod() }
+        let namespaces = request.isSandbox ? spec.linux?.podNamespaces ?? [] : []
+        var (container, warnings) = try Container.planned(
+            id: id, bundle: bundle, configuration, shared: namespaces)
+        if request.isSandbox { container.spec.linux?.shareIPC() }
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
             sizing: Sizing(request, spec, host: HostLimits(above: cgroup), configuration),
             disks: container.volumes.map(\.disk), configuration: configuration)
         self.container = container
+        self.namespaces = namespaces
         self.warnings = warnings
     }
 
@@ -32,6 +35,7 @@ extension SandboxPlan {
         configuration: Configuration
     ) throws {
         self.id = try ContainerID(id).value
+        try network.refuseTheHosts()
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
@@ -65,16 +69,6 @@ extension SandboxPlan {
     func makeDriver(logger: Logger) throws -> any HypervisorDriver {
         if driver.driver == "kvm" { return KVMDriver(logger: logger) }
         return try driver.makeQEMU(vhostNet: vhostNet, logger: logger)
-    }
-}
-
-extension Linux {
-    /// The container that stands for a pod is in the IPC namespace that the others share: the pod's kernel parameters, which
-    /// engines give to it alone, are theirs.
-    fileprivate mutating func joinPod() {
-        for index in namespaces.indices where namespaces[index].kind == .ipc && namespaces[index].path.isEmpty {
-            namespaces[index].path = "\(Linux.Namespace.sandboxDirectory)/\(namespaces[index].type)"
-        }
     }
 }
 

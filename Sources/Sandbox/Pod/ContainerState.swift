@@ -1,4 +1,6 @@
+import Glibc
 import LinuxSystem
+import Logging
 import OCISpec
 
 /// How a container's process ended.
@@ -74,6 +76,15 @@ struct Container: Sendable {
         get { exec.isEmpty ? first : execs[exec] }
         set {
             if !exec.isEmpty { execs[exec] = newValue } else if let newValue { first = newValue }
+        }
+    }
+
+    /// CRI-O hears of no events: when a container has ended it looks for this file in its bundle.
+    func noteOutOfMemory(_ logger: Logger) {
+        guard plan.spec.annotations["io.container.manager"] == "cri-o" else { return }
+        do throws(SystemError) { _ = try OwnedDescriptor.open("\(bundle)/oom", O_WRONLY | O_CREAT, mode: 0o644) } catch
+        {
+            logger.error("container \(id): CRI-O is not told that it was out of memory: \(error)")
         }
     }
 }

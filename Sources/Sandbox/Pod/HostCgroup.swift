@@ -28,15 +28,20 @@ struct HostCgroup: Sendable {
         return try hierarchies(MountEntry.all()).map { $0.mountPoint + path }
     }
 
-    private static func check(_ path: String) throws {
-        guard path.hasPrefix("/") else {
-            if path.split(separator: ":", omittingEmptySubsequences: false).count == 3 {
-                throw SandboxError.unsupported(
-                    "config.json: linux.cgroupsPath: \(path): systemd's form (the engine's cgroup driver must be cgroupfs)"
-                )
-            }
-            throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): not absolute")
+    /// The absolute path that a bundle's means: a relative one, which the specification leaves to the runtime, begins at each
+    /// hierarchy's root too (CRI-O writes one where nobody names the pod's group).
+    ///
+    /// - Throws: for systemd's form, `SLICE:PREFIX:NAME`.
+    static func absolute(_ path: String) throws -> String {
+        if path.isEmpty || path.hasPrefix("/") { return path }
+        guard path.split(separator: ":", omittingEmptySubsequences: false).count != 3 else {
+            throw SandboxError.unsupported(
+                "config.json: linux.cgroupsPath: \(path): systemd's form (the engine's cgroup driver must be cgroupfs)")
         }
+        return "/\(path)"
+    }
+
+    private static func check(_ path: String) throws {
         guard !path.split(separator: "/").contains("..") else {
             throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): has a ..")
         }

@@ -27,6 +27,8 @@ actor PodTaskService: TaskService {
     var network: PodNetworking?
     /// The machine's memory.
     private var memoryMiB = 0
+    /// Those of the plan.
+    private var namespaces: [String] = []
     private var cgroup: HostCgroup?
     /// Whether the engine knows of the pod and ends it itself: its containers come and go.
     var isSandbox = false
@@ -54,7 +56,8 @@ actor PodTaskService: TaskService {
             switch phase {
             case .running(let pod):
                 let (plan, warnings) = try SandboxPlan.Container.planned(
-                    id: request.id, bundle: bundle, configuration, pod: pod.pid)
+                    id: request.id, bundle: bundle, configuration,
+                    shared: namespaces + Linux.podNamespaces(ofProcess: pod.pid))
                 for warning in warnings { logger.warning("\(warning)") }
                 try checkMemory(plan.spec.linux?.resources, configuration.spec)
                 guard plan.volumes.isEmpty else {
@@ -137,6 +140,7 @@ actor PodTaskService: TaskService {
         self.machine = machine
         network.bind(machine)
         memoryMiB = plan.machine.memoryMiB
+        namespaces = plan.namespaces
         do {
             try surroundings.record(
                 [(NamespaceHolder.name, network.pid)] + machine.processes, bundle: bundle,

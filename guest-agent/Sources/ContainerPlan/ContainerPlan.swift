@@ -79,8 +79,8 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
             try SeccompFilter(try SeccompPlan(seccomp))
         }
         self.process.personality = try Self.personality(linux.personality)
-        if !owns(NamespaceFlag.uts), !hostname.isEmpty || !domainname.isEmpty {
-            throw AgentFailure(.invalidArgument, "hostname: the container has no uts namespace of its own")
+        if !owns(NamespaceFlag.uts), !namespaces.sharesNames, !hostname.isEmpty || !domainname.isEmpty {
+            throw AgentFailure(.invalidArgument, "hostname: the container has no uts namespace")
         }
     }
 

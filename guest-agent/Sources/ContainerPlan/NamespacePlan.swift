@@ -7,6 +7,8 @@ public struct NamespacePlan: Codable, Sendable, Equatable {
     public var own: UInt64 = 0
     /// Whether its processes are among those of the sandbox, in the process id namespace that containers share on request.
     public var sharesProcesses = false
+    /// Whether it may name the sandbox's host: its uts namespace was asked for, and not only left as it is.
+    var sharesNames = false
     /// Of a user namespace of the container's own.
     private var users: [Linux.IDMapping] = []
     private var groups: [Linux.IDMapping] = []
@@ -39,7 +41,11 @@ public struct NamespacePlan: Codable, Sendable, Equatable {
     init(_ linux: Linux) throws(AgentFailure) {
         for namespace in linux.namespaces {
             if namespace.isSandboxes {
-                if namespace.kind == .pid { sharesProcesses = true }
+                switch namespace.kind {
+                case .pid: sharesProcesses = true
+                case .uts: sharesNames = true
+                default: break
+                }
                 continue
             }
             guard namespace.path.isEmpty, let kind = namespace.kind else {

@@ -41,6 +41,8 @@ struct ContainerSetup {
     private func setNames() throws(AgentFailure) {
         if !plan.hostname.isEmpty {
             try during("set hostname \(plan.hostname)") {
+                // A namespace that is shared has its name already, and a container with users of its own may not set it.
+                if try readText("/proc/sys/kernel/hostname") == "\(plan.hostname)\n" { return }
                 try check("sethostname", "", sethostname(plan.hostname, plan.hostname.utf8.count))
             }
         }

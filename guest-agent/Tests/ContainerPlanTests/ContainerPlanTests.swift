@@ -54,12 +54,19 @@ import Testing
         #expect(refusal { $0.linux?.namespaces = [.init(.pid)] }?.message.contains("mount namespace") == true)
     }
 
-    @Test func aHostNameNeedsItsNamespace() {
+    @Test func aHostNameNeedsItsNamespace() throws {
         let failure = refusal {
             $0.hostname = "box"
             $0.linux?.namespaces = [.init(.mount)]
         }
         #expect(failure?.kind == .invalidArgument)
+        // One that it shares will do.
+        let plan = try ContainerPlan(
+            spec {
+                $0.hostname = "box"
+                $0.linux?.namespaces = [.init(.mount), .init(.uts, path: "/run/martlet/sandbox/ns/uts")]
+            })
+        #expect(plan.hostname == "box")
     }
 
     @Test func cgroupMountsAreOfTheUnifiedHierarchy() throws {
