@@ -121,6 +121,7 @@ extension Pod {
             if exec.isEmpty, reply.oomKills > 0 {
                 logger.error(
                     "container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
+                containers[id]?.noteOutOfMemory(logger)
             }
             record = ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt)
         } catch {
@@ -148,17 +149,11 @@ extension Pod {
         context.tell(.exited(container: id, exec: exec, pid: pid, record))
     }
 
-    /// Waits until the execs of a container whose first process has ended have been told to have ended too: they die with
-    /// it, unless they live in a process namespace that they share with others.
+    /// Waits until the execs of a container whose first process has ended have been told to have ended too: the agent ends them
+    /// with it.
     private func waitForExecs(of id: String) async {
         let running = (containers[id]?.execs.values).map { Array($0) }?.filter { $0.phase == .running } ?? []
         if running.isEmpty { return }
-        _ = try? await agent.signalProcess(
-            .with {
-                $0.containerID = id
-                $0.signal = 9
-                $0.all = true
-            }, timeout: .seconds(2))
         await waiting(atMost: .seconds(2)) { for exec in running { _ = await exec.exit.value() } }
     }
 

@@ -136,6 +136,12 @@ actor Container {
         }
     }
 
+    /// Ends what its first process has left behind: with a process namespace that is not its own that would live on.
+    func endTheRest() {
+        // Fails when the container is being removed, which ends them too.
+        try? group.kill()
+    }
+
     func processes() throws(AgentFailure) -> [UInt32] {
         try during("list the processes") { try group.processes() }
     }

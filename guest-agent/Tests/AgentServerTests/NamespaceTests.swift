@@ -120,6 +120,9 @@ struct NamespaceTests {
             // It is still there for the next.
             let next = try await agent.run(["true"], id: "r", share)
             #expect(next.status == 0)
+            // What a container's first process leaves behind ends with it: its output has an end.
+            let leaving = try await agent.run(["sh", "-c", "sleep 54321 & exit 4"], id: "s", share)
+            #expect(leaving.status == 4)
         }
     }
 
