@@ -6,11 +6,14 @@ extension Containers {
     /// Whatever dies, a kubelet learns the truth, can clear up, and nothing is left.
     @Suite(.enabled(if: CRI.obstacle == nil, "\(CRI.obstacle ?? "")"))
     struct CRIFaultTests {
-        @Test(arguments: [Victim.shim, .machine, .files, .stall]) func aFaultEndsThePod(_ victim: Victim) throws {
+        /// CRI-O takes no notice of a shim's end until somebody asks more of the pod than its state.
+        private static var victims: [Victim] { (CRIO.isWanted ? [] : [.shim]) + [.machine, .files, .stall] }
+
+        @Test(arguments: victims) func aFaultEndsThePod(_ victim: Victim) throws {
             try CRI.play(settings: FaultScene.settings) { cri in
                 let pod = try cri.run()
                 let containers = [try pod.start("one"), try pod.start("two")]
-                victim.strike(try cri.containerd.process(victim.process, of: pod.id))
+                victim.strike(try cri.engine.process(victim.process, of: pod.id))
                 try expectTheEnd(of: pod, containers)
             }
         }
@@ -54,8 +57,8 @@ extension Containers {
                 let ending = try staying.start("ending", "sleep 3; exit 9")
                 let other = try dying.start("other")
                 try one.wait(forLog: "stdout F line 1")
-                let machine = try cri.containerd.process(Victim.machine.process, of: dying.id)
-                try cri.containerd.kill()
+                let machine = try cri.engine.process(Victim.machine.process, of: dying.id)
+                try cri.engine.kill()
                 Glibc.kill(machine, SIGKILL)
                 usleep(useconds_t(5_000_000 * Lab.patience))
                 try cri.start()

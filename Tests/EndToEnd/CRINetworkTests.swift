@@ -15,7 +15,7 @@ extension Containers {
 
         @Test func podsOfBothKindsReachEachOther() throws {
             try CRI.play { cri in
-                let pods = try ["martlet", "runc", "martlet"].map { try cri.run($0) }
+                let pods = try ["martlet", CRI.other, "martlet"].map { try cri.run($0) }
                 let servers = try pods.map(serve)
                 for (index, pod) in pods.enumerated() {
                     let address = try pod.address
@@ -25,7 +25,7 @@ extension Containers {
                     }
                     #expect(try cri.shell("busybox nc -w 5 \(address) 80").text == "pod\(index + 1)\n")
                 }
-                let facts = try servers[0].shell("ip -o -4 addr show eth0; ip route; cat /etc/resolv.conf /etc/hosts")
+                let facts = try servers[0].shell("ip -o -4 addr show eth0; ip route; cat /etc/resolv.conf")
                 #expect(facts.contains("10.98.0.2/24") && facts.contains("default via 10.98.0.1 dev eth0"), "\(facts)")
                 for pod in pods { try pod.remove() }
             }
@@ -38,10 +38,11 @@ extension Containers {
                     $0["port_mappings"] = [["protocol": "TCP", "container_port": 80, "host_port": 8000]]
                 }
                 _ = try serve(pod)
-                for address in ["10.96.0.1", "10.98.0.1", "127.0.0.1"] {
+                // CRI-O forwards ports itself, and none of 127.0.0.1.
+                for address in ["10.96.0.1", "10.98.0.1"] + (CRIO.isWanted ? [] : ["127.0.0.1"]) {
                     #expect(try cri.shell("busybox nc -w 5 \(address) 8000").text == "pod1\n", "\(address)")
                 }
-                let neighbour = try cri.run("runc").start("asker")
+                let neighbour = try cri.run(CRI.other).start("asker")
                 #expect(try neighbour.shell("nc -w 5 10.98.0.1 8000") == "pod1\n")
                 try neighbour.pod.remove()
                 try pod.remove()
@@ -49,7 +50,8 @@ extension Containers {
             }
         }
 
-        @Test func aPodHasAMacvlan() throws {
+        @Test(.enabled(if: !CRIO.isWanted, "CRI-O has one network for all of its runtimes"))
+        func aPodHasAMacvlan() throws {
             try CRI.play { cri in
                 let pod = try cri.run("macvlan")
                 let server = try serve(pod)

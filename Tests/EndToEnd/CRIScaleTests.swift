@@ -19,7 +19,7 @@ extension Containers {
 
             init(_ cri: CRI) {
                 sockets = Count.lines("/proc/net/unix") { $0.contains(cri.scene.token) }
-                descriptors = Leftovers.list("/proc/\(cri.containerd.pid ?? 0)/fd").count
+                descriptors = Leftovers.list("/proc/\(cri.engine.pid ?? 0)/fd").count
             }
 
             private static func lines(_ file: String, _ counts: (Substring) -> Bool = { _ in true }) -> Int {
@@ -87,7 +87,9 @@ extension Containers {
 
         /// MiB that only a pod's processes have, from /proc/PID/smaps_rollup; guest memory that is shared among them counts once.
         private func privateMemory(of pod: CRIPod) throws -> Int {
-            let state = Leftovers.read("\(pod.cri.containerd.pods)/containerd-k8s.io/\(pod.id)/state.json") ?? ""
+            let state =
+                Leftovers.read("\(pod.cri.engine.pods)/containerd-\(pod.cri.engine.namespace)/\(pod.id)/state.json")
+                ?? ""
             let pids = state.matches(of: try Regex("\"pid\":([0-9]+)", as: (Substring, Substring).self)).map { $0.1 }
             // Pss shares what several have among them: the pod's sum of it is what the pod has, and its share of libraries.
             let kibibytes = Set(pids).map { pid in

@@ -2,14 +2,14 @@ import Glibc
 import LinuxSystem
 import Testing
 
-/// A containerd whose CRI plugin is on, as a node of Kubernetes has it: runtime handlers for Martlet and runc, CNI plugins, a
-/// streaming server. All of its network is in a namespace of its own, the "host" of these tests.
+/// An engine as a node of Kubernetes has it, containerd with its CRI plugin where nothing else is said: runtime handlers for
+/// Martlet and runc, CNI plugins, a streaming server. All of its network is in a namespace of its own, the "host" of these tests.
 final class CRI {
     static let pause = "docker.io/library/pause:test"
     private static let plugins = "/usr/lib/cni"
 
     let scene: Scene
-    let containerd: Containerd
+    let engine: any CRIEngine
     let client: CRIClient
     /// The network namespace that is the pods' host, 10.98.0.1 on the pods' bridge.
     let host: String
@@ -22,6 +22,7 @@ final class CRI {
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
         if let obstacle = Containerd.obstacle { return obstacle }
+        if CRIO.isWanted, let obstacle = CRIO.obstacle { return obstacle }
         for program in ["runc", "containerd-shim-runc-v2", "iptables", "nsenter"] where Lab.program(program) == nil {
             return "no \(program) in PATH"
         }
@@ -31,6 +32,15 @@ final class CRI {
         }
         return nil
     }
+
+    /// Versions of CRI to be shown; CRI-O has no other than v1.
+    static var versions: [String] {
+        (Lab.driver == .qemu || Lab.everything) && !CRIO.isWanted ? ["v1", "v1alpha2"] : ["v1"]
+    }
+
+    /// A handler of another kind. With CRI-O there is none: its `conmon` misses the end of runc's containers when this process is
+    /// the parent of orphans.
+    static var other: String { CRIO.isWanted ? "martlet" : "runc" }
 
     /// Plays a scene with a runtime in it; at its end nothing of any pod may be left.
     static func play(
@@ -65,11 +75,17 @@ final class CRI {
         do {
             try scene.write("cni/10-pods.conflist", Self.bridge(leases))
             try scene.write("cni-macvlan/10-pods.conflist", Self.macvlan(leases))
-            containerd = try Containerd(
-                scene, settings: settings, guest: guest, namespace: "k8s.io", network: host,
-                plugins: Self.configuration(bridged, straight))
-            try containerd.importImage(Self.pause, command: ["/bin/sleep", "100000000"])
-            client = try CRIClient(socket: "\(containerd.directory)/containerd.sock")
+            if CRIO.isWanted {
+                engine = try CRIO(
+                    scene, settings: settings, guest: guest, network: host, pause: Self.pause, cni: bridged,
+                    plugins: Self.plugins)
+            } else {
+                engine = try Containerd(
+                    scene, settings: settings, guest: guest, namespace: "k8s.io", network: host,
+                    plugins: Self.configuration(bridged, straight))
+                try engine.importImage(Self.pause, command: ["/bin/sleep", "100000000"])
+            }
+            client = try CRIClient(socket: engine.socket)
             try waitUntilReady()
         } catch {
             _ = try? Command.run("ip", ["netns", "del", host])
@@ -77,9 +93,9 @@ final class CRI {
         }
     }
 
-    /// Starts a containerd that was killed, and waits until it serves CRI.
+    /// Starts an engine that was killed, and waits until it serves CRI.
     func start() throws {
-        try containerd.start()
+        try engine.start()
         try waitUntilReady()
     }
 
@@ -94,12 +110,14 @@ final class CRI {
     private func close() {
         // What a test that has failed left.
         for pod in (try? call("ListPodSandbox")["items"].list) ?? [] {
+            try? stopContainers(of: pod["id"].text)
             for method in ["StopPodSandbox", "RemovePodSandbox"] {
                 _ = try? call(method, ["pod_sandbox_id": pod["id"]])
             }
         }
         client.close()
-        try? containerd.kill()
+        try? engine.kill()
+        try? engine.clearAway()
         for group in groups { HostGroup.remove(group) }
         _ = try? Command.run("ip", ["netns", "del", host])
     }
@@ -188,6 +206,13 @@ final class CRI {
         } catch { throw CRIError(description: "\(error)") }
     }
 
+    /// CRI-O gives each container of a pod that is stopped three minutes; a kubelet has stopped them before.
+    func stopContainers(of pod: String) throws {
+        for container in try call("ListContainers", ["filter": ["pod_sandbox_id": "\(pod)"]])["containers"].list {
+            try call("StopContainer", ["container_id": container["id"], "timeout": 0])
+        }
+    }
+
     /// A command in the pods' host, under way.
     func start(_ words: [String], input: Command.Stream = .null, output: Command.Stream = .pipe) throws -> Command {
         try Command("nsenter", ["--net=\(Net.path(host))"] + words, input: input, output: output)
@@ -210,7 +235,6 @@ final class CRI {
     /// Pods, containers, interfaces, addresses, forwarded ports, network namespaces, control groups: a line each.
     private var leftovers: [String] {
         do {
-            let state = "\(containerd.directory)/state/io.containerd.grpc.v1.cri"
             let links = try Command.run("ip", ["-n", host, "-o", "link"]).split(separator: "\n")
                 .filter { $0.contains("veth") && !$0.contains("wire") && !$0.contains("outside") }
             let rules = try shell("iptables -t nat -S 2>/dev/null | grep -E 'dport|CNI-(DN|SN)-' || true").lines
@@ -219,10 +243,10 @@ final class CRI {
                 + call("ListContainers")["containers"].list.map { "container \($0["id"].text)" }
             let addresses = ["pods", "straight"].flatMap { Leftovers.list("\(leases)/\($0)") }
                 .filter { $0.hasPrefix("10.") }.map { "lease \($0)" }
-            let names = ["netns", "sandboxes", "containers"].flatMap { kind in
-                Leftovers.list("\(state)/\(kind)").map { "\(kind)/\($0)" }
+            let names = engine.ownDirectories.flatMap { directory in
+                Leftovers.list(directory).map { "\(directory)/\($0)" }
             }
-            return containerd.settledLeftovers() + links.map(String.init) + rules + listed + addresses + names
+            return engine.settledLeftovers() + links.map(String.init) + rules + listed + addresses + names
                 + groups.flatMap { HostGroup.children(of: $0) }
         } catch { return ["\(error)"] }
     }

@@ -32,7 +32,7 @@ final class CRIPod {
         edit: (inout JSONValue) -> Void = { _ in }
     ) throws -> CRIContainer {
         var container: JSONValue = [
-            "metadata": ["name": "\(name)"], "image": ["image": "\(image)"],
+            "metadata": ["name": "\(name)"], "image": ["image": "\(image)", "user_specified_image": "\(image)"],
             "command": .list(command.map { .string($0) }), "log_path": "\(name).log",
             "linux": ["security_context": ["namespace_options": .object(namespaces)]],
         ]
@@ -59,7 +59,10 @@ final class CRIPod {
         return container
     }
 
-    func stop() throws { _ = try call("StopPodSandbox", ["pod_sandbox_id": "\(id)"]) }
+    func stop() throws {
+        if CRIO.isWanted { try cri.stopContainers(of: id) }
+        _ = try call("StopPodSandbox", ["pod_sandbox_id": "\(id)"])
+    }
 
     /// Stops and removes it, as a kubelet does, its containers with it.
     func remove() throws {

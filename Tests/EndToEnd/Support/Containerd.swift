@@ -4,7 +4,7 @@ import Synchronization
 import Testing
 
 /// A containerd of a scene's own, with Martlet's shim and an image of busybox.
-final class Containerd: Sendable {
+final class Containerd: CRIEngine {
     static let image = "docker.io/library/busybox:latest"
 
     private let scene: Scene
@@ -12,7 +12,7 @@ final class Containerd: Sendable {
     private let daemon = Mutex<Command?>(nil)
     let environment: [String]
     /// containerd's own name space of containers.
-    private let namespace: String
+    let namespace: String
     /// The network namespace that it runs in; nil: the tests' own.
     private let network: String?
 
@@ -69,6 +69,12 @@ final class Containerd: Sendable {
 
     /// Where the shims keep the state of their pods.
     var pods: String { "\(scene.directory)/pods" }
+
+    var socket: String { "\(directory)/containerd.sock" }
+
+    var ownDirectories: [String] {
+        ["netns", "sandboxes", "containers"].map { "\(directory)/state/io.containerd.grpc.v1.cri/\($0)" }
+    }
 
     /// Where containerd keeps the bundles of tasks.
     var tasks: String { "\(directory)/state/io.containerd.runtime.v2.task" }
@@ -139,19 +145,6 @@ final class Containerd: Sendable {
     /// The daemon's process id.
     var pid: Int32? { daemon.withLock { $0?.child.pid } }
 
-    /// The process of a pod that has `name` in its state.json, as soon as there is one.
-    func process(_ name: String, of id: String, within limit: Duration = .seconds(20)) throws -> Int32 {
-        let end = ContinuousClock.now + limit * Lab.patience
-        while true {
-            do {
-                return try Leftovers.process(name, in: "\(pods)/containerd-\(namespace)/\(id)/state.json")
-            } catch {
-                guard ContinuousClock.now < end else { throw error }
-                usleep(2_000)
-            }
-        }
-    }
-
     /// A task's state as `ctr task ls` has it: RUNNING, PAUSED, STOPPED; nil when there is no such task.
     func state(of id: String) throws -> String? {
         let line = try succeed("task", "ls").split(separator: "\n").first { $0.split(separator: " ").first == id[...] }
@@ -182,17 +175,5 @@ final class Containerd: Sendable {
                 try body(containerd, scene)
                 #expect(containerd.settledLeftovers() == [], sourceLocation: sourceLocation)
             }, sourceLocation: sourceLocation)
-    }
-
-    /// What is left of pods when they have had five seconds to go.
-    func settledLeftovers() -> [String] {
-        let end = ContinuousClock.now + .seconds(5) * Lab.patience
-        while !leftovers.isEmpty, ContinuousClock.now < end { usleep(50_000) }
-        return leftovers
-    }
-
-    /// What is left of pods.
-    private var leftovers: [String] {
-        ["containerd-\(namespace)", "s"].flatMap { name in Leftovers.list("\(pods)/\(name)").map { "\(name)/\($0)" } }
     }
 }
