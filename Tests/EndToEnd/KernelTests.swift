@@ -23,7 +23,7 @@ extension Containers {
             try Program.install("features", in: bundle)
             try Command.shell("cat \(Lab.repository)/configs/kernel/*.config > \(bundle)/rootfs/wanted")
             return try scene.start(
-                bundle: bundle,
+                bundle: bundle, global: ["--debug"],
                 environment: Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + ["MARTLET_GUEST=\(guest)"]
             ).finish(within: .seconds(120))
         }
@@ -47,6 +47,8 @@ extension Containers {
                 #expect(outcome.code == 3, "\(outcome.errorText)")
                 #expect(outcome.lines.first?.contains("cloud") == true, "\(outcome.text)")
                 #expect(outcome.lines.last == "hello")
+                // Its console may be a module, which is not there yet when the agent begins.
+                #expect(outcome.errorText.contains("guest: martlet-agent ready"), "\(outcome.errorText)")
             }
         }
     }

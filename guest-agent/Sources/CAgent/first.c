@@ -4,11 +4,22 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <ucontext.h>
 #include <unistd.h>
+
+// Makes a file the first three descriptors.
+static bool use_for_words(const char *path) {
+    int file = open(path, O_RDWR | O_NOCTTY);
+    if (file < 0) return false;
+    for (int i = 0; i < 3; i++)
+        if (file != i) dup2(file, i);
+    if (file > 2) close(file);
+    return true;
+}
 
 // Swift's start-up reads /proc/self/exe and aborts when it can't, before main: as the guest's first process the program
 // starts with no file system mounted. 101 is the first priority open to programs, so this precedes Swift's own
@@ -19,13 +30,13 @@ __attribute__((constructor(101), used)) static void mount_the_first_file_systems
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     mkdir("/dev", 0755);
     mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=0755");
-    // An initramfs without a console node leaves the first process without descriptors.
-    if (fcntl(2, F_GETFD) >= 0) return;
-    int console = open("/dev/console", O_RDWR | O_NOCTTY);
-    if (console < 0) return;
-    for (int i = 0; i < 3; i++)
-        if (console != i) dup2(console, i);
-    if (console > 2) close(console);
+    // An initramfs without a console node, or a kernel whose console is a module, leaves the first process without
+    // descriptors: other files would get their numbers, and what is said would be written into them.
+    if (fcntl(2, F_GETFD) < 0 && !use_for_words("/dev/console")) use_for_words("/dev/null");
+}
+
+void martlet_agent_find_console(void) {
+    if (!isatty(2)) use_for_words("/dev/console");
 }
 
 static const char *name_of(int number) {

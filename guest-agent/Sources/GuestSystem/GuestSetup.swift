@@ -12,6 +12,7 @@ public enum GuestSetup {
             try GuestMounts.mountAll()
         }
         KernelModules.loadAll()
+        martlet_agent_find_console()
         do {
             try check("bring up", "lo", martlet_agent_interface_up("lo"))
             try protect()

@@ -26,6 +26,10 @@ struct martlet_agent_spawn {
 // execute shows as the child's exit status 127.
 int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid, int *pidfd, const char **step);
 
+// Makes the console standard input, output and error where it was not there when the first process began, as with a kernel
+// whose console is a module.
+void martlet_agent_find_console(void);
+
 // Writes what ended the agent to standard error and to the kernel's log when the program traps, then lets it die of it.
 void martlet_agent_install_crash_report(void);
 
