@@ -57,10 +57,18 @@ public struct Linux: Codable, Sendable, Equatable {
         /// first container asks for it.
         public static let sandboxDirectory = "/run/martlet/sandbox/ns"
 
+        /// The kinds of which the containers of a pod may share one.
+        public static let sharedKinds: [Kind] = [.ipc, .uts, .pid]
+        /// Whether it is of one of these kinds.
+        public var isShareable: Bool { kind.map(Self.sharedKinds.contains) ?? false }
+
+        private var sandboxPath: String { "\(Self.sandboxDirectory)/\(type)" }
+
         /// Whether it is one of those that the containers of a pod share.
-        public var isSandboxes: Bool {
-            [.ipc, .uts, .pid].contains(kind) && path == "\(Self.sandboxDirectory)/\(type)"
-        }
+        public var isSandboxes: Bool { isShareable && path == sandboxPath }
+
+        /// Makes it the one that the containers of the pod share.
+        public mutating func joinSandbox() { path = sandboxPath }
 
         /// nil for a type that the specification does not know; validation refuses it.
         public var kind: Kind? { Kind(rawValue: type) }

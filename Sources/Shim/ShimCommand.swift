@@ -174,7 +174,7 @@ struct BootstrapAnswer: Equatable {
     /// Whether it knows version 3 of the Task service.
     var isThird: Bool
 
-    /// containerd 2 says in the environment how much it understands; 2.3 gives parameters on standard input.
+    /// containerd 2.3 gives parameters on standard input; whoever else understands more than version 2 says so in the environment.
     init(environment: [String: String], input: [UInt8], id: String, namespace: String) {
         let parameters = try? BootstrapParams(serializedBytes: input)
         let isBootstrap = parameters?.instanceID == id && parameters?.namespace == namespace

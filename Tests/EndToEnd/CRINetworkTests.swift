@@ -25,7 +25,9 @@ extension Containers {
                     }
                     #expect(try cri.shell("busybox nc -w 5 \(address) 80").text == "pod\(index + 1)\n")
                 }
-                let facts = try servers[0].shell("ip -o -4 addr show eth0; ip route; cat /etc/resolv.conf")
+                // With CRI-O /etc/hosts is kubelet's alone.
+                let files = CRIO.isWanted ? "/etc/resolv.conf" : "/etc/resolv.conf /etc/hosts"
+                let facts = try servers[0].shell("ip -o -4 addr show eth0; ip route; cat \(files)")
                 #expect(facts.contains("10.98.0.2/24") && facts.contains("default via 10.98.0.1 dev eth0"), "\(facts)")
                 for pod in pods { try pod.remove() }
             }

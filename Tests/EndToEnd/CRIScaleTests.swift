@@ -87,9 +87,7 @@ extension Containers {
 
         /// MiB that only a pod's processes have, from /proc/PID/smaps_rollup; guest memory that is shared among them counts once.
         private func privateMemory(of pod: CRIPod) throws -> Int {
-            let state =
-                Leftovers.read("\(pod.cri.engine.pods)/containerd-\(pod.cri.engine.namespace)/\(pod.id)/state.json")
-                ?? ""
+            let state = Leftovers.read(pod.cri.engine.stateFile(of: pod.id)) ?? ""
             let pids = state.matches(of: try Regex("\"pid\":([0-9]+)", as: (Substring, Substring).self)).map { $0.1 }
             // Pss shares what several have among them: the pod's sum of it is what the pod has, and its share of libraries.
             let kibibytes = Set(pids).map { pid in

@@ -41,7 +41,8 @@ extension Containers {
             try Scene.play { scene in
                 // All but what the kernel, the agent and the page cache need, and the kernel for each page; the distribution's
                 // keeps more of it free.
-                let bundle = try scene.bundle(args: ["/bin/memory", "\(mebibytes - 160 - mebibytes / 16)"])
+                let pages = mebibytes / (Lab.guest == KernelTests.stockGuest ? 16 : 32)
+                let bundle = try scene.bundle(args: ["/bin/memory", "\(mebibytes - 160 - pages)"])
                 try Program.install("memory", in: bundle)
                 let outcome = try scene.run(
                     bundle: bundle, global: scene.configuration("vm.memory_mib = \(mebibytes)"), within: .seconds(300))

@@ -158,8 +158,8 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
             let count = readv(pair.tap.raw, buffer.baseAddress, Int32(buffer.count))
             if count < NetProtocol.headerSize {
                 // Nothing there; or no part in it any more; or the tap's link is gone, and nothing will ever be.
-                let isOut = count < 0 && errno == EBADFD && pair.turn != turn
-                if count >= 0 || !isOut && ![EAGAIN, EINTR].contains(errno) { pair.isCut = true }
+                let isOver = errno == EBADFD ? pair.turn == turn : ![EAGAIN, EINTR].contains(errno)
+                if count >= 0 || isOver { pair.isCut = true }
                 return received == 0 ? .nothing : .done
             }
             let chains = isMergeable ? queue.chains(filledBy: count) : 1

@@ -12,8 +12,6 @@ protocol CRIEngine: Sendable {
     var namespace: String { get }
     /// The daemon's process id.
     var pid: Int32? { get }
-    /// What the daemon and the shims have logged since the last start.
-    var log: String { get }
     /// Directories with something of each pod or container, which are empty when there is none.
     var ownDirectories: [String] { get }
 
@@ -30,12 +28,15 @@ protocol CRIEngine: Sendable {
 extension CRIEngine {
     func clearAway() throws {}
 
+    /// What the pod's shim writes down.
+    func stateFile(of id: String) -> String { "\(pods)/containerd-\(namespace)/\(id)/state.json" }
+
     /// The process of a pod that has `name` in its state.json, as soon as there is one.
     func process(_ name: String, of id: String, within limit: Duration = .seconds(20)) throws -> Int32 {
         let end = ContinuousClock.now + limit * Lab.patience
         while true {
             do {
-                return try Leftovers.process(name, in: "\(pods)/containerd-\(namespace)/\(id)/state.json")
+                return try Leftovers.process(name, in: stateFile(of: id))
             } catch {
                 guard ContinuousClock.now < end else { throw error }
                 usleep(2_000)

@@ -15,7 +15,6 @@ final class CRIO: CRIEngine {
     var socket: String { "\(directory)/crio.sock" }
     var pods: String { "\(scene.directory)/pods" }
     var pid: Int32? { daemon.withLock { $0?.child.pid } }
-    var log: String { daemon.withLock { $0?.errors?.text } ?? "" }
     var ownDirectories: [String] {
         ["exits", "namespaces/ipcns", "namespaces/utsns", "namespaces/netns"].map { "\(directory)/\($0)" }
     }
