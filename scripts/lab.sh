@@ -82,8 +82,8 @@ port() { echo "-chardev file,id=$1,path=$2,append=on -device virtserialport,char
 
 # Without XSAVE, as QEMU 7.2 does not intercept XSETBV: KVM would restore an XCR0 that its guest did not set, and the
 # guest's processes would lose vector registers to each other. Without what costs an emulated processor a fifth of its
-# time: page tables of five levels, a change of flags at each copy from user space.
-processor=max,+svm,+npt,-xsave,-la57,-smap,-smep,-umip,-pku
+# time: page tables of five levels, a change of flags at each copy from user space, copies byte by byte.
+processor=max,+svm,+npt,-xsave,-la57,-smap,-smep,-umip,-pku,-erms,-fsrm
 # What is slow only under emulation: zeroing pages twice, waiting for RCU; random addresses have all code translated anew.
 words="console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on tsc=reliable no_timer_check apparmor=0 audit=0
     init_on_alloc=0 randomize_kstack_offset=off rcupdate.rcu_expedited=1 cryptomgr.notests norandmaps

@@ -43,7 +43,7 @@ import Testing
                 channels == [
                     "socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5", "socket,id=files,fd=6",
                 ])
-            #expect(value("-cpu", arguments) == (accelerator == .kvm ? "host" : "max"))
+            #expect(value("-cpu", arguments) == (accelerator == .kvm ? "host" : "max,-erms,-fsrm"))
             #expect(value("-sandbox", arguments)?.hasPrefix("on,") == true)
         }
     }
