@@ -40,7 +40,8 @@ public struct FilesBench: Sendable {
         var machine = machine
         machine.kernelArguments += workload.kernelWords
         let plan = FilesRun.Plan(
-            driver: driver, machine: machine, virtiofsd: virtiofsd, directory: directory, timeout: timeout)
+            driver: driver, machine: machine, virtiofsd: virtiofsd, directory: directory,
+            memoryMiB: machine.memoryMiB + workload.sizeMiB, timeout: timeout)
         let facts = gatherFacts()
         let results = try await Rounds.run(rounds, of: FileServerKind.allCases) { round, kind in
             let phases = try await onThread("bench") { try FilesRun.perform(plan, kind) }
