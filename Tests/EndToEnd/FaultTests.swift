@@ -136,10 +136,7 @@ extension Containers {
                     $0.process?.env.append("io.martlet.fault=\(fault)")
                 }
                 let run = try scene.start(
-                    bundle: bundle, global: ["--debug"],
-                    environment: Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + [
-                        "MARTLET_GUEST=\(Self.faultyGuest)"
-                    ])
+                    bundle: bundle, global: ["--debug"], environment: Lab.environment(guest: Self.faultyGuest))
                 try run.errors?.wait(for: ": start\n")
                 let begin = ContinuousClock.now
                 let outcome = try run.finish(within: .seconds(30))

@@ -23,8 +23,7 @@ extension Containers {
             try Program.install("features", in: bundle)
             try Command.shell("cat \(Lab.repository)/configs/kernel/*.config > \(bundle)/rootfs/wanted")
             return try scene.start(
-                bundle: bundle, global: ["--debug"],
-                environment: Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + ["MARTLET_GUEST=\(guest)"]
+                bundle: bundle, global: ["--debug"], environment: Lab.environment(guest: guest)
             ).finish(within: .seconds(120))
         }
 

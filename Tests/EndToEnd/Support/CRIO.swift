@@ -1,20 +1,16 @@
 import Glibc
 import LinuxSystem
-import Synchronization
-import Testing
 
 /// A CRI-O of a scene's own, in a network namespace.
 final class CRIO: CRIEngine {
     private let scene: Scene
     private let directory: String
-    private let network: String
-    private let environment: [String]
-    private let daemon = Mutex<Command?>(nil)
+    private let daemon: Daemon
 
     let namespace = "default"
     var socket: String { "\(directory)/crio.sock" }
     var pods: String { "\(scene.directory)/pods" }
-    var pid: Int32? { daemon.withLock { $0?.child.pid } }
+    var pid: Int32? { daemon.pid }
     var ownDirectories: [String] {
         ["exits", "namespaces/ipcns", "namespaces/utsns", "namespaces/netns"].map { "\(directory)/\($0)" }
     }
@@ -32,12 +28,11 @@ final class CRIO: CRIEngine {
         _ scene: Scene, settings: String, guest: String, network: String, pause: String, cni: String, plugins: String
     ) throws {
         self.scene = scene
-        self.network = network
         directory = try scene.makeDirectory("crio")
         let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
-        environment =
-            Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") } + ["MARTLET_GUEST=\(guest)"]
-            + ["MARTLET_CONFIG=\(file)"]
+        daemon = Daemon(
+            ["crio", "--config", "\(directory)/crio.conf", "--config-dir", "\(directory)/none"], network: network,
+            environment: Lab.environment(guest: guest) + ["MARTLET_CONFIG=\(file)"])
         try scene.write("crio/policy.json", #"{"default": [{"type": "insecureAcceptAnything"}]}"#)
         try scene.write("crio/crio.conf", configuration(pause: pause, cni: cni, plugins: plugins))
         try importImage(Containerd.image)
@@ -107,22 +102,8 @@ final class CRIO: CRIEngine {
             ])
     }
 
-    func start() throws {
-        let command = try Command(
-            "nsenter",
-            [
-                "--net=\(Net.path(network))", "crio", "--config", "\(directory)/crio.conf", "--config-dir",
-                "\(directory)/none",
-            ],
-            output: .null, environment: environment)
-        daemon.withLock { $0 = command }
-    }
-
-    func kill() throws {
-        let command = try #require(daemon.withLock { $0 })
-        command.child.signal(SIGKILL)
-        _ = command.child.waitForEnd()
-    }
+    func start() throws { try daemon.start() }
+    func kill() throws { try daemon.kill() }
 
     /// Its storage is mounted, and what a test that has failed left.
     func clearAway() throws {

@@ -1,6 +1,5 @@
 import Glibc
 import LinuxSystem
-import Synchronization
 import Testing
 
 /// A containerd of a scene's own, with Martlet's shim and an image of busybox.
@@ -9,12 +8,10 @@ final class Containerd: CRIEngine {
 
     private let scene: Scene
     let directory: String
-    private let daemon = Mutex<Command?>(nil)
+    private let daemon: Daemon
     let environment: [String]
     /// containerd's own name space of containers.
     let namespace: String
-    /// The network namespace that it runs in; nil: the tests' own.
-    private let network: String?
 
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
@@ -27,21 +24,22 @@ final class Containerd: CRIEngine {
 
     /// Starts it, and imports the image.
     ///
-    /// - Parameter plugins: of its configuration, TOML.
+    /// - Parameters:
+    ///   - network: the network namespace that it runs in; nil: the tests' own.
+    ///   - plugins: of its configuration, TOML.
     init(
         _ scene: Scene, settings: String = "", guest: String = Lab.guest, namespace: String = "default",
         network: String? = nil, plugins: String = #"disabled_plugins = ["io.containerd.grpc.v1.cri"]"#
     ) throws {
         self.scene = scene
         self.namespace = namespace
-        self.network = network
         directory = try scene.makeDirectory("containerd")
         let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
         let programs = try scene.makeDirectory("containerd/bin")
         symlink("\(Lab.binaries)/containerd-shim-martlet-v2", "\(programs)/containerd-shim-martlet-v2")
         environment =
-            Lab.environment.filter { !$0.hasPrefix("MARTLET_GUEST=") }
-            .map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 } + ["MARTLET_GUEST=\(guest)"]
+            Lab.environment(guest: guest)
+            .map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 }
             + ["CONTAINERD_ADDRESS=\(directory)/containerd.sock", "MARTLET_CONFIG=\(file)"]
             + ["CONTAINERD_NAMESPACE=\(namespace)"]
         try scene.write(
@@ -54,6 +52,8 @@ final class Containerd: CRIEngine {
             [grpc]
               address = "\(directory)/containerd.sock"
             """)
+        daemon = Daemon(
+            ["containerd", "--config", "\(directory)/config.toml"], network: network, environment: environment)
         try start()
         try importImage(Self.image)
     }
@@ -81,11 +81,7 @@ final class Containerd: CRIEngine {
 
     /// Starts the daemon and waits until it answers.
     func start() throws {
-        let words = ["containerd", "--config", "\(directory)/config.toml"]
-        let enter = network.map { ["nsenter", "--net=\(Net.path($0))"] } ?? []
-        let command = try Command(
-            (enter + words)[0], Array((enter + words).dropFirst()), output: .null, environment: environment)
-        daemon.withLock { $0 = command }
+        try daemon.start()
         let end = ContinuousClock.now + .seconds(20) * Lab.patience
         while try ctr("version").code != 0 {
             guard ContinuousClock.now < end else { throw LabError("containerd does not answer: \(log)") }
@@ -94,14 +90,10 @@ final class Containerd: CRIEngine {
     }
 
     /// Kills the daemon.
-    func kill() throws {
-        let command = try #require(daemon.withLock { $0 })
-        command.child.signal(SIGKILL)
-        _ = command.child.waitForEnd()
-    }
+    func kill() throws { try daemon.kill() }
 
     /// What the daemon and the shims have logged since the last start.
-    var log: String { daemon.withLock { $0?.errors?.text } ?? "" }
+    var log: String { daemon.log }
 
     /// `ctr …`, to its end.
     func ctr(_ arguments: String..., input: String? = nil) throws -> Outcome {
@@ -143,7 +135,7 @@ final class Containerd: CRIEngine {
     }
 
     /// The daemon's process id.
-    var pid: Int32? { daemon.withLock { $0?.child.pid } }
+    var pid: Int32? { daemon.pid }
 
     /// A task's state as `ctr task ls` has it: RUNNING, PAUSED, STOPPED; nil when there is no such task.
     func state(of id: String) throws -> String? {

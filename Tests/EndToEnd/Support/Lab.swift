@@ -20,10 +20,7 @@ enum Lab {
     /// `MARTLET_TEST_DIRECTORY`, where tests keep their bundles: a file system as a host has, not an overlay.
     static let directory = variable("MARTLET_TEST_DIRECTORY") ?? "/tmp"
     /// What test programs get. The hosts's PATH, so that what is found there is found here.
-    static let environment = [
-        "PATH=" + (variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME=/root", "LANG=C.UTF-8",
-        "MARTLET_GUEST=\(guest)",
-    ]
+    static let environment = environment(guest: guest)
     /// Longer waits for slow machines: each deadline of a test is multiplied by it.
     static let patience = variable("MARTLET_TEST_PATIENCE").flatMap { Int($0) } ?? 1
     /// Whether `make test-all` runs.
@@ -51,6 +48,12 @@ enum Lab {
         // Orphans become this process's children, so that whatever a run leaves can be found.
         martlet_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         return nil
+    }
+
+    /// The same, with a guest image of one's own.
+    static func environment(guest: String) -> [String] {
+        let path = variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"
+        return ["PATH=\(path)", "HOME=/root", "LANG=C.UTF-8", "MARTLET_GUEST=\(guest)"]
     }
 
     static var isReady: Bool { obstacle == nil }
