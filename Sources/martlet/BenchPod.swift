@@ -14,7 +14,7 @@ struct BenchPod: AsyncParsableCommand {
             Asks one containerd by its CRI for a pod with a container, by one runtime after the other in turns: RunPodSandbox, CreateContainer, \
             StartContainer, then the memory of all of the pod's processes on the host, then its end. Without --address it \
             starts a containerd of its own, in a network namespace of its own, with an image of busybox, Martlet's shim beside this program, runc, and \
-            runsc where it is installed. Needs root; without --address also containerd and the CNI plugins.
+            runsc where its containerd-shim-runsc-v1 is installed. Needs root; without --address also containerd and the CNI plugins.
             """)
 
     @OptionGroup var global: GlobalOptions
@@ -80,11 +80,13 @@ struct BenchPod: AsyncParsableCommand {
         else {
             throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)")
         }
-        let known = installedRuntimes(path)
+        let known = Self.runtimes.filter { isInstalled($0.program, path) }.map(\.runtime)
         let wanted = handlers.isEmpty ? known.map(\.handler) : handlers
         if let other = wanted.first(where: { handler in !known.contains { $0.handler == handler } }) {
+            let program = Self.runtimes.first { $0.runtime.handler == other }?.program
             throw BenchError(
-                "--handler \(other): not installed here; installed are \(known.map(\.handler).joined(separator: ", "))")
+                "--handler \(other): \(program.map { "no \($0) in \(path)" } ?? "an unknown runtime"); installed are "
+                    + known.map(\.handler).joined(separator: ", "))
         }
         let work = try BenchDirectory(in: directory)
         defer { work.remove() }
@@ -103,17 +105,13 @@ struct BenchPod: AsyncParsableCommand {
             PodBench(address: containerd.address, handlers: wanted, image: BusyboxImage.name), facts)
     }
 
-    /// runsc comes with a shim of its own, but Debian's package has none: then runc's shim calls it, as Docker does.
-    private func installedRuntimes(_ path: String) -> [OwnContainerd.Runtime] {
-        let ofRunsc =
-            isInstalled("containerd-shim-runsc-v1", path)
-            ? OwnContainerd.Runtime(handler: "runsc", type: "io.containerd.runsc.v1")
-            : .init(handler: "runsc", type: "io.containerd.runc.v2", binary: "runsc")
-        return [
-            ("containerd-shim-martlet-v2", .init(handler: "martlet", type: "io.containerd.martlet.v2")),
-            ("runc", .init(handler: "runc", type: "io.containerd.runc.v2")), ("runsc", ofRunsc),
-        ].filter { isInstalled($0.0, path) }.map(\.1)
-    }
+    /// The runtimes that can be compared, and the program that each must have in PATH. Debian's runsc has no shim; below
+    /// runc's the container of a pod does not start.
+    private static let runtimes: [(program: String, runtime: OwnContainerd.Runtime)] = [
+        ("containerd-shim-martlet-v2", .init(handler: "martlet", type: "io.containerd.martlet.v2")),
+        ("runc", .init(handler: "runc", type: "io.containerd.runc.v2")),
+        ("containerd-shim-runsc-v1", .init(handler: "runsc", type: "io.containerd.runsc.v1")),
+    ]
 
     private func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 

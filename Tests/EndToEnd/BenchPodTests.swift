@@ -37,11 +37,43 @@ extension Containers {
             }
         }
 
+        /// A runtime that fails and leaves a process behind; the scene sees to it that it is gone.
+        @Test func aRuntimeThatFailsLeavesNothing() throws {
+            try Scene.play { scene in
+                let programs = try scene.makeDirectory("bin")
+                let witness = "\(scene.directory)/witness"
+                try scene.write(
+                    "bin/runc",
+                    """
+                    #!/bin/sh
+                    case " $* " in *" create "*) ;; *) exit 1 ;; esac
+                    setsid sh -c 'while :; do sleep 0.2; done' "$*" </dev/null >/dev/null 2>&1 &
+                    echo "$*" >\(witness)
+                    exit 1
+                    """)
+                chmod("\(programs)/runc", 0o755)
+                let bench = try Command(
+                    Lab.martlet, ["bench", "pod", "-n", "1", "--directory", scene.directory, "--handler", "runc"],
+                    environment: Lab.environment.map {
+                        $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0
+                    })
+                let outcome = try bench.finish(within: .seconds(120) * Lab.patience)
+                #expect(outcome.code == 1)
+                #expect(outcome.errorText.contains("RunPodSandbox: "), "\(outcome.errorText)")
+                #expect(Leftovers.read(witness)?.contains("--bundle \(scene.directory)/") == true)
+            }
+        }
+
         @Test func whatIsMissingIsNamed() throws {
             try Scene.play { scene in
                 let unknown = try Command(Lab.martlet, ["bench", "pod", "--handler", "nothing"]).finish()
                 #expect(unknown.code == 1)
-                #expect(unknown.errorText.contains("--handler nothing: not installed here"))
+                #expect(unknown.errorText.contains("--handler nothing: an unknown runtime; installed are "))
+                let runsc = try Command(Lab.martlet, ["bench", "pod", "--handler", "runsc"]).finish()
+                if Lab.program("containerd-shim-runsc-v1") == nil {
+                    #expect(runsc.code == 1)
+                    #expect(runsc.errorText.contains("--handler runsc: no containerd-shim-runsc-v1 in "))
+                }
                 let dead = try Command(
                     Lab.martlet, ["bench", "pod", "--address", "\(scene.directory)/no.sock", "--image", "x"]
                 ).finish()

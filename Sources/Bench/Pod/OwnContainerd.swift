@@ -11,13 +11,10 @@ public final class OwnContainerd: Sendable {
         public var handler: String
         /// `io.containerd.runc.v2`.
         public var type: String
-        /// The program that runc's shim calls in runc's place.
-        public var binary: String?
 
-        public init(handler: String, type: String, binary: String? = nil) {
+        public init(handler: String, type: String) {
             self.handler = handler
             self.type = type
-            self.binary = binary
         }
     }
 
@@ -77,12 +74,17 @@ public final class OwnContainerd: Sendable {
         }
     }
 
-    /// Ends it.
+    /// Ends it, and what a pod that could not be started or removed has left: processes that have this containerd's
+    /// directory on their command line, and mounts in it.
     public func end() {
         daemon.signal(SIGTERM)
-        if daemon.waitForEnd(timeout: .seconds(10)) != nil { return }
-        daemon.signal(SIGKILL)
-        _ = daemon.waitForEnd(timeout: .seconds(5))
+        if daemon.waitForEnd(timeout: .seconds(10)) == nil {
+            daemon.signal(SIGKILL)
+            _ = daemon.waitForEnd(timeout: .seconds(5))
+        }
+        for pid in PodProcesses.naming("\(directory)/") { kill(pid, SIGKILL) }
+        let mounts = ((try? MountEntry.all()) ?? []).map(\.mountPoint).filter { $0.hasPrefix("\(directory)/") }
+        for mount in mounts.reversed() { umount2(mount, Int32(MNT_DETACH)) }
     }
 
     private static func write(_ text: String, _ path: String) throws {
@@ -115,13 +117,17 @@ public final class OwnContainerd: Sendable {
             [\(cri).cni]
               bin_dir = "\(plugins)"
               conf_dir = "\(directory)/net.d"
+            [\(cri).containerd]
+              default_runtime_name = "\(runtimes.first?.handler ?? "")"
 
             """
-                + runtimes.map { section($0, "\(cri).containerd.runtimes.\($0.handler)") }.joined()
+                + runtimes.map { section($0, "\(cri).containerd.runtimes.\($0.handler)", directory) }.joined()
     }
 
-    private static func section(_ runtime: Runtime, _ name: String) -> String {
-        "[\(name)]\n  runtime_type = \"\(runtime.type)\"\n"
-            + (runtime.binary.map { "[\(name).options]\n  BinaryName = \"\($0)\"\n" } ?? "")
+    private static func section(_ runtime: Runtime, _ name: String, _ directory: String) -> String {
+        var lines = ["[\(name)]", "runtime_type = \"\(runtime.type)\""]
+        // What runc keeps of containers goes with the directory.
+        if runtime.handler == "runc" { lines += ["[\(name).options]", "Root = \"\(directory)/runc\""] }
+        return lines.joined(separator: "\n") + "\n"
     }
 }

@@ -31,6 +31,13 @@ enum PodProcesses {
         return found
     }
 
+    /// The processes that have `text` on their command line.
+    static func naming(_ text: String) -> [Int32] {
+        all().map(\.pid).filter { pid in
+            (try? readText("/proc/\(pid)/cmdline"))?.contains(text) == true
+        }
+    }
+
     private static func all() -> [Entry] {
         ((try? directoryNames("/proc")) ?? []).compactMap { name in
             guard let pid = Int32(name), let parent = ProcessStatus.parent(of: pid) else { return nil }
