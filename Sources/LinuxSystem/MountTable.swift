@@ -17,6 +17,16 @@ public struct MountEntry: Sendable, Equatable {
         list(try readText("/proc/self/mountinfo", limit: 64 << 20))
     }
 
+    /// Takes all mounts below a directory away, the last first. One that is in use goes when it is so no more (MNT_DETACH).
+    ///
+    /// - Parameter directory: absolute, without symbolic links.
+    /// - Throws: when the mounts can't be read. What can't be taken away stays.
+    public static func detachAll(below directory: String) throws(SystemError) {
+        for entry in try all().reversed() where entry.mountPoint.hasPrefix("\(directory)/") {
+            umount2(entry.mountPoint, Int32(MNT_DETACH))
+        }
+    }
+
     /// Reads the file's text; lines that are not as they should be are left out.
     public static func list(_ text: String) -> [MountEntry] {
         text.split(separator: "\n").compactMap { line in

@@ -83,8 +83,8 @@ public final class OwnContainerd: Sendable {
             _ = daemon.waitForEnd(timeout: .seconds(5))
         }
         for pid in PodProcesses.naming("\(directory)/") { kill(pid, SIGKILL) }
-        let mounts = ((try? MountEntry.all()) ?? []).map(\.mountPoint).filter { $0.hasPrefix("\(directory)/") }
-        for mount in mounts.reversed() { umount2(mount, Int32(MNT_DETACH)) }
+        // What stays is named when the directory is removed.
+        try? MountEntry.detachAll(below: directory)
     }
 
     private static func write(_ text: String, _ path: String) throws {

@@ -106,9 +106,5 @@ final class CRIO: CRIEngine {
     func kill() throws { try daemon.kill() }
 
     /// Its storage is mounted, and what a test that has failed left.
-    func clearAway() throws {
-        let mounts = (Leftovers.read("/proc/self/mountinfo") ?? "").split(separator: "\n")
-            .compactMap { $0.split(separator: " ").dropFirst(4).first }.filter { $0.hasPrefix("\(directory)/") }
-        for mount in mounts.reversed() { umount2(String(mount), Int32(MNT_DETACH)) }
-    }
+    func clearAway() throws { try MountEntry.detachAll(below: directory) }
 }

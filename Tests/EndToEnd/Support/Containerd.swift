@@ -38,8 +38,7 @@ final class Containerd: CRIEngine {
         let programs = try scene.makeDirectory("containerd/bin")
         symlink("\(Lab.binaries)/containerd-shim-martlet-v2", "\(programs)/containerd-shim-martlet-v2")
         environment =
-            Lab.environment(guest: guest)
-            .map { $0.hasPrefix("PATH=") ? "PATH=\(programs):" + $0.dropFirst(5) : $0 }
+            Lab.environment(guest: guest, programs: programs)
             + ["CONTAINERD_ADDRESS=\(directory)/containerd.sock", "MARTLET_CONFIG=\(file)"]
             + ["CONTAINERD_NAMESPACE=\(namespace)"]
         try scene.write(

@@ -20,7 +20,7 @@ enum Lab {
     /// `MARTLET_TEST_DIRECTORY`, where tests keep their bundles: a file system as a host has, not an overlay.
     static let directory = variable("MARTLET_TEST_DIRECTORY") ?? "/tmp"
     /// What test programs get. The hosts's PATH, so that what is found there is found here.
-    static let environment = environment(guest: guest)
+    static let environment = environment()
     /// Longer waits for slow machines: each deadline of a test is multiplied by it.
     static let patience = variable("MARTLET_TEST_PATIENCE").flatMap { Int($0) } ?? 1
     /// Whether `make test-all` runs.
@@ -50,10 +50,10 @@ enum Lab {
         return nil
     }
 
-    /// The same, with a guest image of one's own.
-    static func environment(guest: String) -> [String] {
-        let path = variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"
-        return ["PATH=\(path)", "HOME=/root", "LANG=C.UTF-8", "MARTLET_GUEST=\(guest)"]
+    /// The same, with a guest image of one's own, or a directory of programs that come before all others.
+    static func environment(guest: String = guest, programs: String? = nil) -> [String] {
+        let path = [programs, variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"].compactMap { $0 }
+        return ["PATH=\(path.joined(separator: ":"))", "HOME=/root", "LANG=C.UTF-8", "MARTLET_GUEST=\(guest)"]
     }
 
     static var isReady: Bool { obstacle == nil }
