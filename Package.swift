@@ -56,7 +56,8 @@ let package = Package(
         room("AgentAPI", ["TTRPC", protobuf]),
         room("CRIAPI", [protobuf, .product(name: "NIOHTTP2", package: "swift-nio-http2")] + nio),
         room("Virtio", ["CLinux", "LinuxSystem"]),
-        room("VhostUser", ["Virtio", "LinuxSystem"]),
+        room("FileService", ["CLinux", "LinuxSystem"]),
+        room("VhostUser", ["CLinux", "Virtio", "LinuxSystem"]),
         room("VMMControl", ["LinuxSystem"]),
         room("GuestKernel", ["LinuxSystem"]),
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
@@ -79,7 +80,7 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
-            dependencies: ["CLinux", "LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService"],
+            dependencies: ["CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService"],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
@@ -91,8 +92,9 @@ let package = Package(
         tests(
             "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf] + nio,
             exclude: ["Peers", "protos"]),
-        tests("VirtioTests", ["Virtio"]),
-        tests("VhostUserTests", ["VhostUser", "Virtio", "VMMControl"]),
+        tests("VirtioTests", ["Virtio", "LinuxSystem"]),
+        tests("FileServiceTests", ["FileService", "CLinux", "LinuxSystem"]),
+        tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),

@@ -11,7 +11,7 @@ func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 func program(_ name: String, _ more: [Target.Dependency] = []) -> Target {
-    .executableTarget(name: name, dependencies: ["AgentServer", "Stage", "GuestSystem"] + more, swiftSettings: strict)
+    .executableTarget(name: name, dependencies: ["AgentServer", "ContainerInit", "GuestSystem"] + more, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -36,11 +36,11 @@ let package = Package(
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
         room("GuestSystem", ["CAgent", shared("LinuxSystem")]),
         room("ContainerPlan", ["GuestSystem", "CAgent", "CSeccomp", shared("LinuxSystem"), shared("OCISpec")]),
-        room("Stage", ["ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem")]),
+        room("ContainerInit", ["ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem")]),
         room(
             "AgentServer",
             [
-                "Stage", "ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem"), shared("OCISpec"),
+                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem"), shared("OCISpec"),
                 shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),

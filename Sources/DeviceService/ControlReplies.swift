@@ -3,7 +3,7 @@ import LinuxSystem
 public import VMMControl
 
 /// A line on standard error, which the pod's server logs under the process's name.
-public func complain(_ message: String) {
+public func logError(_ message: String) {
     let line = Array("\(message)\n".utf8)
     _ = write(2, line, line.count)
 }
@@ -24,7 +24,7 @@ extension ControlSocket {
 
     /// Tells the host that a device has stopped for good.
     public func reportBroken(_ reason: String) {
-        complain(reason)
+        logError(reason)
         var message = ControlMessage(.broken)
         message.text = reason
         deliver(message)
@@ -32,6 +32,6 @@ extension ControlSocket {
 
     /// Sends a message to the host; what can't be sent is said on standard error.
     public func deliver(_ message: ControlMessage) {
-        do { try send(message) } catch { complain("\(error)") }
+        do { try send(message) } catch { logError("\(error)") }
     }
 }

@@ -6,7 +6,7 @@ import VMMControl
 /// One of Martlet's own processes of a virtual machine, and the host's word with it.
 package final class DeviceProcess: Sendable {
     package let child: ChildProcess
-    package let client: DeviceClient
+    package let client: ControlClient
     private let output: Console
 
     /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device (`vsock`, `files` or `blk`). What it prints goes to
@@ -25,11 +25,11 @@ package final class DeviceProcess: Sendable {
                 descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw], newSession: true,
                 diesWithParent: true))
         self.output = try Console("log \(kind ?? program)", source: output) { log("\(name): \($0)") }
-        client = DeviceClient(control: ours, onNotice: onNotice)
+        client = ControlClient(control: ours, onNotice: onNotice)
     }
 
     /// The last words of a process that has ended.
-    func lastWords() -> String {
+    func outputTail() -> String {
         output.waitForEnd(timeout: .seconds(1))
         return output.tail(3).joined(separator: "; ")
     }

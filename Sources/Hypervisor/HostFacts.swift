@@ -13,7 +13,7 @@ public struct HostFacts: Sendable, Equatable {
         case unusable(String)
     }
 
-    public enum ControlGroups: String, Sendable, Equatable { case none, v1, hybrid, v2 }
+    public enum CgroupVersions: String, Sendable, Equatable { case none, v1, hybrid, v2 }
 
     /// A file that is needed: its size in bytes, or why it can't be used.
     public enum File: Sendable, Equatable {
@@ -34,7 +34,7 @@ public struct HostFacts: Sendable, Equatable {
     public var hasVsock: Bool
     /// Those of /dev/vhost-net and /dev/vhost-vsock that are there.
     public var vhostDevices: [String]
-    public var controlGroups: ControlGroups
+    public var controlGroups: CgroupVersions
     public var qemu: Program
     public var kernel: File
     public var initramfs: File
@@ -54,7 +54,7 @@ public struct HostFacts: Sendable, Equatable {
             isRoot: geteuid() == 0, kvm: probeKVM(), virtualization: probeProcessor(),
             hasVsock: access("/dev/vsock", F_OK) == 0,
             vhostDevices: ["/dev/vhost-net", "/dev/vhost-vsock"].filter { access($0, F_OK) == 0 },
-            controlGroups: probeControlGroups(), qemu: probeQEMU(qemu, askVersions),
+            controlGroups: probeCgroups(), qemu: probeQEMU(qemu, askVersions),
             kernel: probe(kernel) { path in _ = try KernelImage.inspect(path) },
             initramfs: probe(initramfs) { _ in })
     }
@@ -77,7 +77,7 @@ public struct HostFacts: Sendable, Equatable {
         return flags.split(separator: " ").first { $0 == "vmx" || $0 == "svm" }.map(String.init)
     }
 
-    private static func probeControlGroups() -> ControlGroups {
+    private static func probeCgroups() -> CgroupVersions {
         guard let mounts = try? readText("/proc/self/mounts") else { return .none }
         var types: [Substring: Substring] = [:]
         for line in mounts.split(separator: "\n") {

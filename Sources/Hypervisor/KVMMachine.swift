@@ -36,7 +36,7 @@ final class KVMMachine: VirtualMachine {
             logger.phase("first instruction", at: time)
         } catch DeviceError.closed {
             MachineWatch.abandon(children)
-            let words = [vmm.lastWords(), files?.lastWords() ?? ""].filter { !$0.isEmpty }.joined(separator: "; ")
+            let words = [vmm.outputTail(), files?.outputTail() ?? ""].filter { !$0.isEmpty }.joined(separator: "; ")
             throw HypervisorError("a process of the machine ended at its start: \(words)")
         } catch {
             MachineWatch.abandon(children)
@@ -48,7 +48,7 @@ final class KVMMachine: VirtualMachine {
     /// Has the processes build the machine. Each request is sent without waiting for the one before; a failure of one is
     /// told first, as the others follow from it. Answers the time of the guest's first instruction.
     private static func build(
-        _ vmm: DeviceClient, _ files: DeviceClient?, _ configuration: VMConfiguration, console: Int32
+        _ vmm: ControlClient, _ files: ControlClient?, _ configuration: VMConfiguration, console: Int32
     ) throws -> UInt64 {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let size = Int64(configuration.memoryMiB) << 20
@@ -101,7 +101,7 @@ final class KVMMachine: VirtualMachine {
     /// The device sees by itself that a tap is gone.
     func removeNetwork(hardwareAddress: [UInt8]) {}
 
-    private func shares() throws(HypervisorError) -> DeviceClient {
+    private func shares() throws(HypervisorError) -> ControlClient {
         guard let files else { throw HypervisorError("the machine has no file device") }
         return files.client
     }
@@ -123,7 +123,7 @@ final class KVMMachine: VirtualMachine {
         let own = signs.first { if case .processEnded = $0 { false } else { true } }
         if let own { return own }
         guard case .processEnded(let name, let how)? = signs.first else { return .ended("for no reason that was seen") }
-        let words = (name == vmm.child.name ? vmm : files)?.lastWords() ?? ""
+        let words = (name == vmm.child.name ? vmm : files)?.outputTail() ?? ""
         return .processEnded(name: name, how: how + (words.isEmpty ? "" : ": \(words)"))
     }
 }

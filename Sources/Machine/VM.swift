@@ -97,7 +97,7 @@ public final class VM: Sendable {
     }
 
     /// Makes processor number `index` (4.7).
-    func makeProcessor(_ index: Int) throws -> OwnedDescriptor {
+    func makeVCPU(_ index: Int) throws -> OwnedDescriptor {
         OwnedDescriptor(
             owning: try check(
                 "KVM_CREATE_VCPU", "\(index)",

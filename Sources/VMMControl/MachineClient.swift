@@ -1,6 +1,6 @@
 /// What `martlet-vmm` is asked for: the parts of a machine, then its boot. The process answers in order, so a request need
 /// not wait for the one before.
-extension DeviceClient {
+extension ControlClient {
     /// Makes the machine; everything else comes after it.
     ///
     /// - Parameters:

@@ -26,7 +26,7 @@ final class DeviceControl {
                 }
                 handle(message, descriptors)
             } catch {
-                complain("\(error)")
+                logError("\(error)")
                 ended = true
             }
         }

@@ -1,4 +1,5 @@
 import DeviceService
+import FileService
 import LinuxSystem
 import VMMControl
 import VhostUser

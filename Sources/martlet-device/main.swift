@@ -13,7 +13,7 @@ do {
     let parent = getppid()
     try Privileges.dieWithParent(parent)
     let words = CommandLine.arguments.dropFirst()
-    if Array(words) == ["hold"] { try Holder.run(parent: parent) }
+    if Array(words) == ["pause"] { try PauseProcess.run(parent: parent) }
     let arguments = try Arguments(words)
     signal(SIGPIPE, SIG_IGN)
     umask(0)
@@ -26,6 +26,6 @@ do {
     case .blk: try BlockProcess(control).run()
     }
 } catch {
-    complain("\(error)")
+    logError("\(error)")
     exit(1)
 }

@@ -12,8 +12,8 @@ final class MachineProcess {
     private let control: ControlSocket
     private let loop: EventLoop
     private let tasks: LoopTasks
-    private var board: Board?
-    private let lastWords: LastWords
+    private var board: VMM?
+    private let outputTail: EndReporter
     private var commandLine: [UInt8] = []
     private var vsock: VsockService?
     private var booted = false
@@ -21,7 +21,7 @@ final class MachineProcess {
 
     init(_ control: ControlSocket) throws {
         self.control = control
-        lastWords = LastWords(control)
+        outputTail = EndReporter(control)
         loop = try EventLoop()
         tasks = try LoopTasks(loop)
     }
@@ -47,7 +47,7 @@ final class MachineProcess {
                 control.reply(message.sequence, .failed, "\(error)")
             }
         } catch {
-            complain("\(error)")
+            logError("\(error)")
             ended = true
         }
     }
@@ -86,14 +86,14 @@ final class MachineProcess {
 
     private func make(_ message: ControlMessage, kvm: SharedDescriptor, memory: SharedDescriptor) throws {
         guard board == nil else { throw MachineError("the machine is made already") }
-        board = try Board(
+        board = try VMM(
             KVM(device: kvm), map: MemoryMap(size: message.number), memoryFile: memory,
             processors: Int(message.port), loop: tasks,
-            onEnd: { [tasks, lastWords] end in tasks.post { lastWords.report(end) } })
+            onEnd: { [tasks, outputTail] end in tasks.post { outputTail.report(end) } })
     }
 
     /// The board, which must have been booted, or must not.
-    private func unbooted(_ wanted: Bool = true) throws -> Board {
+    private func unbooted(_ wanted: Bool = true) throws -> VMM {
         guard let board else { throw MachineError("there is no machine yet") }
         guard booted != wanted else { throw MachineError("the machine \(booted ? "runs" : "does not run yet")") }
         return board
@@ -109,7 +109,7 @@ final class MachineProcess {
         if isSerial { return try unbooted().addSerialPort(output: output) }
         let console = try ConsoleBackend(output: output, loop: loop, onBroken: broken("console"))
         try add(.console, console)
-        lastWords.console = console
+        outputTail.console = console
     }
 
     private func addVsock(guestCID: UInt64) throws {
@@ -166,7 +166,7 @@ final class MachineProcess {
 }
 
 /// What is said when the machine has stopped. Belongs to the loop's thread.
-private final class LastWords: @unchecked Sendable {
+private final class EndReporter: @unchecked Sendable {
     private let control: ControlSocket
     var console: ConsoleBackend?
 

@@ -18,6 +18,6 @@ do {
     let control = ControlSocket(SharedDescriptor(OwnedDescriptor(owning: controlDescriptor)))
     try MachineProcess(control).run()
 } catch {
-    complain("\(error)")
+    logError("\(error)")
     exit(1)
 }

@@ -59,7 +59,7 @@ struct BenchNet: AsyncParsableCommand {
                 rounds: bench.runs, sides: NetSide.allCases.filter { $0 != .qemuWithVhost || hasVhost },
                 command: CommandLine.arguments.joined(separator: " "),
                 facts: [
-                    .init("host", hostWords()),
+                    .init("host", hostDescription()),
                     .init("machine", "\(configuration.vm.vcpus) processors, \(configuration.vm.memoryMiB) MiB"),
                     .init("work", "iperf3, one stream of TCP, \(seconds) s each way, MTU \(mtu)"),
                 ],

@@ -113,7 +113,7 @@ import Testing
         ]
         for count in [1, 2, 3, 8, 32] {
             for processor in 0..<count {
-                let entries = ProcessorIdentity.entries(host, processor: processor, count: count, deadlineTimer: true)
+                let entries = VCPUIdentity.entries(host, processor: processor, count: count, deadlineTimer: true)
                 func one(_ function: UInt32, _ index: UInt32 = 0) -> kvm_cpuid_entry2? {
                     let found = entries.filter { $0.function == function && $0.index == index }
                     #expect(found.count == 1)

@@ -28,7 +28,7 @@ private final class MachineProcess {
     }
 
     let child: ChildProcess
-    let client: DeviceClient
+    let client: ControlClient
     let notices: Notices
 
     final class Notices: Sendable {
@@ -58,7 +58,7 @@ private final class MachineProcess {
                 diesWithParent: true))
         let notices = Notices()
         self.notices = notices
-        client = DeviceClient(control: ours) { notices.add($0) }
+        client = ControlClient(control: ours) { notices.add($0) }
     }
 
     deinit {

@@ -58,7 +58,7 @@ final class Recorder: BusDevice, @unchecked Sendable {
 /// One processor, 64 MiB and a few instructions, run in this process.
 final class TinyMachine {
     let vm: VM
-    let processor: Processor
+    let processor: VCPU
     var ports = Bus()
     var memory = Bus()
     /// Gets what the guest writes to port 0x602, after which it stops.
@@ -69,7 +69,7 @@ final class TinyMachine {
         let file = SharedDescriptor(try OwnedDescriptor.memory("tiny guest", size: Int64(map.size)))
         let kvm = try KVM(device: SharedDescriptor(OwnedDescriptor.open("/dev/kvm", O_RDWR)))
         vm = try VM(kvm, map: map, memoryFile: file)
-        let processor = try Processor(vm, index: 0)
+        let processor = try VCPU(vm, index: 0)
         self.processor = processor
         last = Recorder { _ in processor.stop() }
         try ports.add(last, at: 0x602..<0x606)
@@ -81,8 +81,8 @@ final class TinyMachine {
     }
 
     /// Runs it to its end, for ten seconds at most.
-    func run() throws -> ProcessorEnd {
-        let done = try Promise<ProcessorEnd>()
+    func run() throws -> VCPUEnd {
+        let done = try Promise<VCPUEnd>()
         let (processor, ports, memory) = (processor, ports, memory)
         try startThread("tiny guest") { done.settle(processor.run(ports: ports, memory: memory)) }
         if let end = done.wait(timeout: .seconds(10)) { return end }

@@ -122,7 +122,7 @@ import Testing
 
     @Test func theHolderIsInTheNamespaceUntilItsEnd() throws {
         let network = try PodNetwork(path: nil)
-        let holder = try NamespaceHolder(network.namespace, executable: try #require(program))
+        let holder = try PauseProcess(network.namespace, executable: try #require(program))
         #expect(
             try identity("/proc/\(holder.pid)/ns/net") == identity("/proc/self/fd/\(network.namespace.descriptor.raw)"))
         #expect(try readText("/proc/\(holder.pid)/status").contains("CapEff:\t0000000000000000"))

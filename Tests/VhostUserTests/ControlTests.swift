@@ -63,7 +63,7 @@ import Testing
             }
             return reply
         }
-        let client = DeviceClient(control: ours) { _ in }
+        let client = ControlClient(control: ours) { _ in }
         let file = try OwnedDescriptor.memory("x", size: 1)
         try client.startVsock(vhostUser: file.raw, guestCID: 9).wait()
         try client.connect(port: 0, stream: file.raw, deadline: .seconds(1))
@@ -81,7 +81,7 @@ import Testing
     @Test func noAnswerInTime() throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         try peer(theirs) { _, _ in nil }
-        let client = DeviceClient(control: ours) { _ in }
+        let client = ControlClient(control: ours) { _ in }
         let start = ContinuousClock.now
         #expect(throws: DeviceError.timedOut) { try client.connect(port: 1, stream: 0, deadline: .milliseconds(1)) }
         #expect(ContinuousClock.now - start < .seconds(8))
@@ -91,7 +91,7 @@ import Testing
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let closed = try Promise<Void>()
         let broken = try Promise<String>()
-        let client = DeviceClient(control: ours) { notice in
+        let client = ControlClient(control: ours) { notice in
             switch notice {
             case .broken(let reason): broken.settle(reason)
             case .closed: closed.settle(())
@@ -110,7 +110,7 @@ import Testing
     @Test func aDeviceThatSpeaksNonsense() throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let broken = try Promise<String>()
-        let client = DeviceClient(control: ours) { if case .broken(let reason) = $0 { broken.settle(reason) } }
+        let client = ControlClient(control: ours) { if case .broken(let reason) = $0 { broken.settle(reason) } }
         #expect(send(theirs.raw, "hello", 5, 0) == 5)
         #expect(broken.wait(timeout: .seconds(5)) == "malformed control message of 5 bytes")
         #expect(throws: DeviceError.self) { try client.removeShare(name: "x") }

@@ -26,7 +26,7 @@ enum DeviceProgram {
 /// A device process and the host's word with it.
 final class DeviceProcess: Sendable {
     let pid: pid_t
-    let client: DeviceClient
+    let client: ControlClient
 
     init(_ words: [String], tracedTo trace: String? = nil) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
@@ -56,7 +56,7 @@ final class DeviceProcess: Sendable {
         close(pidfd)
         self.pid = pid
         let sink = Sink()
-        client = DeviceClient(control: ours) { sink.add($0) }
+        client = ControlClient(control: ours) { sink.add($0) }
         self.sink = sink
     }
 

@@ -4,6 +4,7 @@ import LinuxSystem
 import Testing
 import VMMControl
 
+@testable import FileService
 @testable import VhostUser
 @testable import Virtio
 

@@ -134,7 +134,7 @@ import Testing
     }
 
     /// At the machine's end its last words go out, as far as the reader lets them within the time.
-    @Test func lastWords() throws {
+    @Test func outputTail() throws {
         let (read, write) = try SharedDescriptor.pipe()
         let scene = try ConsoleScene(output: write)
         try scene.start()

@@ -55,3 +55,8 @@ final class FakeQueue {
         _ = write(kick.raw, &one, 8)
     }
 }
+
+/// A value as it lies in memory: little-endian, as every structure of a queue is.
+func wire<T: BitwiseCopyable>(_ value: T) -> [UInt8] {
+    withUnsafeBytes(of: value) { Array($0) }
+}

@@ -73,7 +73,7 @@ public struct FilesBench: Sendable {
 
     private func gatherFacts() -> [BenchReport.Fact] {
         [
-            .init("host", hostWords()),
+            .init("host", hostDescription()),
             .init(
                 "guest",
                 "\(machine.vcpus) processors, \(machine.memoryMiB) MiB, QEMU with \(driver.accelerator.rawValue), \(machine.kernel)"

@@ -50,7 +50,7 @@ public struct NetBench: Sendable {
                 martlet: martlet, id: "bench-net-\(getpid())-\(side)", bundle: bundle("\(side)", line.podPath),
                 configuration: side.write(settings, in: directory), root: "\(directory)/pods")
             stages.append(Stage(line: line, pod: pod))
-            try pod.waitForWord(timeout)
+            try pod.waitForMessage(timeout)
         }
         let results = try await Rounds.run(rounds, of: Array(sides.indices)) { round, side in
             let line = stages[side].line

@@ -21,7 +21,7 @@ final class NetPod: Sendable {
     }
 
     /// Waits until the container has written something.
-    func waitForWord(_ limit: Duration) throws {
+    func waitForMessage(_ limit: Duration) throws {
         var item = pollfd(fd: output.raw, events: Int16(POLLIN), revents: 0)
         let milliseconds = Int32(clamping: limit.components.seconds * 1000)
         if poll(&item, 1, milliseconds) > 0, item.revents & Int16(POLLIN) != 0 { return }

@@ -17,7 +17,7 @@ struct BootedGuest: Sendable {
     var timeout: Duration
 
     /// Whether a line of the console is what the measurement waits for. The tiny guest writes an empty one.
-    func isFirstWord(_ line: String) -> Bool { line == (isTiny ? "" : "martlet-agent ready") }
+    func isFirstMessage(_ line: String) -> Bool { line == (isTiny ? "" : "martlet-agent ready") }
 }
 
 /// A machine of Martlet's own VMM, from the start of its process until the guest's first word.
@@ -72,7 +72,7 @@ enum QEMUStart {
                 newSession: true, diesWithParent: true))
         let ready = try Promise<UInt64>()
         let console = try Console("guest console", source: ours) {
-            if guest.isFirstWord($0) { ready.settle(monotonicNanoseconds()) }
+            if guest.isFirstMessage($0) { ready.settle(monotonicNanoseconds()) }
         }
         let errors = try Console("log qemu", source: output) { _ in }
         let time = ready.wait(timeout: guest.timeout)

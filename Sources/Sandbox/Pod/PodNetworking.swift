@@ -31,7 +31,7 @@ actor PodNetworking {
     /// The process that engines take for the pod: it is in the pod's network namespace.
     nonisolated let pid: pid_t
 
-    private let holder: NamespaceHolder
+    private let holder: PauseProcess
     private let network: PodNetwork?
     private let logger: Logger
     private let updates = OneAtATime()
@@ -58,7 +58,7 @@ actor PodNetworking {
             (self.network, namespace) = (network, network.namespace)
         case .none: (network, namespace) = (nil, try NetworkNamespace(path: "/proc/self/ns/net"))
         }
-        holder = try NamespaceHolder(namespace, executable: try Programs.own("martlet-device"))
+        holder = try PauseProcess(namespace, executable: try Programs.own("martlet-device"))
         pid = holder.pid
     }
 
@@ -66,7 +66,7 @@ actor PodNetworking {
     /// another process.
     nonisolated func bind(_ machine: any VirtualMachine) {
         let holder = holder
-        Task { machine.kill(.processEnded(name: NamespaceHolder.name, how: "\(await holder.ended())")) }
+        Task { machine.kill(.processEnded(name: PauseProcess.name, how: "\(await holder.ended())")) }
     }
 
     /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that

@@ -143,7 +143,7 @@ actor PodTaskService: TaskService {
         namespaces = plan.namespaces
         do {
             try surroundings.record(
-                [(NamespaceHolder.name, network.pid)] + machine.processes, bundle: bundle,
+                [(PauseProcess.name, network.pid)] + machine.processes, bundle: bundle,
                 cgroups: cgroup?.directories ?? [], network: plan.network)
         } catch {
             throw await Pod.fate(of: machine, after: error)

@@ -24,7 +24,7 @@ final class WorkerLoop<Service: QueueService> {
     private let events: EventLoop
     private let service: Service
     private var entries: ContiguousArray<Entry> = []
-    private var judge = PollJudge()
+    private var judge = PollPolicy()
     /// Whether a queue has a source. It can't be seen without a system call whether there is something, so the worker does not
     /// look. Its device tells the driver all at once, so that nothing is left to do when the guest has become quiet; a timer for each
     /// wait has its price.
@@ -137,7 +137,7 @@ final class WorkerLoop<Service: QueueService> {
             let now = monotonicNanoseconds()
             if now &- last > Self.disturbance { disturbed = true }
             last = now
-        } while last &- waitBegan < PollJudge.longest && !isWanted.load(ordering: .relaxed)
+        } while last &- waitBegan < PollPolicy.longest && !isWanted.load(ordering: .relaxed)
         return false
     }
 }

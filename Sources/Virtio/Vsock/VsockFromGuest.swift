@@ -87,11 +87,11 @@ extension VsockDevice {
         if flags & VsockHeader.shutdownSend != 0 { connection.guestSendsNoMore = true }
         // The guest has closed; it forgets the connection when it hears RST (virtio 1.2, 5.10.6.6).
         if connection.guestReceivesNoMore, connection.guestSendsNoMore { return reset(connection) }
-        tellEnd(connection)
+        sendEnd(connection)
     }
 
     /// Passes the guest's end of sending on once everything before it has gone.
-    private func tellEnd(_ connection: VsockConnection) {
+    private func sendEnd(_ connection: VsockConnection) {
         guard connection.guestSendsNoMore, connection.buffer.isEmpty, !connection.hostToldEnd else { return }
         connection.hostToldEnd = true
         Glibc.shutdown(connection.socket.raw, Int32(SHUT_WR))
@@ -145,6 +145,6 @@ extension VsockDevice {
         }
         connection.forwarded &+= UInt32(written)
         giveCredit(connection)
-        tellEnd(connection)
+        sendEnd(connection)
     }
 }

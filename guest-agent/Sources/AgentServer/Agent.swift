@@ -3,7 +3,7 @@ import CLinux
 import Glibc
 import GuestSystem
 import LinuxSystem
-import Stage
+import ContainerInit
 import TTRPC
 
 /// The agent's program.
@@ -13,7 +13,7 @@ public enum Agent {
     /// Not asynchronous: a stage must be what it is on the first and only thread, and an asynchronous `main` is run by
     /// threads of the runtime's.
     public static func main(_ arguments: [String], faults: Faults = Faults()) -> Never {
-        if arguments.dropFirst().first == Stage.argument { Stage.run() }
+        if arguments.dropFirst().first == InitStage.argument { InitStage.run() }
         if arguments.dropFirst().first == SharedProcesses.argument {
             // Ignored: the kernel takes the ends itself.
             signal(SIGCHLD, SIG_IGN)
@@ -46,7 +46,7 @@ public enum Agent {
         }
         try startThread("reaper") { reaper.run() }
         let table = StreamTable()
-        let launcher = StageLauncher(reaper: reaper, executable: try SelfExecutable())
+        let launcher = InitLauncher(reaper: reaper, executable: try SelfExecutable())
         let calls = AgentCalls(
             sandbox: Sandbox(configuration, launcher: launcher, table: table), configuration: configuration,
             machine: GuestMachine(configuration: configuration))

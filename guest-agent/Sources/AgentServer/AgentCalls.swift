@@ -104,7 +104,7 @@ struct AgentCalls: AgentService {
             let container = try await sandbox.container(request.containerID)
             let process = try await container.process(request.execID)
             let end = await process.wait()
-            if request.execID.isEmpty { await container.endTheRest() }
+            if request.execID.isEmpty { await container.killRemaining() }
             let kills = await container.oomKills()
             await container.forget(request.execID, process)
             return .with {

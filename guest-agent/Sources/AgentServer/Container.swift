@@ -4,7 +4,7 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 import OCISpec
-import Stage
+import ContainerInit
 
 /// A container, from its creation to its removal.
 actor Container {
@@ -33,9 +33,9 @@ actor Container {
 
     nonisolated let spec: Spec
     private let plan: ContainerPlan
-    private let launcher: StageLauncher
+    private let launcher: InitLauncher
     private let table: StreamTable
-    private let group: ControlGroup
+    private let group: Cgroup
     private var storages: Storages
     private var state: State
     private var execs: [String: Exec] = [:]
@@ -44,7 +44,7 @@ actor Container {
     private let freezeLimit: Duration
     private var isPaused = false
 
-    init(_ parts: ContainerBirth.Parts, launcher: StageLauncher, table: StreamTable) {
+    init(_ parts: ContainerCreation.Parts, launcher: InitLauncher, table: StreamTable) {
         spec = parts.spec
         plan = parts.plan
         group = parts.group
@@ -97,7 +97,7 @@ actor Container {
                 let streams = try during("make its streams") {
                     try ProcessStreams(numbers, terminal: plan.terminal, table: table)
                 }
-                let request = StageRequest.join(plan, container.namespaces)
+                let request = InitRequest.join(plan, container.namespaces)
                 let started = try launcher.launch(request, streams: streams, group: group, container: first.process)
                 try started.execute()
                 return started
@@ -137,7 +137,7 @@ actor Container {
     }
 
     /// Ends what its first process has left behind: with a process namespace that is not its own that would live on.
-    func endTheRest() {
+    func killRemaining() {
         // Fails when the container is being removed, which ends them too.
         try? group.kill()
     }
@@ -192,7 +192,7 @@ actor Container {
 
     func statistics() -> AgentContainerStatsResponse { group.statistics() }
 
-    /// See `ControlGroup.waitOOM`.
+    /// See `Cgroup.waitOOM`.
     func waitOOM(seen: UInt64) async throws(AgentFailure) -> UInt64 {
         let group = group
         return try await blocking("oom") { () throws(AgentFailure) in try group.waitOOM(seen: seen) }

@@ -1,16 +1,16 @@
 import CLinux
 import GuestSystem
 import LinuxSystem
-import Stage
+import ContainerInit
 
 /// A process that the host asked for: a container's first one or a further one.
 final class ContainerProcess: Sendable {
     let process: GuestProcess
     let streams: ProcessStreams
-    private let channel: StageChannel
+    private let channel: InitChannel
 
     /// The stage has set everything up and waits for its word.
-    init(_ process: GuestProcess, _ streams: ProcessStreams, _ channel: StageChannel) {
+    init(_ process: GuestProcess, _ streams: ProcessStreams, _ channel: InitChannel) {
         self.process = process
         self.streams = streams
         self.channel = channel

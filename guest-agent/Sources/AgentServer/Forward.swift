@@ -15,7 +15,7 @@ enum Forward {
     /// Serves a connection to its end; on a thread of its own.
     static func serve(_ connection: SharedDescriptor, _ number: UInt64) {
         let port = UInt16(truncatingIfNeeded: number)
-        if port == 0 { return tellPorts(connection) }
+        if port == 0 { return sendPorts(connection) }
         guard let socket = connect(port) else { return }
         do {
             try startThread("forward out", stackSize: 128 << 10) { pump(socket.raw, connection.raw) }
@@ -71,7 +71,7 @@ enum Forward {
     // MARK: Ports
 
     /// Each list: how many, then each port; 2 bytes each, little-endian.
-    private static func tellPorts(_ connection: SharedDescriptor) {
+    private static func sendPorts(_ connection: SharedDescriptor) {
         var told: Set<UInt16>?
         while true {
             let ports = listeningPorts()

@@ -45,7 +45,7 @@ struct GuestMachine: Sendable {
             try startThread("power off") {
                 usleep(50_000)
                 do {
-                    try ControlGroup(path: configuration.controlGroup).remove(within: .seconds(2))
+                    try Cgroup(path: configuration.controlGroup).remove(within: .seconds(2))
                 } catch {
                     Console.say("martlet-agent: \(error)")
                 }

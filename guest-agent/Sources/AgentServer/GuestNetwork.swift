@@ -45,7 +45,7 @@ struct GuestNetwork {
     private func findLinks() throws(AgentFailure) -> [NetworkLink] {
         let clock = ContinuousClock()
         let end = clock.now + Self.patience
-        SparePlaces.look()
+        HotplugSlots.look()
         while true {
             let links = try hardware()
             let found = wanted.interfaces.map { interface in
@@ -61,7 +61,7 @@ struct GuestNetwork {
                 let address = hardwareAddressText(wanted.interfaces[missing].hardwareAddress)
                 throw AgentFailure(.notFound, "the machine has no interface \(address)")
             }
-            SparePlaces.look()
+            HotplugSlots.look()
             usleep(5000)
         }
     }
@@ -172,7 +172,7 @@ extension NetworkRoute {
 }
 
 /// Places of the machine where devices may be that were not there at the start (virtio over MMIO, announced in ACPI).
-enum SparePlaces {
+enum HotplugSlots {
     private static let devices = "/sys/bus/platform/devices"
 
     /// Has the driver look at each place that it does nothing with. PCI devices come by themselves.

@@ -14,13 +14,13 @@ actor Sandbox {
 
     nonisolated let volumes: Volumes
     private let configuration: AgentConfiguration
-    private let launcher: StageLauncher
+    private let launcher: InitLauncher
     private let table: StreamTable
     private var id: String?
     private var network: Task<Result<Void, AgentFailure>, Never>?
     private var containers: [String: Entry] = [:]
 
-    init(_ configuration: AgentConfiguration, launcher: StageLauncher, table: StreamTable) {
+    init(_ configuration: AgentConfiguration, launcher: InitLauncher, table: StreamTable) {
         self.configuration = configuration
         volumes = Volumes(directory: configuration.volumes)
         self.launcher = launcher
@@ -67,7 +67,7 @@ actor Sandbox {
         guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
         containers[id] = .creating
         do throws(AgentFailure) {
-            let birth = ContainerBirth(
+            let birth = ContainerCreation(
                 id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes)
             let parts = try await blocking("create") { () throws(AgentFailure) in try birth.make(request) }
             let container = Container(parts, launcher: launcher, table: table)

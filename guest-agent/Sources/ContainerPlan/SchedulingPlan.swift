@@ -45,7 +45,7 @@ public struct SchedulingPlan: Codable, Sendable, Equatable {
     }
 
     private static func processors(_ text: String, _ field: String) throws(AgentFailure) -> [Int] {
-        guard let list = ProcessorList(text) else {
+        guard let list = CPUList(text) else {
             throw AgentFailure(
                 .invalidArgument, "process.execCPUAffinity.\(field): \"\(text)\" is not a list such as 0-3,7")
         }

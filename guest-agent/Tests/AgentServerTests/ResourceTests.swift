@@ -142,8 +142,8 @@ struct ResourceTests {
 
     @Test func cgroupFilesAreRead() {
         #expect(
-            ControlGroup.numbers("low 0\nmax 3\noom_kill 2\nodd line here\n") == ["low": 0, "max": 3, "oom_kill": 2])
-        #expect(ControlGroup.number("max") == .max)
-        #expect(ControlGroup.number(nil) == nil)
+            Cgroup.numbers("low 0\nmax 3\noom_kill 2\nodd line here\n") == ["low": 0, "max": 3, "oom_kill": 2])
+        #expect(Cgroup.number("max") == .max)
+        #expect(Cgroup.number(nil) == nil)
     }
 }

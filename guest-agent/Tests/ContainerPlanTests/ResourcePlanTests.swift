@@ -112,8 +112,8 @@ import Testing
     }
 
     @Test func listsOfProcessorsAreRead() {
-        #expect(ProcessorList("0-2,7")?.numbers == [0, 1, 2, 7])
-        #expect(ProcessorList("3\n")?.numbers == [3])
-        for wrong in ["x", "3-1", "1-2-3", "-1", "0-99999999"] { #expect(ProcessorList(wrong) == nil) }
+        #expect(CPUList("0-2,7")?.numbers == [0, 1, 2, 7])
+        #expect(CPUList("3\n")?.numbers == [3])
+        for wrong in ["x", "3-1", "1-2-3", "-1", "0-99999999"] { #expect(CPUList(wrong) == nil) }
     }
 }

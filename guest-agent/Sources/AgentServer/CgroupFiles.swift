@@ -3,7 +3,7 @@ import GuestSystem
 import LinuxSystem
 
 /// What the files of a cgroup say (cgroup-v2.rst, Interface Files).
-extension ControlGroup {
+extension Cgroup {
     /// Of a file with one number; "max" is the largest. nil where there is no such file.
     func number(_ file: String) -> UInt64? {
         guard let text = try? readText("\(path)/\(file)") else { return nil }

@@ -8,7 +8,7 @@ public import Virtio
 ///
 /// Devices are added first, then `boot` fixes the buses and starts the processors' threads; what comes later takes a spare
 /// place. Belongs to the loop's thread.
-public final class Board {
+public final class VMM {
     /// How many processors a machine may have.
     public static let processorCounts = 1...32
     /// Inputs of the I/O APIC: the events', then one for each virtio device.
@@ -18,7 +18,7 @@ public final class Board {
     private static let spareCount = 8
 
     public let vm: VM
-    private let processors: [Processor]
+    private let processors: [VCPU]
     private let identities: [[kvm_cpuid_entry2]]
     private let loop: LoopTasks
     private let power: PowerControl
@@ -28,7 +28,7 @@ public final class Board {
     private var serialPort: ACPIConfiguration.SerialPort?
     private var virtio: [ACPIConfiguration.VirtioDevice] = []
     /// Free places of the running machine, the next one first.
-    private var spares: [SparePlace] = []
+    private var spares: [HotplugSlot] = []
     private let acknowledged: EventDescriptor
 
     /// - Parameters:
@@ -50,10 +50,10 @@ public final class Board {
         let supported = try kvm.supportedCPUID()
         let deadlineTimer = kvm.extent(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
         identities = (0..<count).map {
-            ProcessorIdentity.entries(supported, processor: $0, count: count, deadlineTimer: deadlineTimer)
+            VCPUIdentity.entries(supported, processor: $0, count: count, deadlineTimer: deadlineTimer)
         }
         let vm = vm
-        processors = try (0..<count).map { try Processor(vm, index: $0) }
+        processors = try (0..<count).map { try VCPU(vm, index: $0) }
         power = try PowerControl(onEnd: onEnd)
         try ports.add(power, at: PowerControl.ports)
         try vm.connect(power.interrupt.raw, toInterrupt: Self.eventGSI)
@@ -122,9 +122,9 @@ public final class Board {
     }
 
     /// Leaves places free for devices that come later, as many as there are, `spareCount` at most.
-    private func reserveSpares() throws {
+    private func reserveHotplugSlots() throws {
         for number in (virtio.count..<Self.virtioGSIs.count).prefix(Self.spareCount) {
-            let spare = SparePlace(place: place(number), page: page(number))
+            let spare = HotplugSlot(place: place(number), page: page(number))
             try registers.add(spare.slot, at: spare.place.address..<spare.place.address + MemoryMap.virtioPage)
             spares.append(spare)
         }
@@ -143,7 +143,7 @@ public final class Board {
     /// - Returns: the monotonic time in nanoseconds just before the first processor entered the guest.
     public func boot(_ image: BootImage) throws -> UInt64 {
         let entry = try image.load(into: vm.memory, vm.map)
-        if spares.isEmpty { try reserveSpares() }
+        if spares.isEmpty { try reserveHotplugSlots() }
         let tables = try ACPITables.build(at: MemoryMap.acpiTables, configuration)
         guard tables.count <= Int(MemoryMap.acpiEnd - MemoryMap.acpiTables) else {
             throw MachineError("ACPI tables of \(tables.count) bytes")
@@ -188,7 +188,7 @@ public final class Board {
 
 extension MachineEnd {
     /// What a processor's end means for the machine; nil where it was asked for.
-    init?(_ end: ProcessorEnd, processor: Int) {
+    init?(_ end: VCPUEnd, processor: Int) {
         switch end {
         case .stopped: return nil
         case .halted: self = .unhandled("processor \(processor) halted for good")

@@ -1,7 +1,7 @@
 import CLinux
 
 /// What CPUID tells a guest: KVM's list, made the same for every processor but for its number.
-enum ProcessorIdentity {
+enum VCPUIdentity {
     /// - Parameters:
     ///   - supported: what KVM can show, `KVM_GET_SUPPORTED_CPUID`.
     ///   - processor: number of the processor, which is its APIC id.

@@ -4,7 +4,7 @@ import LinuxSystem
 import Synchronization
 import Testing
 
-@testable import Virtio
+@testable import FileService
 
 extension FilesTests {
     /// A guest that means harm gets errors, and nothing outside its share is touched.

@@ -7,7 +7,7 @@ import Testing
     /// Waits of a guest whose next request takes so long to come when the worker sleeps, and when it looks; answers how
     /// many of them the worker looked through.
     private func run(
-        _ judge: inout PollJudge, _ waits: Int, asleep: UInt64, looking: UInt64, disturbed: Bool = false
+        _ judge: inout PollPolicy, _ waits: Int, asleep: UInt64, looking: UInt64, disturbed: Bool = false
     ) -> Int {
         var looked = 0
         for _ in 0..<waits {
@@ -22,7 +22,7 @@ import Testing
     }
 
     @Test func looksWhereThatIsQuicker() {
-        var judge = PollJudge()
+        var judge = PollPolicy()
         #expect(!judge.looks, "nothing is known yet")
         let looked = run(&judge, 10_000, asleep: 90_000, looking: 40_000)
         #expect(looked > 9_000)
@@ -30,7 +30,7 @@ import Testing
 
     @Test func sleepsWhereLookingBringsNothing() {
         for looking: UInt64 in [89_000, 90_000, 300_000] {
-            var judge = PollJudge()
+            var judge = PollPolicy()
             let first = run(&judge, 10_000, asleep: 90_000, looking: looking)
             #expect(first > 0, "tried")
             // And less and less often.
@@ -41,21 +41,21 @@ import Testing
     }
 
     @Test func aQuietGuestIsNeverLookedFor() {
-        var judge = PollJudge()
-        #expect(run(&judge, 10_000, asleep: PollJudge.longest, looking: 1) == 0)
+        var judge = PollPolicy()
+        #expect(run(&judge, 10_000, asleep: PollPolicy.longest, looking: 1) == 0)
         #expect(run(&judge, 10_000, asleep: 5_000_000_000, looking: 1) == 0)
         #expect(run(&judge, 10_000, asleep: .max, looking: .max) == 0)
     }
 
     @Test func aGuestThatBecomesQuietIsLetAlone() {
-        var judge = PollJudge()
+        var judge = PollPolicy()
         _ = run(&judge, 1_000, asleep: 90_000, looking: 40_000)
         let looked = run(&judge, 10_000, asleep: 10_000_000, looking: 10_000_000)
-        #expect(looked <= 2 * PollJudge.epoch)
+        #expect(looked <= 2 * PollPolicy.epoch)
     }
 
     @Test func aPauseNowAndThenChangesNothing() {
-        var judge = PollJudge()
+        var judge = PollPolicy()
         var looked = 0
         for _ in 0..<300 {
             looked += run(&judge, 31, asleep: 90_000, looking: 40_000)
@@ -65,7 +65,7 @@ import Testing
     }
 
     @Test func whoeverWantsTheProcessorGetsIt() {
-        var judge = PollJudge()
+        var judge = PollPolicy()
         _ = run(&judge, 100_000, asleep: 90_000, looking: 40_000, disturbed: true)
         #expect(run(&judge, 50_000, asleep: 90_000, looking: 40_000, disturbed: true) < 50_000 / 100)
         // When the others are gone it looks again.

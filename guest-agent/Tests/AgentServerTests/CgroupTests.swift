@@ -8,8 +8,8 @@ import Testing
 @testable import AgentServer
 
 /// A directory with files such as a cgroup's: what the agent reads from them and writes to them.
-@Suite struct ControlGroupTests {
-    private func withGroup(_ files: [String: String], _ body: (ControlGroup) async throws -> Void) async throws {
+@Suite struct CgroupTests {
+    private func withGroup(_ files: [String: String], _ body: (Cgroup) async throws -> Void) async throws {
         var template = Array("/tmp/martlet-group.XXXXXX".utf8CString)
         let path = String(cString: try #require(mkdtemp(&template)))
         defer {
@@ -17,7 +17,7 @@ import Testing
             rmdir(path)
         }
         for (name, text) in files { try write(text, "\(path)/\(name)") }
-        try await body(ControlGroup(path: path))
+        try await body(Cgroup(path: path))
     }
 
     private func write(_ text: String, _ path: String) throws {

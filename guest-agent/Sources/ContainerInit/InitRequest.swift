@@ -1,7 +1,7 @@
 public import ContainerPlan
 
 /// What a stage process is asked to become.
-public enum StageRequest: Codable, Sendable {
+public enum InitRequest: Codable, Sendable {
     /// The first process of a new container, in namespaces made for it.
     case create(ContainerPlan)
     /// A further process of a running one: it enters the namespaces of the process behind the pidfd.
@@ -9,7 +9,7 @@ public enum StageRequest: Codable, Sendable {
 }
 
 /// The descriptors of a stage process when it starts; 0 to 2 are the container's stdin, stdout and stderr.
-public enum StageDescriptors {
+public enum InitDescriptors {
     public static let channel: Int32 = 3
     /// A memory file with the request as JSON.
     public static let request: Int32 = 4

@@ -10,14 +10,14 @@ import OCISpec
 ///
 /// It is a process of its own, with one thread, because namespaces, credentials and the root belong to threads, and
 /// because nothing but a few system calls is safe between clone and exec in a process with many.
-public enum Stage {
+public enum InitStage {
     /// The first argument that makes the program a stage.
-    public static let argument = "stage"
+    public static let argument = "init"
 
     public static func run() -> Never {
         // Processes of the container that it enters see it: none may look into it or open its descriptors.
         martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        let channel = StageChannel(SharedDescriptor(OwnedDescriptor(owning: StageDescriptors.channel)))
+        let channel = InitChannel(SharedDescriptor(OwnedDescriptor(owning: InitDescriptors.channel)))
         do {
             try become(try readRequest(), channel)
         } catch {
@@ -31,19 +31,19 @@ public enum Stage {
         _exit(1)
     }
 
-    private static func readRequest() throws(AgentFailure) -> StageRequest {
-        let file = OwnedDescriptor(owning: StageDescriptors.request)
+    private static func readRequest() throws(AgentFailure) -> InitRequest {
+        let file = OwnedDescriptor(owning: InitDescriptors.request)
         return try during("read the stage's request") {
             try check("lseek", "", lseek(file.raw, 0, SEEK_SET))
             return try JSON.decode(
-                StageRequest.self, from: Array(try readText(file.raw, "request", limit: 16 << 20).utf8), file: "request"
+                InitRequest.self, from: Array(try readText(file.raw, "request", limit: 16 << 20).utf8), file: "request"
             )
         }
     }
 
     /// Answers only when something failed.
-    private static func become(_ request: StageRequest, _ channel: StageChannel) throws(AgentFailure) {
-        for number in [StageDescriptors.channel, StageDescriptors.container] {
+    private static func become(_ request: InitRequest, _ channel: InitChannel) throws(AgentFailure) {
+        for number in [InitDescriptors.channel, InitDescriptors.container] {
             _ = martlet_fcntl_int(number, F_SETFD, Int(FD_CLOEXEC))
         }
         // Modes of what is made are given in full.
@@ -64,9 +64,9 @@ public enum Stage {
             try during("enter the container") {
                 try check(
                     "setns", "",
-                    martlet_agent_setns(StageDescriptors.container, Int32(truncatingIfNeeded: namespaces.entered)))
+                    martlet_agent_setns(InitDescriptors.container, Int32(truncatingIfNeeded: namespaces.entered)))
             }
-            close(StageDescriptors.container)
+            close(InitDescriptors.container)
             if namespaces.owns(NamespaceFlag.user) {
                 try during("become the container's root") { try check("setresuid", "0", martlet_agent_become_root()) }
             }

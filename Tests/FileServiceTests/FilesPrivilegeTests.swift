@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Testing
 
-@testable import Virtio
+@testable import FileService
 
 extension FilesTests {
     /// Owners, modes, SUID and SGID: as if the guest's process had called the host's kernel.

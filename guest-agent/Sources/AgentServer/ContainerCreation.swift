@@ -3,22 +3,22 @@ import ContainerPlan
 import GuestSystem
 import LinuxSystem
 import OCISpec
-import Stage
+import ContainerInit
 
 /// Makes a container: all or nothing.
-struct ContainerBirth: Sendable {
+struct ContainerCreation: Sendable {
     struct Parts: Sendable {
         var spec: Spec
         var plan: ContainerPlan
         var storages: Storages
-        var group: ControlGroup
+        var group: Cgroup
         var freezeLimit: Duration
         var process: ContainerProcess
     }
 
     let id: String
     let configuration: AgentConfiguration
-    let launcher: StageLauncher
+    let launcher: InitLauncher
     let table: StreamTable
     let volumes: Volumes
 
@@ -35,7 +35,7 @@ struct ContainerBirth: Sendable {
         let resources = spec.linux?.resources ?? Linux.Resources()
         let (limits, devices) = (try ResourcePlan(resources), try DeviceRules(resources.devices))
         var storages = Storages()
-        var group: ControlGroup?
+        var group: Cgroup?
         do throws(AgentFailure) {
             if request.storages.contains(where: { $0.driver == "share" }) {
                 try Shares.mount(on: configuration.shares, wait: .seconds(10), isInit: configuration.isInit)
@@ -44,7 +44,7 @@ struct ContainerBirth: Sendable {
                 try storages.mount(storage, shares: configuration.shares, volumes: volumes)
             }
             let made = try during("make its cgroup") {
-                try ControlGroup.make(id, below: configuration.controlGroup)
+                try Cgroup.make(id, below: configuration.controlGroup)
             }
             group = made
             try made.apply(limits)
@@ -68,7 +68,7 @@ struct ContainerBirth: Sendable {
     }
 
     /// Takes away what was made before `error`; what can't be is told with it.
-    private func undo(_ error: AgentFailure, _ group: ControlGroup?, _ storages: inout Storages) -> AgentFailure {
+    private func undo(_ error: AgentFailure, _ group: Cgroup?, _ storages: inout Storages) -> AgentFailure {
         var error = error
         do {
             try group?.remove()

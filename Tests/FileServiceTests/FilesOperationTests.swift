@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Testing
 
-@testable import Virtio
+@testable import FileService
 
 extension FilesTests {
     /// Every operation once, on a disk file system and on tmpfs, with buffers cut in several ways.

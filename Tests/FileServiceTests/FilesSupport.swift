@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Testing
 
-@testable import Virtio
+@testable import FileService
 
 /// All tests of the file server: one after the other, as they share the process's umask; as root, which may make
 /// device nodes and act for other users.

@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Testing
 
-@testable import Virtio
+@testable import FileService
 
 extension FilesTests {
     /// Shares, submounts, read-only, and far more files than descriptors.

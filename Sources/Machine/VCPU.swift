@@ -7,7 +7,7 @@ import Virtio
 /// A virtual processor: its state before the start, and the loop that runs it.
 ///
 /// `run` belongs to one thread; `stop` may be called by any.
-public final class Processor: @unchecked Sendable {
+public final class VCPU: @unchecked Sendable {
     let index: Int
     private let descriptor: OwnedDescriptor
     private let shared: Mapping
@@ -18,7 +18,7 @@ public final class Processor: @unchecked Sendable {
 
     init(_ vm: VM, index: Int) throws {
         self.index = index
-        descriptor = try vm.makeProcessor(index)
+        descriptor = try vm.makeVCPU(index)
         shared = try Mapping(file: descriptor.raw, count: vm.kvm.processorMappingSize, flags: MAP_SHARED)
     }
 
@@ -37,7 +37,7 @@ public final class Processor: @unchecked Sendable {
     }
 
     /// Puts the state and its tables in place.
-    public func set(_ state: ProcessorState, memory: GuestMemory) throws {
+    public func set(_ state: VCPUState, memory: GuestMemory) throws {
         for table in state.tables { try memory.write(table.bytes, at: table.address, "processor tables") }
         var state = state
         try call("KVM_SET_SREGS", MARTLET_KVM_SET_SREGS, &state.special)
@@ -95,7 +95,7 @@ public final class Processor: @unchecked Sendable {
     // MARK: Running
 
     /// Runs the guest until it ends or `stop` is called. What it does outside of itself goes to the buses.
-    func run(ports: Bus, memory: Bus) -> ProcessorEnd {
+    func run(ports: Bus, memory: Bus) -> VCPUEnd {
         thread.store(martlet_gettid(), ordering: .sequentiallyConsistent)
         let run = run
         while true {
@@ -173,7 +173,7 @@ public final class Processor: @unchecked Sendable {
 }
 
 /// Why a processor no longer runs.
-public enum ProcessorEnd: Sendable, Equatable {
+public enum VCPUEnd: Sendable, Equatable {
     /// `stop` was called.
     case stopped
     /// HLT where there are no interrupt controllers.

@@ -2,7 +2,7 @@ import AgentAPI
 import Glibc
 import LinuxSystem
 
-extension ControlGroup {
+extension Cgroup {
     /// What it has counted. What the kernel has no file for stays zero or empty.
     func statistics() -> AgentContainerStatsResponse {
         .with {

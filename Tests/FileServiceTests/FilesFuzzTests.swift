@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Testing
 
-@testable import Virtio
+@testable import FileService
 
 extension FilesTests {
     @Suite struct Fuzz {

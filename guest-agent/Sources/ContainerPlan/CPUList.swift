@@ -1,7 +1,7 @@
 import GuestSystem
 
 /// A list of processors or memory nodes as the kernel writes it: `0-3,7` (cpuset(7), List format).
-public struct ProcessorList: Sendable, Equatable {
+public struct CPUList: Sendable, Equatable {
     /// Ascending.
     public let numbers: [Int]
 

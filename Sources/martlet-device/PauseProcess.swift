@@ -3,8 +3,8 @@ import DeviceService
 import Glibc
 import LinuxSystem
 
-/// `martlet-device hold`: a process in the pod's network namespace that does nothing else.
-enum Holder {
+/// `martlet-device pause`: a process in the pod's network namespace that does nothing else.
+enum PauseProcess {
     /// By agreement with whoever starts this program: the namespace, and where a byte goes when it is entered.
     private static let namespace: Int32 = 3, ready: Int32 = 4
 

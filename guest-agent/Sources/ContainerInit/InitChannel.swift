@@ -6,7 +6,7 @@ public import LinuxSystem
 /// What the agent and a stage say to each other: one packet a message, over a SOCK_SEQPACKET pair.
 ///
 /// The stage's end closes when it executes the container's program: the agent reads that end as success.
-public enum StageMessage: Sendable, Equatable {
+public enum InitMessage: Sendable, Equatable {
     /// From the stage: all is set up; with a terminal its master comes along.
     case ready
     /// From the agent: execute.
@@ -42,12 +42,12 @@ public enum StageMessage: Sendable, Equatable {
 }
 
 /// One end of the channel between the agent and a stage.
-public struct StageChannel: Sendable {
+public struct InitChannel: Sendable {
     public let descriptor: SharedDescriptor
 
     public init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
 
-    public func send(_ message: StageMessage, descriptors: [Int32] = []) throws(SystemError) {
+    public func send(_ message: InitMessage, descriptors: [Int32] = []) throws(SystemError) {
         let bytes = message.bytes
         let sent = bytes.withUnsafeBytes {
             martlet_send_descriptors(
@@ -57,8 +57,8 @@ public struct StageChannel: Sendable {
     }
 
     /// Blocks for the next message; nil when the other end was closed.
-    public func receive() throws(SystemError) -> (message: StageMessage, descriptors: [SharedDescriptor])? {
-        var bytes = [UInt8](repeating: 0, count: StageMessage.maximumSize)
+    public func receive() throws(SystemError) -> (message: InitMessage, descriptors: [SharedDescriptor])? {
+        var bytes = [UInt8](repeating: 0, count: InitMessage.maximumSize)
         var numbers: [Int32] = [-1, -1]
         var count: Int32 = 0
         let received = try retrying("receive from the stage's channel") {
@@ -68,7 +68,7 @@ public struct StageChannel: Sendable {
         }
         let descriptors = numbers.prefix(Int(count)).map { SharedDescriptor(OwnedDescriptor(owning: $0)) }
         if received == 0 { return nil }
-        guard let message = StageMessage(bytes: bytes.prefix(received)) else {
+        guard let message = InitMessage(bytes: bytes.prefix(received)) else {
             throw SystemError("receive from the stage's channel", "unknown message", errno: .badMessage)
         }
         return (message, descriptors)

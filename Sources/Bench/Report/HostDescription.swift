@@ -1,7 +1,7 @@
 import Glibc
 
 /// The machine in a line: processors, kernel, and how busy it is.
-public func hostWords() -> String {
+public func hostDescription() -> String {
     var system = utsname()
     uname(&system)
     let release = withUnsafeBytes(of: &system.release) { bytes in

@@ -4,10 +4,10 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 import OCISpec
-import Stage
+import ContainerInit
 
 /// Starts stages, and waits until they have set everything up.
-struct StageLauncher: Sendable {
+struct InitLauncher: Sendable {
     let reaper: Reaper
     let executable: SelfExecutable
     private let processes = SharedProcesses()
@@ -19,7 +19,7 @@ struct StageLauncher: Sendable {
 
     /// Starts a stage for `request` in `group`. Blocks until it waits to execute; throws what failed in it.
     func launch(
-        _ request: StageRequest, streams: ProcessStreams, group: ControlGroup, container: GuestProcess? = nil
+        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess? = nil
     ) throws(AgentFailure) -> ContainerProcess {
         let (process, channel) = try start(request, streams: streams, group: group, container: container)
         streams.born()
@@ -35,15 +35,15 @@ struct StageLauncher: Sendable {
 
     /// The stage's end of the channel is its alone when this returns: it shows when the stage is gone.
     private func start(
-        _ request: StageRequest, streams: ProcessStreams, group: ControlGroup, container: GuestProcess?
-    ) throws(AgentFailure) -> (GuestProcess, StageChannel) {
+        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess?
+    ) throws(AgentFailure) -> (GuestProcess, InitChannel) {
         try during("start the stage") {
             let memory = SharedDescriptor(try Self.memory(try JSON.encode(request)))
             let directory = try group.open()
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
             let streamDescriptors = streams.birthDescriptors
             var birth = Reaper.Birth(
-                executable: executable.descriptor.raw, arguments: ["martlet-agent", Stage.argument],
+                executable: executable.descriptor.raw, arguments: ["martlet-agent", InitStage.argument],
                 descriptors: streamDescriptors.map(\.raw) + [theirs.raw, memory.raw])
             birth.cgroup = directory.raw
             switch request {
@@ -65,7 +65,7 @@ struct StageLauncher: Sendable {
             }
             let process = try reaper.start(birth)
             withExtendedLifetime((memory, streamDescriptors, theirs)) {}
-            return (process, StageChannel(ours))
+            return (process, InitChannel(ours))
         }
     }
 
@@ -80,7 +80,7 @@ struct StageLauncher: Sendable {
         }
     }
 
-    private func readiness(_ channel: StageChannel, _ process: GuestProcess) throws(AgentFailure) -> SharedDescriptor? {
+    private func readiness(_ channel: InitChannel, _ process: GuestProcess) throws(AgentFailure) -> SharedDescriptor? {
         let answer = try during("wait for the stage") { try channel.receive() }
         switch answer?.message {
         case .ready: return answer?.descriptors.first

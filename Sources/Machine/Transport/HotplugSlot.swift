@@ -1,10 +1,10 @@
 import Synchronization
 
 /// A place for a virtio device that is not there yet.
-struct SparePlace {
+struct HotplugSlot {
     let place: ACPIConfiguration.VirtioDevice
     let page: RegisterPage
-    let slot = SpareSlot()
+    let slot = HotplugTransport()
 
     /// Until it is filled the page says "no device": a driver that looks there goes away in silence (virtio 1.2, 4.2.2).
     init(place: ACPIConfiguration.VirtioDevice, page: RegisterPage) {
@@ -16,7 +16,7 @@ struct SparePlace {
 }
 
 /// The bus's end of a spare place.
-final class SpareSlot: BusDevice, @unchecked Sendable {
+final class HotplugTransport: BusDevice, @unchecked Sendable {
     private let transport = Mutex<VirtioTransport?>(nil)
 
     func fill(_ transport: VirtioTransport) { self.transport.withLock { $0 = transport } }

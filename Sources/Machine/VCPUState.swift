@@ -2,7 +2,7 @@ import CLinux
 import Virtio
 
 /// How a processor starts: the register sets that KVM is given, and the tables that they point to.
-public struct ProcessorState: Sendable {
+public struct VCPUState: Sendable {
     var registers = kvm_regs()
     var special = kvm_sregs()
     /// Bytes, by guest-physical address, that the state refers to.
@@ -10,8 +10,8 @@ public struct ProcessorState: Sendable {
 
     /// 64-bit mode with the lowest 4 GiB mapped to themselves, as Linux wants to be entered: RSI has the boot parameters
     /// (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol").
-    public static func linux(entry: UInt64, _ initial: kvm_sregs) -> ProcessorState {
-        var state = ProcessorState()
+    public static func linux(entry: UInt64, _ initial: kvm_sregs) -> VCPUState {
+        var state = VCPUState()
         state.registers.rflags = 2
         state.registers.rip = entry
         state.registers.rsp = MemoryMap.bootStack

@@ -42,7 +42,7 @@ public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
 /// The host's word with one `martlet-device` process. Thread-safe; calls block until the answer or their deadline.
 ///
 /// The process ends when the last reference to the client does.
-public final class DeviceClient: Sendable {
+public final class ControlClient: Sendable {
     /// How long a device process may take for what doesn't depend on the guest.
     static let patience = Duration.seconds(10)
 
@@ -148,7 +148,7 @@ public final class DeviceClient: Sendable {
 
     /// Sends a request with copies of `descriptors`.
     func post(
-        _ request: ControlMessage, _ descriptors: [Int32] = [], patience: Duration = DeviceClient.patience
+        _ request: ControlMessage, _ descriptors: [Int32] = [], patience: Duration = ControlClient.patience
     ) throws(DeviceError) -> Answer {
         if request.text.utf8.count > ControlMessage.maximumText {
             throw .failed("name of \(request.text.utf8.count) bytes is too long")

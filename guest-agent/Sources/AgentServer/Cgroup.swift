@@ -3,17 +3,17 @@ import GuestSystem
 import LinuxSystem
 
 /// A container's cgroup (cgroup v2): what its processes are born in, listed by and killed with.
-struct ControlGroup: Sendable {
+struct Cgroup: Sendable {
     let path: String
 
     /// Makes it below `parent`, which is made too where it is missing.
-    static func make(_ name: String, below parent: String) throws(SystemError) -> ControlGroup {
+    static func make(_ name: String, below parent: String) throws(SystemError) -> Cgroup {
         try makeDirectories(parent)
         if let above = parent.lastIndex(of: "/") { passControllersOn(String(parent[..<above])) }
         passControllersOn(parent)
         let path = parent + "/" + name
         try check("mkdir", path, mkdir(path, 0o755))
-        return ControlGroup(path: path)
+        return Cgroup(path: path)
     }
 
     /// Lets the groups below have every controller that this one has (cgroup-v2.rst, Enabling and Disabling). One that can't be

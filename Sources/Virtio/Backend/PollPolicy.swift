@@ -5,7 +5,7 @@
 /// keeps the very thread from running that would bring the next request. So both are measured by what counts, the time
 /// from an answer to the next request: looking is tried now and then where the waits are short, kept while it makes them
 /// shorter, and given up when it doesn't or when somebody else wants the processor.
-struct PollJudge {
+struct PollPolicy {
     /// A wait that is longer is slept through, nanoseconds.
     static let longest: UInt64 = 400_000
     /// Waits between two decisions.
@@ -38,13 +38,13 @@ struct PollJudge {
         if disturbed { disturbances += 1 }
         guard waits == Self.epoch else { return }
         let mean = sum / UInt64(Self.epoch)
-        looks ? judgeLooking(mean) : judgeSleep(mean)
+        looks ? notePolling(mean) : noteSleep(mean)
         waits = 0
         sum = 0
         disturbances = 0
     }
 
-    private mutating func judgeSleep(_ mean: UInt64) {
+    private mutating func noteSleep(_ mean: UInt64) {
         asleep = mean
         epochsLeft -= 1
         if epochsLeft <= 0, mean < Self.longest {
@@ -53,7 +53,7 @@ struct PollJudge {
         }
     }
 
-    private mutating func judgeLooking(_ mean: UInt64) {
+    private mutating func notePolling(_ mean: UInt64) {
         epochsLeft -= 1
         // By a twentieth at least, or it is not worth a processor.
         if mean / 19 >= asleep / 20 || disturbances > Self.epoch / 8 {

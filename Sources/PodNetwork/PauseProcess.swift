@@ -3,9 +3,9 @@ public import LinuxSystem
 
 /// A process that lives in the pod's network namespace and does nothing: engines see its pid as the pod's, and find the
 /// namespace by it. It has no privileges, ends with the process that started it, and with this value.
-public final class NamespaceHolder: Sendable {
+public final class PauseProcess: Sendable {
     /// What the process is called in messages and in the pod's state.
-    public static let name = "martlet-device hold"
+    public static let name = "martlet-device pause"
     /// How long it may take until it is in the namespace.
     private static let patience: Int32 = 10_000
 
@@ -20,7 +20,7 @@ public final class NamespaceHolder: Sendable {
         (child, ready) = try ChildProcess.withPipe(
             Self.name,
             .init(
-                executable: executable, arguments: ["hold"],
+                executable: executable, arguments: ["pause"],
                 descriptors: [-1, -1, 2, namespace.descriptor.raw, ChildProcess.pipe], newSession: true,
                 diesWithParent: true))
         var item = pollfd(fd: ready.raw, events: Int16(POLLIN), revents: 0)

@@ -4,7 +4,7 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-extension ControlGroup {
+extension Cgroup {
     /// Writes what the plan says, in its order; throws at the first that the kernel does not take, by the property's name.
     func apply(_ plan: ResourcePlan) throws(AgentFailure) {
         try Self.check("cpu.cpus", plan.processors, within: "/sys/devices/system/cpu/online", "processor")
@@ -29,11 +29,11 @@ extension ControlGroup {
         _ field: String, _ list: String, within file: String, _ kind: String
     ) throws(AgentFailure) {
         if list.isEmpty { return }
-        guard let wanted = ProcessorList(list) else {
+        guard let wanted = CPUList(list) else {
             throw AgentFailure(.invalidArgument, "linux.resources.\(field): \"\(list)\" is not a list such as 0-3,7")
         }
         let online = ((try? readText(file)) ?? "0").split(separator: "\n").first ?? "0"
-        let there = Set(ProcessorList(online)?.numbers ?? [])
+        let there = Set(CPUList(online)?.numbers ?? [])
         if let missing = wanted.numbers.first(where: { !there.contains($0) }) {
             throw AgentFailure(
                 .invalidArgument,
