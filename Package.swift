@@ -67,20 +67,28 @@ let package = Package(
         room(
             "Sandbox",
             [
-                "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "AgentAPI", "VMMControl", "PodNetwork", "Hypervisor",
+                "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "AgentAPI", "VMMControl", "PodNetwork", "Hypervisor",
                 logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
-        room("Shim", ["LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
+        room(
+            "PodService",
+            ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
+        room(
+            "Shim",
+            ["LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService", protobuf, logging]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
-            name: "martlet", dependencies: ["Sandbox", "Bench", argumentParser, logging], swiftSettings: strict),
+            name: "martlet", dependencies: ["Sandbox", "PodService", "Bench", argumentParser, logging],
+            swiftSettings: strict),
         .executableTarget(
             name: "containerd-shim-martlet-v2", dependencies: ["Shim", "Sandbox", argumentParser],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
-            dependencies: ["CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService"],
+            dependencies: [
+                "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
@@ -98,7 +106,9 @@ let package = Package(
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
-        tests("ContainerdShimTests", ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
+        tests(
+            "ContainerdShimTests",
+            ["Shim", "PodService", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
         tests("SandboxTests", ["Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),

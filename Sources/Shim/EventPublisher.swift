@@ -1,6 +1,7 @@
 import FoundationEssentials
 import LinuxSystem
 import Logging
+import PodService
 import Sandbox
 import SwiftProtobuf
 import Synchronization

@@ -4,6 +4,7 @@ import Hypervisor
 import LinuxSystem
 import Logging
 import OCISpec
+import PodService
 import Sandbox
 import SwiftProtobuf
 import TTRPC
@@ -144,7 +145,7 @@ public struct ShimCommand: Sendable {
         try await PodServer.runShim(
             id: id, namespace: namespace, directory: StateDirectory(root: stateRoot(configuration), id: id),
             socket: socket, configuration: configuration, configurationFile: environment[Self.configurationVariable],
-            logger: logger, tell: { publisher.publish($0) })
+            logger: logger, emit: { publisher.publish($0) })
         await publisher.finish(within: .seconds(2))
     }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import FoundationEssentials
 import Glibc
+import PodService
 import Sandbox
 
 struct List: AsyncParsableCommand {

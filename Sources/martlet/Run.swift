@@ -1,4 +1,5 @@
 import ArgumentParser
+import PodService
 import Sandbox
 
 struct Run: AsyncParsableCommand {

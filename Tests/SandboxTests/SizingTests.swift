@@ -97,9 +97,29 @@ import Testing
         #expect(error(.ipc, "/proc/self/ns/ipc")?.contains("hostIPC") == true)
         #expect(error(.ipc, "/proc/self/ns/net") == nil, "another one")
         #expect(throws: SandboxError.self) {
-            try SandboxPlan.Network.existing(path: "/proc/self/ns/net").refuseTheHosts()
+            try SandboxPlan.Network.existing(path: "/proc/self/ns/net").check()
         }
-        try SandboxPlan.Network.existing(path: "/proc/self/ns/ipc").refuseTheHosts()
+    }
+
+    /// Whatever is no network namespace is named with its path.
+    @Test(arguments: [
+        ("/proc/self/ns/ipc", "not a network namespace"), ("/etc/passwd", "not a network namespace"),
+        ("/", "not a network namespace"), ("/no/such", "No such file or directory"),
+    ])
+    func aPathThatIsNoNetworkNamespaceIsRefused(path: String, reason: String) {
+        #expect {
+            try SandboxPlan.Network.existing(path: path).check()
+        } throws: { error in
+            "\(error)".contains(path) && "\(error)".contains(reason)
+        }
+    }
+
+    /// The kernel takes 64 bytes; ids may be longer.
+    @Test func aHostNameMadeFromAnIDIsShortened() {
+        let short = String(repeating: "a", count: 64)
+        #expect(SandboxPlan.hostname(fromID: short) == short)
+        let long = String(repeating: "a", count: 60) + "--.-bcd"
+        #expect(SandboxPlan.hostname(fromID: long) == String(repeating: "a", count: 60))
     }
 
     /// CRI-O names a pod's namespaces by paths of its own, containerd by a process.

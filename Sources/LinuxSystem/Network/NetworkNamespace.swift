@@ -10,6 +10,15 @@ public final class NetworkNamespace: Sendable {
         descriptor = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY))
     }
 
+    /// Whether `path` names a network namespace (ioctl_ns(2), `NS_GET_NSTYPE`).
+    public static func isOne(at path: String) -> Bool {
+        guard let file = try? OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK) else { return false }
+        return martlet_ioctl_int(file.raw, namespaceType, 0) == CLONE_NEWNET
+    }
+
+    /// `NS_GET_NSTYPE` of linux/nsfs.h: `_IO(0xb7, 3)`.
+    private static let namespaceType: UInt = 0xb703
+
     /// Tells it from all others on this host, for as long as somebody refers to it.
     public var identity: UInt64 {
         var facts = stat()

@@ -40,6 +40,11 @@ extension Configuration {
     /// What an annotation's name begins with that changes a key of the configuration.
     static let annotationPrefix = "io.martlet."
 
+    /// Whether a bundle's annotations change keys of the configuration.
+    package static func isChanged(by annotations: [String: String]) -> Bool {
+        annotations.keys.contains { $0.hasPrefix(annotationPrefix) }
+    }
+
     init(_ tree: SettingTree) throws(ConfigurationError) {
         self.init()
         var reader = ConfigurationReader(tree)

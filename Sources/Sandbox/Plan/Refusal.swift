@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 import OCISpec
 
 extension Unsupported {
@@ -26,10 +27,18 @@ extension PodRequest {
 }
 
 extension SandboxPlan.Network {
-    /// Refuses the host's own: what is connected to it would be taken from the host.
-    func refuseTheHosts() throws {
-        if case .existing(let path) = self, Linux.Namespace(.network, path: path).isHosts {
-            throw SandboxError.unsupported("linux.namespaces: network: \(path): the host's own")
+    /// Refuses a path that is no network namespace, and the host's own: what is connected to it would be taken from the host.
+    ///
+    /// - Throws: `SandboxError` that names the path.
+    func check() throws {
+        guard case .existing(let path) = self else { return }
+        let field = "linux.namespaces: network: \(path)"
+        guard access(path, F_OK) == 0 else {
+            throw SandboxError.invalid("\(field): \(SystemError.last("access", path))")
+        }
+        guard NetworkNamespace.isOne(at: path) else { throw SandboxError.invalid("\(field): not a network namespace") }
+        if Linux.Namespace(.network, path: path).isHosts {
+            throw SandboxError.unsupported("\(field): the host's own")
         }
     }
 }

@@ -2,17 +2,29 @@ import CLinux
 import Glibc
 import LinuxSystem
 import OCISpec
-import TaskAPI
+
+/// A mount that an engine's snapshotter describes, in fstab's terms.
+package struct RootMount: Sendable, Equatable {
+    package var type: String
+    package var source: String
+    /// Below the root file system; empty: the root itself.
+    package var target: String
+    package var options: [String]
+
+    package init(type: String, source: String, target: String, options: [String]) {
+        (self.type, self.source, self.target, self.options) = (type, source, target, options)
+    }
+}
 
 /// The mounts that make a container's root file system, as containerd's snapshotters describe them.
 ///
 /// They are made in a mount namespace that lasts for a moment, and kept as a detached tree: nothing is mounted on the host,
 /// so nothing stays mounted, however this process ends.
 struct RootMounts: Sendable {
-    private let mounts: [TaskMount]
+    private let mounts: [RootMount]
     private let target: String
 
-    init(_ mounts: [TaskMount], bundle: Bundle) {
+    init(_ mounts: [RootMount], bundle: Bundle) {
         self.mounts = mounts
         target = bundle.rootPath
     }
@@ -39,7 +51,7 @@ struct RootMounts: Sendable {
             OwnedDescriptor(owning: try check("open_tree", target, martlet_open_tree(AT_FDCWD, target, flags))))
     }
 
-    private func mount(_ entry: TaskMount) throws {
+    private func mount(_ entry: RootMount) throws {
         let options = FlagsAndData(entry.options)
         let place = entry.target.isEmpty ? target : try inside(entry.target)
         // mount(2) takes one page: an image of many layers is mounted from the directory that they have in common.

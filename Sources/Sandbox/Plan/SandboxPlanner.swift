@@ -25,6 +25,14 @@ extension SandboxPlan {
         self.warnings = warnings
     }
 
+    /// A host name made from an id. The kernel takes 64 bytes; kubelet cuts names to 63, and none may end with a dash or dot.
+    static func hostname(fromID id: String) -> String {
+        if id.utf8.count <= 64 { return id }
+        var name = Substring(id.prefix(63))
+        while name.last == "-" || name.last == "." { name.removeLast() }
+        return String(name)
+    }
+
     /// Plans a new pod whose containers come later.
     ///
     /// - Parameters:
@@ -35,13 +43,13 @@ extension SandboxPlan {
         configuration: Configuration
     ) throws {
         self.id = try ContainerID(id).value
-        try network.refuseTheHosts()
+        try network.check()
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
         vhostNet = configuration.qemu.vhostNet
         self.network = network
-        self.hostname = hostname.isEmpty ? id : hostname
+        self.hostname = hostname.isEmpty ? Self.hostname(fromID: id) : hostname
         warnings = []
         if let parent = configuration.cgroup.parent {
             self.cgroup = "\(parent)/\(id)"
@@ -103,13 +111,4 @@ public func hostReport(_ configuration: Configuration) -> (lines: [CheckLine], u
     let lines = HostFacts.gather(configuration, askVersions: true)
         .lines(driver: configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
     return (lines, !lines.contains { $0.verdict == .missing })
-}
-
-extension Configuration {
-    /// The agent's deadlines.
-    var limits: Pod.Limits {
-        Pod.Limits(
-            start: agent.startTimeout, request: agent.requestTimeout, heartbeatInterval: agent.heartbeatInterval,
-            heartbeatLimit: agent.heartbeatTimeout)
-    }
 }

@@ -22,6 +22,10 @@ public struct StreamNames: Sendable, Equatable {
     public var stdout: String
     /// Not used with a terminal, whose output is all on `stdout`.
     public var stderr: String
+
+    public init(stdin: String = "", stdout: String = "", stderr: String = "") {
+        (self.stdin, self.stdout, self.stderr) = (stdin, stdout, stderr)
+    }
 }
 
 /// A process of a container, its first one or a further one, as the pod's server knows it.
@@ -29,6 +33,8 @@ struct ContainerProcess: Sendable {
     enum Phase: Sendable, Equatable {
         case created
         case running
+        /// Of a first process: the whole container is.
+        case paused
         case stopped(ExitRecord)
 
         /// For messages.
@@ -36,9 +42,13 @@ struct ContainerProcess: Sendable {
             switch self {
             case .created: "created"
             case .running: "running"
+            case .paused: "paused"
             case .stopped: "stopped"
             }
         }
+
+        /// Whether there is a process that has begun and not ended.
+        var isAlive: Bool { self == .running || self == .paused }
     }
 
     let terminal: Bool
@@ -67,9 +77,11 @@ struct Container: Sendable {
     let hooks: HostHooks
     var first: ContainerProcess
     var execs: [String: ContainerProcess] = [:]
-    var isPaused = false
     /// Settled when a start of the first process is over, well or not; nil before one begins.
     var start: Promise<Void>?
+
+    /// The first one and the others.
+    var processes: [ContainerProcess] { [first] + execs.values }
 
     /// The process of that id; the first one's is empty.
     subscript(exec: String) -> ContainerProcess? {

@@ -85,6 +85,9 @@ struct HostCgroup: Sendable {
         Self.remove(directories)
     }
 
+    /// `leave`, which may wait, on a thread of its own.
+    func release() async { _ = try? await onThread("cgroup end") { leave() } }
+
     /// Removes groups whose processes have ended or are about to; waits for that, two seconds in all.
     static func remove(_ directories: [String]) {
         let end = ContinuousClock.now + .seconds(2)

@@ -1,159 +1,180 @@
-import AgentAPI
 import FoundationEssentials
 import Glibc
 import Hypervisor
 import LinuxSystem
 import Logging
 import OCISpec
-import TTRPC
-import VMMControl
 
-/// A sandbox: one VM, its agent, and the containers in it.
-actor Pod {
-    /// The deadlines of the agent's calls.
-    struct Limits: Sendable {
-        var start: Duration
-        var request: Duration
-        var heartbeatInterval: Duration
-        var heartbeatLimit: Duration
-    }
-
-    /// What the pod needs from its surroundings.
-    struct Context: Sendable {
-        var limits: Limits
-        /// Bytes of a volume's content that are copied into the guest.
-        var copyLimit: Int
-        var logger: Logger
-        /// A process of the host that lives in the pod's network namespace as long as the pod.
-        var pid: UInt32
-        /// The engine's name space of containers (containerd's `default`, `k8s.io`); empty without one.
-        var namespace: String
-        /// Told of each event, in order.
-        var tell: @Sendable (PodEvent) -> Void
-    }
-
-    let machine: any VirtualMachine
-    let agent: AgentServiceClient
-    let link: AgentLink
-    let context: Context
-    let volumes: PodVolumes
+/// A pod, from nothing to gone: one virtual machine, its network, its cgroup on the host and its containers.
+///
+/// It is the only owner of the pod's life cycle and speaks the sandbox's own types. Adapters (the Task service, the Sandbox
+/// service, inspection) turn wire types into its calls and keep nothing. No call blocks: what takes time runs beside the
+/// actor, so a kill, a deletion or a shutdown is answered at any moment, in the middle of a launch too.
+package actor Pod {
+    let environment: PodEnvironment
+    var phase = PodPhase.empty
     var containers: [String: Container] = [:]
+    /// The containers that are being created.
+    var creations: [String: Creation] = [:]
+    /// Of the next stream of a process; the agent knows streams by their numbers.
     var nextStream: UInt64 = 1
-    private var heartbeat: Task<Void, Never>?
+    /// Whether the engine knows of the pod by itself and ends it itself: its containers come and go.
+    var isSandbox = false
+    /// Nanoseconds since the epoch; 0: not yet.
+    var createdAt: Int64 = 0
+    var endedAt: Int64 = 0
+    /// Settled when the server has nothing more to do.
+    package nonisolated let finished: Promise<Void>
 
-    var limits: Limits { context.limits }
-    var logger: Logger { context.logger }
+    var logger: Logger { environment.logger }
 
-    /// What engines take for the pid of each container's first process, which lives in the guest.
-    nonisolated var pid: UInt32 { context.pid }
-
-    private init(machine: any VirtualMachine, link: AgentLink, agent: AgentServiceClient, context: Context) {
-        self.machine = machine
-        self.link = link
-        self.agent = agent
-        self.context = context
-        volumes = PodVolumes(
-            agent, limit: context.limits.request, copyLimit: context.copyLimit, logger: context.logger)
+    package init(_ environment: PodEnvironment) throws {
+        self.environment = environment
+        finished = try Promise()
     }
 
-    /// Brings a launched VM to the point where containers can be made. On failure the VM is gone.
-    static func start(
-        _ plan: SandboxPlan, on machine: any VirtualMachine, context: Context
-    ) async throws -> Pod {
-        let alive = try Promise<VMEnd>()
-        let watcher = Task { alive.settle(await machine.end()) }
-        defer { watcher.cancel() }
-        do {
-            let link = AgentLink(machine: machine)
-            let agent = try await link.agent(within: context.limits.start) { alive.current == nil }
-            context.logger.phase("agent connected")
-            let pod = Pod(machine: machine, link: link, agent: agent, context: context)
-            try await pod.prepare(plan)
-            return pod
-        } catch {
-            throw await fate(of: machine, after: error)
+    // MARK: State
+
+    /// The process that engines take for the pod, and for each container's init: the pause process, once it is there.
+    package var pid: UInt32 {
+        let known =
+            switch phase {
+            case .launching(let launch): launch.pid
+            case .running(let pod): pod.pid
+            case .empty, .ending, .ended: UInt32?.none
+            }
+        return known ?? UInt32(bitPattern: getpid())
+    }
+
+    /// The machine, from the moment its processes run.
+    var machine: (any VirtualMachine)? {
+        switch phase {
+        case .launching(let launch): launch.machine
+        case .running(let pod): pod.machine
+        case .empty, .ending, .ended: nil
         }
     }
 
-    private func prepare(_ plan: SandboxPlan) async throws {
-        var entropy = [UInt8](repeating: 0, count: 64)
-        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
-        _ = try await agent.reseed(.with { $0.entropy = Data(entropy) }, timeout: limits.request)
-        _ = try await agent.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: limits.request)
-        _ = try await agent.createSandbox(
-            .with {
-                $0.sandboxID = plan.id
-                $0.hostname = plan.hostname
-                $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
-            }, timeout: limits.request)
-        let (agent, machine, limits) = (agent, machine, limits)
-        heartbeat = Task {
-            do {
-                try await Heartbeat.watch(agent, interval: limits.heartbeatInterval, limit: limits.heartbeatLimit)
-                machine.kill(.ended("the agent stopped answering for \(limits.heartbeatLimit)"))
-            } catch {
-                // The connection is lost: the VM has ended or is about to, which its driver tells; a VM that lives on
-                // without its agent is of no use.
-                try? await Task.sleep(for: .seconds(1))
-                if !Task.isCancelled { machine.kill(.ended("the connection to the agent was lost: \(error)")) }
+    /// The guest's console, also while the machine is still starting.
+    ///
+    /// - Throws: `SandboxError.wrongState` where there is no machine.
+    package func console() throws -> Console {
+        guard let machine else { throw SandboxError.wrongState("pod \(environment.id) is \(phase.name): no machine") }
+        return machine.console
+    }
+
+    /// The running pod.
+    ///
+    /// - Throws: `SandboxError.notFound`: engines take it as the end of what they ask for.
+    func running() throws -> RunningPod {
+        guard case .running(let pod) = phase else { throw SandboxError.notFound("container \(environment.id)") }
+        return pod
+    }
+
+    /// Asks something of the running machine. When that fails since the machine has ended, its end is the error.
+    func withRunning<R>(_ body: (RunningPod) async throws -> R) async throws -> R {
+        let pod = try running()
+        do { return try await body(pod) } catch { throw await pod.machine.cause(ofFailedRequest: error) }
+    }
+
+    // MARK: Launching
+
+    /// Starts the pod's machine.
+    ///
+    /// - Throws: what failed, or how the machine ended; the caller stops the pod then.
+    func launch(
+        _ configuration: Configuration, bundle: String, rootfs: RootMounts?,
+        planning: @Sendable @escaping () throws -> SandboxPlan
+    ) async throws -> RunningPod {
+        let launch = try PodLaunch(configuration, bundle: bundle, in: environment)
+        phase = .launching(launch)
+        do {
+            let pod = try await launch.run(rootfs: rootfs, planning: planning)
+            guard case .launching = phase else {
+                pod.heartbeat.cancel()
+                throw CancellationError()
+            }
+            phase = .running(pod)
+            createdAt = wallClockNanoseconds()
+            return pod
+        } catch {
+            throw await launch.machine?.cause(ofFailedLaunch: error) ?? error
+        }
+    }
+
+    // MARK: Ending
+
+    /// Ends the pod when it has no container any more: an engine asks for each container that it deletes. One that is being
+    /// launched ends at once.
+    package func shutdown() async {
+        if isSandbox { return }
+        if case .running = phase, !containers.isEmpty || !creations.isEmpty { return }
+        await end()
+    }
+
+    /// Ends the pod, whatever it is doing, and lets the server go.
+    package func end() async {
+        await stop()
+        finished.settle(())
+    }
+
+    /// Ends the pod, whatever it is doing. Returns when nothing is left of it; the server goes on to answer.
+    ///
+    /// - Parameter isForced: the machine is killed at once; otherwise the guest syncs and powers off first.
+    package func stop(isForced: Bool = false) async {
+        switch phase {
+        case .empty: phase = .ended
+        case .launching(let launch):
+            launch.cancel(.ended("the pod was shut down"))
+            await end(launch.machine) { await launch.release() }
+        case .running(let pod):
+            if isForced { pod.machine.kill(.ended("the pod was killed")) }
+            await end(pod.machine) { await self.powerOff(pod) }
+        case .ending(let task, let machine):
+            if isForced { machine?.kill(.ended("the pod was killed")) }
+            await task.value
+        case .ended: break
+        }
+    }
+
+    private func end(_ machine: (any VirtualMachine)?, _ release: @Sendable @escaping () async -> Void) async {
+        let task = Task {
+            await release()
+            phase = .ended
+            if endedAt == 0 { endedAt = wallClockNanoseconds() }
+        }
+        phase = .ending(task, machine: machine)
+        for creation in creations.values { creation.cancel(SandboxError.wrongState("the pod was ended")) }
+        await task.value
+    }
+
+    /// The guest syncs and powers off, or is killed when it does not; then everything else of the pod goes.
+    private func powerOff(_ pod: RunningPod) async {
+        pod.heartbeat.cancel()
+        await pod.volumes.end()
+        try? await pod.agent.destroySandbox(timeout: .seconds(2))
+        _ = await pod.machine.end(within: .seconds(3), otherwise: "the guest did not power off")
+        for container in containers.values {
+            for process in container.processes { process.streams?.cancel() }
+        }
+        await pod.network.end()
+        await pod.cgroup?.release()
+    }
+
+    /// Ends the server if it has no pod when as much time has passed as one may take to start: an engine that died before it
+    /// asked for one, or before it was told of a failure, asks for nothing any more.
+    package func endUnlessUsed() {
+        let limit = environment.configuration.agent.startTimeout
+        Task {
+            try await Task.sleep(for: limit)
+            switch phase {
+            case .empty, .ending, .ended: await end()
+            case .launching, .running: return
             }
         }
     }
 
-    /// What to tell of a failed step: the VM's end, if that is what made it fail. The VM is gone afterwards.
-    static func fate(of machine: any VirtualMachine, after error: any Error) async -> any Error {
-        let isOfMachine = error is TTRPCError || error is SandboxError || error is DeviceError
-        let patience: Duration = isLoss(error) ? lossPatience : .milliseconds(isOfMachine ? 200 : 0)
-        let end = await end(of: machine, within: patience, otherwise: "start failed: \(error)")
-        if case .ended = end { return error }
-        return SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
-    }
-
-    /// What to tell of a failed request: the VM's end, if that is what made it fail.
-    func explain(_ error: any Error) async -> any Error {
-        guard Self.isLoss(error) else { return error }
-        let end = await Self.end(
-            of: machine, within: Self.lossPatience, otherwise: "a connection to the machine was lost: \(error)")
-        return SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
-    }
-
-    /// A VM that dies takes its connections first; its processes' ends are known a moment later.
-    private static let lossPatience = Duration.seconds(2)
-
-    /// Whether the other end of a connection into the VM, or to one of its processes, has gone.
-    static func isLoss(_ error: any Error) -> Bool {
-        switch error {
-        case let error as TTRPCError: error.code == .unavailable || error.code == .cancelled
-        case let error as DeviceError: error == .closed
-        default: false
-        }
-    }
-
-    /// The VM's end; when it does not come by itself within `patience`, the VM is ended, for the reason `otherwise`.
-    private static func end(
-        of machine: any VirtualMachine, within patience: Duration, otherwise reason: String
-    ) async -> VMEnd {
-        let last = Task {
-            try await Task.sleep(for: patience)
-            machine.kill(.ended(reason))
-        }
-        defer { last.cancel() }
-        return await machine.end()
-    }
-
-    /// Ends the pod: the guest syncs and powers off, or is ended when it does not. Returns when all is gone.
-    func shutdown() async {
-        heartbeat?.cancel()
-        await volumes.end()
-        _ = try? await agent.destroySandbox(.init(), timeout: .seconds(2))
-        _ = await Self.end(of: machine, within: .seconds(3), otherwise: "the guest did not power off")
-        for container in containers.values {
-            container.first.streams?.cancel()
-            for exec in container.execs.values { exec.streams?.cancel() }
-        }
-    }
-
-    /// As the agent reads it.
+    /// As the agent and hooks read it.
     static func json(_ value: some Encodable) throws -> Data {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .withoutEscapingSlashes

@@ -1,55 +1,21 @@
-import AgentAPI
-import FoundationEssentials
 import LinuxSystem
 import OCISpec
-import TTRPC
 
 /// The life of a container and of the processes in it.
 extension Pod {
-    /// Makes a container up to the point before its program is executed.
+    /// Executes a created process's program: the container's first one's, or an exec's.
     ///
-    /// - Parameter root: the root file system's tree, where it is not at the path that the plan says.
-    func create(_ plan: SandboxPlan.Container, bundle: String, names: StreamNames, root: SharedDescriptor? = nil)
-        async throws
-    {
-        guard containers[plan.id] == nil else { throw SandboxError.alreadyExists(plan.id) }
-        try refuseOthersProcesses(plan)
-        var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: names)
-        let engine = try EngineStreams(names, terminal: first.terminal, of: plan.id, in: context)
-        do {
-            try share(plan, root: root)
-            for volume in plan.podVolumes { try await volumes.provide(volume) }
-            let (streams, numbers) = try await open(engine)
-            first.streams = streams
-            let request = try AgentCreateContainerRequest.with {
-                $0.containerID = plan.id
-                $0.specJson = try Pod.json(plan.spec)
-                $0.streams = numbers
-                $0.storages = plan.storages
-            }
-            _ = try await agent.createContainer(request, timeout: limits.request)
-            logger.phase("container created")
-        } catch {
-            first.streams?.cancel()
-            unshare(plan)
-            throw error
+    /// - Returns: the pid that engines take for it.
+    package func start(_ id: String, exec: String) async throws -> UInt32 {
+        try await withRunning { pod in
+            // Engines add interfaces between a container's creation and its start.
+            if exec.isEmpty { try await pod.network.refresh() }
+            try await start(id, exec, pod)
+            return pod.pid
         }
-        let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
-        containers[plan.id] = Container(id: plan.id, bundle: bundle, plan: plan, hooks: hooks, first: first)
-        do { try await hooks.beforeCreation() } catch {
-            _ = try? await remove(plan.id)
-            throw error
-        }
-        context.tell(
-            .created(container: plan.id, bundle: bundle, streams: names, terminal: first.terminal, pid: pid))
-        watchMemory(of: plan.id)
-        // Before it is started too: it can be killed then, and its machine can end.
-        let created = first
-        Task { await follow(plan.id, "", created) }
     }
 
-    /// Executes a created process's program: the container's first one's, or an exec's.
-    func start(_ id: String, exec: String) async throws {
+    private func start(_ id: String, _ exec: String, _ pod: RunningPod) async throws {
         let container = try find(id)
         var process = try find(id, exec)
         guard process.phase == .created else {
@@ -63,78 +29,54 @@ extension Pod {
             guard container.first.phase == .running else {
                 throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
             }
-            let engine = try EngineStreams(process.names, terminal: process.terminal, of: id, in: context)
-            let (streams, numbers) = try await open(engine)
+            let (streams, numbers) = try await openStreams(of: process, container: id, pod)
             process.streams = streams
-            do {
-                let request = try AgentExecProcessRequest.with {
-                    $0.containerID = id
-                    $0.execID = exec
-                    $0.processJson = try Pod.json(program)
-                    $0.streams = numbers
-                }
-                _ = try await agent.execProcess(request, timeout: limits.request)
-            } catch {
+            do { try await pod.agent.exec(id, exec: exec, program, streams: numbers) } catch {
                 streams.cancel()
                 throw error
             }
         } else {
-            _ = try await agent.startContainer(.with { $0.containerID = id }, timeout: limits.request)
+            try await pod.agent.startContainer(id)
             logger.phase("container started")
         }
         process.phase = .running
         containers[id]?[exec] = process
-        context.tell(
-            exec.isEmpty ? .started(container: id, pid: pid) : .execStarted(container: id, exec: exec, pid: pid))
+        environment.emit(
+            exec.isEmpty
+                ? .started(container: id, pid: pod.pid) : .execStarted(container: id, exec: exec, pid: pod.pid))
         if exec.isEmpty {
             await container.hooks.afterStart()
         } else {
             let started = process
-            Task { await follow(id, exec, started) }
+            Task { await follow(id, exec, started, pod) }
         }
     }
 
     /// Adds a further process, to be started later.
-    func addExec(_ id: String, exec: String, _ program: Process, names: StreamNames) throws {
+    package func addExec(_ id: String, exec: String, _ program: Process, names: StreamNames) throws {
         let container = try find(id)
         guard !exec.isEmpty else { throw SandboxError.invalid("exec_id: empty") }
         guard container.execs[exec] == nil else { throw SandboxError.alreadyExists(Self.name(id, exec)) }
         if case .stopped = container.first.phase {
             throw SandboxError.wrongState("container \(id) is stopped, not running")
         }
+        if case .running(let pod) = phase {
+            try Unsupported.refuse(program.unsupported(policy: pod.configuration.spec))
+        }
         containers[id]?.execs[exec] = try ContainerProcess(terminal: program.terminal, names: names, process: program)
-        context.tell(.execAdded(container: id, exec: exec))
+        environment.emit(.execAdded(container: id, exec: exec))
     }
 
+    /// Suspends until a process has ended.
+    package func wait(_ id: String, exec: String) async throws -> ExitRecord { try await find(id, exec).exit.value() }
+
+    // MARK: Exits
+
     /// Waits for a process's end and settles it: a container's first one's from its creation on, an exec's from its start on.
-    private func follow(_ id: String, _ exec: String, _ process: ContainerProcess) async {
-        let record: ExitRecord
-        do {
-            // Lasts as long as the process: it ends with the connection, which the heartbeat watches.
-            let reply = try await agent.waitProcess(
-                .with {
-                    $0.containerID = id
-                    $0.execID = exec
-                }, timeout: TTRPCClient.noTimeout)
-            if exec.isEmpty { logger.phase("container exited") }
-            await process.streams?.finish(within: ProcessStreams.exitPatience)
-            if exec.isEmpty, reply.oomKills > 0 {
-                logger.error(
-                    "container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
-                containers[id]?.noteOutOfMemory(logger)
-            }
-            record = ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt)
-        } catch {
-            let end = await machine.end()
-            process.streams?.cancel()
-            if exec.isEmpty {
-                let reason = SandboxError.machineEnded(reason: end.description, console: machine.consoleTail)
-                logger.error("container \(id): \(reason)")
-            }
-            record = ExitRecord(status: 255, at: wallClockNanoseconds())
-        }
+    func follow(_ id: String, _ exec: String, _ process: ContainerProcess, _ pod: RunningPod) async {
+        let record = await exit(of: process, id, exec, pod)
         if exec.isEmpty {
-            // The end of a quick program may come to be known before its start is told.
+            // The end of a quick program may come to be known before its start is reported.
             await containers[id]?.start?.value()
             // Engines want to hear of a container's further processes before they hear of its first one.
             await waitForExecs(of: id)
@@ -146,7 +88,31 @@ extension Pod {
         }
         containers[id]?[exec]?.phase = .stopped(record)
         process.exit.settle(record)
-        context.tell(.exited(container: id, exec: exec, pid: pid, record))
+        environment.emit(.exited(container: id, exec: exec, pid: pod.pid, record))
+    }
+
+    private func exit(
+        of process: ContainerProcess, _ id: String, _ exec: String, _ pod: RunningPod
+    ) async -> ExitRecord {
+        do {
+            let exit = try await pod.agent.waitForExit(id, exec: exec)
+            if exec.isEmpty { logger.phase("container exited") }
+            await process.streams?.finish(within: ProcessStreams.exitPatience)
+            if exec.isEmpty, exit.oomKills > 0 {
+                logger.error(
+                    "container \(id): out of memory (OOM): the kernel killed \(exit.oomKills) of its processes")
+                containers[id]?.noteOutOfMemory(logger)
+            }
+            return exit.record
+        } catch {
+            let end = await pod.machine.end()
+            process.streams?.cancel()
+            if exec.isEmpty {
+                let reason = SandboxError.machineEnded(reason: end.description, console: pod.machine.consoleTail)
+                logger.error("container \(id): \(reason)")
+            }
+            return ExitRecord(status: 255, at: wallClockNanoseconds())
+        }
     }
 
     /// Waits until the execs of a container whose first process has ended have been told to have ended too: the agent ends them
@@ -158,6 +124,9 @@ extension Pod {
     }
 
     func find(_ id: String) throws -> Container {
+        if creations[id] != nil, containers[id] == nil {
+            throw SandboxError.wrongState("container \(id) is being created")
+        }
         guard let container = containers[id] else { throw SandboxError.notFound("container \(id)") }
         return container
     }
@@ -173,10 +142,28 @@ extension Pod {
         exec.isEmpty ? "container \(id)" : "process \(exec) of container \(id)"
     }
 
-    /// Forgets an exec that is not running.
-    func removeExec(_ id: String, exec: String) async throws -> ContainerProcess {
+    // MARK: Removal
+
+    /// Forgets an exec that is not running, or a container (`exec` is empty) that is not. One that is being created is not
+    /// created then.
+    ///
+    /// - Returns: how the process ended; nil for one that never ran.
+    package func delete(_ id: String, exec: String) async throws -> ExitRecord? {
+        if exec.isEmpty, let creation = creations[id] {
+            cancelCreation(creation, .wrongState("container \(id) was deleted while it was being created"))
+            await creation.ended()
+            return nil
+        }
+        return try await withRunning { _ in
+            let process = try await exec.isEmpty ? remove(id) : removeExec(id, exec: exec)
+            if case .stopped(let record) = process.phase { return record }
+            return nil
+        }
+    }
+
+    private func removeExec(_ id: String, exec: String) async throws -> ContainerProcess {
         let process = try find(id, exec)
-        if process.phase == .running { throw SandboxError.wrongState("\(Self.name(id, exec)) is running") }
+        if process.phase.isAlive { throw SandboxError.wrongState("\(Self.name(id, exec)) is running") }
         containers[id]?.execs[exec] = nil
         // Who waits for one that never started.
         process.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
@@ -186,75 +173,74 @@ extension Pod {
     }
 
     /// Forgets a container that is not running, and takes its shares away.
+    @discardableResult
     func remove(_ id: String) async throws -> ContainerProcess {
+        let pod = try running()
         let container = try find(id)
-        if container.first.phase == .running { throw SandboxError.wrongState("container \(id) is running") }
+        if container.first.phase.isAlive {
+            throw SandboxError.wrongState("container \(id) is \(container.first.phase.name)")
+        }
         containers[id] = nil
-        for process in [container.first] + container.execs.values {
+        for process in container.processes {
             // One that never started still holds its streams.
             if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalPatience) }
             process.streams?.cancel()
         }
         for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds())) }
-        do {
-            _ = try await agent.removeContainer(.with { $0.containerID = id }, timeout: limits.request)
-        } catch {
-            // With the VM gone there is nothing left to remove.
+        do { try await pod.agent.removeContainer(id) } catch {
+            // With the machine gone there is nothing left to remove.
             logger.debug("remove container \(id): \(error)")
         }
-        unshare(container.plan)
+        await removeShares(of: container.plan, pod)
         await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
-            context.tell(.deleted(container: id, pid: pid, record))
+            environment.emit(.deleted(container: id, pid: pod.pid, record))
         }
         return container.first
     }
 
-    /// Hands a container's file trees to the file device.
-    private func share(_ plan: SandboxPlan.Container, root: SharedDescriptor?) throws {
-        for share in plan.shares {
-            let isRoot = share.mountPoint == plan.spec.root?.path
-            let tree = try detachedTree(root.flatMap { isRoot ? .open($0) : nil } ?? .path(share.source))
-            if isRoot { plan.makeMountPoints(root: tree.raw) }
-            try machine.addShare(name: share.name, tree: tree.raw, readOnly: share.readOnly)
-        }
+    func removeShares(of plan: SandboxPlan.Container, _ pod: RunningPod) async {
+        for error in await pod.machine.removeShares(plan.shares) { logger.debug("remove share: \(error)") }
     }
 
-    private func unshare(_ plan: SandboxPlan.Container) {
-        for share in plan.shares {
-            do { try machine.removeShare(name: share.name) } catch { logger.debug("remove share: \(error)") }
-        }
-    }
+    // MARK: Streams
 
-    /// Connects a process's streams; the agent is told their numbers.
-    private func open(_ engine: EngineStreams) async throws -> (ProcessStreams, AgentStreams) {
-        var numbers = AgentStreams()
+    /// Opens what the engine named as a process's streams, and connects each to the agent.
+    func openStreams(
+        of process: ContainerProcess, container: String, _ pod: RunningPod
+    ) async throws -> (ProcessStreams, StreamNumbers) {
+        let (names, terminal, namespace) = (process.names, process.terminal, environment.namespace)
+        let engine = try await onThread("streams") {
+            try EngineStreams(names, terminal: terminal, of: container, namespace: namespace)
+        }
+        var numbers = StreamNumbers()
         var input: StreamRelay?
         var outputs: [StreamRelay] = []
-        func connect() async throws -> (UInt64, SharedDescriptor) {
-            let number = nextStream
-            nextStream += 1
-            return (number, try await link.stream(number, deadline: limits.request))
-        }
         if let stdin = engine.stdin {
-            let (number, guest) = try await connect()
-            numbers.stdin = number
+            let guest: SharedDescriptor
+            (numbers.stdin, guest) = try await connectStream(pod)
             input = try StreamRelay(name: "stdin", engine: stdin.descriptor, guest: guest, direction: .toGuest)
         }
         if let stdout = engine.stdout {
-            let (number, guest) = try await connect()
-            numbers.stdout = number
+            let guest: SharedDescriptor
+            (numbers.stdout, guest) = try await connectStream(pod)
             outputs.append(
                 try StreamRelay(name: "stdout", engine: stdout.descriptor, guest: guest, direction: .fromGuest))
         }
         if let stderr = engine.stderr {
-            let (number, guest) = try await connect()
-            numbers.stderr = number
+            let guest: SharedDescriptor
+            (numbers.stderr, guest) = try await connectStream(pod)
             outputs.append(
                 try StreamRelay(name: "stderr", engine: stderr.descriptor, guest: guest, direction: .fromGuest))
         }
         let streams = ProcessStreams(
             input: input, hold: engine.stdin?.hold, outputs: outputs, isPatient: engine.isPatient)
         return (streams, numbers)
+    }
+
+    private func connectStream(_ pod: RunningPod) async throws -> (UInt64, SharedDescriptor) {
+        let number = nextStream
+        nextStream += 1
+        return (number, try await pod.link.stream(number, deadline: pod.agent.timeout))
     }
 }

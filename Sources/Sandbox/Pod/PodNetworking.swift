@@ -1,4 +1,3 @@
-import AgentAPI
 import Glibc
 import Hypervisor
 import LinuxSystem
@@ -31,11 +30,11 @@ actor PodNetworking {
     /// The process that engines take for the pod: it is in the pod's network namespace.
     nonisolated let pid: pid_t
 
-    private let holder: PauseProcess
+    private let pause: PauseProcess
     private let network: PodNetwork?
     private let logger: Logger
     private let updates = OneAtATime()
-    private var pod: Pod?
+    private var pod: RunningPod?
     private var watch: NetworkWatch?
     private var forwarding: LoopbackForwarding?
     /// What the guest has.
@@ -45,33 +44,38 @@ actor PodNetworking {
     /// Makes or opens the namespace, and starts the process that lives in it.
     ///
     /// - Parameter vcpus: of the machine; each gets a pair of an interface's queues of its own.
-    init(_ choice: SandboxPlan.Network, vcpus: Int, logger: Logger) throws {
-        self.logger = logger
-        let namespace: NetworkNamespace
-        let queues = min(vcpus, Tap.maximumQueues)
-        switch choice {
-        case .new:
-            let network = try PodNetwork(path: nil, queues: queues)
-            (self.network, namespace) = (network, network.namespace)
-        case .existing(let path):
-            let network = try PodNetwork(path: path, queues: queues)
-            (self.network, namespace) = (network, network.namespace)
-        case .none: (network, namespace) = (nil, try NetworkNamespace(path: "/proc/self/ns/net"))
+    static func make(_ choice: SandboxPlan.Network, vcpus: Int, logger: Logger) async throws -> PodNetworking {
+        let (network, pause) = try await onThread("network") {
+            let queues = min(vcpus, Tap.maximumQueues)
+            let network: PodNetwork? =
+                switch choice {
+                case .new: try PodNetwork(path: nil, queues: queues)
+                case .existing(let path): try PodNetwork(path: path, queues: queues)
+                case .none: nil
+                }
+            let namespace = try network?.namespace ?? NetworkNamespace(path: "/proc/self/ns/net")
+            return (network, try PauseProcess(namespace, executable: try Programs.own("martlet-device")))
         }
-        holder = try PauseProcess(namespace, executable: try Programs.own("martlet-device"))
-        pid = holder.pid
+        return PodNetworking(network, pause, logger)
+    }
+
+    private init(_ network: PodNetwork?, _ pause: PauseProcess, _ logger: Logger) {
+        self.network = network
+        self.pause = pause
+        self.logger = logger
+        pid = pause.pid
     }
 
     /// Ends the machine when somebody ends the process: whoever looked for the pod by its pid would find nothing, or one day
     /// another process.
     nonisolated func bind(_ machine: any VirtualMachine) {
-        let holder = holder
-        Task { machine.kill(.processEnded(name: PauseProcess.name, how: "\(await holder.ended())")) }
+        let pause = pause
+        Task { machine.kill(.processEnded(name: PauseProcess.name, how: "\(await pause.ended())")) }
     }
 
     /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that
     /// set networks up.
-    func attach(to pod: Pod) async throws {
+    func attach(to pod: RunningPod) async throws {
         guard let network else { return }
         self.pod = pod
         // Before the first look, so that nothing is missed in between.
@@ -83,10 +87,10 @@ actor PodNetworking {
         Task { await forward(network.namespace, pod) }
     }
 
-    private func forward(_ namespace: NetworkNamespace, _ pod: Pod) async {
+    private func forward(_ namespace: NetworkNamespace, _ pod: RunningPod) async {
         do {
             let forwarding = try await LoopbackForwarding(
-                namespace, pod.link, limit: pod.limits.request, logger: logger)
+                namespace, pod.link, limit: pod.agent.timeout, logger: logger)
             if hasEnded { forwarding.end() } else { self.forwarding = forwarding }
         } catch {
             if !hasEnded { logger.warning("network: 127.0.0.1 does not reach the pod's ports: \(error)") }
@@ -128,7 +132,7 @@ actor PodNetworking {
         for warning in plan.warnings where !self.plan.warnings.contains(warning) {
             logger.warning("network: \(warning)")
         }
-        try await pod.updateNetwork(AgentUpdateNetworkRequest(plan))
+        try await pod.agent.updateNetwork(plan)
         self.plan = plan
         logger.phase("network updated")
     }
@@ -139,17 +143,10 @@ actor PodNetworking {
         watch = nil
         forwarding?.end()
         await updates.settle()
-        let (network, holder) = (network, holder)
+        let (network, pause) = (network, pause)
         _ = try? await onThread("network end") {
             network?.disconnect()
-            holder.end()
+            pause.end()
         }
-    }
-}
-
-extension Pod {
-    /// Makes the guest's network what the request says.
-    func updateNetwork(_ request: AgentUpdateNetworkRequest) async throws {
-        _ = try await agent.updateNetwork(request, timeout: limits.request)
     }
 }

@@ -1,12 +1,62 @@
-import AgentAPI
-import FoundationEssentials
+import Glibc
 import LinuxSystem
 import OCISpec
-import TTRPC
+
+/// The state of a process of a container, for engines.
+package struct TaskStatus: Sendable, Equatable {
+    package enum State: Sendable, Equatable {
+        case creating
+        case created
+        case running
+        case paused
+        case stopped(ExitRecord)
+    }
+
+    package var state: State
+    package var bundle: String
+    package var pid: UInt32
+    package var terminal: Bool
+    package var streams: StreamNames
+}
+
+/// A container with what runs in it.
+package struct ContainerSnapshot: Sendable, Equatable {
+    package var id: String
+    /// `created`, `running`, `paused` or `stopped`.
+    package var state: String
+    package var processes: [GuestProcess]
+}
 
 /// What an engine asks of a pod's containers while they run.
 extension Pod {
-    func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {
+    package func status(_ id: String, exec: String) throws -> TaskStatus {
+        if exec.isEmpty, creations[id] != nil, containers[id] == nil {
+            return TaskStatus(state: .creating, bundle: "", pid: pid, terminal: false, streams: StreamNames())
+        }
+        let pod = try running()
+        let container = try find(id)
+        let process = try find(id, exec)
+        let state: TaskStatus.State =
+            switch process.phase {
+            case .created: .created
+            // The freezer stops every process of the container.
+            case .running: container.first.phase == .paused ? .paused : .running
+            case .paused: .paused
+            case .stopped(let record): .stopped(record)
+            }
+        return TaskStatus(
+            state: state, bundle: container.bundle, pid: pod.pid, terminal: process.terminal, streams: process.names)
+    }
+
+    /// Sends a signal. One that ends a process by default ends a creation.
+    package func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {
+        if exec.isEmpty, let creation = creations[id], containers[id] == nil {
+            guard Self.isFatal(signal) else { throw SandboxError.wrongState("container \(id) is being created") }
+            let name = signalName(Int32(bitPattern: signal))
+            return cancelCreation(
+                creation, .wrongState("container \(id) was killed by \(name) while it was being created"))
+        }
+        let pod = try running()
         let process = try find(id, exec)
         if case .stopped = process.phase {
             throw SandboxError.notFound("\(Self.name(id, exec)) is stopped: its process")
@@ -14,102 +64,124 @@ extension Pod {
         if process.process != nil, process.phase == .created {
             throw SandboxError.wrongState("\(Self.name(id, exec)) is not started")
         }
-        do {
-            _ = try await agent.signalProcess(
-                .with {
-                    $0.containerID = id
-                    $0.execID = exec
-                    $0.signal = signal
-                    $0.all = all
-                }, timeout: limits.request)
-        } catch {
-            throw await afterSignal(process, Self.name(id, exec), error)
+        do { try await pod.agent.signal(id, exec: exec, signal, all: all) } catch {
+            throw await afterSignal(process, Self.name(id, exec), error, pod)
         }
     }
 
-    /// What to tell of a signal that could not be sent. A process has ended with its machine: an engine that kills one to delete it
-    /// wants to hear that, and to see it stopped then. Not inlined: the compiler of Swift 6.3 dies of it.
+    private static func isFatal(_ signal: UInt32) -> Bool {
+        [SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGABRT].contains(Int32(bitPattern: signal))
+    }
+
+    /// The error for a signal that could not be sent. A process has ended with its machine: an engine that kills one to delete
+    /// it wants to hear that, and to see it stopped then. Not inlined: the compiler of Swift 6.3 crashes on it.
     @inline(never)
-    private func afterSignal(_ process: ContainerProcess, _ name: String, _ error: any Error) async -> any Error {
-        guard Self.isLoss(error) else { return error }
-        let told = await explain(error)
-        logger.debug("\(name): signal: \(told)")
+    private func afterSignal(
+        _ process: ContainerProcess, _ name: String, _ error: any Error, _ pod: RunningPod
+    ) async -> any Error {
+        guard isConnectionLoss(error) else { return error }
+        let cause = await pod.machine.cause(ofFailedRequest: error)
+        logger.debug("\(name): signal: \(cause)")
         let exit = process.exit
         await waiting(atMost: .seconds(2)) { _ = await exit.value() }
         return SandboxError.notFound("\(name) ended with its machine: its process")
     }
 
-    func resize(_ id: String, exec: String, width: UInt32, height: UInt32) async throws {
-        _ = try find(id, exec)
-        _ = try await agent.resizePty(
-            .with {
-                $0.containerID = id
-                $0.execID = exec
-                $0.width = width
-                $0.height = height
-            }, timeout: limits.request)
-    }
-
-    func closeInput(_ id: String, exec: String) throws {
-        let process = try find(id, exec)
-        // The end goes the way that the bytes go, behind the last of them.
-        process.streams?.closeInput()
-    }
-
-    /// The container's processes, as the guest knows them. Not inlined: in a loop the compiler of Swift 6.3 dies of it.
-    @inline(never)
-    func processes(_ id: String) async throws -> [AgentListProcessesResponse.Process] {
-        _ = try find(id)
-        return try await agent.listProcesses(.with { $0.containerID = id }, timeout: limits.request).processes
-    }
-
-    func pause(_ id: String) async throws {
-        let container = try find(id)
-        guard container.first.phase == .running else {
-            throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
+    package func resize(_ id: String, exec: String, width: UInt32, height: UInt32) async throws {
+        try await withRunning { pod in
+            _ = try find(id, exec)
+            try await pod.agent.resize(id, exec: exec, width: width, height: height)
         }
-        guard !container.isPaused else { throw SandboxError.wrongState("container \(id) is paused already") }
-        _ = try await agent.pauseContainer(.with { $0.containerID = id }, timeout: limits.request)
-        containers[id]?.isPaused = true
-        context.tell(.paused(container: id))
     }
 
-    func resume(_ id: String) async throws {
-        guard try find(id).isPaused else { throw SandboxError.wrongState("container \(id) is not paused") }
-        _ = try await agent.resumeContainer(.with { $0.containerID = id }, timeout: limits.request)
-        containers[id]?.isPaused = false
-        context.tell(.resumed(container: id))
+    /// Gives the terminal of the pod's first container another size.
+    package func resizeTerminal(width: UInt32, height: UInt32) async {
+        do { try await resize(environment.id, exec: "", width: width, height: height) } catch {
+            logger.debug("resize: \(error)")
+        }
+    }
+
+    package func closeInput(_ id: String, exec: String) throws {
+        _ = try running()
+        // The end goes the way that the bytes go, behind the last of them.
+        try find(id, exec).streams?.closeInput()
+    }
+
+    /// The container's processes, as the guest knows them.
+    package func processes(_ id: String) async throws -> [GuestProcess] {
+        try await withRunning { pod in
+            _ = try find(id)
+            return try await pod.agent.processes(id)
+        }
+    }
+
+    /// All containers by their ids, with what runs in them.
+    package func snapshot() async throws -> [ContainerSnapshot] {
+        try await withRunning { pod in
+            var result: [ContainerSnapshot] = []
+            for id in containers.keys.sorted() {
+                // One that is removed meanwhile has stopped.
+                let state = containers[id]?.first.phase.name ?? "stopped"
+                let processes = state == "stopped" ? [] : try await pod.agent.processes(id)
+                result.append(ContainerSnapshot(id: id, state: state, processes: processes))
+            }
+            return result
+        }
+    }
+
+    package func pause(_ id: String) async throws {
+        try await withRunning { pod in
+            let container = try find(id)
+            if container.first.phase == .paused { throw SandboxError.wrongState("container \(id) is paused already") }
+            guard container.first.phase == .running else {
+                throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
+            }
+            try await pod.agent.pause(id)
+            if containers[id]?.first.phase == .running { containers[id]?.first.phase = .paused }
+            environment.emit(.paused(container: id))
+        }
+    }
+
+    package func resume(_ id: String) async throws {
+        try await withRunning { pod in
+            guard try find(id).first.phase == .paused else {
+                throw SandboxError.wrongState("container \(id) is not paused")
+            }
+            try await pod.agent.resume(id)
+            if containers[id]?.first.phase == .paused { containers[id]?.first.phase = .running }
+            environment.emit(.resumed(container: id))
+        }
     }
 
     /// Changes a container's limits; what `resources` leaves out stays as it is.
-    func update(_ id: String, _ resources: Linux.Resources) async throws {
-        _ = try find(id)
-        _ = try await agent.updateContainer(
-            .with {
-                $0.containerID = id
-                $0.resourcesJson = try Pod.json(resources)
-            }, timeout: limits.request)
+    package func update(_ id: String, _ resources: Linux.Resources) async throws {
+        try await withRunning { pod in
+            var resources = resources
+            let policy = pod.configuration.spec
+            try checkMemory(resources, policy, pod)
+            try Unsupported.refuse(resources.unsupported(policy: policy))
+            if policy.ineffectiveLimits == .warn { resources.removeIneffectiveLimits() }
+            _ = try find(id)
+            try await pod.agent.update(id, resources)
+        }
     }
 
-    func stats(_ id: String) async throws -> AgentContainerStatsResponse {
-        _ = try find(id)
-        return try await agent.containerStats(.with { $0.containerID = id }, timeout: limits.request)
+    package func statistics(_ id: String) async throws -> ContainerStatistics {
+        try await withRunning { pod in
+            _ = try find(id)
+            return try await pod.agent.statistics(id)
+        }
     }
 
-    /// Tells each time that the kernel has killed a container's processes for want of memory.
-    func watchMemory(of id: String) {
-        let (agent, tell) = (agent, context.tell)
+    /// Emits an event each time that the guest's kernel has killed processes of a container because memory ran out.
+    func watchOOM(of id: String, _ pod: RunningPod) {
+        let (agent, emit) = (pod.agent, environment.emit)
         Task {
             var seen: UInt64 = 0
             // Ends with the container, or the connection.
-            while let reply = try? await agent.waitOOM(
-                .with {
-                    $0.containerID = id
-                    $0.seen = seen
-                }, timeout: TTRPCClient.noTimeout), reply.oomKills > seen
-            {
-                seen = reply.oomKills
-                tell(.outOfMemory(container: id))
+            while let kills = try? await agent.waitForOOM(id, seen: seen), kills > seen {
+                seen = kills
+                emit(.outOfMemory(container: id))
             }
         }
     }

@@ -35,7 +35,7 @@ public enum PodList {
     }
 
     /// The pod of that id, or the only one whose id begins so.
-    static func find(_ name: String, in pods: [PodEntry]) throws(SandboxError) -> PodEntry {
+    package static func find(_ name: String, in pods: [PodEntry]) throws(SandboxError) -> PodEntry {
         if let pod = pods.first(where: { $0.id == name }) { return pod }
         let found = pods.filter { !name.isEmpty && $0.id.hasPrefix(name) }
         guard found.count < 2 else {

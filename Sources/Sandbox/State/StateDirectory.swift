@@ -36,7 +36,7 @@ package struct StateDirectory: Sendable {
     }
 
     package let path: String
-    var socketPath: String { path + "/task.sock" }
+    package var socketPath: String { path + "/task.sock" }
     private var lockPath: String { path + "/lock" }
     private var statePath: String { path + "/state.json" }
 

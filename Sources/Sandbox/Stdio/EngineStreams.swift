@@ -20,7 +20,7 @@ struct EngineStreams: Sendable {
     let isPatient: Bool
 
     /// Opens what the Task service's `stdin`, `stdout` and `stderr` name: a fifo by its path, or what `StreamTarget` knows.
-    init(_ names: StreamNames, terminal: Bool, of container: String, in context: Pod.Context) throws {
+    init(_ names: StreamNames, terminal: Bool, of container: String, namespace: String) throws {
         isPatient = names.stdout.hasPrefix("fd:") || names.stdin.hasPrefix("fd:")
         stdin = try StreamTarget(names.stdin, field: "stdin").map { try $0.openInput() }
         let targets = (
@@ -29,7 +29,7 @@ struct EngineStreams: Sendable {
         )
         if case .program(let program)? = targets.0 {
             // One program takes both.
-            let logger = try LoggingProgram(program, container: container, namespace: context.namespace)
+            let logger = try LoggingProgram(program, container: container, namespace: namespace)
             stdout = End(descriptor: logger.stdout)
             stderr = terminal ? nil : End(descriptor: logger.stderr)
         } else {

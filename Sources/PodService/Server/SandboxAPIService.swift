@@ -1,31 +1,43 @@
-import LinuxSystem
-import SwiftProtobuf
+import OCISpec
+import Sandbox
 import TTRPC
 import TaskAPI
 
 /// containerd's Sandbox service: the pod as a thing of its own, whose containers come by the Task service.
-actor SandboxAPIService: SandboxService {
-    private let pod: PodTaskService
-    private var createdAt: Int64 = 0
-    private var exitedAt: Int64 = 0
+struct SandboxAPIService: SandboxService {
+    private let pod: Pod
+    private let environment: PodEnvironment
 
-    init(_ pod: PodTaskService) { self.pod = pod }
+    init(_ pod: Pod, _ environment: PodEnvironment) {
+        self.pod = pod
+        self.environment = environment
+    }
 
     func createSandbox(
         _ request: SandboxAPICreateSandboxRequest, context: TTRPCContext
     ) async throws -> SandboxAPICreateSandboxResponse {
-        try await pod.createSandbox(request)
-        createdAt = wallClockNanoseconds()
-        return .init()
+        try await answering {
+            guard request.rootfs.isEmpty else { throw SandboxError.unsupported("rootfs mounts of a sandbox") }
+            let configuration = try await environment.configuration(
+                options: request.options, annotations: request.annotations)
+            try await pod.createSandbox(
+                SandboxRequest(
+                    id: request.sandboxID, bundle: request.bundlePath,
+                    network: request.netnsPath.isEmpty ? .new : .existing(path: request.netnsPath),
+                    configuration: configuration))
+            return .init()
+        }
     }
 
     func startSandbox(
         _ request: SandboxAPIStartSandboxRequest, context: TTRPCContext
     ) async throws -> SandboxAPIStartSandboxResponse {
-        let pid = try await pod.startSandbox(request.sandboxID)
-        return .with {
-            $0.pid = pid
-            $0.createdAt = timestamp(createdAt)
+        try await answering {
+            let status = try await pod.startSandbox()
+            return .with {
+                $0.pid = status.pid
+                $0.createdAt = timestamp(status.createdAt)
+            }
         }
     }
 
@@ -43,30 +55,30 @@ actor SandboxAPIService: SandboxService {
     func stopSandbox(
         _ request: SandboxAPIStopSandboxRequest, context: TTRPCContext
     ) async throws -> SandboxAPIStopSandboxResponse {
-        await pod.stopSandbox()
-        ended()
+        await pod.stop()
         return .init()
     }
 
     func waitSandbox(
         _ request: SandboxAPIWaitSandboxRequest, context: TTRPCContext
     ) async throws -> SandboxAPIWaitSandboxResponse {
-        await pod.waitForSandbox()
-        ended()
-        return .with { $0.exitedAt = timestamp(exitedAt) }
+        let status = await pod.waitForEnd()
+        return .with { $0.exitedAt = timestamp(status.endedAt) }
     }
 
     func sandboxStatus(
         _ request: SandboxAPISandboxStatusRequest, context: TTRPCContext
     ) async throws -> SandboxAPISandboxStatusResponse {
-        let pid = await pod.sandboxPID
+        let status = await pod.sandboxStatus
         return .with {
             $0.sandboxID = request.sandboxID
-            $0.pid = pid ?? 0
-            // The words of Kubernetes' CRI.
-            $0.state = pid == nil ? "SANDBOX_NOTREADY" : "SANDBOX_READY"
-            $0.createdAt = timestamp(createdAt)
-            if exitedAt != 0 { $0.exitedAt = timestamp(exitedAt) }
+            $0.pid = status.pid
+            // The terms of Kubernetes' CRI.
+            $0.state = status.isRunning ? "SANDBOX_READY" : "SANDBOX_NOTREADY"
+            // containerd's clients read both here.
+            $0.info = ["state": $0.state, "pid": "\(status.pid)"]
+            $0.createdAt = timestamp(status.createdAt)
+            if status.endedAt != 0 { $0.exitedAt = timestamp(status.endedAt) }
         }
     }
 
@@ -86,6 +98,4 @@ actor SandboxAPIService: SandboxService {
     ) async throws -> SandboxAPISandboxMetricsResponse {
         throw TTRPCError(.unimplemented, SandboxError.unsupported("metrics of a sandbox as a whole").description)
     }
-
-    private func ended() { if exitedAt == 0 { exitedAt = wallClockNanoseconds() } }
 }

@@ -1,9 +1,9 @@
-import AgentAPI
+import Sandbox
 import TaskAPI
 
 extension MetricsMetrics {
     /// The counters of a container's control group in the guest, as engines read them.
-    init(_ stats: AgentContainerStatsResponse) {
+    init(_ stats: ContainerStatistics) {
         self.init()
         pids = .with {
             $0.current = stats.pidsCurrent
@@ -66,7 +66,7 @@ extension MetricsMemoryStat {
         ("thp_collapse_alloc", \.thpCollapseAlloc),
     ]
 
-    init(_ stats: AgentContainerStatsResponse) {
+    init(_ stats: ContainerStatistics) {
         self.init()
         for (name, field) in Self.fields { self[keyPath: field] = stats.memory[name] ?? 0 }
         usage = stats.memoryUsage

@@ -3,6 +3,7 @@ import Glibc
 import Hypervisor
 import LinuxSystem
 import Logging
+import Sandbox
 import TTRPC
 import TaskAPI
 
@@ -29,10 +30,10 @@ public enum PodServer {
         ignoreSignals()
         for descriptor in Descriptor.listener...Descriptor.stderr { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let directory = StateDirectory(root: root, id: id)
-        let service = try PodTaskService(
-            PodSurroundings(
-                id: id, directory: directory, configuration: configuration, configurationFile: configurationFile,
-                logger: logger))
+        let environment = PodEnvironment(
+            id: id, directory: directory, configuration: configuration, configurationFile: configurationFile,
+            logger: logger)
+        let pod = try Pod(environment)
         // A pseudo-terminal that the command made for an engine: as this session's controlling terminal it tells when the
         // engine resizes it. One that a person sits at belongs to another session, whose command follows its size.
         if martlet_ioctl_int(Descriptor.stdin, UInt(TIOCSCTTY), 0) == 0 {
@@ -40,16 +41,17 @@ public enum PodServer {
             Task {
                 for await _ in resizes.stream {
                     guard let size = Terminal.size(of: Descriptor.stdin) else { continue }
-                    await service.resizeTerminal(width: size.width, height: size.height)
+                    await pod.resizeTerminal(width: size.width, height: size.height)
                 }
             }
         }
         try startThread("lifeline") {
             var byte: UInt8 = 0
             while read(Descriptor.lifeline, &byte, 1) < 0 && errno == EINTR {}
-            Task { await service.end() }
+            Task { await pod.end() }
         }
-        try await serve([.task(service), .inspection(InspectionAPIService(service))], until: service.finished)
+        try await serve(
+            [.task(TaskAPIService(pod, environment)), .inspection(InspectionAPIService(pod))], until: pod.finished)
         directory.sweep()
     }
 
@@ -57,25 +59,25 @@ public enum PodServer {
     ///
     /// - Parameters:
     ///   - socket: the path at which the listening descriptor is bound.
-    ///   - tell: told of each event, in order.
+    ///   - emit: takes each event, in order.
     package static func runShim(
         id: String, namespace: String, directory: StateDirectory, socket: String, configuration: Configuration,
-        configurationFile: String?, logger: Logger, tell: @Sendable @escaping (PodEvent) -> Void
+        configurationFile: String?, logger: Logger, emit: @Sendable @escaping (PodEvent) -> Void
     ) async throws {
         ignoreSignals()
         for descriptor in [Descriptor.listener, Descriptor.lock] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
-        let surroundings = PodSurroundings(
+        let environment = PodEnvironment(
             id: id, directory: directory, socket: socket, namespace: namespace, configuration: configuration,
-            configurationFile: configurationFile, logger: logger, tell: tell)
-        try surroundings.record([], bundle: "")
-        let service = try PodTaskService(surroundings)
-        await service.endUnlessUsed()
-        let task = TTRPCServiceDescription.task(service)
+            configurationFile: configurationFile, logger: logger, emit: emit)
+        try environment.record()
+        let pod = try Pod(environment)
+        await pod.endUnlessUsed()
+        let task = TTRPCServiceDescription.task(TaskAPIService(pod, environment))
         try await serve(
             [
-                task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(service)),
-                .inspection(InspectionAPIService(service)),
-            ], until: service.finished)
+                task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
+                .inspection(InspectionAPIService(pod)),
+            ], until: pod.finished)
         directory.sweep()
     }
 

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Sandbox
 import TaskAPI
 
 /// The descriptors that a foreground container's streams are tied to, and the terminal behind them if it has one.

@@ -1,25 +1,27 @@
 import Glibc
 import OCISpec
+import Sandbox
 import SwiftProtobuf
 import TTRPC
 import TaskAPI
 
 /// What an engine asks of a pod's tasks while they run.
-extension PodTaskService {
+extension TaskAPIService {
     func state(_ request: TaskStateRequest, context: TTRPCContext) async throws -> TaskStateResponse {
-        try await withPod { pod in
-            let container = try await pod.find(request.id)
-            let process = try await pod.find(request.id, request.execID)
+        try await answering {
+            let status = try await pod.status(request.id, exec: request.execID)
             return .with {
-                $0.id = container.id
+                $0.id = request.id
                 $0.execID = request.execID
-                $0.bundle = container.bundle
-                $0.pid = pod.pid
-                $0.terminal = process.terminal
-                ($0.stdin, $0.stdout, $0.stderr) = (process.names.stdin, process.names.stdout, process.names.stderr)
-                switch process.phase {
-                case .created: $0.status = .created
-                case .running: $0.status = container.isPaused ? .paused : .running
+                $0.bundle = status.bundle
+                $0.pid = status.pid
+                $0.terminal = status.terminal
+                ($0.stdin, $0.stdout, $0.stderr) = (status.streams.stdin, status.streams.stdout, status.streams.stderr)
+                switch status.state {
+                // The wire has no word for it; nothing runs yet.
+                case .creating, .created: $0.status = .created
+                case .running: $0.status = .running
+                case .paused: $0.status = .paused
                 case .stopped(let record):
                     $0.status = .stopped
                     $0.exitStatus = record.status
@@ -30,71 +32,59 @@ extension PodTaskService {
     }
 
     func kill(_ request: TaskKillRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
+        try await answering {
             try await pod.signal(request.id, exec: request.execID, request.signal, all: request.all)
             return .init()
         }
     }
 
     func resizePty(_ request: TaskResizePtyRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
+        try await answering {
             try await pod.resize(request.id, exec: request.execID, width: request.width, height: request.height)
             return .init()
         }
     }
 
-    /// The terminal of the pod's first container has another size now.
-    func resizeTerminal(width: UInt32, height: UInt32) async {
-        guard case .running(let pod) = phase else { return }
-        do {
-            try await pod.resize(surroundings.id, exec: "", width: width, height: height)
-        } catch { logger.debug("resize: \(error)") }
-    }
-
     func closeIO(_ request: TaskCloseIORequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
+        try await answering {
             if request.stdin { try await pod.closeInput(request.id, exec: request.execID) }
             return .init()
         }
     }
 
     func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
-        try await withPod { pod in
+        try await answering {
             let processes = try await pod.processes(request.id)
             return .with { $0.processes = processes.map { process in .with { $0.pid = process.pid } } }
         }
     }
 
     func pause(_ request: TaskPauseRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
+        try await answering {
             try await pod.pause(request.id)
             return .init()
         }
     }
 
     func resume(_ request: TaskResumeRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        try await withPod { pod in
+        try await answering {
             try await pod.resume(request.id)
             return .init()
         }
     }
 
     func update(_ request: TaskUpdateTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        let policy = configuration.spec
-        return try await withPod { pod in
-            var resources = try JSON.decode(
+        try await answering {
+            let resources = try JSON.decode(
                 Linux.Resources.self, from: Array(request.resources.value), file: "resources")
-            try await self.checkMemory(resources, policy)
-            try Unsupported.refuse(resources.unsupported(policy: policy))
-            if policy.ineffectiveLimits == .warn { resources.removeIneffectiveLimits() }
             try await pod.update(request.id, resources)
             return .init()
         }
     }
 
     func stats(_ request: TaskStatsRequest, context: TTRPCContext) async throws -> TaskStatsResponse {
-        try await withPod { pod in
-            let metrics = MetricsMetrics(try await pod.stats(request.id))
+        try await answering {
+            let metrics = MetricsMetrics(try await pod.statistics(request.id))
             return try .with {
                 $0.stats = try .with {
                     $0.typeURL = MetricsMetrics.protoMessageName
@@ -109,9 +99,10 @@ extension PodTaskService {
     }
 
     func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
-        .with {
+        let pid = await pod.pid
+        return .with {
             $0.shimPid = UInt32(bitPattern: getpid())
-            $0.taskPid = taskPID
+            $0.taskPid = pid
             $0.version = martletVersion
         }
     }

@@ -1,3 +1,4 @@
+import Sandbox
 import TTRPC
 public import TaskAPI
 

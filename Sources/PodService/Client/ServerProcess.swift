@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Hypervisor
 import LinuxSystem
+import Sandbox
 import TTRPC
 import TaskAPI
 

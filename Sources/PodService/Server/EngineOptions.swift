@@ -1,6 +1,22 @@
 import FoundationEssentials
+import LinuxSystem
+import Sandbox
 import SwiftProtobuf
 import TaskAPI
+
+extension PodEnvironment {
+    /// The configuration as the engine's options and the bundle's annotations change it for one pod.
+    func configuration(
+        options: Google_Protobuf_Any, annotations: [String: String]
+    ) async throws -> Configuration {
+        let file = try configuration.file(engineOptions: options.typeURL, options.value)
+        // Read again only where something is to change.
+        if file == nil, !Configuration.isChanged(by: annotations) { return configuration }
+        return try await onThread("configuration") {
+            try Configuration.load(file: file ?? configurationFile, annotations: annotations)
+        }
+    }
+}
 
 extension Configuration {
     /// The configuration file that an engine names for its runtime, where the administrator allows that (`engine.options`).

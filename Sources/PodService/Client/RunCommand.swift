@@ -2,6 +2,8 @@ import Glibc
 import LinuxSystem
 import Logging
 import OCISpec
+import Sandbox
+import Synchronization
 import TTRPC
 import TaskAPI
 
@@ -74,41 +76,74 @@ public struct RunCommand: Sendable {
         async throws -> Int32
     {
         let task = server.task
-        let created = try await task.create(
-            .with {
-                $0.id = id
-                $0.bundle = bundle.directory
-                $0.terminal = terminal.wanted
-                $0.stdin = "fd:\(PodServer.Descriptor.stdin)"
-                $0.stdout = "fd:\(PodServer.Descriptor.stdout)"
-                $0.stderr = terminal.wanted ? "" : "fd:\(PodServer.Descriptor.stderr)"
-            }, timeout: RunCommand.patience)
+        let progress = Progress()
+        let forwarding = Task { await forward(signals, to: task, terminal, progress) }
+        defer { forwarding.cancel() }
+        let created: TaskCreateTaskResponse
+        do {
+            created = try await task.create(
+                .with {
+                    $0.id = id
+                    $0.bundle = bundle.directory
+                    $0.terminal = terminal.wanted
+                    $0.stdin = "fd:\(PodServer.Descriptor.stdin)"
+                    $0.stdout = "fd:\(PodServer.Descriptor.stdout)"
+                    $0.stderr = terminal.wanted ? "" : "fd:\(PodServer.Descriptor.stderr)"
+                }, timeout: RunCommand.timeout)
+        } catch {
+            // Ended by the person who started it, as any process would be.
+            if let signal = progress.state.withLock({ $0.signal }) { return 128 + signal }
+            throw error
+        }
+        progress.state.withLock { $0.isCreated = true }
         if let pidFile { try writePID(created.pid, to: pidFile) }
         try await terminal.resize(task, id)
         terminal.begin()
         defer { terminal.end() }
-        _ = try await task.start(.with { $0.id = id }, timeout: RunCommand.patience)
-        let forwarding = Task { await forward(signals, to: task, terminal) }
-        defer { forwarding.cancel() }
+        _ = try await task.start(.with { $0.id = id }, timeout: RunCommand.timeout)
         let ended = try await task.wait(.with { $0.id = id }, timeout: TTRPCClient.noTimeout)
-        _ = try? await task.delete(.with { $0.id = id }, timeout: RunCommand.patience)
+        _ = try? await task.delete(.with { $0.id = id }, timeout: RunCommand.timeout)
         return Int32(ended.exitStatus & 0xff)
     }
 
-    /// The server has deadlines of its own, each shorter than this.
-    private static let patience: Duration = .seconds(600)
+    /// How far the container has come, and the signal that ended its creation.
+    private final class Progress: Sendable {
+        let state = Mutex<(isCreated: Bool, signal: Int32?)>((false, nil))
+    }
 
-    private func forward(_ signals: SignalQueue, to task: TaskServiceClient, _ terminal: TerminalSession) async {
+    /// The server has deadlines of its own, each shorter than this.
+    private static let timeout: Duration = .seconds(600)
+
+    private func forward(
+        _ signals: SignalQueue, to task: TaskServiceClient, _ terminal: TerminalSession, _ progress: Progress
+    ) async {
         for await signal in signals.stream {
             if signal == SIGWINCH {
                 try? await terminal.resize(task, id)
-            } else {
-                // A process that has just ended takes no signal; that is no failure.
-                _ = try? await task.kill(
+                continue
+            }
+            let isCreated = progress.state.withLock { state in
+                if !state.isCreated { state.signal = signal }
+                return state.isCreated
+            }
+            await send(signal, to: task, isCreated)
+        }
+    }
+
+    private func send(_ signal: Int32, to task: TaskServiceClient, _ isCreated: Bool) async {
+        while true {
+            do throws(TTRPCError) {
+                _ = try await task.kill(
                     .with {
                         $0.id = id
                         $0.signal = UInt32(signal)
                     }, timeout: .seconds(10))
+                return
+            } catch {
+                // A process that has just ended takes no signal; that is no failure. One whose creation the server has not
+                // begun yet is asked again.
+                guard !isCreated, error.code == .notFound, !Task.isCancelled else { return }
+                try? await Task.sleep(for: .milliseconds(10))
             }
         }
     }

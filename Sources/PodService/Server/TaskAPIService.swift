@@ -1,0 +1,122 @@
+import Glibc
+import LinuxSystem
+import Logging
+import OCISpec
+import Sandbox
+import SwiftProtobuf
+import TTRPC
+import TaskAPI
+
+/// containerd's Task service for one pod: wire types in, the pod's calls, wire types out.
+struct TaskAPIService: TaskService {
+    let pod: Pod
+    let environment: PodEnvironment
+
+    init(_ pod: Pod, _ environment: PodEnvironment) {
+        self.pod = pod
+        self.environment = environment
+    }
+
+    // MARK: Life
+
+    func create(_ request: TaskCreateTaskRequest, context: TTRPCContext) async throws -> TaskCreateTaskResponse {
+        try await answering {
+            guard request.checkpoint.isEmpty else { throw SandboxError.unsupported("restore from a checkpoint") }
+            let bundle = try await onThread("bundle") { try Bundle(directory: request.bundle) }
+            let configuration = try await environment.configuration(
+                options: request.options, annotations: bundle.spec.annotations)
+            let pid = try await pod.create(
+                ContainerRequest(
+                    id: request.id, bundle: bundle, rootfs: request.rootfs.map(RootMount.init),
+                    streams: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr),
+                    configuration: configuration))
+            return .with { $0.pid = pid }
+        }
+    }
+
+    func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {
+        try await answering {
+            let pid = try await pod.start(request.id, exec: request.execID)
+            return .with { $0.pid = pid }
+        }
+    }
+
+    func exec(_ request: TaskExecProcessRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        try await answering {
+            var program = try JSON.decode(Process.self, from: Array(request.spec.value), file: "process")
+            program.terminal = request.terminal
+            try await pod.addExec(
+                request.id, exec: request.execID, program,
+                names: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr))
+            return .init()
+        }
+    }
+
+    func wait(_ request: TaskWaitRequest, context: TTRPCContext) async throws -> TaskWaitResponse {
+        try await answering {
+            let record = try await pod.wait(request.id, exec: request.execID)
+            return .with {
+                $0.exitStatus = record.status
+                $0.exitedAt = timestamp(record.at)
+            }
+        }
+    }
+
+    func delete(_ request: TaskDeleteRequest, context: TTRPCContext) async throws -> TaskDeleteResponse {
+        try await answering {
+            let record = try await pod.delete(request.id, exec: request.execID)
+            let pid = await pod.pid
+            return .with {
+                $0.pid = pid
+                if let record {
+                    $0.exitStatus = record.status
+                    $0.exitedAt = timestamp(record.at)
+                }
+            }
+        }
+    }
+
+    func shutdown(_ request: TaskShutdownRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
+        await pod.shutdown()
+        return .init()
+    }
+}
+
+/// The one place where the sandbox's errors become gRPC codes.
+func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
+    do {
+        return try await body()
+    } catch let error as TTRPCError {
+        throw error
+    } catch let error as SandboxError {
+        let code: TTRPCError.Code =
+            switch error {
+            case .alreadyExists: .alreadyExists
+            case .notFound: .notFound
+            case .wrongState: .failedPrecondition
+            case .invalid: .invalidArgument
+            case .unsupported: .unimplemented
+            case .failed: .internal
+            case .machineEnded: .aborted
+            }
+        throw TTRPCError(code, error.description)
+    } catch let error as SpecError {
+        throw TTRPCError(.invalidArgument, error.description)
+    } catch {
+        throw TTRPCError(.internal, "\(error)")
+    }
+}
+
+extension RootMount {
+    fileprivate init(_ mount: TaskMount) {
+        self.init(type: mount.type, source: mount.source, target: mount.target, options: mount.options)
+    }
+}
+
+/// - Parameter nanoseconds: since the epoch.
+public func timestamp(_ nanoseconds: Int64) -> Google_Protobuf_Timestamp {
+    .with {
+        $0.seconds = nanoseconds / 1_000_000_000
+        $0.nanos = Int32(nanoseconds % 1_000_000_000)
+    }
+}

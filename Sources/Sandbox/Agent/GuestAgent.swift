@@ -1,0 +1,188 @@
+import AgentAPI
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+import OCISpec
+import PodNetwork
+import TTRPC
+
+/// The agent in the guest, asked in the sandbox's own types. This is the only place that makes the agent's requests, but for
+/// volumes. Each call has a deadline; a lost connection is a `TTRPCError` of code `unavailable` or `cancelled`.
+struct GuestAgent: Sendable {
+    let client: AgentServiceClient
+    /// How long the agent may take for a request that does not wait for a process.
+    let timeout: Duration
+
+    /// How a process ended, as the agent reports it.
+    struct ProcessExit: Sendable {
+        var record: ExitRecord
+        /// How many processes of the container the guest's kernel has killed so far because memory ran out.
+        var oomKills: UInt64
+    }
+
+    // MARK: The sandbox
+
+    /// Gives a guest that has just booted entropy, the time and what all of its containers share.
+    func prepare(_ plan: SandboxPlan) async throws {
+        var entropy = [UInt8](repeating: 0, count: 64)
+        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
+        _ = try await client.reseed(.with { $0.entropy = Data(entropy) }, timeout: timeout)
+        _ = try await client.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: timeout)
+        _ = try await client.createSandbox(
+            .with {
+                $0.sandboxID = plan.id
+                $0.hostname = plan.hostname
+                $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
+            }, timeout: timeout)
+    }
+
+    /// Has the guest end all processes and power off.
+    ///
+    /// - Parameter timeout: how long the agent may take to reply; the power-off follows.
+    func destroySandbox(timeout: Duration) async throws {
+        _ = try await client.destroySandbox(.init(), timeout: timeout)
+    }
+
+    /// Makes the guest's network what the plan says.
+    func updateNetwork(_ plan: NetworkPlan) async throws {
+        _ = try await client.updateNetwork(AgentUpdateNetworkRequest(plan), timeout: timeout)
+    }
+
+    // MARK: Containers
+
+    func createContainer(_ plan: SandboxPlan.Container, streams: StreamNumbers) async throws {
+        let request = try AgentCreateContainerRequest.with {
+            $0.containerID = plan.id
+            $0.specJson = try encoded(plan.spec)
+            $0.streams = AgentStreams(streams)
+            $0.storages = plan.storages
+        }
+        _ = try await client.createContainer(request, timeout: timeout)
+    }
+
+    func startContainer(_ id: String) async throws {
+        _ = try await client.startContainer(.with { $0.containerID = id }, timeout: timeout)
+    }
+
+    func removeContainer(_ id: String) async throws {
+        _ = try await client.removeContainer(.with { $0.containerID = id }, timeout: timeout)
+    }
+
+    func exec(_ id: String, exec: String, _ process: Process, streams: StreamNumbers) async throws {
+        let request = try AgentExecProcessRequest.with {
+            $0.containerID = id
+            $0.execID = exec
+            $0.processJson = try encoded(process)
+            $0.streams = AgentStreams(streams)
+        }
+        _ = try await client.execProcess(request, timeout: timeout)
+    }
+
+    /// Suspends as long as the process lives. There is no deadline: the call ends with the connection, which the heartbeat
+    /// watches.
+    func waitForExit(_ id: String, exec: String) async throws -> ProcessExit {
+        let reply = try await client.waitProcess(
+            .with {
+                $0.containerID = id
+                $0.execID = exec
+            }, timeout: TTRPCClient.noTimeout)
+        return ProcessExit(
+            record: ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt), oomKills: reply.oomKills)
+    }
+
+    func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {
+        _ = try await client.signalProcess(
+            .with {
+                $0.containerID = id
+                $0.execID = exec
+                $0.signal = signal
+                $0.all = all
+            }, timeout: timeout)
+    }
+
+    func resize(_ id: String, exec: String, width: UInt32, height: UInt32) async throws {
+        _ = try await client.resizePty(
+            .with {
+                $0.containerID = id
+                $0.execID = exec
+                $0.width = width
+                $0.height = height
+            }, timeout: timeout)
+    }
+
+    func pause(_ id: String) async throws {
+        _ = try await client.pauseContainer(.with { $0.containerID = id }, timeout: timeout)
+    }
+
+    func resume(_ id: String) async throws {
+        _ = try await client.resumeContainer(.with { $0.containerID = id }, timeout: timeout)
+    }
+
+    /// Changes a container's limits; what `resources` leaves out stays as it is.
+    func update(_ id: String, _ resources: Linux.Resources) async throws {
+        _ = try await client.updateContainer(
+            .with {
+                $0.containerID = id
+                $0.resourcesJson = try encoded(resources)
+            }, timeout: timeout)
+    }
+
+    /// A container's processes, with their ids in the guest. Not inlined: in a loop the compiler of Swift 6.3 crashes on it.
+    @inline(never)
+    func processes(_ id: String) async throws -> [GuestProcess] {
+        try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes.map {
+            GuestProcess(pid: $0.pid, userID: $0.userID, command: $0.command)
+        }
+    }
+
+    func statistics(_ id: String) async throws -> ContainerStatistics {
+        ContainerStatistics(try await client.containerStats(.with { $0.containerID = id }, timeout: timeout))
+    }
+
+    /// Suspends until the guest's kernel has killed more of a container's processes for OOM than `seen`, or the container
+    /// has gone.
+    ///
+    /// - Returns: how many it has killed so far.
+    func waitForOOM(_ id: String, seen: UInt64) async throws -> UInt64 {
+        try await client.waitOOM(
+            .with {
+                $0.containerID = id
+                $0.seen = seen
+            }, timeout: TTRPCClient.noTimeout
+        ).oomKills
+    }
+
+    /// As the agent reads it.
+    private func encoded(_ value: some Encodable) throws -> Data {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .withoutEscapingSlashes
+        return try encoder.encode(value)
+    }
+}
+
+/// The numbers by which the agent knows a process's streams; 0: the process has no such stream.
+struct StreamNumbers: Sendable, Equatable {
+    var stdin: UInt64 = 0
+    var stdout: UInt64 = 0
+    var stderr: UInt64 = 0
+}
+
+extension AgentStreams {
+    fileprivate init(_ numbers: StreamNumbers) {
+        self.init()
+        (stdin, stdout, stderr) = (numbers.stdin, numbers.stdout, numbers.stderr)
+    }
+}
+
+extension ContainerStatistics {
+    fileprivate init(_ reply: AgentContainerStatsResponse) {
+        self.init(
+            pidsCurrent: reply.pidsCurrent, pidsLimit: reply.pidsLimit, cpu: reply.cpu, memory: reply.memory,
+            memoryEvents: reply.memoryEvents, memoryUsage: reply.memoryUsage, memoryLimit: reply.memoryLimit,
+            memoryPeak: reply.memoryPeak, swapUsage: reply.swapUsage, swapLimit: reply.swapLimit,
+            disks: reply.disks.map { .init(major: $0.major, minor: $0.minor, counters: $0.counters) },
+            hugePages: reply.hugePages.map {
+                .init(pageSize: $0.pageSize, current: $0.current, limit: $0.limit, failures: $0.failures)
+            })
+    }
+}

@@ -1,0 +1,151 @@
+import LinuxSystem
+import OCISpec
+
+/// What an engine asks for when it creates a container.
+package struct ContainerRequest: Sendable {
+    package var id: String
+    package var bundle: Bundle
+    /// The mounts that make the root file system, where the engine's snapshotter describes them; empty: it is in the bundle.
+    package var rootfs: [RootMount]
+    package var streams: StreamNames
+    /// As the engine's options and the bundle's annotations have changed it for this pod.
+    package var configuration: Configuration
+
+    package init(
+        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamNames, configuration: Configuration
+    ) {
+        self.id = id
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.streams = streams
+        self.configuration = configuration
+    }
+}
+
+/// The creation of containers: of the first one, with which the pod is made, and of those that join it.
+extension Pod {
+    /// Makes a container up to the point before its program is executed. With the first one the pod is made, and with its
+    /// failure the pod goes.
+    ///
+    /// - Returns: the pid that engines take for the container's init.
+    package func create(_ request: ContainerRequest) async throws -> UInt32 {
+        let id = try ContainerID(request.id).value
+        guard containers[id] == nil, creations[id] == nil else { throw SandboxError.alreadyExists(id) }
+        switch phase {
+        case .empty: break
+        case .running: break
+        case .launching, .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
+        }
+        let creation: Creation
+        if case .running(let pod) = phase {
+            creation = try Creation(isFirst: false)
+            creations[id] = creation
+            try await creation.run { try await self.join(id, request, pod, creation) }
+        } else {
+            creation = try Creation(isFirst: true)
+            creations[id] = creation
+            try await creation.run { try await self.makePod(id, request) }
+        }
+        return pid
+    }
+
+    private func makePod(_ id: String, _ request: ContainerRequest) async throws {
+        defer { creations[id] = nil }
+        let (bundle, configuration) = (request.bundle, request.configuration)
+        do {
+            let pod = try await launch(
+                configuration, bundle: bundle.directory, rootfs: RootMounts(request.rootfs, bundle: bundle)
+            ) { try SandboxPlan(id: id, bundle: bundle, configuration: configuration) }
+            if let plan = pod.plan.container {
+                do { try await build(plan, request, in: pod) } catch {
+                    throw await pod.machine.cause(ofFailedRequest: error)
+                }
+            }
+            try await attachNetwork(pod)
+        } catch {
+            // The reply is this error, and not that the pod ended.
+            creations[id] = nil
+            await stop()
+            endUnlessUsed()
+            throw error
+        }
+    }
+
+    private func join(_ id: String, _ request: ContainerRequest, _ pod: RunningPod, _ creation: Creation) async throws {
+        defer { creations[id] = nil }
+        do {
+            let plan = try await planMember(request, pod)
+            try await pod.machine.addShares(plan.openShares(RootMounts(request.rootfs, bundle: request.bundle)))
+            do { try await build(plan, request, in: pod) } catch {
+                await removeShares(of: plan, pod)
+                throw error
+            }
+        } catch { throw await pod.machine.cause(ofFailedRequest: error) }
+        if creation.isCancelled { _ = try? await remove(id) }
+    }
+
+    private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
+        let shared = pod.plan.namespaces + Linux.podNamespaces(ofProcess: pod.pid)
+        let (plan, warnings) = try await onThread("plan") {
+            try SandboxPlan.Container.planned(
+                id: request.id, bundle: request.bundle, request.configuration, shared: shared)
+        }
+        for warning in warnings { logger.warning("\(warning)") }
+        try checkMemory(plan.spec.linux?.resources, request.configuration.spec, pod)
+        guard plan.volumes.isEmpty else {
+            throw SandboxError.unsupported("a disk for a container that joins a running pod")
+        }
+        try refuseOthersProcesses(plan)
+        return plan
+    }
+
+    /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
+    func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy, _ pod: RunningPod) throws {
+        let memoryMiB = pod.plan.machine.memoryMiB
+        guard let limit = resources?.memory?.limit, limit > Int64(memoryMiB) << 20 else { return }
+        let message =
+            "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
+        if policy.ineffectiveLimits == .refuse { throw SandboxError.invalid(message) }
+        logger.warning("\(message)")
+    }
+
+    /// Has the guest make a container whose shares the file device has.
+    private func build(_ plan: SandboxPlan.Container, _ request: ContainerRequest, in pod: RunningPod) async throws {
+        let (id, bundle) = (plan.id, request.bundle.directory)
+        var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: request.streams)
+        do {
+            for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
+            let (streams, numbers) = try await openStreams(of: first, container: id, pod)
+            first.streams = streams
+            try await pod.agent.createContainer(plan, streams: numbers)
+            logger.phase("container created")
+        } catch {
+            first.streams?.cancel()
+            throw error
+        }
+        let hooks = HostHooks(plan, bundle: bundle, pid: pod.pid, logger: logger)
+        containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, first: first)
+        do { try await hooks.beforeCreation() } catch {
+            _ = try? await remove(id)
+            throw error
+        }
+        environment.emit(
+            .created(
+                container: id, bundle: bundle, streams: request.streams, terminal: first.terminal, pid: pod.pid))
+        watchOOM(of: id, pod)
+        // Before it is started too: it can be killed then, and its machine can end.
+        let created = first
+        Task { await follow(id, "", created, pod) }
+    }
+
+    // MARK: Cancelling
+
+    /// Ends the creation of a container.
+    ///
+    /// - Parameter reason: the reply to whoever asked for the container.
+    func cancelCreation(_ creation: Creation, _ reason: SandboxError) {
+        creation.cancel(reason)
+        // What the first container's creation has made is the pod.
+        if creation.isFirst { Task { await stop(isForced: true) } }
+    }
+}

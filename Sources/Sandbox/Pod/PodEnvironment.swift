@@ -1,0 +1,47 @@
+import Glibc
+import LinuxSystem
+import Logging
+
+/// What a pod needs from the process that serves it.
+package struct PodEnvironment: Sendable {
+    package let id: String
+    let directory: StateDirectory
+    /// Where an engine reaches the server, where that is not in the directory.
+    let socket: String?
+    /// The engine's namespace of containers (containerd's `default`, `k8s.io`); empty without one.
+    let namespace: String
+    /// As it was loaded when the process started.
+    package let configuration: Configuration
+    /// The file that it was read from; nil: the standard one.
+    package let configurationFile: String?
+    package let logger: Logger
+    /// Takes each event, in order.
+    let emit: @Sendable (PodEvent) -> Void
+
+    package init(
+        id: String, directory: StateDirectory, socket: String? = nil, namespace: String = "",
+        configuration: Configuration, configurationFile: String?, logger: Logger,
+        emit: @Sendable @escaping (PodEvent) -> Void = { _ in }
+    ) {
+        self.id = id
+        self.directory = directory
+        self.socket = socket
+        self.namespace = namespace
+        self.configuration = configuration
+        self.configurationFile = configurationFile
+        self.logger = logger
+        self.emit = emit
+    }
+
+    /// Writes down which processes the pod has, and what it has changed on the host, for whoever clears up after a crash.
+    package func record(
+        processes: [(name: String, pid: Int32)] = [], bundle: String = "", cgroups: [String] = [],
+        network: SandboxPlan.Network = .new
+    ) throws {
+        var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
+        state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
+        state.cgroups = cgroups
+        state.network = StateDirectory.NetworkRecord(network)
+        try directory.write(state)
+    }
+}

@@ -1,0 +1,175 @@
+import AgentAPI
+import Hypervisor
+import LinuxSystem
+import Logging
+import PodNetwork
+import Synchronization
+import TTRPC
+
+/// The start of a pod's machine. It runs beside the pod's actor and can be cancelled at any moment.
+///
+/// What has been made is kept here from the moment it exists, so that whoever ends the launch finds it. The machine, the
+/// network and what the caller does with the machine's file device (the root file system) come into being side by side.
+final class PodLaunch: Sendable {
+    private struct State {
+        var machine: (any VirtualMachine)?
+        var network: PodNetworking?
+        var cgroup: HostCgroup?
+        var isCancelled = false
+    }
+
+    private let configuration: Configuration
+    private let environment: PodEnvironment
+    private let bundle: String
+    private let state = Mutex(State())
+    private let records = OneAtATime()
+    private let done: Promise<Void>
+
+    private var logger: Logger { environment.logger }
+
+    /// - Parameters:
+    ///   - configuration: as the engine's options and annotations have changed it for this pod.
+    ///   - bundle: of the first container; written down in the pod's state.
+    init(_ configuration: Configuration, bundle: String, in environment: PodEnvironment) throws {
+        self.configuration = configuration
+        self.bundle = bundle
+        self.environment = environment
+        done = try Promise()
+    }
+
+    /// The machine, from the moment its processes run.
+    var machine: (any VirtualMachine)? { state.withLock { $0.machine } }
+    /// The pause process's id, from the moment it is there.
+    var pid: UInt32? { state.withLock { $0.network.map { UInt32(bitPattern: $0.pid) } } }
+
+    // MARK: Starting
+
+    /// Starts everything, and returns when the guest is ready for containers.
+    ///
+    /// - Parameters:
+    ///   - rootfs: the mounts that make the first container's root file system, where its snapshotter describes them.
+    ///   - planning: makes the plan; it may block.
+    /// - Throws: what failed first. Whatever has been made then is still there: `release` takes it away.
+    func run(
+        rootfs: RootMounts?, planning: @Sendable @escaping () throws -> SandboxPlan
+    ) async throws -> RunningPod {
+        defer { done.settle(()) }
+        let plan = try await onThread("plan", planning)
+        logger.debug("driver: \(plan.driver)")
+        for warning in plan.warnings { logger.warning("\(warning)") }
+        if let path = plan.cgroup {
+            // Before anything is started that belongs there.
+            try await joinCgroup(path, plan)
+        }
+        let trees = Task { try await openShares(of: plan.container, rootfs) }
+        async let network = startNetwork(plan)
+        let machine = try await startMachine(plan)
+        async let shared: Void = machine.addShares(trees.value)
+        let link = AgentLink(machine: machine)
+        let client = try await connect(link, machine)
+        let agent = GuestAgent(client: client, timeout: configuration.limits.request)
+        try await agent.prepare(plan)
+        let volumes = PodVolumes(
+            client, limit: configuration.limits.request, copyLimit: configuration.volumes.copyLimit, logger: logger)
+        let (running, _) = try await (network, shared)
+        return RunningPod(
+            plan: plan, configuration: configuration, machine: machine, network: running,
+            cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes,
+            heartbeat: Heartbeat.start(client, configuration.limits, machine))
+    }
+
+    private func joinCgroup(_ path: String, _ plan: SandboxPlan) async throws {
+        // Written down before they are made: whoever clears up after a crash knows of them.
+        try await record(plan, cgroups: HostCgroup.directories(at: path))
+        let cgroup = try await onThread("cgroup") { try HostCgroup(joining: path) }
+        try keep { $0.cgroup = cgroup }
+    }
+
+    private func openShares(of container: SandboxPlan.Container?, _ rootfs: RootMounts?) async throws -> [ShareTree] {
+        guard let container else { return [] }
+        logger.phase("rootfs begin")
+        let trees = try await container.openShares(rootfs)
+        logger.phase("rootfs ready")
+        return trees
+    }
+
+    private func startNetwork(_ plan: SandboxPlan) async throws -> PodNetworking {
+        logger.phase("network begin")
+        let network = try await PodNetworking.make(plan.network, vcpus: plan.machine.vcpus, logger: logger)
+        try keep { $0.network = network }
+        try await record(plan)
+        logger.phase("network ready")
+        return network
+    }
+
+    private func startMachine(_ plan: SandboxPlan) async throws -> any VirtualMachine {
+        logger.phase("machine begin")
+        let logger = logger
+        let machine = try await onThread("machine") { try plan.makeDriver(logger: logger).launch(plan.machine) }
+        try keep { $0.machine = machine }
+        try await record(plan)
+        return machine
+    }
+
+    private func connect(_ link: AgentLink, _ machine: any VirtualMachine) async throws -> AgentServiceClient {
+        let ended = try Promise<VMEnd>()
+        let watcher = Task { ended.settle(await machine.end()) }
+        defer { watcher.cancel() }
+        let client = try await link.agent(within: configuration.limits.start) { ended.current == nil }
+        logger.phase("agent connected")
+        return client
+    }
+
+    /// Keeps what has just been made for `release`.
+    ///
+    /// - Throws: `CancellationError` once the launch is cancelled.
+    private func keep(_ change: (inout State) -> Void) throws {
+        let state = state.withLock { state in
+            change(&state)
+            return state
+        }
+        // The machine ends with the pause process: whoever looked for the pod by its pid would find nothing, or one day
+        // another process.
+        if let network = state.network, let machine = state.machine { network.bind(machine) }
+        if state.isCancelled {
+            state.machine?.kill(.ended("the pod was ended while it was being started"))
+            throw CancellationError()
+        }
+    }
+
+    private func record(_ plan: SandboxPlan, cgroups: [String]? = nil) async throws {
+        try await records.run { [self] in
+            let state = state.withLock { $0 }
+            let processes =
+                (state.network.map { [(PauseProcess.name, $0.pid)] } ?? []) + (state.machine?.processes ?? [])
+            let directories = cgroups ?? state.cgroup?.directories ?? []
+            try await onThread("state") { [self] in
+                try environment.record(
+                    processes: processes, bundle: bundle, cgroups: directories, network: plan.network)
+            }
+        }
+    }
+
+    // MARK: Ending
+
+    /// Ends what has been started and lets nothing more be started. Returns at once.
+    func cancel(_ reason: VMEnd) {
+        let machine = state.withLock { state in
+            state.isCancelled = true
+            return state.machine
+        }
+        machine?.kill(reason)
+    }
+
+    /// Takes away what the launch has made, when `run` has returned.
+    func release() async {
+        await done.value()
+        let state = state.withLock { $0 }
+        if let machine = state.machine {
+            machine.kill(.ended("the pod was shut down"))
+            _ = await machine.end()
+        }
+        await state.network?.end()
+        await state.cgroup?.release()
+    }
+}

@@ -1,0 +1,62 @@
+import Hypervisor
+import Logging
+
+/// Where a pod is in its life. A pod goes through these in order; it may skip some, and never goes back.
+enum PodPhase {
+    /// Nothing has been made.
+    case empty
+    /// The machine is being started.
+    case launching(PodLaunch)
+    /// The agent answers.
+    case running(RunningPod)
+    /// Everything is being taken away; the task ends when nothing is left. The machine may still be powering off.
+    case ending(Task<Void, Never>, machine: (any VirtualMachine)?)
+    /// Nothing is left.
+    case ended
+
+    /// For messages.
+    var name: String {
+        switch self {
+        case .empty: "not created"
+        case .launching: "being started"
+        case .running: "running"
+        case .ending: "ending"
+        case .ended: "ended"
+        }
+    }
+}
+
+/// What a pod has while its machine runs.
+struct RunningPod: Sendable {
+    let plan: SandboxPlan
+    let configuration: Configuration
+    let machine: any VirtualMachine
+    let network: PodNetworking
+    let cgroup: HostCgroup?
+    let link: AgentLink
+    let agent: GuestAgent
+    let volumes: PodVolumes
+    /// Ends the machine when the agent stops answering.
+    let heartbeat: Task<Void, Never>
+
+    /// A process of the host that lives in the pod's network namespace as long as the pod. Engines take it for the pid of
+    /// each container's init, which lives in the guest.
+    var pid: UInt32 { UInt32(bitPattern: network.pid) }
+}
+
+extension Configuration {
+    /// The agent's deadlines.
+    var limits: PodLimits {
+        PodLimits(
+            start: agent.startTimeout, request: agent.requestTimeout, heartbeatInterval: agent.heartbeatInterval,
+            heartbeatTimeout: agent.heartbeatTimeout)
+    }
+}
+
+/// The deadlines of the agent's calls.
+struct PodLimits: Sendable {
+    var start: Duration
+    var request: Duration
+    var heartbeatInterval: Duration
+    var heartbeatTimeout: Duration
+}
