@@ -13,7 +13,7 @@ package final class DeviceProcess: Sendable {
     /// `log`, line by line.
     package init(
         _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
-        onNotice: @Sendable @escaping (DeviceNotice) -> Void
+        onEvent: @Sendable @escaping (ControlEvent) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let name = ([program] + (kind.map { [$0] } ?? [])).joined(separator: " ")
@@ -25,7 +25,7 @@ package final class DeviceProcess: Sendable {
                 descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw], newSession: true,
                 diesWithParent: true))
         self.output = try Console("log \(kind ?? program)", source: output) { log("\(name): \($0)") }
-        client = ControlClient(control: ours, onNotice: onNotice)
+        client = ControlClient(control: ours, onEvent: onEvent)
     }
 
     /// The last words of a process that has ended.

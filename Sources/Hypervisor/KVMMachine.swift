@@ -17,12 +17,12 @@ final class KVMMachine: VirtualMachine {
         let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
         let watch = try MachineWatch()
         self.watch = watch
-        let vmm = try DeviceProcess("martlet-vmm", log: log) { watch.notice("machine", $0) }
+        let vmm = try DeviceProcess("martlet-vmm", log: log) { watch.take($0, from: "machine") }
         self.vmm = vmm
         do {
             files =
                 configuration.hasFiles
-                ? try DeviceProcess("martlet-device", "files", log: log) { watch.notice("files", $0) } : nil
+                ? try DeviceProcess("martlet-device", "files", log: log) { watch.take($0, from: "files") } : nil
         } catch {
             MachineWatch.abandon([vmm.child])
             throw error
@@ -58,28 +58,32 @@ final class KVMMachine: VirtualMachine {
             ? try OwnedDescriptor.hugeMemory(name, size: size) : try OwnedDescriptor.memory(name, size: size)
         let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
         let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
-        var answers = [
+        var replies = [
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), processors: UInt32(configuration.vcpus))
+                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), vcpus: UInt32(configuration.vcpus))
         ]
-        answers += try vmm.appendCommandLine(configuration.kernelArguments.joined(separator: " "))
-        answers.append(try vmm.addConsole(output: console, isSerial: false))
-        if configuration.debugConsole { answers.append(try vmm.addConsole(output: console, isSerial: true)) }
-        answers.append(try vmm.addEntropy())
-        answers.append(try vmm.addVsock(guestCID: configuration.guestCID))
+        replies.append(try vmm.addConsole(output: console, kind: .virtio))
+        if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
+        replies.append(try vmm.addEntropy())
+        replies.append(try vmm.addVsock(guestCID: configuration.guestCID))
         for disk in configuration.disks {
             let file = try disk.open()
-            answers.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
+            replies.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
         }
         if let files {
             let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-            answers.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw))
-            answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
+            replies.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw))
+            replies.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
         }
-        let booted = try vmm.boot(kernel: kernel.raw, initramfs: initramfs?.raw)
-        for answer in answers { try answer.wait() }
-        return try booted.wait()
+        let boot = try vmm.boot(
+            kernel: kernel.raw, initramfs: initramfs?.raw,
+            commandLine: configuration.kernelArguments.joined(separator: " "))
+        for reply in replies { try reply.wait() }
+        guard case .booted(let firstInstruction) = try boot.wait() else {
+            throw HypervisorError("martlet-vmm did not say when the guest began")
+        }
+        return firstInstruction
     }
 
     var processes: [(name: String, pid: Int32)] {

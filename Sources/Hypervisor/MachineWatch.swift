@@ -43,15 +43,14 @@ final class MachineWatch: Sendable {
         ready.settle(())
     }
 
-    /// Takes what a process of the machine tells by itself.
-    func notice(_ device: String, _ notice: DeviceNotice) {
-        switch notice {
+    /// Takes an event of one of the machine's processes.
+    func take(_ event: ControlEvent, from device: String) {
+        switch event {
         case .broken(let reason): sign(.deviceBroken(name: device, reason: reason))
         case .ended(.poweredOff, _): sign(.poweredOff)
         case .ended(.reset, let reason), .ended(.tripleFault, let reason): sign(.guestCrashed(reason))
         case .ended(.unhandled, let reason): sign(.machineFailed(reason))
-        // No sign: the process has ended, and its reaper tells how.
-        case .closed: break
+        case .started, .ready: break
         }
     }
 

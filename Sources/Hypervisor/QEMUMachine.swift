@@ -27,7 +27,7 @@ final class QEMUMachine: VirtualMachine {
         self.watch = watch
         var started: [DeviceProcess] = []
         func start(_ kind: String, _ name: String) throws -> DeviceProcess {
-            let process = try DeviceProcess("martlet-device", kind, log: log) { watch.notice(name, $0) }
+            let process = try DeviceProcess("martlet-device", kind, log: log) { watch.take($0, from: name) }
             started.append(process)
             return process
         }
@@ -38,17 +38,17 @@ final class QEMUMachine: VirtualMachine {
             files = try start("files", "files")
             disks = try configuration.disks.map { try start("blk", "disk \($0.id)") }
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-            var answers = [
+            var replies = [
                 try vsock.client.startVsock(vhostUser: sockets[2].0.raw, guestCID: configuration.guestCID),
                 try files.client.startFiles(vhostUser: sockets[3].0.raw, tag: "martlet", proc: proc.raw),
             ]
             for (index, disk) in configuration.disks.enumerated() {
                 let file = try disk.open()
-                answers.append(
+                replies.append(
                     try disks[index].client.startBlock(
                         vhostUser: sockets[4 + index].0.raw, file: file.raw, readOnly: disk.readOnly, id: disk.id))
             }
-            for answer in answers { try answer.wait() }
+            for reply in replies { try reply.wait() }
             (qemu, output) = try ChildProcess.withPipe(
                 "qemu",
                 .init(
