@@ -74,7 +74,9 @@ let package = Package(
                 logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
-        room("Shim", ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
+        room(
+            "Shim",
+            ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
             name: "martlet", dependencies: ["AgentContract", "Sandbox", "Bench", argumentParser, logging],
@@ -84,11 +86,15 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
-            dependencies: ["CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService"],
+            dependencies: [
+                "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
-            dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
+            dependencies: [
+                "AgentContract", "LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine",
+            ],
             swiftSettings: strict),
 
         tests("AgentContractTests", ["AgentContract"]),
@@ -102,9 +108,11 @@ let package = Package(
         tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
-        tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
+        tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", "VMMControl", logging]),
         tests("ContainerdShimTests", ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
-        tests("SandboxTests", ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
+        tests(
+            "SandboxTests",
+            ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]

@@ -1,3 +1,4 @@
+import AgentContract
 import DeviceService
 import Glibc
 import LinuxSystem
@@ -55,7 +56,9 @@ final class MachineProcess {
             guard let vsock, booted else { return .notReady }
             vsock.connect(sequence, port: port, stream, timeout: timeout)
             return nil
-        case .pause, .resume, .removeNetwork, .setNetworkLink:
+        // The device sees by itself that its tap is gone; its slot stays taken.
+        case .removeNetwork: _ = try unbooted(false)
+        case .pause, .resume, .setNetworkLink:
             throw MachineError("the request \(request.name) is not supported yet")
         case .startVsock, .startFiles, .startBlock, .addShare, .removeShare:
             throw RequestError.notServed(request)
@@ -83,6 +86,19 @@ final class MachineProcess {
             KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory,
             processors: Int(vcpus), loop: tasks,
             onEnd: { [tasks, outputTail] end in tasks.post { outputTail.report(end) } })
+        try addDoorbell()
+    }
+
+    /// Reports to the host that the agent is ready, when the agent says so.
+    private func addDoorbell() throws {
+        let bell = try board?.vm.addDoorbell(port: AgentDoorbell.port, value: AgentDoorbell.ready)
+        guard let bell else { return }
+        let control = control
+        try loop.add(bell.raw, .readable) { [loop] _ in
+            // Once: a guest that rings without end gets no more of this thread.
+            loop.remove(bell.raw)
+            control.report(.ready)
+        }
     }
 
     /// The board, which must have been booted, or must not.

@@ -106,26 +106,26 @@ import Testing
             try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 2")
         packet = header(.pause, 0)
         packet[7] = 1
-        #expect(try receive(packet) == "control request 297 is unknown")
+        #expect(try receive(packet) == "control request 296 is unknown")
         packet = header(.pause, 0)
         packet[22] = 2
-        #expect(try receive(packet) == "control message 41: flags 2 are unknown")
+        #expect(try receive(packet) == "control message 40: flags 2 are unknown")
         #expect(
-            try receive(header(.pause, 4)) == "control message 41: a body of 4 bytes, 0 of them in the packet")
+            try receive(header(.pause, 4)) == "control message 40: a body of 4 bytes, 0 of them in the packet")
         #expect(
             try receive(header(.pause, 0, descriptors: 1))
-                == "control message 41: 1 descriptors announced, 0 came")
-        #expect(try receive(header(.pause, 0), descriptors: 1) == "control message 41: 0 descriptors announced, 1 came")
+                == "control message 40: 1 descriptors announced, 0 came")
+        #expect(try receive(header(.pause, 0), descriptors: 1) == "control message 40: 0 descriptors announced, 1 came")
         #expect(
             try receive(header(.pause, 1 << 21, descriptors: 1, isBodyInFile: true), descriptors: 1)
-                == "control message 41: a body of 2097152 bytes")
+                == "control message 40: a body of 2097152 bytes")
         #expect(
             try receive(header(.pause, 9, descriptors: 1, isBodyInFile: true), descriptors: 1)
-                == "control message 41: read control message 41: Illegal seek")
+                == "control message 40: read control message 40: Illegal seek")
         let file = try OwnedDescriptor.memory("short", size: 3)
         #expect(
             try receive(header(.pause, 9, descriptors: 1, isBodyInFile: true), file: file.raw)
-                .hasPrefix("control message 41: read control message 41: 3 of 9 bytes"))
+                .hasPrefix("control message 40: read control message 40: 3 of 9 bytes"))
         #expect(
             try receive(header(.boot, 0, descriptors: 1), descriptors: 1)
                 == "control request boot: initramfs is cut off")

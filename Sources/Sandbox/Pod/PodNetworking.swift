@@ -66,7 +66,7 @@ actor PodNetworking {
     /// another process.
     nonisolated func bind(_ machine: any VirtualMachine) {
         let holder = holder
-        Task { machine.kill(.processEnded(name: PauseProcess.name, how: "\(await holder.ended())")) }
+        Task { machine.kill(.processEnded(name: PauseProcess.name, how: await holder.ended())) }
     }
 
     /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that
