@@ -32,6 +32,7 @@ let package = Package(
         .executable(name: "martlet-device", targets: ["martlet-device"]),
         .executable(name: "martlet-vmm", targets: ["martlet-vmm"]),
         // What the guest agent, a package of its own, builds on.
+        .library(name: "AgentContract", targets: ["AgentContract"]),
         .library(name: "LinuxSystem", targets: ["LinuxSystem"]),
         .library(name: "OCISpec", targets: ["OCISpec"]),
         .library(name: "TTRPC", targets: ["TTRPC"]),
@@ -50,7 +51,8 @@ let package = Package(
     targets: [
         .target(name: "CLinux"),
         room("LinuxSystem", ["CLinux", system]),
-        room("OCISpec", []),
+        room("AgentContract", []),
+        room("OCISpec", ["AgentContract"]),
         room("TTRPC", ["LinuxSystem", protobuf] + nio),
         room("TaskAPI", ["TTRPC", protobuf]),
         room("AgentAPI", ["TTRPC", protobuf]),
@@ -63,26 +65,29 @@ let package = Package(
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
         room("PodNetwork", ["LinuxSystem"]),
-        room("Hypervisor", ["CLinux", "LinuxSystem", "GuestKernel", "VMMControl", logging]),
+        room("Hypervisor", ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "VMMControl", logging]),
         room(
             "Sandbox",
             [
-                "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "AgentAPI", "VMMControl", "PodNetwork", "Hypervisor",
-                logging,
+                "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "AgentAPI", "VMMControl", "PodNetwork",
+                "Hypervisor", logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         room(
             "PodService",
-            ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
+            [
+                "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf,
+                logging,
+            ]),
         room(
             "Shim",
-            ["LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService", protobuf, logging]),
+            ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService", protobuf, logging]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
-            name: "martlet", dependencies: ["Sandbox", "PodService", "Bench", argumentParser, logging],
+            name: "martlet", dependencies: ["AgentContract", "Sandbox", "PodService", "Bench", argumentParser, logging],
             swiftSettings: strict),
         .executableTarget(
-            name: "containerd-shim-martlet-v2", dependencies: ["Shim", "Sandbox", argumentParser],
+            name: "containerd-shim-martlet-v2", dependencies: ["AgentContract", "Shim", "Sandbox", argumentParser],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
@@ -92,9 +97,12 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
-            dependencies: ["LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine"],
+            dependencies: [
+                "AgentContract", "LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine",
+            ],
             swiftSettings: strict),
 
+        tests("AgentContractTests", ["AgentContract"]),
         tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
         tests("OCISpecTests", ["OCISpec"]),
         tests(
@@ -105,11 +113,13 @@ let package = Package(
         tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
-        tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
+        tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", "VMMControl", logging]),
         tests(
             "ContainerdShimTests",
             ["Shim", "PodService", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
-        tests("SandboxTests", ["Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
+        tests(
+            "SandboxTests",
+            ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]

@@ -35,14 +35,14 @@ let package = Package(
         .target(name: "CFault"),
         // Debian's libseccomp-dev, which has the static library too.
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
-        room("GuestSystem", ["CAgent", shared("LinuxSystem")]),
+        room("GuestSystem", ["CAgent", shared("AgentContract"), shared("LinuxSystem")]),
         room("ContainerPlan", ["GuestSystem", "CAgent", "CSeccomp", shared("LinuxSystem"), shared("OCISpec")]),
         room("ContainerInit", ["ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem")]),
         room(
             "AgentServer",
             [
-                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem"), shared("OCISpec"),
-                shared("TTRPC"), shared("AgentAPI"),
+                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("AgentContract"), shared("LinuxSystem"),
+                shared("OCISpec"), shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),
         program("martlet-agent-faulty", ["CFault", shared("OCISpec")]),
@@ -55,8 +55,8 @@ let package = Package(
         tests(
             "AgentServerTests",
             [
-                "AgentServer", "martlet-agent", shared("LinuxSystem"), shared("OCISpec"), shared("TTRPC"),
-                shared("AgentAPI"),
+                "AgentServer", "martlet-agent", shared("AgentContract"), shared("LinuxSystem"), shared("OCISpec"),
+                shared("TTRPC"), shared("AgentAPI"),
             ]),
         tests("GuestSystemTests", ["GuestSystem", shared("LinuxSystem")]),
     ]

@@ -1,5 +1,5 @@
 import Glibc
-import LinuxSystem
+public import LinuxSystem
 public import VMMControl
 
 /// A line on standard error, which the pod's server logs under the process's name.
@@ -8,30 +8,58 @@ public func logError(_ message: String) {
     _ = write(2, line, line.count)
 }
 
+/// Why a process does not do as asked.
+public struct RequestError: Error, CustomStringConvertible {
+    public var description: String
+    public init(_ description: String) { self.description = description }
+
+    /// For a request that this process does not serve.
+    public static func notServed(_ request: ControlRequest<SharedDescriptor>) -> RequestError {
+        RequestError("this process does not serve the request \(request.name)")
+    }
+}
+
 extension ControlSocket {
-    /// Answers a request.
-    public func reply(_ sequence: UInt64, _ status: ControlMessage.Status = .done, _ text: String = "") {
-        var message = ControlMessage(.reply, sequence: sequence)
-        message.status = status
-        message.text = text
-        deliver(message)
+    /// Receives one request, has it handled, and sends the reply.
+    ///
+    /// - Parameter handle: answers nil when the reply is sent later, by whoever has the sequence number. What it throws is
+    ///   sent as `failed`.
+    /// - Returns: false when the host has closed the socket, or speaks another protocol.
+    public func serve(
+        _ handle: (_ sequence: UInt64, ControlRequest<SharedDescriptor>) throws -> ControlReply?
+    ) -> Bool {
+        do throws(ControlError) {
+            guard let (sequence, request) = try receiveRequest() else { return false }
+            do {
+                if let reply = try handle(sequence, request) { self.reply(sequence, reply) }
+            } catch {
+                reply(sequence, .failed(reason: "\(error)"))
+            }
+            return true
+        } catch .refused(let sequence, let reason) {
+            reply(sequence, .failed(reason: reason))
+            return true
+        } catch {
+            logError("\(error)")
+            // In this program's version, from which the host learns of the difference.
+            if case .version(_, let sequence) = error { reply(sequence, .failed(reason: "\(error)")) }
+            return false
+        }
     }
 
-    /// Refuses a request that the process doesn't know, or that came with the wrong descriptors.
-    public func refuse(_ message: ControlMessage, _ descriptors: Int) {
-        reply(message.sequence, .failed, "this process takes no \(message.kind) with \(descriptors) descriptors")
+    /// Replies to a request; what can't be sent goes to standard error.
+    public func reply(_ sequence: UInt64, _ reply: ControlReply) {
+        do { try send(reply, sequence: sequence) } catch { logError("\(error)") }
     }
 
-    /// Tells the host that a device has stopped for good.
+    /// Sends an event to the host; what can't be sent goes to standard error.
+    public func report(_ event: ControlEvent) {
+        do { try send(event) } catch { logError("\(error)") }
+    }
+
+    /// Reports that a device has stopped for good.
     public func reportBroken(_ reason: String) {
         logError(reason)
-        var message = ControlMessage(.broken)
-        message.text = reason
-        deliver(message)
-    }
-
-    /// Sends a message to the host; what can't be sent is said on standard error.
-    public func deliver(_ message: ControlMessage) {
-        do { try send(message) } catch { logError("\(error)") }
+        report(.broken(reason: reason))
     }
 }

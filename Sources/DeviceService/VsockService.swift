@@ -2,10 +2,10 @@ public import LinuxSystem
 public import VMMControl
 public import Virtio
 
-/// A vsock device whose connections the host asks for over a control socket.
+/// A vsock device whose connections the host asks for over a control socket. It reports `started` when the guest's driver
+/// has started the device.
 public final class VsockService {
     public let backend: VsockBackend
-    private let control: ControlSocket
 
     /// - Parameters:
     ///   - queueCount: as `VsockBackend` has it.
@@ -14,31 +14,28 @@ public final class VsockService {
         guestCID: UInt64, queueCount: Int, control: ControlSocket, loop: EventLoop,
         onBroken: @escaping (String) -> Void
     ) {
-        self.control = control
         backend = VsockBackend(
             guestCID: guestCID, queueCount: queueCount, loop: loop,
-            finished: { control.reply($0, $1.status, $1.reason) }, onBroken: onBroken)
+            finished: { control.reply($0, $1.reply) }, onBroken: onBroken)
+        backend.onStarted = { control.report(.started) }
     }
 
-    /// Connects `stream` as `message` says; the answer comes when the guest has given one.
-    public func connect(_ message: ControlMessage, _ stream: SharedDescriptor) {
-        let deadline = monotonicNanoseconds().addingReportingOverflow(message.number)
+    /// Connects `stream` to a port of the guest; the reply to request `sequence` comes when the guest has answered.
+    public func connect(_ sequence: UInt64, port: UInt32, _ stream: SharedDescriptor, timeout: Duration) {
+        let deadline = monotonicNanoseconds().addingReportingOverflow(timeout.clampedNanoseconds)
         backend.device.connect(
-            port: message.port, socket: stream, token: message.sequence,
-            deadline: deadline.overflow ? .max : deadline.partialValue)
+            port: port, socket: stream, token: sequence, deadline: deadline.overflow ? .max : deadline.partialValue)
     }
 }
 
 extension VsockConnectResult {
-    fileprivate var status: ControlMessage.Status {
+    fileprivate var reply: ControlReply {
         switch self {
         case .connected: .done
         case .refused: .refused
         case .notReady: .notReady
         case .timedOut: .timedOut
-        case .tooMany: .failed
+        case .tooMany: .failed(reason: "too many connections to the guest")
         }
     }
-
-    fileprivate var reason: String { self == .tooMany ? "too many connections to the guest" : "" }
 }

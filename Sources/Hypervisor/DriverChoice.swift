@@ -1,22 +1,68 @@
-/// Which driver a host gets, and why.
-public struct DriverChoice: Sendable, Equatable, Codable, CustomStringConvertible {
-    /// As in the configuration: `kvm`, `qemu`.
-    public var driver: String
-    /// What runs the guest's instructions: `kvm` or `tcg`.
-    public var accelerator: String
-    /// Absolute path of a hypervisor that is not Martlet's own.
-    public var executable: String?
-    /// One line.
-    public var reason: String
+public import Logging
+
+/// Which driver a host gets, and why, in one line.
+public enum DriverChoice: Sendable, Equatable, CustomStringConvertible {
+    /// The built-in VMM on KVM.
+    case builtIn(reason: String)
+    /// QEMU at an absolute path. `vhostNet`: the host's kernel moves the frames of network interfaces.
+    case qemu(accelerator: QEMUDriver.Accelerator, executable: String, vhostNet: Bool = false, reason: String)
 
     public var description: String {
-        "\(driver == "kvm" ? "the built-in VMM" : "\(driver) with \(accelerator)"): \(reason)"
+        switch self {
+        case .builtIn(let reason): "the built-in VMM: \(reason)"
+        case .qemu(let accelerator, _, _, let reason): "qemu with \(accelerator.rawValue): \(reason)"
+        }
+    }
+
+    /// QEMU as it was chosen; nil for another driver.
+    public func qemuDriver(logger: Logger) -> QEMUDriver? {
+        guard case .qemu(let accelerator, let executable, let vhostNet, _) = self else { return nil }
+        return QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger)
+    }
+
+    /// The driver.
+    public func makeDriver(logger: Logger) -> any HypervisorDriver {
+        qemuDriver(logger: logger) ?? KVMDriver(logger: logger)
+    }
+}
+
+/// One object: `driver` as in the configuration, then what belongs to it.
+extension DriverChoice: Codable {
+    private enum Key: String, CodingKey { case driver, accelerator, executable, vhostNet, reason }
+    private enum Name: String, Codable { case kvm, qemu }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: Key.self)
+        let reason = try fields.decode(String.self, forKey: .reason)
+        switch try fields.decode(Name.self, forKey: .driver) {
+        case .kvm: self = .builtIn(reason: reason)
+        case .qemu:
+            self = .qemu(
+                accelerator: try fields.decode(QEMUDriver.Accelerator.self, forKey: .accelerator),
+                executable: try fields.decode(String.self, forKey: .executable),
+                vhostNet: try fields.decodeIfPresent(Bool.self, forKey: .vhostNet) ?? false, reason: reason)
+        }
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: Key.self)
+        switch self {
+        case .builtIn(let reason):
+            try fields.encode(Name.kvm, forKey: .driver)
+            try fields.encode(reason, forKey: .reason)
+        case .qemu(let accelerator, let executable, let vhostNet, let reason):
+            try fields.encode(Name.qemu, forKey: .driver)
+            try fields.encode(accelerator, forKey: .accelerator)
+            try fields.encode(executable, forKey: .executable)
+            try fields.encode(vhostNet, forKey: .vhostNet)
+            try fields.encode(reason, forKey: .reason)
+        }
     }
 }
 
 extension HostFacts {
-    /// Whether an ordinary Linux guest runs on this /dev/kvm, or why not. One that opens on a processor without vmx
-    /// and svm is a paravirtual KVM that runs tiny guests and hangs Linux.
+    /// Whether an ordinary Linux guest runs on this /dev/kvm, or why not. One that opens on a CPU without vmx and svm is a
+    /// paravirtual KVM that runs tiny guests and hangs Linux.
     public var kvmObjection: String? {
         if case .unusable(let reason) = kvm { return reason }
         guard case .version(let version) = kvm, version == 12 else { return "/dev/kvm is not of API version 12" }
@@ -28,15 +74,16 @@ extension HostFacts {
     /// - Parameters:
     ///   - driver: `auto`, `kvm` or `qemu`.
     ///   - accelerator: of QEMU: `auto`, `kvm` or `tcg`.
+    ///   - vhostNet: of QEMU: whether the host's kernel is to move the frames of network interfaces.
     /// - Throws: a reason why the host can't.
-    public func chooseDriver(_ driver: String, accelerator: String) throws(HypervisorError) -> DriverChoice {
+    public func chooseDriver(
+        _ driver: String, accelerator: String, vhostNet: Bool = false
+    ) throws(HypervisorError) -> DriverChoice {
         switch (driver, kvmObjection) {
-        case ("auto", nil), ("kvm", nil):
-            let reason =
-                driver == "auto" ? "the processor has \(virtualization ?? "it") and /dev/kvm opens" : "as configured"
-            return DriverChoice(driver: "kvm", accelerator: "kvm", executable: nil, reason: reason)
+        case ("auto", nil): return .builtIn(reason: "the processor has \(virtualization ?? "it") and /dev/kvm opens")
+        case ("kvm", nil): return .builtIn(reason: "as configured")
         case ("kvm", let objection?): throw HypervisorError("hypervisor is \"kvm\", but \(objection)")
-        case ("auto", _), ("qemu", _): return try chooseQEMU(accelerator)
+        case ("auto", _), ("qemu", _): return try chooseQEMU(accelerator, vhostNet: vhostNet)
         default: throw HypervisorError("hypervisor \"\(driver)\" is not built yet")
         }
     }
@@ -49,34 +96,36 @@ extension HostFacts {
         }
     }
 
-    private func chooseQEMU(_ accelerator: String) throws(HypervisorError) -> DriverChoice {
+    private func chooseQEMU(_ accelerator: String, vhostNet: Bool) throws(HypervisorError) -> DriverChoice {
         let executable = try qemuPath()
-        func choice(_ accelerator: String, _ reason: String) -> DriverChoice {
-            DriverChoice(driver: "qemu", accelerator: accelerator, executable: executable, reason: reason)
+        func choice(_ accelerator: QEMUDriver.Accelerator, _ reason: String) -> DriverChoice {
+            .qemu(accelerator: accelerator, executable: executable, vhostNet: vhostNet, reason: reason)
         }
         switch (accelerator, kvmObjection) {
-        case ("auto", nil), ("kvm", nil): return choice("kvm", "as configured")
+        case ("auto", nil), ("kvm", nil): return choice(.kvm, "as configured")
         case ("auto", let objection?):
-            return choice("tcg", "software emulation, five to twenty times slower, as \(objection)")
+            return choice(.tcg, "software emulation, five to twenty times slower, as \(objection)")
         case ("kvm", let objection?): throw HypervisorError("qemu.accel is \"kvm\", but \(objection)")
-        case ("tcg", _): return choice("tcg", "software emulation, as configured")
+        case ("tcg", _): return choice(.tcg, "software emulation, as configured")
         default: throw HypervisorError("qemu.accel: \"\(accelerator)\" is none of auto, kvm, tcg")
         }
     }
 }
 
 extension DriverChoice {
-    /// What the guest's kernel needs to be told on this driver's machine.
+    /// The arguments that the guest's kernel needs on this driver's machine.
     ///
-    /// A panic resets the machine at once, which ends the VM; nothing is said on the console but what matters. The
-    /// guest has no interfaces but the pod's.
+    /// A panic resets the machine at once, which ends the VM; the console says only what matters. The guest has no
+    /// interfaces but the pod's.
     public var kernelArguments: [String] {
         let all = ["quiet", "panic=-1", "dummy.numdummies=0"]
-        // No serial port, of which each byte is an exit, and no PCI bus to look for. A kernel with EFI support would restart a
-        // hardware-reduced machine by EFI's services, then by a BIOS, neither of which is there.
-        if driver == "kvm" { return ["console=hvc0"] + all + ["pci=off", "reboot=a"] }
+        switch self {
+        // No serial port, of which each byte is an exit, and no PCI bus to look for. A kernel with EFI support would restart
+        // a hardware-reduced machine by EFI's services, then by a BIOS, neither of which is there.
+        case .builtIn: return ["console=hvc0"] + all + ["pci=off", "reboot=a"]
         // The last two keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to
         // slow ones).
-        return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
+        case .qemu: return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
+        }
     }
 }

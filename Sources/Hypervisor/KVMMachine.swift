@@ -1,3 +1,4 @@
+import AgentContract
 import CLinux
 import Glibc
 import LinuxSystem
@@ -6,47 +7,43 @@ import VMMControl
 /// A VM that `martlet-vmm` runs, with a device process for files.
 ///
 /// Everything that these may touch is opened here and handed over as a descriptor.
-final class KVMMachine: VirtualMachine {
-    private let vmm: DeviceProcess
-    private let files: DeviceProcess?
+final class KVMMachine: ComposedMachine {
+    let watch: MachineWatch
     let console: Console
-    private let watch: MachineWatch
+    /// `martlet-vmm`, which serves vsock itself.
+    let vsock: DeviceProcess
+    let files: DeviceProcess?
+    let processes: [(name: String, pid: Int32)]
 
     init(_ driver: KVMDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
-        let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
-        let watch = try MachineWatch()
+        let watch = try MachineWatch(readyEvent: .ready, logger: logger)
         self.watch = watch
-        let vmm = try DeviceProcess("martlet-vmm", log: log) { watch.notice("machine", $0) }
-        self.vmm = vmm
+        var devices = DeviceProcesses(watch) { logger.debug("\($0)") }
         do {
-            files =
-                configuration.hasFiles
-                ? try DeviceProcess("martlet-device", "files", log: log) { watch.notice("files", $0) } : nil
-        } catch {
-            MachineWatch.abandon([vmm.child])
-            throw error
-        }
-        logger.phase("machine spawned")
-        let children = [vmm.child] + (files.map { [$0.child] } ?? [])
-        do {
+            vsock = try devices.start("martlet-vmm", as: "machine")
+            files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
+            logger.phase("machine spawned")
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            console = try Console("guest console", source: ours) { watch.guest($0, logger) }
-            let time = try Self.build(vmm.client, files?.client, configuration, console: theirs.raw)
+            console = try Console("guest console", source: ours) { logger.debug("guest: \($0)") }
+            let time = try Self.build(vsock.client, files?.client, configuration, console: theirs.raw)
             logger.phase("first instruction", at: time)
-        } catch DeviceError.closed {
-            MachineWatch.abandon(children)
-            let words = [vmm.outputTail(), files?.outputTail() ?? ""].filter { !$0.isEmpty }.joined(separator: "; ")
-            throw HypervisorError("a process of the machine ended at its start: \(words)")
         } catch {
-            MachineWatch.abandon(children)
-            throw error
+            throw devices.abandon(after: error)
         }
-        watch.begin(children) { [self] in cause($0) }
+        processes = devices.all.map { ($0.name, $0.child.pid) }
+        watch.started()
+        let console = console
+        watch.begin(devices.all) { [all = devices.all] signs in
+            console.waitForEnd(timeout: .seconds(1))
+            return .cause(of: signs, console: console) { all.outputTail(of: $0) }
+        }
     }
 
     /// Has the processes build the machine. Each request is sent without waiting for the one before; a failure of one is
-    /// told first, as the others follow from it. Answers the time of the guest's first instruction.
+    /// thrown first, as the others follow from it.
+    ///
+    /// - Returns: the monotonic time in nanoseconds of the guest's first instruction.
     private static func build(
         _ vmm: ControlClient, _ files: ControlClient?, _ configuration: VMConfiguration, console: Int32
     ) throws -> UInt64 {
@@ -58,72 +55,44 @@ final class KVMMachine: VirtualMachine {
             ? try OwnedDescriptor.hugeMemory(name, size: size) : try OwnedDescriptor.memory(name, size: size)
         let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
         let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
-        var answers = [
+        var replies = [
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), processors: UInt32(configuration.vcpus))
+                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), vcpus: UInt32(configuration.vcpus))
         ]
-        answers += try vmm.appendCommandLine(configuration.kernelArguments.joined(separator: " "))
-        answers.append(try vmm.addConsole(output: console, isSerial: false))
-        if configuration.debugConsole { answers.append(try vmm.addConsole(output: console, isSerial: true)) }
-        answers.append(try vmm.addEntropy())
-        answers.append(try vmm.addVsock(guestCID: configuration.guestCID))
+        replies.append(try vmm.addConsole(output: console, kind: .virtio))
+        if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
+        replies.append(try vmm.addEntropy())
+        replies.append(try vmm.addVsock(guestCID: configuration.guestCID))
         for disk in configuration.disks {
             let file = try disk.open()
-            answers.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
+            replies.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
         }
         if let files {
             let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-            answers.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw))
-            answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
+            replies.append(
+                try files.startFiles(vhostUser: deviceEnd.raw, tag: ShareDevice.tag, proc: proc.raw))
+            replies.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag))
         }
-        let booted = try vmm.boot(kernel: kernel.raw, initramfs: initramfs?.raw)
-        for answer in answers { try answer.wait() }
-        return try booted.wait()
+        let arguments = configuration.kernelArguments + [AgentDoorbell.kernelArgument]
+        let boot = try vmm.boot(
+            kernel: kernel.raw, initramfs: initramfs?.raw, commandLine: arguments.joined(separator: " "))
+        for reply in replies { try reply.wait() }
+        guard case .booted(let firstInstruction) = try boot.wait() else {
+            throw HypervisorError("martlet-vmm did not say when the guest began")
+        }
+        return firstInstruction
     }
 
-    var processes: [(name: String, pid: Int32)] {
-        ([vmm] + (files.map { [$0] } ?? [])).map { ($0.child.name, $0.child.pid) }
-    }
+    func pauseVCPUs() throws { try vsock.client.pause() }
 
-    func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
-
-    func addShare(name: String, tree: Int32, readOnly: Bool) throws {
-        try shares().addShare(name: name, directory: tree, readOnly: readOnly)
-    }
-
-    func removeShare(name: String) throws { try shares().removeShare(name: name) }
+    func resumeVCPUs() throws { try vsock.client.resume() }
 
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
-        try vmm.client.addNetwork(queues: queues, hardwareAddress: hardwareAddress).wait()
+        try vsock.client.addNetwork(queues: queues, hardwareAddress: hardwareAddress).wait()
     }
 
-    /// The device sees by itself that a tap is gone.
-    func removeNetwork(hardwareAddress: [UInt8]) {}
-
-    private func shares() throws(HypervisorError) -> ControlClient {
-        guard let files else { throw HypervisorError("the machine has no file device") }
-        return files.client
-    }
-
-    func connect(port: UInt32, stream: Int32, deadline: Duration) throws {
-        try vmm.client.connect(port: port, stream: stream, deadline: deadline)
-    }
-
-    func kill(_ reason: VMEnd) { watch.sign(reason) }
-
-    func end() async -> VMEnd { await watch.end() }
-
-    /// The most telling of the signs: what the host decided, then a process that was killed, then what the guest did to
-    /// itself, then what failed under it, then a process that ended by itself.
-    private func cause(_ signs: [VMEnd]) -> VMEnd {
-        console.waitForEnd(timeout: .seconds(1))
-        if let sign = signs.decided ?? signs.killed { return sign }
-        if let panic = console.panic { return .guestCrashed(panic) }
-        let own = signs.first { if case .processEnded = $0 { false } else { true } }
-        if let own { return own }
-        guard case .processEnded(let name, let how)? = signs.first else { return .ended("for no reason that was seen") }
-        let words = (name == vmm.child.name ? vmm : files)?.outputTail() ?? ""
-        return .processEnded(name: name, how: how + (words.isEmpty ? "" : ": \(words)"))
+    func removeNetwork(hardwareAddress: [UInt8]) throws {
+        try vsock.client.removeNetwork(hardwareAddress: hardwareAddress)
     }
 }

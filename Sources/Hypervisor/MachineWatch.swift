@@ -1,112 +1,102 @@
-import Glibc
 import LinuxSystem
 import Logging
 import Synchronization
 import VMMControl
 
-/// Watches the processes of a virtual machine, and tells once how it ended.
-///
-/// The first sign of an end brings the others with it, and that of the cause may come second: all that come at once are
-/// looked at, then what is left is ended.
-final class MachineWatch: Sendable {
-    private let signs = Mutex<[VMEnd]>([])
-    private let dying: Promise<Void>
-    private let dead: Promise<VMEnd>
-    /// The agent's first word has come, or never will.
-    private let ready: Promise<Void>
+/// Something whose end is a machine's: a process, or a machine that another daemon runs.
+protocol WatchedPart: Sendable {
+    /// Suspends until it has ended, and answers that as a sign of the machine's end.
+    func ended() async -> VMEnd
+    /// Ends it at once.
+    func kill()
+}
 
-    init() throws {
-        dying = try Promise()
+/// The state of a virtual machine: watches its parts, and reports once how it ended.
+///
+/// The first sign of an end brings others with it, and that of the cause may come second: all that come at once are
+/// considered, then the remaining parts are ended.
+final class MachineWatch: Sendable {
+    private let life = Mutex<(state: MachineState, signs: [VMEnd])>((.created, []))
+    private let firstSign: Promise<Void>
+    private let dead: Promise<VMEnd>
+    /// It is time to connect to the agent, or the machine has ended.
+    private let ready: Promise<Void>
+    private let readyEvent: ControlEvent
+    private let logger: Logger
+
+    /// - Parameter readyEvent: after which it is time to connect to the agent.
+    init(readyEvent: ControlEvent, logger: Logger) throws {
+        self.readyEvent = readyEvent
+        self.logger = logger
+        firstSign = try Promise()
         dead = try Promise()
         ready = try Promise()
     }
 
-    /// Takes a line of the guest's console.
-    func guest(_ line: String, _ logger: Logger) {
-        if line == "martlet-agent ready" {
-            logger.phase("agent ready")
-            ready.settle(())
-        }
-        logger.debug("guest: \(line)")
+    var state: MachineState { life.withLock { $0.state } }
+
+    /// The guest runs.
+    func started() { life.withLock { if $0.state == .created { $0.state = .running } } }
+
+    /// Takes the machine from one state to another by `action`.
+    ///
+    /// - Throws: `HypervisorError` when it is not in the first one; what `action` throws.
+    func change(from old: MachineState, to new: MachineState, _ action: () throws -> Void) throws {
+        let state = state
+        guard state == old else { throw HypervisorError("the machine is \(state), not \(old)") }
+        try action()
+        life.withLock { if $0.state == old { $0.state = new } }
     }
 
-    /// Suspends until the agent's first word, the machine's end, or `limit`.
+    /// Suspends until it is time to connect to the agent, the machine's end, or `limit`.
     func agentReady(within limit: Duration) async throws {
+        if ready.current != nil { return }
         let ready = ready
         _ = try await onThread("await agent") { ready.wait(timeout: limit) }
     }
 
     /// Takes a sign of the end; may be called before `begin`.
     func sign(_ sign: VMEnd) {
-        signs.withLock { $0.append(sign) }
-        dying.settle(())
+        life.withLock { life in
+            life.signs.append(sign)
+            if case .ended = life.state { return }
+            life.state = .stopped
+        }
+        firstSign.settle(())
         ready.settle(())
     }
 
-    /// Takes what a process of the machine tells by itself.
-    func notice(_ device: String, _ notice: DeviceNotice) {
-        switch notice {
+    /// Takes an event of one of the machine's processes.
+    func take(_ event: ControlEvent, from device: String) {
+        if event == readyEvent, ready.settle(()) { logger.phase(event == .ready ? "agent ready" : "vsock started") }
+        switch event {
         case .broken(let reason): sign(.deviceBroken(name: device, reason: reason))
         case .ended(.poweredOff, _): sign(.poweredOff)
         case .ended(.reset, let reason), .ended(.tripleFault, let reason): sign(.guestCrashed(reason))
         case .ended(.unhandled, let reason): sign(.machineFailed(reason))
-        // No sign: the process has ended, and its reaper tells how.
-        case .closed: break
+        case .started, .ready: break
         }
     }
 
-    /// Watches `children`; when one ends, or another sign comes, ends the others.
+    /// Watches `parts`; when one ends, or another sign comes, ends the others.
     ///
-    /// - Parameter cause: tells the end from the signs, in their order, when all processes are gone.
-    func begin(_ children: [ChildProcess], cause: @Sendable @escaping ([VMEnd]) async -> VMEnd) {
-        for child in children {
-            Task.detached { [self] in
-                let end = await child.end()
-                sign(.processEnded(name: child.name, how: "\(end)"))
-            }
-        }
+    /// - Parameter cause: gives the end from the signs, in their order, when all parts have ended.
+    func begin(_ parts: [any WatchedPart], cause: @Sendable @escaping ([VMEnd]) -> VMEnd) {
+        for part in parts { Task.detached { [self] in sign(await part.ended()) } }
         Task.detached { [self] in
-            await dying.value()
+            await firstSign.value()
             try? await Task.sleep(for: .milliseconds(60))
             // Before the kills below, which are no cause.
-            let signs = signs.withLock { $0 }
-            for child in children { child.signal(SIGKILL) }
-            for child in children { _ = await child.end() }
-            dead.settle(await cause(signs))
+            let signs = life.withLock { $0.signs }
+            for part in parts { part.kill() }
+            for part in parts { _ = await part.ended() }
+            // It waits for the ends of outputs.
+            let end = (try? await onThread("machine end") { cause(signs) }) ?? signs[0]
+            life.withLock { $0.state = .ended(end) }
+            dead.settle(end)
         }
     }
 
     /// Suspends until the machine has ended and its processes are reaped.
     func end() async -> VMEnd { await dead.value() }
-
-    /// Ends processes of a machine that did not come to be.
-    static func abandon(_ children: [ChildProcess]) {
-        for child in children { child.signal(SIGKILL) }
-        for child in children { _ = child.waitForEnd(timeout: .seconds(5)) }
-    }
-}
-
-extension [VMEnd] {
-    /// What the host decided, if that came first.
-    var decided: VMEnd? {
-        if case .ended? = first { return first }
-        return nil
-    }
-
-    /// A process that a signal ended.
-    var killed: VMEnd? {
-        first { if case .processEnded(_, let how) = $0 { how.contains("killed") } else { false } }
-    }
-
-    var broken: VMEnd? {
-        first { if case .deviceBroken = $0 { true } else { false } }
-    }
-}
-
-extension Console {
-    /// What the guest's kernel said of its panic, without the time.
-    var panic: String? {
-        guard let line = tail(Console.maximumLines).last(where: { $0.contains("Kernel panic") }) else { return nil }
-        return line.firstRange(of: "Kernel panic").map { String(line[$0.lowerBound...]) } ?? line
-    }
 }

@@ -9,9 +9,9 @@ public struct QEMUDriver: HypervisorDriver {
     public enum Accelerator: String, Sendable, Codable {
         case kvm, tcg
 
-        /// The processor the guest sees, as `-cpu` takes it. In software, string instructions go byte by byte, so the guest must
-        /// not be told that they are the quick way to copy and to clear (ERMS, FSRM): the others are several times as quick.
-        var processor: String { self == .kvm ? "host" : "max,-erms,-fsrm" }
+        /// The CPU model, as `-cpu` takes it. In software, string instructions go byte by byte, so the guest must not see them
+        /// announced as the quick way to copy and to clear (ERMS, FSRM): the others are several times as quick.
+        var cpuModel: String { self == .kvm ? "host" : "max,-erms,-fsrm" }
     }
 
     public let name = "qemu"
@@ -35,29 +35,49 @@ public struct QEMUDriver: HypervisorDriver {
         return try QEMUMachine(self, configuration)
     }
 
-    /// Descriptor numbers in QEMU's process; 0–2 are its standard ones.
-    enum Descriptor {
-        static let monitor = 3, console = 4, vsock = 5, files = 6
-        /// And those after it.
-        static let firstDisk = 7
+    /// What QEMU's process inherits: sockets, each for a channel or a device.
+    enum Socket: Hashable, Sendable {
+        case monitor, console, vsock, files
+        case disk(Int)
+
+        /// The name of QEMU's chardev.
+        var id: String {
+            switch self {
+            case .monitor: "monitor"
+            case .console: "console"
+            case .vsock: "vsock"
+            case .files: "files"
+            case .disk(let index): "disk\(index)"
+            }
+        }
     }
 
-    /// How many devices can be added to a running machine: each takes a port of its own.
-    static let sparePorts = 4
+    static func descriptors(_ vm: VMConfiguration) -> InheritedDescriptors<Socket> {
+        .init(
+            roles: [.monitor, .console, .vsock] + (vm.hasFiles ? [.files] : [])
+                + vm.disks.indices.map { .disk($0) })
+    }
 
-    private static var spareArguments: [String] {
-        (0..<sparePorts).flatMap { ["-device", "pcie-root-port,id=spare\($0),chassis=\($0 + 1)"] }
+    /// How many network interfaces a machine can have at a time: each takes a root port of its own.
+    static let slotCount = 4
+
+    static func slotID(_ index: Int) -> String { "slot\(index)" }
+
+    private static var slotArguments: [String] {
+        (0..<slotCount).flatMap { ["-device", "pcie-root-port,id=\(slotID($0)),chassis=\($0 + 1)"] }
     }
 
     /// QEMU's command line, without the program's own name.
     func arguments(_ vm: VMConfiguration) -> [String] {
-        machineArguments(vm) + Self.socket("monitor", Descriptor.monitor) + ["-mon", "chardev=monitor,mode=control"]
-            + Self.consoleArguments(descriptor: Descriptor.console)
-            + Self.socket("vsock", Descriptor.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
-            + Self.filesArguments(descriptor: Descriptor.files) + Self.spareArguments
+        let descriptors = Self.descriptors(vm)
+        func socket(_ role: Socket) -> [String] { Self.socket(role.id, descriptors.number(of: role)) }
+        return machineArguments(vm) + socket(.monitor) + ["-mon", "chardev=monitor,mode=control"]
+            + Self.consoleArguments(descriptor: descriptors.number(of: .console))
+            + socket(.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
+            + (vm.hasFiles ? Self.filesArguments(descriptor: descriptors.number(of: .files)) : [])
+            + Self.slotArguments
             + vm.disks.indices.flatMap {
-                Self.socket("disk\($0)", Descriptor.firstDisk + $0)
-                    + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]
+                socket(.disk($0)) + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]
             }
     }
 
@@ -69,7 +89,7 @@ public struct QEMUDriver: HypervisorDriver {
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
             "-accel", accelerator == .tcg && vm.vcpus > 1 ? "tcg,thread=multi" : accelerator.rawValue,
-            "-cpu", accelerator.processor,
+            "-cpu", accelerator.cpuModel,
             "-smp", "\(vm.vcpus)", "-m", "\(vm.memoryMiB)M",
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
             "-kernel", vm.kernel, "-append", vm.kernelArguments.joined(separator: " "), "-device", "virtio-rng-pci",

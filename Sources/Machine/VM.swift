@@ -108,7 +108,7 @@ public final class VM: Sendable {
         try check(name, "", martlet_ioctl_int(descriptor.raw, request, argument))
     }
 
-    private func call<T>(_ name: String, _ request: UInt, _ argument: inout T) throws(SystemError) {
+    func call<T>(_ name: String, _ request: UInt, _ argument: inout T) throws(SystemError) {
         try check(
             name, "",
             withUnsafeMutablePointer(to: &argument) {

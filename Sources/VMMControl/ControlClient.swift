@@ -2,221 +2,123 @@ import Glibc
 public import LinuxSystem
 import Synchronization
 
-/// What a device process tells by itself.
-public enum DeviceNotice: Equatable, Sendable {
-    /// The device has stopped for good: the guest broke a ring, or the machine's process broke the protocol.
-    case broken(reason: String)
-    /// The machine has stopped.
-    case ended(ControlMessage.End, reason: String)
-    /// The control socket is closed: the process has ended, or never spoke.
-    case closed
-}
-
-/// Why a device process did not do as asked.
-public enum DeviceError: Error, Equatable, Sendable, CustomStringConvertible {
-    /// The guest answered the connection with RST: nobody listens on the port yet.
-    case refused
-    /// The guest's driver has not started the device yet.
-    case notReady
-    /// The guest, or the device process, did not answer in time.
-    case timedOut
-    /// The device process said why it failed.
-    case failed(String)
-    /// The device process is gone.
-    case closed
-    /// The request could not be sent.
-    case system(SystemError)
-
-    public var description: String {
-        switch self {
-        case .refused: "connection refused by the guest"
-        case .notReady: "the guest has not started the device"
-        case .timedOut: "no answer in time"
-        case .failed(let reason): reason
-        case .closed: "the device process is gone"
-        case .system(let error): "\(error)"
-        }
-    }
-}
-
-/// The host's word with one `martlet-device` process. Thread-safe; calls block until the answer or their deadline.
+/// The host's end of the control socket of one `martlet-device` or `martlet-vmm` process. Thread-safe; calls block until
+/// the reply or their deadline.
 ///
 /// The process ends when the last reference to the client does.
 public final class ControlClient: Sendable {
-    /// How long a device process may take for what doesn't depend on the guest.
-    static let patience = Duration.seconds(10)
+    /// How long a process may take for what doesn't depend on the guest.
+    static let timeout = Duration.seconds(10)
 
     fileprivate final class State: Sendable {
         struct Calls {
             var nextSequence: UInt64 = 1
-            var waiting: [UInt64: Promise<Result<ControlMessage, DeviceError>>] = [:]
-            var closed = false
+            var waiting: [UInt64: Promise<Result<ControlReply, DeviceError>>] = [:]
+            /// Why no more requests are taken.
+            var closed: DeviceError?
         }
         let control: ControlSocket
         let calls = Mutex(Calls())
         init(_ control: ControlSocket) { self.control = control }
+
+        func close(_ error: DeviceError) {
+            let waiting = calls.withLock { calls in
+                calls.closed = error
+                defer { calls.waiting = [:] }
+                return calls.waiting.values.map { $0 }
+            }
+            for reply in waiting { reply.settle(.failure(error)) }
+        }
     }
 
     private let state: State
 
     /// - Parameters:
     ///   - control: the host's end of the socket pair whose other end is the process's descriptor 3.
-    ///   - onNotice: called on a thread of the client's own.
-    public init(control: SharedDescriptor, onNotice: @Sendable @escaping (DeviceNotice) -> Void) {
+    ///   - onEvent: called on a thread of the client's own, also with what is wrong on the socket (`.broken`).
+    ///   - onClose: called once, after the last event: the control socket is closed. The process has ended, or did not
+    ///     start.
+    public init(
+        control: SharedDescriptor, onEvent: @Sendable @escaping (ControlEvent) -> Void,
+        onClose: @Sendable @escaping () -> Void = {}
+    ) {
         let state = State(ControlSocket(control))
         self.state = state
         var limit = timeval(tv_sec: 5, tv_usec: 0)
         setsockopt(control.raw, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         do {
-            try startThread("device control") { Self.read(state, onNotice) }
+            try startThread("device control") {
+                Self.read(state, onEvent)
+                onClose()
+            }
         } catch {
-            Self.close(state)
-            onNotice(.broken(reason: "\(error)"))
+            state.close(.closed)
+            onEvent(.broken(reason: "\(error)"))
         }
     }
 
     deinit { shutdown(state.control.socket.raw, Int32(SHUT_RDWR)) }
 
-    /// A request on its way, whose answer is not waited for yet.
-    public struct Answer: Sendable {
-        fileprivate let promise: Promise<Result<ControlMessage, DeviceError>>
+    /// A request on its way, whose reply is not waited for yet.
+    public struct PendingReply: Sendable {
+        fileprivate let promise: Promise<Result<ControlReply, DeviceError>>
         fileprivate let sequence: UInt64
         fileprivate let state: State
-        fileprivate let patience: Duration
+        fileprivate let timeout: Duration
 
-        /// Blocks until the process has answered; the reply's `number`.
+        /// Blocks until the process has replied.
+        ///
+        /// - Throws: what the reply says, when the request was not done.
         @discardableResult
-        public func wait() throws(DeviceError) -> UInt64 {
+        public func wait() throws(DeviceError) -> ControlReply {
             defer { state.calls.withLock { _ = $0.waiting.removeValue(forKey: sequence) } }
-            guard let result = promise.wait(timeout: patience) else { throw .timedOut }
-            return try result.get().number
+            guard let result = promise.wait(timeout: timeout) else { throw .timedOut }
+            switch try result.get() {
+            case .failed(let reason): throw .failed(reason)
+            case .refused: throw .refused
+            case .notReady: throw .notReady
+            case .timedOut: throw .timedOut
+            case .done, .booted: return try result.get()
+            }
         }
     }
 
-    /// Makes the process serve a vsock device to the machine at the other end of `vhostUser`.
-    public func startVsock(vhostUser: Int32, guestCID: UInt64) throws(DeviceError) -> Answer {
-        var message = ControlMessage(.startVsock)
-        message.number = guestCID
-        return try post(message, [vhostUser])
-    }
-
-    /// Makes the process serve a file device called `tag` to the machine at the other end of `vhostUser`.
-    /// - Parameter proc: the root of a procfs that shows the device process.
-    public func startFiles(vhostUser: Int32, tag: String, proc: Int32) throws(DeviceError) -> Answer {
-        var message = ControlMessage(.startFiles)
-        message.text = tag
-        return try post(message, [vhostUser, proc])
-    }
-
-    /// Makes the process serve a disk to the machine at the other end of `vhostUser`.
-    /// - Parameters:
-    ///   - file: a raw file or block device, open for reading and, unless the disk is read-only, writing.
-    ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
-    public func startBlock(vhostUser: Int32, file: Int32, readOnly: Bool, id: String) throws(DeviceError) -> Answer {
-        var message = ControlMessage(.startBlock)
-        message.text = id
-        message.flags = readOnly ? ControlMessage.readOnly : 0
-        return try post(message, [vhostUser, file])
-    }
-
-    /// Adds an entry to the file device's root: a directory (a detached mount, or an O_PATH descriptor), or a file.
-    public func addShare(name: String, directory: Int32, readOnly: Bool) throws(DeviceError) {
-        var message = ControlMessage(.addShare)
-        message.text = name
-        message.flags = readOnly ? ControlMessage.readOnly : 0
-        try post(message, [directory]).wait()
-    }
-
-    /// Takes an entry out of the file device's root.
-    public func removeShare(name: String) throws(DeviceError) {
-        var message = ControlMessage(.removeShare)
-        message.text = name
-        try post(message).wait()
-    }
-
-    /// Connects `stream`, one end of a stream socket pair, to a vsock port of the guest. The caller closes its copy.
-    /// - Throws: `.refused`, `.notReady`: try again when the guest had time; `.timedOut` past `deadline`.
-    public func connect(port: UInt32, stream: Int32, deadline: Duration) throws(DeviceError) {
-        var message = ControlMessage(.connect)
-        message.port = port
-        let parts = max(deadline, .zero).components
-        message.number =
-            UInt64(clamping: parts.seconds).multipliedReportingOverflow(by: 1_000_000_000).0
-            &+ UInt64(clamping: parts.attoseconds / 1_000_000_000)
-        try post(message, [stream], patience: max(deadline, .zero) + .seconds(2)).wait()
-    }
-
-    /// Sends a request with copies of `descriptors`.
+    /// Sends a request with copies of its descriptors.
     func post(
-        _ request: ControlMessage, _ descriptors: [Int32] = [], patience: Duration = ControlClient.patience
-    ) throws(DeviceError) -> Answer {
-        if request.text.utf8.count > ControlMessage.maximumText {
-            throw .failed("name of \(request.text.utf8.count) bytes is too long")
+        _ request: ControlRequest<Int32>, timeout: Duration = ControlClient.timeout
+    ) throws(DeviceError) -> PendingReply {
+        let promise: Promise<Result<ControlReply, DeviceError>>
+        do { promise = try Promise() } catch { throw .system(error) }
+        let registered: Result<UInt64, DeviceError> = state.calls.withLock { calls in
+            if let error = calls.closed { return .failure(error) }
+            let sequence = calls.nextSequence
+            calls.nextSequence &+= 1
+            calls.waiting[sequence] = promise
+            return .success(sequence)
         }
+        let sequence = try registered.get()
         do {
-            let promise = try Promise<Result<ControlMessage, DeviceError>>()
-            let sequence: UInt64? = state.calls.withLock { calls in
-                if calls.closed { return nil }
-                let sequence = calls.nextSequence
-                calls.nextSequence &+= 1
-                calls.waiting[sequence] = promise
-                return sequence
-            }
-            guard let sequence else { throw DeviceError.closed }
-            var message = request
-            message.sequence = sequence
-            do throws(SystemError) {
-                try state.control.send(message, descriptors: descriptors)
-            } catch {
-                state.calls.withLock { _ = $0.waiting.removeValue(forKey: sequence) }
-                throw error
-            }
-            return Answer(promise: promise, sequence: sequence, state: state, patience: patience)
-        } catch let error as DeviceError {
-            throw error
-        } catch let error as SystemError {
-            throw error.errno == .brokenPipe ? .closed : .system(error)
+            try state.control.send(request, sequence: sequence)
         } catch {
-            throw .failed("\(error)")
+            state.calls.withLock { _ = $0.waiting.removeValue(forKey: sequence) }
+            throw error.errno == .brokenPipe ? .closed : .system(error)
         }
+        return PendingReply(promise: promise, sequence: sequence, state: state, timeout: timeout)
     }
 
-    private static func read(_ state: State, _ onNotice: (DeviceNotice) -> Void) {
-        do {
-            while let (message, _) = try state.control.receive() {
-                switch message.kind {
-                case .reply:
-                    let waiting = state.calls.withLock { $0.waiting[message.sequence] }
-                    waiting?.settle(result(message))
-                case .broken: onNotice(.broken(reason: message.text))
-                case .ended:
-                    onNotice(.ended(.init(rawValue: message.number) ?? .unhandled, reason: message.text))
-                default: onNotice(.broken(reason: "the device process sent \(message.kind)"))
+    private static func read(_ state: State, _ onEvent: (ControlEvent) -> Void) {
+        do throws(ControlError) {
+            while let (sequence, answer) = try state.control.receiveAnswer() {
+                switch answer {
+                case .reply(let reply):
+                    state.calls.withLock { $0.waiting[sequence] }?.settle(.success(reply))
+                case .event(let event): onEvent(event)
                 }
             }
+            state.close(.closed)
         } catch {
-            onNotice(.broken(reason: "\(error)"))
+            state.close(.failed("\(error)"))
+            onEvent(.broken(reason: "\(error)"))
         }
-        close(state)
-        onNotice(.closed)
-    }
-
-    private static func result(_ reply: ControlMessage) -> Result<ControlMessage, DeviceError> {
-        switch reply.status {
-        case .done: .success(reply)
-        case .failed: .failure(.failed(reply.text))
-        case .refused: .failure(.refused)
-        case .notReady: .failure(.notReady)
-        case .timedOut: .failure(.timedOut)
-        }
-    }
-
-    private static func close(_ state: State) {
-        let waiting = state.calls.withLock { calls in
-            calls.closed = true
-            defer { calls.waiting = [:] }
-            return calls.waiting.values.map { $0 }
-        }
-        for answer in waiting { answer.settle(.failure(.closed)) }
     }
 }

@@ -1,3 +1,4 @@
+import DeviceService
 import LinuxSystem
 import VMMControl
 import VhostUser
@@ -11,26 +12,18 @@ final class BlockProcess {
 
     /// Returns when the control socket is closed.
     func run() throws {
-        try control.listen { [unowned self] in handle($0, $1) }
+        try control.listen { [unowned self] in try handle($1) }
         while !control.ended { try control.loop.runOnce(timeoutMilliseconds: -1) }
     }
 
-    private func handle(_ message: ControlMessage, _ descriptors: [SharedDescriptor]) {
+    private func handle(_ request: ControlRequest<SharedDescriptor>) throws -> ControlReply {
+        guard case .startBlock(let vhostUser, let file, let readOnly, let id) = request else {
+            throw RequestError.notServed(request)
+        }
+        try control.requireUnused()
         let socket = control.socket
-        guard message.kind == .startBlock, descriptors.count == 2 else {
-            return socket.refuse(message, descriptors.count)
-        }
-        guard !control.isServing else {
-            return socket.reply(message.sequence, .failed, "the device is started already")
-        }
-        do {
-            let backend = try BlockBackend(
-                file: descriptors[1], readOnly: message.flags & ControlMessage.readOnly != 0, id: message.text
-            ) { socket.reportBroken($0) }
-            try control.serve(backend, to: descriptors[0])
-            socket.reply(message.sequence)
-        } catch {
-            socket.reply(message.sequence, .failed, "\(error)")
-        }
+        let backend = try BlockBackend(file: file, readOnly: readOnly, id: id) { socket.reportBroken($0) }
+        try control.serve(backend, to: vhostUser)
+        return .done
     }
 }

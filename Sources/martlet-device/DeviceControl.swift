@@ -4,7 +4,7 @@ import VMMControl
 import VhostUser
 import Virtio
 
-/// A device process's word with the host, and the machine's session on the same loop.
+/// A device process's control socket, and the machine's session on the same loop.
 final class DeviceControl {
     let socket: ControlSocket
     let loop: EventLoop
@@ -16,19 +16,12 @@ final class DeviceControl {
         loop = try EventLoop()
     }
 
-    /// Calls `handle` for each request; the loop is to be left when `ended` is set.
-    func listen(_ handle: @escaping (ControlMessage, [SharedDescriptor]) -> Void) throws(SystemError) {
+    /// Calls `handle` for each request, as `ControlSocket.serve` does; the loop is to be left when `ended` is set.
+    func listen(
+        _ handle: @escaping (_ sequence: UInt64, ControlRequest<SharedDescriptor>) throws -> ControlReply?
+    ) throws(SystemError) {
         try loop.add(socket.socket.raw, .readable) { [unowned self] _ in
-            do {
-                guard let (message, descriptors) = try socket.receive() else {
-                    ended = true
-                    return
-                }
-                handle(message, descriptors)
-            } catch {
-                logError("\(error)")
-                ended = true
-            }
+            if !socket.serve(handle) { ended = true }
         }
     }
 
@@ -43,12 +36,14 @@ final class DeviceControl {
                 socket.reportBroken("\(error)")
                 session.close()
             }
-            // The machine is gone, or is not to be spoken with any more. The host learns of its end from its process.
+            // The machine has closed the connection, or broke the protocol. The host learns of its end from its process.
             loop.remove(session.descriptor)
         }
         self.session = session
     }
 
-    /// Whether a machine is served already.
-    var isServing: Bool { session != nil }
+    /// - Throws: when a machine is served already.
+    func requireUnused() throws(RequestError) {
+        guard session == nil else { throw RequestError("the device is started already") }
+    }
 }

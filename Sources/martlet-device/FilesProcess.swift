@@ -14,32 +14,25 @@ final class FilesProcess {
 
     /// Returns when the control socket is closed.
     func run() throws {
-        try control.listen { [unowned self] in handle($0, $1) }
+        try control.listen { [unowned self] in try handle($1) }
         while !control.ended { try control.loop.runOnce(timeoutMilliseconds: -1) }
     }
 
-    private func handle(_ message: ControlMessage, _ descriptors: [SharedDescriptor]) {
-        do {
-            switch (message.kind, descriptors.count) {
-            case (.startFiles, 2):
-                try start(tag: message.text, machine: descriptors[0], proc: descriptors[1])
-            case (.addShare, 1):
-                try started().addShare(
-                    name: message.text, descriptor: try descriptors[0].duplicate(),
-                    readOnly: message.flags & ControlMessage.readOnly != 0)
-            case (.removeShare, 0):
-                try started().removeShare(name: message.text)
-            default:
-                return control.socket.refuse(message, descriptors.count)
-            }
-            control.socket.reply(message.sequence)
-        } catch {
-            control.socket.reply(message.sequence, .failed, "\(error)")
+    private func handle(_ request: ControlRequest<SharedDescriptor>) throws -> ControlReply {
+        switch request {
+        case .startFiles(let vhostUser, let proc, let tag):
+            try start(tag: tag, machine: vhostUser, proc: proc)
+        case .addShare(let name, let tree, let readOnly):
+            try started().addShare(name: name, descriptor: try tree.duplicate(), readOnly: readOnly)
+        case .removeShare(let name):
+            try started().removeShare(name: name)
+        default: throw RequestError.notServed(request)
         }
+        return .done
     }
 
     private func start(tag: String, machine: SharedDescriptor, proc: SharedDescriptor) throws {
-        guard server == nil else { throw Refusal(description: "the device is started already") }
+        try control.requireUnused()
         let socket = control.socket
         var options = FileServer.Options()
         options.hasHome = true
@@ -49,13 +42,8 @@ final class FilesProcess {
         self.server = server
     }
 
-    private func started() throws(Refusal) -> FileServer {
-        guard let server else { throw Refusal(description: "the device is not started") }
+    private func started() throws(RequestError) -> FileServer {
+        guard let server else { throw RequestError("the device is not started") }
         return server
     }
-}
-
-/// Why the process does not do as asked.
-private struct Refusal: Error, CustomStringConvertible {
-    var description: String
 }

@@ -11,35 +11,33 @@ final class VsockProcess {
 
     /// Returns when the control socket is closed.
     func run() throws {
-        try control.listen { [unowned self] in handle($0, $1) }
+        try control.listen { [unowned self] in try handle($0, $1) }
         while !control.ended {
             try control.loop.runOnce(timeoutMilliseconds: service?.backend.timeout ?? -1)
             service?.backend.afterRound()
         }
     }
 
-    private func handle(_ message: ControlMessage, _ descriptors: [SharedDescriptor]) {
-        switch (message.kind, descriptors.count) {
-        case (.startVsock, 1): start(message, descriptors[0])
-        case (.connect, 1):
-            guard let service else { return control.socket.reply(message.sequence, .notReady) }
-            service.connect(message, descriptors[0])
-        default: control.socket.refuse(message, descriptors.count)
+    private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
+        switch request {
+        case .startVsock(let vhostUser, let guestCID):
+            try start(vhostUser, guestCID)
+            return .done
+        case .connect(let port, let stream, let timeout):
+            guard let service else { return .notReady }
+            service.connect(sequence, port: port, stream, timeout: timeout)
+            return nil
+        default: throw RequestError.notServed(request)
         }
     }
 
-    private func start(_ message: ControlMessage, _ machine: SharedDescriptor) {
+    private func start(_ machine: SharedDescriptor, _ guestCID: UInt64) throws {
+        try control.requireUnused()
         let socket = control.socket
-        guard service == nil else { return socket.reply(message.sequence, .failed, "the device is started already") }
-        let service = VsockService(guestCID: message.number, queueCount: 2, control: socket, loop: control.loop) {
+        let service = VsockService(guestCID: guestCID, queueCount: 2, control: socket, loop: control.loop) {
             socket.reportBroken($0)
         }
-        do {
-            try control.serve(service.backend, to: machine)
-            self.service = service
-            socket.reply(message.sequence)
-        } catch {
-            socket.reply(message.sequence, .failed, "\(error)")
-        }
+        try control.serve(service.backend, to: machine)
+        self.service = service
     }
 }

@@ -1,3 +1,4 @@
+import AgentContract
 import DeviceService
 import Glibc
 import LinuxSystem
@@ -14,7 +15,6 @@ final class MachineProcess {
     private let tasks: LoopTasks
     private var board: VMM?
     private let outputTail: EndReporter
-    private var commandLine: [UInt8] = []
     private var vsock: VsockService?
     private var booted = false
     private var ended = false
@@ -28,48 +28,42 @@ final class MachineProcess {
 
     /// Returns when the control socket is closed.
     func run() throws {
-        try loop.add(control.socket.raw, .readable) { [unowned self] _ in receive() }
+        try loop.add(control.socket.raw, .readable) { [unowned self] _ in
+            if !control.serve({ try self.handle($0, $1) }) { ended = true }
+        }
         while !ended {
             try loop.runOnce(timeoutMilliseconds: vsock?.backend.timeout ?? -1)
             vsock?.backend.afterRound()
         }
     }
 
-    private func receive() {
-        do {
-            guard let (message, descriptors) = try control.receive() else {
-                ended = true
-                return
-            }
-            do {
-                try handle(message, descriptors)
-            } catch {
-                control.reply(message.sequence, .failed, "\(error)")
-            }
-        } catch {
-            logError("\(error)")
-            ended = true
+    private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
+        switch request {
+        case .machine(let kvm, let memory, let memoryBytes, let vcpus):
+            try make(kvm: kvm, memory: memory, memoryBytes: memoryBytes, vcpus: vcpus)
+        case .addConsole(let output, let kind): try addConsole(output, isSerial: kind == .serial)
+        case .addEntropy: try add(.entropy, RNGBackend(loop: loop, onBroken: broken("rng")))
+        case .addVsock(let guestCID): try addVsock(guestCID: guestCID)
+        case .addFiles(let vhostUser, let tag): try addFiles(tag: tag, socket: vhostUser)
+        case .addBlock(let file, let readOnly, let id): try addBlock(file, readOnly: readOnly, id: id)
+        case .boot(let kernel, let initramfs, let commandLine):
+            return try boot(
+                BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8)))
+        case .addNetwork(let queues, let hardwareAddress):
+            try addNetwork(hardwareAddress: hardwareAddress, tap: queues)
+        case .pressPowerButton: try unbooted(false).pressPowerButton()
+        case .connect(let port, let stream, let timeout):
+            guard let vsock, booted else { return .notReady }
+            vsock.connect(sequence, port: port, stream, timeout: timeout)
+            return nil
+        // The device sees by itself that its tap is gone; its slot stays taken.
+        case .removeNetwork: _ = try unbooted(false)
+        case .pause, .resume, .setNetworkLink:
+            throw MachineError("the request \(request.name) is not supported yet")
+        case .startVsock, .startFiles, .startBlock, .addShare, .removeShare:
+            throw RequestError.notServed(request)
         }
-    }
-
-    private func handle(_ message: ControlMessage, _ descriptors: [SharedDescriptor]) throws {
-        switch (message.kind, descriptors.count) {
-        case (.machine, 2): try make(message, kvm: descriptors[0], memory: descriptors[1])
-        case (.commandLine, 0): commandLine += Array(message.text.utf8)
-        case (.addConsole, 1): try addConsole(descriptors[0], isSerial: message.flags & ControlMessage.serial != 0)
-        case (.addEntropy, 0): try add(.entropy, RNGBackend(loop: loop, onBroken: broken("rng")))
-        case (.addVsock, 0): try addVsock(guestCID: message.number)
-        case (.addFiles, 1): try addFiles(tag: message.text, socket: descriptors[0])
-        case (.addBlock, 1): try addBlock(message, descriptors[0])
-        case (.boot, 1...2): return try boot(message, descriptors)
-        case (.addNetwork, 1...Tap.maximumQueues):
-            try addNetwork(hardwareAddress: message.number, tap: descriptors)
-        case (.powerButton, 0): try unbooted(false).pressPowerButton()
-        case (.connect, 1): return connect(message, descriptors[0])
-        default:
-            return control.refuse(message, descriptors.count)
-        }
-        control.reply(message.sequence)
+        return .done
     }
 
     // MARK: Building
@@ -84,12 +78,27 @@ final class MachineProcess {
         case files = 26
     }
 
-    private func make(_ message: ControlMessage, kvm: SharedDescriptor, memory: SharedDescriptor) throws {
+    private func make(
+        kvm: SharedDescriptor, memory: SharedDescriptor, memoryBytes: UInt64, vcpus: UInt32
+    ) throws {
         guard board == nil else { throw MachineError("the machine is made already") }
         board = try VMM(
-            KVM(device: kvm), map: MemoryMap(size: message.number), memoryFile: memory,
-            processors: Int(message.port), loop: tasks,
+            KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory,
+            processors: Int(vcpus), loop: tasks,
             onEnd: { [tasks, outputTail] end in tasks.post { outputTail.report(end) } })
+        try addDoorbell()
+    }
+
+    /// Reports to the host that the agent is ready, when the agent says so.
+    private func addDoorbell() throws {
+        let bell = try board?.vm.addDoorbell(port: AgentDoorbell.port, value: AgentDoorbell.ready)
+        guard let bell else { return }
+        let control = control
+        try loop.add(bell.raw, .readable) { [loop] _ in
+            // Once: a guest that rings without end gets no more of this thread.
+            loop.remove(bell.raw)
+            control.report(.ready)
+        }
     }
 
     /// The board, which must have been booted, or must not.
@@ -129,17 +138,18 @@ final class MachineProcess {
         try add(.files, device, maximumSize: 512)
     }
 
-    private func addBlock(_ message: ControlMessage, _ file: SharedDescriptor) throws {
+    private func addBlock(_ file: SharedDescriptor, readOnly: Bool, id: String) throws {
         let device = try BlockBackend(
-            file: file, readOnly: message.flags & ControlMessage.readOnly != 0, id: message.text,
-            onBroken: broken("block"))
+            file: file, readOnly: readOnly, id: id, onBroken: broken("block"))
         try add(.block, device)
     }
 
-    private func addNetwork(hardwareAddress: UInt64, tap: [SharedDescriptor]) throws {
-        let bytes = (0..<6).map { UInt8(truncatingIfNeeded: hardwareAddress >> (8 * UInt64($0))) }
+    private func addNetwork(hardwareAddress: [UInt8], tap: [SharedDescriptor]) throws {
+        guard tap.count <= Tap.maximumQueues else {
+            throw MachineError("a network interface of \(tap.count) queues: more than \(Tap.maximumQueues)")
+        }
         let broken = broken("network")
-        let device = try NetBackend(tap: tap, hardwareAddress: bytes, onBroken: broken)
+        let device = try NetBackend(tap: tap, hardwareAddress: hardwareAddress, onBroken: broken)
         try unbooted(false).plugVirtio(deviceID: Kind.network.rawValue, device, onFailure: broken)
     }
 
@@ -150,18 +160,10 @@ final class MachineProcess {
 
     // MARK: Running
 
-    private func boot(_ message: ControlMessage, _ descriptors: [SharedDescriptor]) throws {
-        let image = BootImage(
-            kernel: descriptors[0], initramfs: descriptors.count > 1 ? descriptors[1] : nil, commandLine: commandLine)
-        var reply = ControlMessage(.reply, sequence: message.sequence)
-        reply.number = try unbooted().boot(image)
+    private func boot(_ image: BootImage) throws -> ControlReply {
+        let time = try unbooted().boot(image)
         booted = true
-        control.deliver(reply)
-    }
-
-    private func connect(_ message: ControlMessage, _ stream: SharedDescriptor) {
-        guard let vsock, booted else { return control.reply(message.sequence, .notReady) }
-        vsock.connect(message, stream)
+        return .booted(firstInstruction: time)
     }
 }
 
@@ -175,16 +177,13 @@ private final class EndReporter: @unchecked Sendable {
     /// Lets the host have what the guest said last, then tells it of the end.
     func report(_ end: MachineEnd) {
         console?.finish(milliseconds: 200)
-        var message = ControlMessage(.ended)
-        let kind: ControlMessage.End =
+        let stop: MachineStop =
             switch end {
             case .poweredOff: .poweredOff
             case .reset: .reset
             case .tripleFault: .tripleFault
             case .unhandled: .unhandled
             }
-        message.number = kind.rawValue
-        message.text = "\(end)"
-        control.deliver(message)
+        control.report(.ended(stop, reason: "\(end)"))
     }
 }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Testing
 
@@ -15,23 +16,47 @@ import Testing
         return facts
     }
 
+    private func accelerator(_ choice: DriverChoice) -> QEMUDriver.Accelerator? {
+        guard case .qemu(let accelerator, _, _, _) = choice else { return nil }
+        return accelerator
+    }
+
     @Test func kvmIsTakenOnlyWhereTheProcessorHasIt() throws {
         #expect(
             try Self.capable.chooseDriver("auto", accelerator: "auto").description
                 == "the built-in VMM: the processor has svm and /dev/kvm opens")
-        #expect(try Self.capable.chooseDriver("kvm", accelerator: "auto").driver == "kvm")
+        #expect(try Self.capable.chooseDriver("kvm", accelerator: "auto") == .builtIn(reason: "as configured"))
         #expect(
             try Self.capable.chooseDriver("qemu", accelerator: "auto").description == "qemu with kvm: as configured")
         let paravirtual = facts { $0.virtualization = nil }
         let choice = try paravirtual.chooseDriver("auto", accelerator: "auto")
-        #expect(choice.accelerator == "tcg")
+        #expect(accelerator(choice) == .tcg)
         #expect(
             choice.description
                 == "qemu with tcg: software emulation, five to twenty times slower, as /dev/kvm opens, but the processor has neither vmx nor svm"
         )
         let without = facts { $0.kvm = .unusable("open /dev/kvm: No such file or directory") }
-        #expect(try without.chooseDriver("qemu", accelerator: "auto").accelerator == "tcg")
-        #expect(try Self.capable.chooseDriver("qemu", accelerator: "tcg").accelerator == "tcg")
+        #expect(try accelerator(without.chooseDriver("qemu", accelerator: "auto")) == .tcg)
+        #expect(try accelerator(Self.capable.chooseDriver("qemu", accelerator: "tcg")) == .tcg)
+    }
+
+    @Test func aChoiceIsOneReadableObject() throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        let choices: [(DriverChoice, String)] = [
+            (.builtIn(reason: "as configured"), #"{"driver":"kvm","reason":"as configured"}"#),
+            (
+                .qemu(accelerator: .tcg, executable: "/q", vhostNet: true, reason: "r"),
+                #"{"accelerator":"tcg","driver":"qemu","executable":"/q","reason":"r","vhostNet":true}"#
+            ),
+        ]
+        for (choice, text) in choices {
+            #expect(String(decoding: try encoder.encode(choice), as: UTF8.self) == text)
+            #expect(try JSONDecoder().decode(DriverChoice.self, from: Data(text.utf8)) == choice)
+        }
+        #expect(throws: (any Error).self) {
+            try JSONDecoder().decode(DriverChoice.self, from: Data(#"{"driver":"libvirt","reason":""}"#.utf8))
+        }
     }
 
     @Test func whatTheHostCannotDoIsRefusedWithTheReason() {

@@ -32,12 +32,12 @@ private final class MachineProcess {
     let notices: Notices
 
     final class Notices: Sendable {
-        private let list = Mutex<[DeviceNotice]>([])
-        func add(_ notice: DeviceNotice) { list.withLock { $0.append(notice) } }
-        var all: [DeviceNotice] { list.withLock { $0 } }
+        private let list = Mutex<[ControlEvent]>([])
+        func add(_ notice: ControlEvent) { list.withLock { $0.append(notice) } }
+        var all: [ControlEvent] { list.withLock { $0 } }
 
         /// How the machine ended; nil when it did not within `limit`.
-        func end(within limit: Duration) -> (ControlMessage.End, String)? {
+        func end(within limit: Duration) -> (MachineStop, String)? {
             let deadline = ContinuousClock.now + limit
             while ContinuousClock.now < deadline {
                 for case .ended(let end, let reason) in all { return (end, reason) }
@@ -70,14 +70,14 @@ private final class MachineProcess {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let memory = try OwnedDescriptor.memory("tiny", size: Int64(mebibytes) << 20)
         try client.makeMachine(
-            kvm: kvm.raw, memory: memory.raw, bytes: mebibytes << 20, processors: processors
+            kvm: kvm.raw, memory: memory.raw, bytes: mebibytes << 20, vcpus: processors
         ).wait()
     }
 
     func boot(_ image: [UInt8]) throws {
         let file = try OwnedDescriptor.memory("kernel", size: 0)
         #expect(write(file.raw, image, image.count) == image.count)
-        try client.boot(kernel: file.raw, initramfs: nil).wait()
+        try client.boot(kernel: file.raw, initramfs: nil, commandLine: "").wait()
     }
 
     func status(_ field: String) -> String? {
@@ -90,7 +90,7 @@ private final class MachineProcess {
 @Suite(.serialized, .enabled(if: MachineProcess.isPossible, "needs root, /dev/kvm and martlet-vmm"))
 struct MachineProcessTests {
     @Test func eachEndHasItsReason() throws {
-        let guests: [([UInt8], ControlMessage.End, String)] = [
+        let guests: [([UInt8], MachineStop, String)] = [
             (TinyGuest.reset, .reset, "the guest reset the machine"),
             (TinyGuest.tripleFault, .tripleFault, "processor 0 shut down after a triple fault"),
             (TinyGuest.lost, .unhandled, "processor 0: KVM could not go on"),
@@ -170,8 +170,8 @@ struct MachineProcessTests {
     private func addDevices(_ machine: MachineProcess) throws {
         try machine.make(processors: 2)
         let (_, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        try machine.client.addConsole(output: theirs.raw, isSerial: false).wait()
-        try machine.client.addConsole(output: theirs.raw, isSerial: true).wait()
+        try machine.client.addConsole(output: theirs.raw, kind: .virtio).wait()
+        try machine.client.addConsole(output: theirs.raw, kind: .serial).wait()
         try machine.client.addEntropy().wait()
         try machine.client.addVsock(guestCID: 3).wait()
         for name in ["one", "two"] {

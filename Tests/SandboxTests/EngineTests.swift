@@ -13,8 +13,11 @@ import Testing
     @Test(arguments: [true, false]) func qemuIsMadeAsConfigured(_ vhostNet: Bool) throws {
         let choice = try JSONDecoder().decode(
             DriverChoice.self,
-            from: Data(#"{"driver": "qemu", "accelerator": "kvm", "executable": "/opt/qemu", "reason": ""}"#.utf8))
-        let driver = try choice.makeQEMU(vhostNet: vhostNet, logger: Logger(label: "test"))
+            from: Data(
+                """
+                {"driver": "qemu", "accelerator": "kvm", "executable": "/opt/qemu", "vhostNet": \(vhostNet), "reason": ""}
+                """.utf8))
+        let driver = try #require(choice.qemuDriver(logger: Logger(label: "test")))
         #expect(driver.executable == "/opt/qemu" && driver.accelerator == .kvm)
         #expect(driver.hasVhostNet == vhostNet)
     }

@@ -23,7 +23,7 @@ enum DeviceProgram {
     }()
 }
 
-/// A device process and the host's word with it.
+/// A device process and the client of its control socket.
 final class DeviceProcess: Sendable {
     let pid: pid_t
     let client: ControlClient
@@ -56,19 +56,25 @@ final class DeviceProcess: Sendable {
         close(pidfd)
         self.pid = pid
         let sink = Sink()
-        client = ControlClient(control: ours) { sink.add($0) }
+        client = ControlClient(control: ours, onEvent: { sink.add($0) }, onClose: { sink.close() })
         self.sink = sink
     }
 
     let sink: Sink
 
     final class Sink: Sendable {
-        private let list = Mutex<[DeviceNotice]>([])
-        func add(_ notice: DeviceNotice) { list.withLock { $0.append(notice) } }
-        /// Waits for a notice.
-        func wait(for notice: DeviceNotice) -> Bool {
+        private let list = Mutex<(events: [ControlEvent], isClosed: Bool)>(([], false))
+        func add(_ event: ControlEvent) { list.withLock { $0.events.append(event) } }
+        func close() { list.withLock { $0.isClosed = true } }
+
+        /// Waits for an event.
+        func wait(for event: ControlEvent) -> Bool { wait { $0.events.contains(event) } }
+        /// Waits until the process has closed its control socket.
+        func waitForClose() -> Bool { wait { $0.isClosed } }
+
+        private func wait(_ condition: (borrowing (events: [ControlEvent], isClosed: Bool)) -> Bool) -> Bool {
             for _ in 0..<500 {
-                if list.withLock({ $0.contains(notice) }) { return true }
+                if list.withLock({ condition($0) }) { return true }
                 usleep(10_000)
             }
             return false

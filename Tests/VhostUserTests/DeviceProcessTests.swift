@@ -88,7 +88,7 @@ struct DeviceProcessTests {
         #expect(throws: DeviceError.self) { try device.client.removeShare(name: "usr") }
         // A killed process: everyone who asks is told.
         kill(device.pid, SIGKILL)
-        #expect(device.sink.wait(for: .closed))
+        #expect(device.sink.waitForClose())
         #expect(throws: DeviceError.closed) { try device.client.removeShare(name: "x") }
         #expect(Self.exitCode(device.pid) == nil)
     }

@@ -24,8 +24,8 @@ struct AgentLink: Sendable {
         return ours
     }
 
-    /// Connects as soon as the agent listens, which it says on the console. A guest whose console is silent is asked, too:
-    /// seldom, as each try takes time from a machine that is about to start.
+    /// Connects as soon as the agent listens. Where the machine can't say that it does, as with a guest that has no doorbell,
+    /// the connection is tried again and again; a guest in which nobody listens refuses it at once.
     func agent(within limit: Duration, while alive: @Sendable () -> Bool) async throws -> AgentServiceClient {
         let clock = ContinuousClock()
         let end = clock.now + limit

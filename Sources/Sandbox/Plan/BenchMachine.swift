@@ -14,8 +14,11 @@ extension Configuration {
         let image = try GuestImage.locateBench(kernel: kernel, initramfs: initramfs)
         let choice = try HostFacts.gather(self, askVersions: false)
             .chooseDriver("qemu", accelerator: qemu.accelerator.rawValue)
+        guard let driver = choice.qemuDriver(logger: logger) else {
+            throw SandboxError.invalid("the bench needs QEMU, not \(choice)")
+        }
         return (
-            try choice.makeQEMU(logger: logger),
+            driver,
             VMConfiguration(
                 name: "bench", vcpus: vm.vcpus, memoryMiB: vm.memoryMiB, kernel: image.kernel,
                 initramfs: image.initramfs, kernelArguments: choice.kernelArguments + vm.kernelArguments)

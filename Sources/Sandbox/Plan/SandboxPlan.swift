@@ -70,8 +70,6 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var id: String
     /// The driver that will be used, and why.
     public var driver: DriverChoice
-    /// With QEMU: the host's kernel moves the frames of network interfaces.
-    public var vhostNet: Bool
     public var hostname: String
     public var network: Network
     /// The paths by which the engine knows namespaces that it made for the pod's containers.

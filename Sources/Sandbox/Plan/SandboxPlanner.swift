@@ -46,8 +46,8 @@ extension SandboxPlan {
         try network.check()
         let facts = HostFacts.gather(configuration, askVersions: false)
         driver = try facts.chooseDriver(
-            configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
-        vhostNet = configuration.qemu.vhostNet
+            configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue,
+            vhostNet: configuration.qemu.vhostNet)
         self.network = network
         self.hostname = hostname.isEmpty ? Self.hostname(fromID: id) : hostname
         warnings = []
@@ -74,22 +74,7 @@ extension SandboxPlan {
     }
 
     /// The driver of this plan.
-    func makeDriver(logger: Logger) throws -> any HypervisorDriver {
-        if driver.driver == "kvm" { return KVMDriver(logger: logger) }
-        return try driver.makeQEMU(vhostNet: vhostNet, logger: logger)
-    }
-}
-
-extension DriverChoice {
-    /// QEMU as it was chosen.
-    ///
-    /// - Parameter vhostNet: the host's kernel moves the frames of network interfaces.
-    func makeQEMU(vhostNet: Bool = false, logger: Logger) throws -> QEMUDriver {
-        guard let accelerator = QEMUDriver.Accelerator(rawValue: accelerator), let executable else {
-            throw SandboxError.invalid("qemu.accel: \(accelerator) is none of kvm, tcg")
-        }
-        return QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger)
-    }
+    func makeDriver(logger: Logger) throws -> any HypervisorDriver { driver.makeDriver(logger: logger) }
 }
 
 extension HostFacts {

@@ -70,7 +70,7 @@ actor PodNetworking {
     /// another process.
     nonisolated func bind(_ machine: any VirtualMachine) {
         let pause = pause
-        Task { machine.kill(.processEnded(name: PauseProcess.name, how: "\(await pause.ended())")) }
+        Task { machine.kill(.processEnded(name: PauseProcess.name, how: await pause.ended())) }
     }
 
     /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that

@@ -8,6 +8,8 @@ public final class VsockBackend: BackendDevice {
     private var kicks: [Int: SharedDescriptor] = [:]
     private let lines: LinesTable
     private let onBroken: (String) -> Void
+    /// Called when the driver has started the device: both queues for packets run.
+    public var onStarted: () -> Void = {}
 
     /// Where the device's interrupts go, by queue.
     private final class LinesTable {
@@ -101,6 +103,7 @@ public final class VsockBackend: BackendDevice {
             loop.remove(setup.kick.raw)
             onBroken("vsock queue \(queue): the kick descriptor is no eventfd")
         }
+        if kicks.count == 2 { onStarted() }
         device.pump()
     }
 

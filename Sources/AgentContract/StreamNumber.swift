@@ -1,0 +1,20 @@
+/// The number that the host sends first on each connection to `AgentPort.streams`.
+///
+/// Numbers with the highest bit set are for the guest's loopback interface. All others are streams of processes, which
+/// `CreateContainer` and `ExecProcess` name; 0 is none.
+public enum StreamNumber {
+    /// Bytes on the wire, little-endian.
+    public static let encodedSize = 8
+    private static let loopbackMark: UInt64 = 1 << 63
+
+    /// The number of a connection to a TCP port on the guest's loopback interface.
+    ///
+    /// Port 0 connects to no server: the agent sends the ports that are listened on, at once and with every change. Each list
+    /// is a count and that many ports, 2 bytes each, little-endian.
+    public static func loopback(port: UInt16) -> UInt64 { loopbackMark | UInt64(port) }
+
+    /// The TCP port of a loopback connection; nil for a stream of a process.
+    public static func loopbackPort(_ number: UInt64) -> UInt16? {
+        number & loopbackMark == 0 ? nil : UInt16(truncatingIfNeeded: number)
+    }
+}

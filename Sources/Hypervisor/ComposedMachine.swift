@@ -1,0 +1,43 @@
+import VMMControl
+
+/// A machine that is made of the shared pieces: a watch, Martlet's device processes, and a console.
+protocol ComposedMachine: VirtualMachine {
+    var watch: MachineWatch { get }
+    /// The process that serves the vsock device.
+    var vsock: DeviceProcess { get }
+    /// The process that serves the file device; nil where the machine has none.
+    var files: DeviceProcess? { get }
+    /// Stops the vCPUs, whatever the machine's state is.
+    func pauseVCPUs() throws
+    /// Lets the vCPUs go on, whatever the machine's state is.
+    func resumeVCPUs() throws
+}
+
+extension ComposedMachine {
+    var state: MachineState { watch.state }
+
+    func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
+
+    func pause() throws { try watch.change(from: .running, to: .paused, pauseVCPUs) }
+
+    func resume() throws { try watch.change(from: .paused, to: .running, resumeVCPUs) }
+
+    func addShare(name: String, tree: Int32, readOnly: Bool) throws {
+        try shares().addShare(name: name, directory: tree, readOnly: readOnly)
+    }
+
+    func removeShare(name: String) throws { try shares().removeShare(name: name) }
+
+    private func shares() throws(HypervisorError) -> ControlClient {
+        guard let files else { throw HypervisorError("the machine has no file device") }
+        return files.client
+    }
+
+    func connect(port: UInt32, stream: Int32, deadline: Duration) throws {
+        try vsock.client.connect(port: port, stream: stream, deadline: deadline)
+    }
+
+    func kill(_ reason: VMEnd) { watch.sign(reason) }
+
+    func end() async -> VMEnd { await watch.end() }
+}

@@ -1,0 +1,87 @@
+/// A virtual machine that could not be started or used.
+public struct HypervisorError: Error, CustomStringConvertible, Sendable {
+    public var description: String
+    public init(_ description: String) { self.description = description }
+}
+
+/// A way to run virtual machines.
+public protocol HypervisorDriver: Sendable {
+    /// As in the configuration: `kvm`, `qemu`.
+    var name: String { get }
+    /// Starts the machine; returns as soon as its processes run, long before the guest is up. Blocks for some
+    /// milliseconds.
+    func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine
+}
+
+/// Where a virtual machine is in its life. It goes forward only, but between running and paused.
+public enum MachineState: Sendable, Equatable, CustomStringConvertible {
+    /// Its processes are being started; the guest has not run yet.
+    case created
+    case running
+    /// Its vCPUs stand still. Devices and the host's processes go on.
+    case paused
+    /// The first sign of its end has come; its processes are being ended.
+    case stopped
+    /// All its processes are gone.
+    case ended(VMEnd)
+
+    public var description: String {
+        switch self {
+        case .created: "created"
+        case .running: "running"
+        case .paused: "paused"
+        case .stopped: "stopped"
+        case .ended(let end): "ended: \(end)"
+        }
+    }
+}
+
+/// A virtual machine. Its end is reported once, whatever the cause; all its processes are gone then.
+///
+/// Calls that are not `async` may block, for the guest's answer too; they are not for an actor's thread.
+public protocol VirtualMachine: Sendable {
+    var state: MachineState { get }
+    /// The host's processes of this VM, by name.
+    var processes: [(name: String, pid: Int32)] { get }
+    /// Suspends until it is time to connect to the agent, or the machine has ended, or `limit` is over.
+    ///
+    /// On the built-in VMM that is when the agent has rung its doorbell; on QEMU when the guest has started the vsock
+    /// device, after which a connection is refused at once until the agent listens.
+    func agentReady(within limit: Duration) async throws
+    /// Stops the vCPUs; returns when none runs.
+    ///
+    /// - Throws: `HypervisorError` when the machine is not running.
+    func pause() throws
+    /// Lets the vCPUs of a paused machine go on.
+    ///
+    /// - Throws: `HypervisorError` when the machine is not paused.
+    func resume() throws
+    /// Adds a file tree to the guest's share device.
+    ///
+    /// - Parameter tree: a directory, or a single regular file; the device gets a copy of the descriptor.
+    func addShare(name: String, tree: Int32, readOnly: Bool) throws
+    func removeShare(name: String) throws
+    /// Adds a network interface to the running machine. The guest's agent finds it by its hardware address.
+    ///
+    /// - Parameters:
+    ///   - hardwareAddress: 6 bytes.
+    ///   - queues: a tap's descriptors, as `LinuxSystem.Tap` makes them, one for each pair of queues; the machine gets copies.
+    func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws
+    /// Takes an interface that was added away from the guest, and gives its slot back. Waits a few seconds for the guest to
+    /// let go of it; the slot of a guest that does not stays taken until it does.
+    func removeNetwork(hardwareAddress: [UInt8]) throws
+    /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
+    /// Blocks until the guest answered; throws `VMMControl`'s errors.
+    func connect(port: UInt32, stream: Int32, deadline: Duration) throws
+    /// Ends the VM at once for `reason`, unless it has ended already.
+    func kill(_ reason: VMEnd)
+    /// Suspends until the VM has ended and all its processes are reaped.
+    func end() async -> VMEnd
+    /// The guest's console, for diagnosis.
+    var console: Console { get }
+}
+
+extension VirtualMachine {
+    /// The last lines of the guest's console.
+    public var consoleTail: [String] { console.tail(20) }
+}

@@ -1,0 +1,94 @@
+/// What a process answers to a request.
+public enum ControlReply: Equatable, Sendable {
+    /// Done as asked.
+    case done
+    /// To `boot`: the guest runs. Monotonic nanoseconds just before its first instruction.
+    case booted(firstInstruction: UInt64)
+    /// Not done, for this reason.
+    case failed(reason: String)
+    /// To `connect`: the guest answered with RST.
+    case refused
+    /// To `connect`: the guest's driver has not started the device.
+    case notReady
+    /// To `connect`: the guest did not answer in time.
+    case timedOut
+}
+
+/// What a process reports by itself.
+public enum ControlEvent: Equatable, Sendable {
+    /// The guest's driver has started the vsock device.
+    case started
+    /// The guest's agent rang the doorbell: it listens.
+    case ready
+    /// A device has stopped for good: the guest broke a ring, or the machine's process broke the protocol.
+    case broken(reason: String)
+    /// The machine has stopped.
+    case ended(MachineStop, reason: String)
+}
+
+/// How a machine stopped.
+public enum MachineStop: UInt8, Sendable {
+    case poweredOff = 1
+    case reset, tripleFault, unhandled
+}
+
+/// What a process sends: a reply to the request of the same sequence number, or an event.
+enum ControlAnswer: Equatable, Sendable {
+    case reply(ControlReply)
+    case event(ControlEvent)
+
+    /// The numbers in a packet.
+    enum Kind: UInt16, CaseIterable {
+        case done = 128
+        case booted, failed, refused, notReady, timedOut
+        case started = 160
+        case ready, broken, ended
+    }
+
+    var kind: Kind {
+        switch self {
+        case .reply(.done): .done
+        case .reply(.booted): .booted
+        case .reply(.failed): .failed
+        case .reply(.refused): .refused
+        case .reply(.notReady): .notReady
+        case .reply(.timedOut): .timedOut
+        case .event(.started): .started
+        case .event(.ready): .ready
+        case .event(.broken): .broken
+        case .event(.ended): .ended
+        }
+    }
+
+    func encode(to packet: inout PacketWriter<Int32>) {
+        switch self {
+        case .reply(.booted(let time)): packet.add(time)
+        case .reply(.failed(let reason)), .event(.broken(let reason)): packet.add(reason: reason)
+        case .event(.ended(let stop, let reason)):
+            packet.add(stop.rawValue)
+            packet.add(reason: reason)
+        case .reply(.done), .reply(.refused), .reply(.notReady), .reply(.timedOut), .event(.started), .event(.ready):
+            break
+        }
+    }
+
+    /// Reads a reply or an event, neither of which has descriptors; nothing may be left over.
+    init<Descriptor>(_ kind: Kind, from packet: inout PacketReader<Descriptor>) throws(FieldError) {
+        switch kind {
+        case .done: self = .reply(.done)
+        case .booted: self = .reply(.booted(firstInstruction: try packet.number("firstInstruction")))
+        case .failed: self = .reply(.failed(reason: try packet.reason("reason")))
+        case .refused: self = .reply(.refused)
+        case .notReady: self = .reply(.notReady)
+        case .timedOut: self = .reply(.timedOut)
+        case .started: self = .event(.started)
+        case .ready: self = .event(.ready)
+        case .broken: self = .event(.broken(reason: try packet.reason("reason")))
+        case .ended:
+            let number: UInt8 = try packet.number("stop")
+            guard let stop = MachineStop(rawValue: number) else { throw FieldError("stop \(number) is unknown") }
+            self = .event(.ended(stop, reason: try packet.reason("reason")))
+        }
+        try packet.finish()
+    }
+}

@@ -1,0 +1,94 @@
+/// What the pod's server asks of one of its processes: `martlet-vmm` or `martlet-device`.
+///
+/// `Descriptor` is a number (`Int32`) where a request is sent, with a copy of what it names, and an owner
+/// (`SharedDescriptor`) where it is received.
+public enum ControlRequest<Descriptor: Sendable>: Sendable {
+    // MARK: To a device process
+
+    /// Serve a vsock device to the machine at the other end of `vhostUser`.
+    case startVsock(vhostUser: Descriptor, guestCID: UInt64)
+    /// Serve a file device. `proc` is the root of a procfs that shows the device process.
+    case startFiles(vhostUser: Descriptor, proc: Descriptor, tag: String)
+    /// Serve a disk: `file` is a raw file or block device, `id` its serial number.
+    case startBlock(vhostUser: Descriptor, file: Descriptor, readOnly: Bool, id: String)
+    /// Add a directory or a file to the file device's root.
+    case addShare(name: String, tree: Descriptor, readOnly: Bool)
+    case removeShare(name: String)
+    /// Connect `stream` to a vsock port of the guest, which has `timeout` for its answer. `martlet-vmm` takes it too.
+    case connect(port: UInt32, stream: Descriptor, timeout: Duration)
+
+    // MARK: To the machine's process
+
+    /// Make the machine; the first request. `kvm` is /dev/kvm, `memory` a file of `memoryBytes` bytes.
+    case machine(kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, vcpus: UInt32)
+    /// Add a console that prints to the socket `output`.
+    case addConsole(output: Descriptor, kind: ConsoleKind)
+    /// Add a source of random numbers.
+    case addEntropy
+    /// Add the vsock device, which the machine's process serves itself.
+    case addVsock(guestCID: UInt64)
+    /// Add the file device that a process at the other end of `vhostUser` serves.
+    case addFiles(vhostUser: Descriptor, tag: String)
+    /// Add a disk.
+    case addBlock(file: Descriptor, readOnly: Bool, id: String)
+    /// Start the guest. The reply is `ControlReply.booted`.
+    case boot(kernel: Descriptor, initramfs: Descriptor?, commandLine: String)
+    /// Press the power button.
+    case pressPowerButton
+    /// Stop all vCPUs. The reply comes when none runs any more.
+    case pause
+    /// Let the vCPUs of a paused machine go on.
+    case resume
+    /// Plug a network interface into the running machine. `queues` are a tap's, `hardwareAddress` has 6 bytes.
+    case addNetwork(queues: [Descriptor], hardwareAddress: [UInt8])
+    /// Unplug a network interface. The reply comes when its slot is free.
+    case removeNetwork(hardwareAddress: [UInt8])
+    /// Set a network interface's link up or down, of which the guest gets a configuration change.
+    case setNetworkLink(hardwareAddress: [UInt8], isUp: Bool)
+}
+
+/// What a console is to the guest.
+public enum ConsoleKind: UInt8, Sendable {
+    /// A virtio console, `hvc0`.
+    case virtio
+    /// A 16550 serial port, `ttyS0`.
+    case serial
+}
+
+/// The requests' numbers in a packet.
+enum ControlRequestKind: UInt16, CaseIterable, Sendable {
+    case startVsock = 1
+    case startFiles, startBlock, addShare, removeShare, connect
+    case machine = 32
+    case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
+    case removeNetwork, setNetworkLink
+}
+
+extension ControlRequest {
+    var kind: ControlRequestKind {
+        switch self {
+        case .startVsock: .startVsock
+        case .startFiles: .startFiles
+        case .startBlock: .startBlock
+        case .addShare: .addShare
+        case .removeShare: .removeShare
+        case .connect: .connect
+        case .machine: .machine
+        case .addConsole: .addConsole
+        case .addEntropy: .addEntropy
+        case .addVsock: .addVsock
+        case .addFiles: .addFiles
+        case .addBlock: .addBlock
+        case .boot: .boot
+        case .pressPowerButton: .pressPowerButton
+        case .pause: .pause
+        case .resume: .resume
+        case .addNetwork: .addNetwork
+        case .removeNetwork: .removeNetwork
+        case .setNetworkLink: .setNetworkLink
+        }
+    }
+
+    /// The request's name, for messages.
+    public var name: String { "\(kind)" }
+}

@@ -1,0 +1,149 @@
+/// The fields and descriptors of each request, as they are written and as they are read.
+extension ControlRequest {
+    func encode(to packet: inout PacketWriter<Descriptor>) {
+        switch self {
+        case .startVsock(let vhostUser, let guestCID):
+            packet.add(descriptor: vhostUser)
+            packet.add(guestCID)
+        case .startFiles(let vhostUser, let proc, let tag):
+            packet.add(descriptor: vhostUser)
+            packet.add(descriptor: proc)
+            packet.add(tag)
+        case .startBlock(let vhostUser, let file, let readOnly, let id):
+            packet.add(descriptor: vhostUser)
+            packet.add(descriptor: file)
+            packet.add(readOnly)
+            packet.add(id)
+        case .addShare(let name, let tree, let readOnly):
+            packet.add(descriptor: tree)
+            packet.add(name)
+            packet.add(readOnly)
+        case .removeShare(let name): packet.add(name)
+        case .connect(let port, let stream, let timeout):
+            packet.add(descriptor: stream)
+            packet.add(port)
+            packet.add(timeout.clampedNanoseconds)
+        case .machine(let kvm, let memory, let memoryBytes, let vcpus):
+            packet.add(descriptor: kvm)
+            packet.add(descriptor: memory)
+            packet.add(memoryBytes)
+            packet.add(vcpus)
+        case .addConsole(let output, let kind):
+            packet.add(descriptor: output)
+            packet.add(kind.rawValue)
+        case .addVsock(let guestCID): packet.add(guestCID)
+        case .addFiles(let vhostUser, let tag):
+            packet.add(descriptor: vhostUser)
+            packet.add(tag)
+        case .addBlock(let file, let readOnly, let id):
+            packet.add(descriptor: file)
+            packet.add(readOnly)
+            packet.add(id)
+        case .boot(let kernel, let initramfs, let commandLine):
+            packet.add(descriptor: kernel)
+            packet.add(initramfs != nil)
+            if let initramfs { packet.add(descriptor: initramfs) }
+            packet.add(commandLine)
+        case .addNetwork(let queues, let hardwareAddress):
+            packet.add(UInt8(clamping: queues.count))
+            for queue in queues { packet.add(descriptor: queue) }
+            packet.add(bytes: hardwareAddress)
+        case .removeNetwork(let hardwareAddress): packet.add(bytes: hardwareAddress)
+        case .setNetworkLink(let hardwareAddress, let isUp):
+            packet.add(bytes: hardwareAddress)
+            packet.add(isUp)
+        case .addEntropy, .pressPowerButton, .pause, .resume: break
+        }
+    }
+
+    /// Reads a request; nothing may be left over.
+    init(_ kind: ControlRequestKind, from packet: inout PacketReader<Descriptor>) throws(FieldError) {
+        self = try Self.decode(kind, from: &packet)
+        try packet.finish()
+    }
+
+    private static func decode(
+        _ kind: ControlRequestKind, from packet: inout PacketReader<Descriptor>
+    ) throws(FieldError) -> Self {
+        switch kind {
+        case .startVsock:
+            .startVsock(vhostUser: try packet.descriptor("vhostUser"), guestCID: try packet.number("guestCID"))
+        case .startFiles:
+            .startFiles(
+                vhostUser: try packet.descriptor("vhostUser"), proc: try packet.descriptor("proc"),
+                tag: try packet.text("tag"))
+        case .startBlock:
+            .startBlock(
+                vhostUser: try packet.descriptor("vhostUser"), file: try packet.descriptor("file"),
+                readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
+        case .addShare: try addShare(from: &packet)
+        case .removeShare: .removeShare(name: try packet.text("name"))
+        case .connect: try connect(from: &packet)
+        case .machine:
+            .machine(
+                kvm: try packet.descriptor("kvm"), memory: try packet.descriptor("memory"),
+                memoryBytes: try packet.number("memoryBytes"), vcpus: try packet.number("vcpus"))
+        case .addConsole: try addConsole(from: &packet)
+        case .addEntropy: .addEntropy
+        case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))
+        case .addFiles: .addFiles(vhostUser: try packet.descriptor("vhostUser"), tag: try packet.text("tag"))
+        case .addBlock:
+            .addBlock(
+                file: try packet.descriptor("file"), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
+        case .boot: try boot(from: &packet)
+        case .pressPowerButton: .pressPowerButton
+        case .pause: .pause
+        case .resume: .resume
+        case .addNetwork: try addNetwork(from: &packet)
+        case .removeNetwork: .removeNetwork(hardwareAddress: try packet.hardwareAddress("hardwareAddress"))
+        case .setNetworkLink:
+            .setNetworkLink(
+                hardwareAddress: try packet.hardwareAddress("hardwareAddress"), isUp: try packet.flag("isUp"))
+        }
+    }
+
+    private static func addShare(from packet: inout PacketReader<Descriptor>) throws(FieldError) -> Self {
+        let tree = try packet.descriptor("tree")
+        return .addShare(name: try packet.text("name"), tree: tree, readOnly: try packet.flag("readOnly"))
+    }
+
+    private static func connect(from packet: inout PacketReader<Descriptor>) throws(FieldError) -> Self {
+        let stream = try packet.descriptor("stream")
+        let port: UInt32 = try packet.number("port")
+        let timeout: UInt64 = try packet.number("timeout")
+        return .connect(port: port, stream: stream, timeout: .nanoseconds(Int64(clamping: timeout)))
+    }
+
+    private static func addConsole(from packet: inout PacketReader<Descriptor>) throws(FieldError) -> Self {
+        let output = try packet.descriptor("output")
+        let number: UInt8 = try packet.number("kind")
+        guard let kind = ConsoleKind(rawValue: number) else { throw FieldError("kind \(number) is unknown") }
+        return .addConsole(output: output, kind: kind)
+    }
+
+    private static func boot(from packet: inout PacketReader<Descriptor>) throws(FieldError) -> Self {
+        let kernel = try packet.descriptor("kernel")
+        let initramfs = try packet.flag("initramfs") ? try packet.descriptor("initramfs") : nil
+        return .boot(kernel: kernel, initramfs: initramfs, commandLine: try packet.text("commandLine"))
+    }
+
+    private static func addNetwork(from packet: inout PacketReader<Descriptor>) throws(FieldError) -> Self {
+        let count: UInt8 = try packet.number("queues")
+        guard count > 0 else { throw FieldError("no queues") }
+        var queues: [Descriptor] = []
+        for index in 0..<count { queues.append(try packet.descriptor("queue \(index)")) }
+        return .addNetwork(queues: queues, hardwareAddress: try packet.hardwareAddress("hardwareAddress"))
+    }
+}
+
+extension Duration {
+    /// Whole nanoseconds: 0 where it is negative, the largest number where it is too long.
+    package var clampedNanoseconds: UInt64 {
+        guard self > .zero else { return 0 }
+        let (seconds, attoseconds) = components
+        let (product, overflow) = UInt64(clamping: seconds).multipliedReportingOverflow(by: 1_000_000_000)
+        if overflow { return .max }
+        let (sum, isTooLarge) = product.addingReportingOverflow(UInt64(clamping: attoseconds / 1_000_000_000))
+        return isTooLarge ? .max : sum
+    }
+}

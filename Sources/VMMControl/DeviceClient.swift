@@ -1,0 +1,38 @@
+/// What `martlet-device` is asked for.
+extension ControlClient {
+    /// Makes the process serve a vsock device to the machine at the other end of `vhostUser`.
+    public func startVsock(vhostUser: Int32, guestCID: UInt64) throws(DeviceError) -> PendingReply {
+        try post(.startVsock(vhostUser: vhostUser, guestCID: guestCID))
+    }
+
+    /// Makes the process serve a file device called `tag` to the machine at the other end of `vhostUser`.
+    /// - Parameter proc: the root of a procfs that shows the device process.
+    public func startFiles(vhostUser: Int32, tag: String, proc: Int32) throws(DeviceError) -> PendingReply {
+        try post(.startFiles(vhostUser: vhostUser, proc: proc, tag: tag))
+    }
+
+    /// Makes the process serve a disk to the machine at the other end of `vhostUser`.
+    /// - Parameters:
+    ///   - file: a raw file or block device, open for reading and, unless the disk is read-only, writing.
+    ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
+    public func startBlock(
+        vhostUser: Int32, file: Int32, readOnly: Bool, id: String
+    ) throws(DeviceError) -> PendingReply {
+        try post(.startBlock(vhostUser: vhostUser, file: file, readOnly: readOnly, id: id))
+    }
+
+    /// Adds an entry to the file device's root: a directory (a detached mount, or an O_PATH descriptor), or a file.
+    public func addShare(name: String, directory: Int32, readOnly: Bool) throws(DeviceError) {
+        try post(.addShare(name: name, tree: directory, readOnly: readOnly)).wait()
+    }
+
+    /// Takes an entry out of the file device's root.
+    public func removeShare(name: String) throws(DeviceError) { try post(.removeShare(name: name)).wait() }
+
+    /// Connects `stream`, one end of a stream socket pair, to a vsock port of the guest. The caller closes its copy.
+    /// - Throws: `.refused`, `.notReady`: try again when the guest had time; `.timedOut` past `deadline`.
+    public func connect(port: UInt32, stream: Int32, deadline: Duration) throws(DeviceError) {
+        let deadline = max(deadline, .zero)
+        try post(.connect(port: port, stream: stream, timeout: deadline), timeout: deadline + .seconds(2)).wait()
+    }
+}
