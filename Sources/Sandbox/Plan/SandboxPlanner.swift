@@ -76,7 +76,7 @@ extension DriverChoice {
     /// QEMU as it was chosen.
     ///
     /// - Parameter vhostNet: the host's kernel moves the frames of network interfaces.
-    func makeQEMU(vhostNet: Bool = false, logger: Logger) throws -> QEMUDriver {
+    package func makeQEMU(vhostNet: Bool = false, logger: Logger) throws -> QEMUDriver {
         guard let accelerator = QEMUDriver.Accelerator(rawValue: accelerator), let executable else {
             throw SandboxError.invalid("qemu.accel: \(accelerator) is none of kvm, tcg")
         }
