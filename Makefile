@@ -10,7 +10,7 @@ SOURCES := $(shell git ls-files Sources Package.swift 2>/dev/null)
 AGENT_SOURCES := $(SOURCES) $(shell git ls-files guest-agent 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check setup setup-test lab clean
+.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check pictures setup setup-test lab clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ protos: ## generate the RPC code anew
 
 protos-check:
 	@scripts/protos.sh --check
+
+pictures: ## draw the pictures of docs/ anew (needs graphviz)
+	@. scripts/need.sh && need graphviz
+	@for picture in docs/pictures/*.dot; do dot -Tsvg "$$picture" -o "$${picture%.dot}.svg" || exit 1; done
 
 clean: ## remove what was built here (the cache in ~/.cache/martlet stays)
 	@rm -rf .build guest-agent/.build

@@ -1,13 +1,17 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// Every target: Swift 6 language mode, and a warning is an error.
+/// The settings of all targets: Swift 6 language mode, and warnings are errors.
 let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let http2 = [
+    Target.Dependency.product(name: "NIOHPACK", package: "swift-nio-http2"),
+    Target.Dependency.product(name: "NIOHTTP2", package: "swift-nio-http2"),
+]
 let nio = [
     Target.Dependency.product(name: "NIOCore", package: "swift-nio"),
     Target.Dependency.product(name: "NIOPosix", package: "swift-nio"),
@@ -33,6 +37,8 @@ let package = Package(
         .executable(name: "martlet-vmm", targets: ["martlet-vmm"]),
         // What the guest agent, a package of its own, builds on.
         .library(name: "AgentContract", targets: ["AgentContract"]),
+        // The modules that the guest agent's package uses.
+        .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "LinuxSystem", targets: ["LinuxSystem"]),
         .library(name: "OCISpec", targets: ["OCISpec"]),
         .library(name: "TTRPC", targets: ["TTRPC"]),
@@ -42,7 +48,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
-        // Without its default traits, one of which needs all of Foundation.
+        // Without its default traits, one of which needs Foundation.
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
@@ -56,11 +62,11 @@ let package = Package(
         room("TTRPC", ["LinuxSystem", protobuf] + nio),
         room("TaskAPI", ["TTRPC", protobuf]),
         room("AgentAPI", ["TTRPC", protobuf]),
-        room("CRIAPI", [protobuf, .product(name: "NIOHTTP2", package: "swift-nio-http2")] + nio),
+        room("CRIAPI", [protobuf] + http2 + nio),
         room("Virtio", ["CLinux", "LinuxSystem"]),
         room("FileService", ["CLinux", "LinuxSystem"]),
         room("VhostUser", ["CLinux", "Virtio", "LinuxSystem"]),
-        room("VMMControl", ["LinuxSystem"]),
+        room("VMMControl", ["CLinux", "LinuxSystem"]),
         room("GuestKernel", ["LinuxSystem"]),
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
@@ -84,7 +90,11 @@ let package = Package(
             ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService", protobuf, logging]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
-            name: "martlet", dependencies: ["AgentContract", "Sandbox", "PodService", "Bench", argumentParser, logging],
+            name: "martlet",
+            dependencies: [
+                "AgentContract", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Bench", argumentParser,
+                logging,
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "containerd-shim-martlet-v2", dependencies: ["AgentContract", "Shim", "Sandbox", argumentParser],
@@ -106,11 +116,11 @@ let package = Package(
         tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
         tests("OCISpecTests", ["OCISpec"]),
         tests(
-            "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf] + nio,
+            "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, nio[0]],
             exclude: ["Peers", "protos"]),
-        tests("VirtioTests", ["Virtio", "LinuxSystem"]),
+        tests("VirtioTests", ["Virtio", "CLinux", "LinuxSystem"]),
         tests("FileServiceTests", ["FileService", "CLinux", "LinuxSystem"]),
-        tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl"]),
+        tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl", "CLinux", "LinuxSystem"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", "VMMControl", logging]),
@@ -121,6 +131,6 @@ let package = Package(
             "SandboxTests",
             ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
-        tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
+        tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]
 )

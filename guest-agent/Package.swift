@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// Every target: Swift 6 language mode, and a warning is an error.
+/// The settings of all targets: Swift 6 language mode, and warnings are errors.
 let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
 func shared(_ product: String) -> Target.Dependency { .product(name: product, package: "martlet") }
@@ -11,8 +11,7 @@ func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 func program(_ name: String, _ more: [Target.Dependency] = []) -> Target {
-    .executableTarget(
-        name: name, dependencies: ["AgentServer", "ContainerInit", "GuestSystem"] + more, swiftSettings: strict)
+    .executableTarget(name: name, dependencies: ["AgentServer"] + more, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -35,13 +34,15 @@ let package = Package(
         .target(name: "CFault"),
         // Debian's libseccomp-dev, which has the static library too.
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
-        room("GuestSystem", ["CAgent", shared("AgentContract"), shared("LinuxSystem")]),
-        room("ContainerPlan", ["GuestSystem", "CAgent", "CSeccomp", shared("LinuxSystem"), shared("OCISpec")]),
-        room("ContainerInit", ["ContainerPlan", "GuestSystem", "CAgent", shared("LinuxSystem")]),
+        room("GuestSystem", ["CAgent", shared("CLinux"), shared("LinuxSystem")]),
+        room("ContainerPlan", ["GuestSystem", "CSeccomp", shared("LinuxSystem"), shared("OCISpec")]),
+        room(
+            "ContainerInit",
+            ["ContainerPlan", "GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem"), shared("OCISpec")]),
         room(
             "AgentServer",
             [
-                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("AgentContract"), shared("LinuxSystem"),
+                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),
@@ -51,13 +52,14 @@ let package = Package(
             name: "martlet-bench-guest", dependencies: ["GuestSystem", "CAgent", shared("LinuxSystem")],
             swiftSettings: strict),
 
-        tests("ContainerPlanTests", ["ContainerPlan", shared("LinuxSystem"), shared("OCISpec")]),
+        tests("ContainerPlanTests", ["ContainerPlan", "GuestSystem", shared("LinuxSystem"), shared("OCISpec")]),
         tests(
             "AgentServerTests",
             [
-                "AgentServer", "martlet-agent", shared("AgentContract"), shared("LinuxSystem"), shared("OCISpec"),
-                shared("TTRPC"), shared("AgentAPI"),
+                "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("LinuxSystem"),
+                shared("OCISpec"), shared("TTRPC"),
+                shared("AgentAPI"),
             ]),
-        tests("GuestSystemTests", ["GuestSystem", shared("LinuxSystem")]),
+        tests("GuestSystemTests", ["GuestSystem"]),
     ]
 )

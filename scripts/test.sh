@@ -56,6 +56,7 @@ lab_test() {
 }
 lab_options=() lab_driver=kvm
 
+step "modules" scripts/modules-check.py
 step "generated code is up to date" scripts/protos.sh --check
 step "unit tests: build" swift build --build-tests
 if [[ $mode == all ]]; then

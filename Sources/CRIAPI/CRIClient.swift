@@ -3,7 +3,7 @@ import NIOHTTP2
 import NIOPosix
 import SwiftProtobuf
 
-/// A call that the engine refused, or that never reached it.
+/// A failed call: the engine refused it, or it did not reach the engine.
 public struct CRIError: Error, CustomStringConvertible, Sendable {
     /// `RunPodSandbox`.
     public var call: String
@@ -45,7 +45,7 @@ public struct CRIClient: Sendable {
         let _: CRIStartContainerResponse = try await call("StartContainer", request, limit)
     }
 
-    /// Ends all that runs in the pod.
+    /// Stops all containers of the pod.
     public func stopPodSandbox(_ id: String, within limit: Duration) async throws {
         let request = CRIStopPodSandboxRequest.with { $0.podSandboxID = id }
         let _: CRIStopPodSandboxResponse = try await call("StopPodSandbox", request, limit)
@@ -62,10 +62,10 @@ public struct CRIClient: Sendable {
         let message: [UInt8] = try request.serializedBytes()
         let nanoseconds = Int64(clamping: limit.components.seconds) * 1_000_000_000
         do {
-            let answer = try await connection.openStream { stream in
+            let response = try await connection.openStream { stream in
                 let promise = stream.eventLoop.makePromise(of: [UInt8].self)
                 let deadline = stream.eventLoop.scheduleTask(in: .nanoseconds(nanoseconds)) {
-                    promise.fail(UnaryCall.Failure(words: "no answer within \(limit)"))
+                    promise.fail(UnaryCall.Failure(message: "no reply within \(limit)"))
                     stream.close(promise: nil)
                 }
                 promise.futureResult.whenComplete { _ in deadline.cancel() }
@@ -75,7 +75,7 @@ public struct CRIClient: Sendable {
                     return promise.futureResult
                 }
             }
-            return try Response(serializedBytes: try await answer.get())
+            return try Response(serializedBytes: try await response.get())
         } catch {
             throw CRIError(call: method, message: "\(error)")
         }

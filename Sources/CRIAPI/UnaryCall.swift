@@ -2,7 +2,7 @@ import NIOCore
 import NIOHPACK
 import NIOHTTP2
 
-/// One gRPC call on a stream of its own: a message out, a message in, and how it went in the trailers.
+/// A gRPC call on a stream of its own: it sends one message, receives one, and reads the status from the trailers.
 ///
 /// Source: grpc/doc/PROTOCOL-HTTP2.md.
 final class UnaryCall: ChannelInboundHandler {
@@ -10,18 +10,18 @@ final class UnaryCall: ChannelInboundHandler {
     typealias OutboundOut = HTTP2Frame.FramePayload
 
     struct Failure: Error, CustomStringConvertible {
-        var words: String
-        var description: String { words }
+        var message: String
+        var description: String { message }
     }
 
     /// A byte that says whether the message is compressed, and its length: 4 bytes, the largest first.
     private static let prefixLength = 5
-    private static let largestAnswer = 16 << 20
+    private static let maximumResponse = 16 << 20
 
     private let path: String
     private let message: [UInt8]
     private let promise: EventLoopPromise<[UInt8]>
-    private var answer: [UInt8] = []
+    private var response: [UInt8] = []
 
     init(_ path: String, _ message: [UInt8], _ promise: EventLoopPromise<[UInt8]>) {
         self.path = path
@@ -52,8 +52,10 @@ final class UnaryCall: ChannelInboundHandler {
             fail(frame.headers.first(name: "grpc-message").map(decoded) ?? "gRPC status \(code)")
         case .data(let frame):
             guard case .byteBuffer(let bytes) = frame.data else { return }
-            answer += bytes.readableBytesView
-            if answer.count > Self.largestAnswer { fail("the answer is longer than \(Self.largestAnswer) bytes") }
+            response += bytes.readableBytesView
+            if response.count > Self.maximumResponse {
+                fail("the response is longer than \(Self.maximumResponse) bytes")
+            }
         default: break
         }
     }
@@ -66,15 +68,15 @@ final class UnaryCall: ChannelInboundHandler {
     }
 
     private func succeed() {
-        let length = answer.dropFirst().prefix(4).reduce(0) { $0 << 8 | Int($1) }
-        guard answer.first == 0, answer.count == Self.prefixLength + length else {
-            return fail("the answer is no gRPC message")
+        let length = response.dropFirst().prefix(4).reduce(0) { $0 << 8 | Int($1) }
+        guard response.first == 0, response.count == Self.prefixLength + length else {
+            return fail("the response is not a gRPC message")
         }
-        promise.succeed(Array(answer.dropFirst(Self.prefixLength)))
+        promise.succeed(Array(response.dropFirst(Self.prefixLength)))
     }
 
     /// A promise keeps its first outcome.
-    private func fail(_ words: String) { promise.fail(Failure(words: words)) }
+    private func fail(_ message: String) { promise.fail(Failure(message: message)) }
 
     /// `grpc-message` has bytes as %XX.
     private func decoded(_ text: String) -> String {

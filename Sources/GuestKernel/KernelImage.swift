@@ -1,10 +1,10 @@
 import Glibc
 import LinuxSystem
 
-/// A guest kernel as its headers describe it: what of the file goes where in the guest's memory, and where to start.
+/// A guest kernel as its headers describe it: which parts of the file go where in guest memory, and the entry point.
 ///
-/// The headers are checked against the file's size, so that what is promised is there; whether it fits the guest's memory
-/// is for whoever loads it. Sources: ELF-64 object file format; Documentation/arch/x86/boot.rst.
+/// The headers are checked against the file's size. The loader must check that the segments fit into the guest's memory.
+/// Sources: ELF-64 object file format; Documentation/arch/x86/boot.rst.
 public struct KernelImage: Sendable, Equatable {
     public enum Format: Sendable, Equatable {
         /// An uncompressed x86-64 ELF kernel.
@@ -13,12 +13,12 @@ public struct KernelImage: Sendable, Equatable {
         case bzImage
     }
 
-    /// A part of the file and its place in guest-physical memory; all numbers are bytes.
+    /// A part of the file and its guest-physical address. All numbers are bytes.
     public struct Segment: Sendable, Equatable {
         public var fileOffset: UInt64
         public var fileCount: UInt64
         public var address: UInt64
-        /// At least `fileCount`; the rest is zero.
+        /// At least `fileCount`. The rest is filled with zeroes.
         public var memoryCount: UInt64
     }
 
@@ -29,12 +29,13 @@ public struct KernelImage: Sendable, Equatable {
     public var entry: UInt64
     /// A bzImage's setup header, from offset 0x1f1 of the file on; empty for a vmlinux.
     public var setupHeader: [UInt8] = []
-    /// The highest address that the initial file system may end at, exclusive.
+    /// The initramfs must end at or below this address.
     public var initramfsLimit: UInt64 = 1 << 32
 
     /// Reads the headers of an open file.
     ///
-    /// - Parameter name: what errors call the file.
+    /// - Parameter name: the file's name in errors.
+    /// - Throws: `KernelImageError` when it is not a kernel that can be loaded.
     public init(file: Int32, name: String) throws(KernelImageError) {
         var facts = stat()
         guard fstat(file, &facts) == 0 else { throw KernelImageError(name, "\(SystemError.last("fstat"))") }
@@ -57,8 +58,8 @@ public struct KernelImage: Sendable, Equatable {
     }
 }
 
-/// Why a file is no kernel that can be loaded.
+/// Why a file is not a kernel that can be loaded.
 public struct KernelImageError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String
-    init(_ name: String, _ why: String) { description = "guest kernel \(name): \(why)" }
+    init(_ name: String, _ reason: String) { description = "guest kernel \(name): \(reason)" }
 }

@@ -1,19 +1,19 @@
 import Glibc
 
-/// Waits on a thread of its own for a descriptor that tells of changes, and reports once those that come together. Ends with
-/// its value.
+/// Watches a descriptor that reports changes, on a thread of its own. Changes that come close together are reported once. The
+/// watch ends when the value is released.
 public final class ChangeWatch: Sendable {
     private let stop: SharedDescriptor
 
-    /// How long a change waits for others to come with it, milliseconds.
-    private static let pause: Int32 = 20
-    /// So many pauses at most, where changes don't end.
-    private static let patience = 25
+    /// How long the watch waits for further changes before it reports one, milliseconds.
+    private static let delay: Int32 = 20
+    /// The largest number of delays in a row, for changes that do not stop.
+    private static let maximumDelays = 25
 
     /// - Parameters:
     ///   - name: of the thread.
     ///   - descriptor: readable when something has changed.
-    ///   - drain: takes what there is to read; answers whether it was anything.
+    ///   - drain: reads all that is there; returns whether there was anything.
     ///   - onChange: called on the watch's thread.
     public init(
         _ name: String, _ descriptor: SharedDescriptor, drain: @escaping @Sendable () -> Bool,
@@ -23,9 +23,9 @@ public final class ChangeWatch: Sendable {
         self.stop = stop
         try startThread(name) {
             while Self.wait(descriptor.raw, stop.raw, milliseconds: -1) {
-                // What comes while nobody waits is kept by the descriptor.
-                for _ in 0..<Self.patience {
-                    if !Self.wait(-1, stop.raw, milliseconds: Self.pause) || !drain() { break }
+                // The descriptor keeps what arrives in the meantime.
+                for _ in 0..<Self.maximumDelays {
+                    if !Self.wait(-1, stop.raw, milliseconds: Self.delay) || !drain() { break }
                 }
                 if Self.isStopped(stop.raw) { return }
                 onChange()
@@ -35,7 +35,9 @@ public final class ChangeWatch: Sendable {
 
     deinit { stop.signal() }
 
-    /// False when the watch has ended.
+    /// Waits for the descriptor.
+    ///
+    /// - Returns: false when the watch has ended.
     private static func wait(_ descriptor: Int32, _ stop: Int32, milliseconds: Int32) -> Bool {
         var items = [
             pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),

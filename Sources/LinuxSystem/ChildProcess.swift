@@ -9,7 +9,7 @@ public enum ProcessEnd: Sendable, Equatable, CustomStringConvertible {
     /// By a signal.
     case signaled(Int32)
 
-    /// A shell's view: the exit code, or 128 + n for signal n.
+    /// The status as a shell shows it: the exit code, or 128 + n for signal n.
     public var status: Int32 {
         switch self {
         case .exited(let code): code & 0xff
@@ -31,19 +31,19 @@ public func signalName(_ signal: Int32) -> String {
     return "SIG" + String(cString: name)
 }
 
-/// A process that this one started, waited for on a thread of its own.
+/// A child process. A thread of its own waits for its end.
 public final class ChildProcess: Sendable {
-    /// What is started, and with what.
+    /// The program, its arguments and its descriptors.
     public struct Command: Sendable {
         /// Absolute path of the program.
         public var executable: String
         /// Without the program's own name.
         public var arguments: [String]
         public var environment: [String]
-        /// The child's descriptor i is a copy of `descriptors[i]`; -1 is /dev/null. No other is inherited.
+        /// The child's descriptor i is a copy of `descriptors[i]`; -1 stands for /dev/null. The child inherits no others.
         public var descriptors: [Int32]
         public var newSession: Bool
-        /// The child gets SIGKILL when this process ends, however it ends.
+        /// The child gets SIGKILL when this process ends, for whatever reason.
         public var diesWithParent: Bool
 
         public init(
@@ -65,8 +65,14 @@ public final class ChildProcess: Sendable {
     private let pidfd: OwnedDescriptor
     private let promise: Promise<ProcessEnd>
 
-    /// Starts `command`. The parent-death signal follows the *thread* that forked, so all children are forked by one
-    /// thread that lives as long as the process.
+    /// Starts `command`.
+    ///
+    /// The kernel sends the parent-death signal when the *thread* that forked ends. So one thread, which lives as long as the
+    /// process, forks all children.
+    ///
+    /// - Parameters:
+    ///   - name: a short name for messages.
+    /// - Throws: `SystemError` with the step that failed, from fork to exec.
     public init(_ name: String, _ command: Command) throws(SystemError) {
         let promise = try Promise<ProcessEnd>()
         let result = try Promise<Result<(pid_t, Int32), SystemError>>()
@@ -85,11 +91,13 @@ public final class ChildProcess: Sendable {
         }
     }
 
-    /// Among a command's descriptors: the end of a pipe that is written to.
+    /// In a command's descriptors: the write end of a pipe.
     public static let pipe: Int32 = -2
 
-    /// Starts `command` with a new pipe where its descriptors say `pipe`, and answers the end that is read from. The child
-    /// alone has the other one: when all that it is in have ended, the pipe does.
+    /// Starts `command` with the write end of a new pipe in place of each `pipe` in its descriptors.
+    ///
+    /// - Returns: the child, and the read end of the pipe. Only the child has the write end, so the read end reaches its end when
+    ///   the child and all processes that inherited the descriptor have ended.
     public static func withPipe(
         _ name: String, _ command: Command
     ) throws(SystemError) -> (child: ChildProcess, output: SharedDescriptor) {
@@ -133,18 +141,18 @@ public final class ChildProcess: Sendable {
         return .success((pid, pidfd))
     }
 
-    /// Sends a signal. A process that has ended already is no error.
+    /// Sends a signal. It is not an error when the process has already ended.
     public func signal(_ signal: Int32) {
         _ = martlet_pidfd_send_signal(pidfd.raw, signal)
     }
 
-    /// How it ended; nil while it runs.
+    /// How the process ended; nil while it runs.
     public var ended: ProcessEnd? { promise.current }
 
-    /// Suspends until it ends.
+    /// Suspends until the process ends.
     public func end() async -> ProcessEnd { await promise.value() }
 
-    /// Blocks until it ends; nil past `timeout`.
+    /// Blocks until the process ends; nil after `timeout`.
     public func waitForEnd(timeout: Duration? = nil) -> ProcessEnd? { promise.wait(timeout: timeout) }
 }
 

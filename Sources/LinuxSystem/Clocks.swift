@@ -1,6 +1,6 @@
 import Glibc
 
-/// The monotonic clock in nanoseconds: for deadlines.
+/// The monotonic clock, nanoseconds. Used for deadlines.
 public func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)

@@ -2,14 +2,16 @@ import CLinux
 import Glibc
 
 extension OwnedDescriptor {
-    /// Sends one message and, with it, copies of `descriptors` (SCM_RIGHTS) over a Unix socket.
+    /// Sends a message and copies of `descriptors` (SCM_RIGHTS) over a Unix socket.
     public func send(_ bytes: UnsafeRawBufferPointer, descriptors: [Int32] = []) throws(SystemError) {
         try check(
             "sendmsg", "",
             martlet_send_descriptors(raw, bytes.baseAddress, bytes.count, descriptors, Int32(descriptors.count), 0))
     }
 
-    /// Receives one message of at most `bytes.count` bytes into `bytes`. A count of 0 is the peer's end.
+    /// Receives a message of at most `bytes.count` bytes.
+    ///
+    /// - Returns: the number of bytes, 0 when the peer has closed the socket; and the descriptors.
     public func receive(
         into bytes: UnsafeMutableRawBufferPointer, maximumDescriptors: Int = 16
     ) throws(SystemError) -> (count: Int, descriptors: [SharedDescriptor]) {

@@ -1,14 +1,14 @@
 import Glibc
 
-/// Tells of changes in directories: entries that come, go or are renamed, their content, owners and modes. Ends with its
-/// value.
+/// Watches directories: entries that are created, removed or renamed, and their contents, owners and modes. The watch ends
+/// when the value is released.
 ///
 /// Source: inotify(7).
 public final class DirectoryWatch: Sendable {
     private let queue: SharedDescriptor
     private let watch: ChangeWatch
 
-    /// - Parameter onChange: called on a thread of the watch's own, once for changes that come together.
+    /// - Parameter onChange: called on a thread of the watch; once for changes that come close together.
     public init(onChange: @escaping @Sendable () -> Void) throws(SystemError) {
         let queue = SharedDescriptor(
             OwnedDescriptor(owning: try check("inotify_init", "", inotify_init1(Int32(IN_CLOEXEC | IN_NONBLOCK)))))
@@ -23,8 +23,8 @@ public final class DirectoryWatch: Sendable {
             }, onChange: onChange)
     }
 
-    /// Watches a directory too, which is no symbolic link; one that is watched already stays so. It is forgotten when it is
-    /// removed.
+    /// Watches another directory, which must not be a symbolic link. Adding it again changes nothing. The watch of a directory
+    /// ends when the directory is removed.
     public func add(_ path: String) throws(SystemError) {
         let mask =
             IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_CLOSE_WRITE | IN_DELETE_SELF

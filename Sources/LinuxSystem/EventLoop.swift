@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// An eventfd(2) counter: a wake-up that any thread or process with the descriptor can give.
+/// An eventfd(2) counter, with which any thread or process that has the descriptor can wake another.
 public struct EventDescriptor: ~Copyable, Sendable {
     public let descriptor: OwnedDescriptor
 
@@ -13,10 +13,12 @@ public struct EventDescriptor: ~Copyable, Sendable {
     /// Adopts an eventfd that someone else made.
     public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 
-    /// Adds 1 to the counter. A counter that is full stays so: the wake-up is already pending.
+    /// Adds 1 to the counter. A full counter does not change: the wake-up is pending already.
     public func signal() { signalEvent(descriptor.raw) }
 
-    /// Takes the counter back to 0; true if it was not 0.
+    /// Resets the counter to 0.
+    ///
+    /// - Returns: whether it was not 0.
     @discardableResult
     public func drain() -> Bool {
         var value: UInt64 = 0
@@ -25,7 +27,7 @@ public struct EventDescriptor: ~Copyable, Sendable {
 }
 
 extension SharedDescriptor {
-    /// A new eventfd(2) with several owners, as `EventDescriptor` makes it.
+    /// A new eventfd(2), as `EventDescriptor` creates it, that can have several owners.
     public static func event() throws(SystemError) -> SharedDescriptor {
         SharedDescriptor(
             OwnedDescriptor(owning: try check("eventfd", "", eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))))
@@ -42,8 +44,8 @@ private func signalEvent(_ descriptor: Int32) {
 
 /// One thread's epoll(7) loop: descriptors with handlers, level-triggered.
 ///
-/// Not thread-safe but for `stop()`: build it, register, and run it on one thread. A handler may add and remove
-/// registrations, its own too; events of a registration removed in the same round are dropped.
+/// Only `stop()` is thread-safe: create the loop, register and run it on one thread. A handler may add and remove
+/// registrations, including its own. Events of a registration that was removed in the same round are dropped.
 public final class EventLoop: @unchecked Sendable {
     /// What a descriptor can be waited for; the values are epoll's.
     public struct Interest: OptionSet, Sendable {
@@ -51,9 +53,9 @@ public final class EventLoop: @unchecked Sendable {
         public init(rawValue: UInt32) { self.rawValue = rawValue }
         public static let readable = Interest(rawValue: EPOLLIN.rawValue)
         public static let writable = Interest(rawValue: EPOLLOUT.rawValue)
-        /// Reported always, asked for or not.
+        /// Always reported, even if not asked for.
         public static let hangUp = Interest(rawValue: EPOLLHUP.rawValue)
-        /// Reported always, asked for or not.
+        /// Always reported, even if not asked for.
         public static let error = Interest(rawValue: EPOLLERR.rawValue)
         /// The peer closed its sending side; must be asked for.
         public static let readHangUp = Interest(rawValue: EPOLLRDHUP.rawValue)
@@ -82,8 +84,8 @@ public final class EventLoop: @unchecked Sendable {
         }
     }
 
-    /// Calls `handler` on the loop's thread whenever one of `interest` holds. The loop does not own the descriptor:
-    /// remove it before it closes.
+    /// Calls `handler` on the loop's thread whenever an event of `interest` is there. The loop does not own the descriptor: remove
+    /// it before you close it.
     public func add(_ descriptor: Int32, _ interest: Interest, handler: @escaping Handler) throws(SystemError) {
         let id = nextID
         nextID &+= 1
@@ -97,7 +99,7 @@ public final class EventLoop: @unchecked Sendable {
         try control(EPOLL_CTL_MOD, descriptor, interest, registration.id)
     }
 
-    /// Ends a registration; one that does not exist is no error.
+    /// Removes a registration. It is not an error when there is none.
     public func remove(_ descriptor: Int32) {
         guard registrations.removeValue(forKey: descriptor) != nil else { return }
         _ = epoll_ctl(epoll.raw, EPOLL_CTL_DEL, descriptor, nil)
@@ -109,7 +111,9 @@ public final class EventLoop: @unchecked Sendable {
         while running { try runOnce(timeoutMilliseconds: -1) }
     }
 
-    /// One round: waits at most so long (-1: for ever) and calls the handlers of what came.
+    /// Runs one round: waits for events and calls their handlers.
+    ///
+    /// - Parameter timeoutMilliseconds: how long to wait; -1: without limit.
     public func runOnce(timeoutMilliseconds: Int32) throws(SystemError) {
         let count = epoll_wait(epoll.raw, &events, Int32(events.count), timeoutMilliseconds)
         if count < 0 {
@@ -119,7 +123,7 @@ public final class EventLoop: @unchecked Sendable {
         for event in events.prefix(Int(count)) {
             let descriptor = Int32(truncatingIfNeeded: event.data.u64 & 0xffff_ffff)
             let id = UInt32(event.data.u64 >> 32)
-            // A descriptor closed and opened anew in this round has another id: its old event is stale.
+            // A descriptor that was closed and opened again in this round has another id, and the old event is stale.
             guard let registration = registrations[descriptor], registration.id == id else { continue }
             registration.handler(Interest(rawValue: event.events))
         }

@@ -1,13 +1,13 @@
 import Glibc
 
-/// Writes `text` to an existing file in one call, as the files of /proc and of cgroups want it.
+/// Writes `text` to an existing file in one call, as files of /proc and of cgroups require.
 public func writeText(_ text: String, to path: String) throws(SystemError) {
     let file = try OwnedDescriptor.open(path, O_WRONLY)
     let bytes = Array(text.utf8)
     try retrying("write \(text) to", path) { bytes.withUnsafeBytes { write(file.raw, $0.baseAddress, $0.count) } }
 }
 
-/// Makes a directory and those above it.
+/// Creates a directory and its missing parents.
 public func makeDirectories(_ path: String, mode: UInt32 = 0o755) throws(SystemError) {
     if mkdir(path, mode) == 0 || Glibc.errno == EEXIST { return }
     guard Glibc.errno == ENOENT, let slash = path.lastIndex(of: "/"), slash > path.startIndex else {
@@ -17,13 +17,13 @@ public func makeDirectories(_ path: String, mode: UInt32 = 0o755) throws(SystemE
     if mkdir(path, mode) != 0, Glibc.errno != EEXIST { throw SystemError.last("mkdir", path) }
 }
 
-/// The names in a directory, in no order, without `.` and `..`.
+/// The names in a directory, in no particular order, without `.` and `..`.
 public func directoryNames(_ path: String) throws(SystemError) -> [String] {
     let directory = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
     return try directoryNames(directory.raw, path)
 }
 
-/// The names in a directory that is open, as `directoryNames(_:)`.
+/// The names in an open directory, as `directoryNames(_:)` returns them.
 public func directoryNames(_ directory: Int32, _ path: String) throws(SystemError) -> [String] {
     let own = try OwnedDescriptor.open(".", O_RDONLY | O_DIRECTORY, at: directory)
     guard let stream = fdopendir(own.raw) else { throw SystemError.last("opendir", path) }
@@ -39,7 +39,7 @@ public func directoryNames(_ directory: Int32, _ path: String) throws(SystemErro
     return names
 }
 
-/// Where the symbolic link `name` in an open directory leads; nil where there is no link of that name.
+/// The target of the symbolic link `name` in an open directory; nil when there is no such link.
 public func linkTarget(_ name: String, at directory: Int32) -> [UInt8]? {
     var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let count = bytes.withUnsafeMutableBytes { buffer in

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Work that other threads hand to the thread of an `EventLoop`, and wait for.
+/// Tasks that other threads run on the thread of an `EventLoop`.
 public final class LoopTasks: Sendable {
     private let waiting = Mutex<[@Sendable () -> Void]>([])
     private let wake: EventDescriptor
@@ -18,14 +18,15 @@ public final class LoopTasks: Sendable {
         }
     }
 
-    /// Runs `body` on the loop's thread in its next round. Not to be called on that thread, which would wait for itself.
+    /// Runs `body` on the loop's thread in its next round and waits for the result. A call from the loop's own thread would
+    /// deadlock.
     public func sync<R: Sendable>(_ body: @escaping @Sendable () -> R) throws(SystemError) -> R {
         let done = try Promise<R>()
         post { done.settle(body()) }
         while true { if let result = done.wait() { return result } }
     }
 
-    /// Has the loop's thread run `body` in its next round, and goes on.
+    /// Runs `body` on the loop's thread in its next round. Does not wait.
     public func post(_ body: @escaping @Sendable () -> Void) {
         waiting.withLock { $0.append(body) }
         wake.signal()

@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// A range of memory mapped from a file; unmapped when its owner ends.
+/// A range of memory mapped from a file. It is unmapped when the value is released.
 public struct Mapping: ~Copyable, @unchecked Sendable {
     public let base: UnsafeMutableRawPointer
     /// Bytes.

@@ -1,4 +1,4 @@
-/// The flags of mount(2) (linux/mount.h), whose C macros several headers define, each in its own way.
+/// The flags of mount(2) (linux/mount.h), which several C headers define in different ways.
 public enum MountFlag {
     public static let readOnly: UInt = 1
     public static let noSetID: UInt = 2

@@ -1,10 +1,10 @@
 import Glibc
 
-/// A mount as /proc/PID/mountinfo tells of it (proc(5)).
+/// A mount, as /proc/PID/mountinfo lists it (proc(5)).
 public struct MountEntry: Sendable, Equatable {
     /// The file system's number, `major:minor`.
     public var device: String
-    /// What of the file system is mounted: a path in it.
+    /// The part of the file system that is mounted: a path in it.
     public var root: String
     public var mountPoint: String
     /// The file system's type: `tmpfs`.
@@ -12,22 +12,22 @@ public struct MountEntry: Sendable, Equatable {
     /// Options of the file system, not of the mount.
     public var options: [String]
 
-    /// The mounts that this process sees, each after those it covers.
+    /// The mounts that this process sees. A mount comes after those that it covers.
     public static func all() throws(SystemError) -> [MountEntry] {
         list(try readText("/proc/self/mountinfo", limit: 64 << 20))
     }
 
-    /// Takes all mounts below a directory away, the last first. One that is in use goes when it is so no more (MNT_DETACH).
+    /// Detaches all mounts below a directory, the last first. A mount in use disappears when its last user is gone (MNT_DETACH).
     ///
     /// - Parameter directory: absolute, without symbolic links.
-    /// - Throws: when the mounts can't be read. What can't be taken away stays.
+    /// - Throws: `SystemError` when the mounts can't be read. A mount that can't be detached stays.
     public static func detachAll(below directory: String) throws(SystemError) {
         for entry in try all().reversed() where entry.mountPoint.hasPrefix("\(directory)/") {
             umount2(entry.mountPoint, Int32(MNT_DETACH))
         }
     }
 
-    /// Reads the file's text; lines that are not as they should be are left out.
+    /// Parses the text of mountinfo. Malformed lines are skipped.
     public static func list(_ text: String) -> [MountEntry] {
         text.split(separator: "\n").compactMap { line in
             // 36 35 98:0 /root /mnt rw … - type source options
@@ -39,7 +39,7 @@ public struct MountEntry: Sendable, Equatable {
         }
     }
 
-    /// White space and backslashes are written in octal: `\040`.
+    /// Replaces the octal escapes of white space and backslashes (`\040`).
     private static func unescaped(_ text: String) -> String {
         let bytes = Array(text.utf8)
         var plain: [UInt8] = []

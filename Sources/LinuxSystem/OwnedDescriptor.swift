@@ -1,9 +1,9 @@
 import CLinux
 import Glibc
 
-/// An open file descriptor that closes when its owner ends.
+/// An open file descriptor, which is closed when the value is released.
 public struct OwnedDescriptor: ~Copyable, Sendable {
-    /// The number, valid for as long as this value lives.
+    /// The descriptor's number, valid as long as this value exists.
     public let raw: Int32
 
     /// Takes ownership of an open descriptor.
@@ -11,7 +11,7 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
 
     deinit { close(raw) }
 
-    /// Gives the descriptor away: the caller must close it.
+    /// Releases ownership. The caller must close the descriptor.
     public consuming func release() -> Int32 {
         let number = raw
         discard self
@@ -43,13 +43,14 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         return memory
     }
 
-    /// As `memory`, in huge pages where the kernel has them, whatever its setting for memory files is. Needs CAP_SYS_ADMIN.
+    /// Creates a memory file as `memory` does, but in huge pages if the kernel has them, whatever its setting for memory files.
+    /// Needs CAP_SYS_ADMIN.
     ///
     /// Source: Documentation/filesystems/tmpfs.rst, "huge"; fsopen(2).
     public static func hugeMemory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {
         let raw = martlet_huge_file(name, "\(size)")
         if raw < 0 {
-            // A kernel without huge pages.
+            // The kernel has no huge pages.
             if Glibc.errno == EINVAL { return try memory(name, size: size) }
             throw SystemError.last("make memory file", name)
         }
@@ -58,7 +59,7 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         return memory
     }
 
-    /// Sets or clears O_NONBLOCK (on the open file, so for everyone who shares it).
+    /// Sets or clears O_NONBLOCK on the open file, which affects everyone who shares it.
     public func setNonBlocking(_ on: Bool) throws(SystemError) {
         let flags = try check("fcntl F_GETFL", "\(raw)", martlet_fcntl_int(raw, F_GETFL, 0))
         try check(
@@ -67,7 +68,8 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
     }
 }
 
-/// A descriptor with several owners: closes when the last one ends. For collections, which can't hold `~Copyable` values.
+/// A descriptor with several owners, which is closed when the last one is released. Needed for collections, which can't hold
+/// `~Copyable` values.
 public final class SharedDescriptor: Sendable {
     private let descriptor: OwnedDescriptor
     public var raw: Int32 { descriptor.raw }
@@ -76,7 +78,7 @@ public final class SharedDescriptor: Sendable {
     /// Another descriptor for the same open file, close-on-exec.
     public func duplicate() throws(SystemError) -> OwnedDescriptor { try descriptor.duplicate() }
 
-    /// Sets or clears O_NONBLOCK (on the open file, so for everyone who shares it).
+    /// Sets or clears O_NONBLOCK on the open file, which affects everyone who shares it.
     public func setNonBlocking(_ on: Bool) throws(SystemError) { try descriptor.setNonBlocking(on) }
 
     /// A connected pair of Unix sockets of `type` (`SOCK_STREAM`, `SOCK_SEQPACKET`), close-on-exec.

@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// What a process keeps when it gives up privileges for good.
+/// The privileges that a process keeps when it drops all others for good.
 public struct Privileges: Sendable {
     /// Linux capabilities (capabilities(7)), one bit each.
     public struct Capabilities: OptionSet, Sendable {
@@ -18,7 +18,7 @@ public struct Privileges: Sendable {
         public static let setGroup = Capabilities(CAP_SETGID)
         public static let setFileCaps = Capabilities(CAP_SETFCAP)
 
-        /// What a file server for containers needs.
+        /// The capabilities that a file server for containers needs.
         public static let fileServer: Capabilities = [
             .changeOwner, .overrideAccess, .actAsOwner, .keepSetID, .makeNodes, .setUser, .setGroup,
             .setFileCaps,
@@ -35,21 +35,21 @@ public struct Privileges: Sendable {
         self.group = group
     }
 
-    /// Makes an empty directory the root, drops everything else for good, and has the process die with its parent.
+    /// Changes the root to an empty directory, drops all other privileges for good, and makes the process end with its parent.
     ///
-    /// To be called before the first thread: credentials are a thread's own. No program can be executed with more
-    /// afterwards (no_new_privs, an empty bounding set beyond what is kept).
+    /// To be called before the process starts a thread, because credentials belong to a thread. Afterwards the process can't gain
+    /// privileges by executing a program (no_new_privs, and a bounding set with only the kept capabilities).
     public func apply(parent: pid_t = getppid()) throws(SystemError) {
         try Self.emptyRoot()
         for capability in 0..<64 where capabilities.rawValue & 1 << UInt64(capability) == 0 {
             if martlet_prctl(PR_CAPBSET_DROP, UInt(capability), 0, 0, 0) == 0 { continue }
-            if errno == EINVAL { break }  // past the last that the kernel knows
+            if errno == EINVAL { break }  // the kernel knows no more capabilities
             throw .last("prctl PR_CAPBSET_DROP", "\(capability)")
         }
         try check("prctl PR_CAP_AMBIENT", "", martlet_prctl(PR_CAP_AMBIENT, UInt(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0))
         try check("setgroups", "", setgroups(0, nil))
         try check("setresgid", "\(group)", setresgid(group, group, group))
-        // Kept over the change of the user, or they would be gone before they could be chosen.
+        // Keep the capabilities across the change of the user, so that capset can choose from them.
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
         try check("setresuid", "\(user)", setresuid(user, user, user))
         try check("capset", "", martlet_capset(capabilities.rawValue, capabilities.rawValue))
@@ -58,10 +58,11 @@ public struct Privileges: Sendable {
         try Self.dieWithParent(parent)
     }
 
-    /// SIGKILL for this process when the thread that started it ends. A change of credentials clears the wish.
+    /// Makes the kernel send SIGKILL to this process when the thread that started it ends. A change of credentials clears this
+    /// setting.
     public static func dieWithParent(_ parent: pid_t) throws(SystemError) {
         try check("prctl PR_SET_PDEATHSIG", "", martlet_prctl(PR_SET_PDEATHSIG, UInt(SIGKILL), 0, 0, 0))
-        // It may have ended before the wish was heard.
+        // The parent may have ended before the call.
         if getppid() != parent {
             throw SystemError("prctl PR_SET_PDEATHSIG", "parent \(parent)", errno: .noSuchProcess)
         }
@@ -73,7 +74,9 @@ public struct Privileges: Sendable {
         try check("chroot", "empty root", chroot("."))
     }
 
-    /// Raises the soft limit of open files to the hard one. Answers the limit.
+    /// Raises the soft limit of open files to the hard limit.
+    ///
+    /// - Returns: the limit.
     @discardableResult
     public static func raiseOpenFiles() throws(SystemError) -> UInt64 {
         var limit = rlimit()

@@ -1,14 +1,14 @@
 import Glibc
 public import SystemPackage
 
-/// A system call that failed: what was being done, on what, and what the system answered.
+/// A failed system call: the operation, its subject, and the error of the kernel.
 public struct SystemError: Error, CustomStringConvertible, Sendable, Equatable {
-    /// What was being done: `open`, `mount overlay`.
+    /// The operation: `open`, `mount overlay`.
     public var operation: String
-    /// On what: a path, an address; empty when the operation says it all.
+    /// The subject: a path, an address; empty when the operation needs none.
     public var subject: String
     public var errno: Errno
-    /// What the kernel said beside the number, as netlink(7) does; empty where it said nothing.
+    /// The kernel's text beside the number, as in netlink(7); empty when there is none.
     public var detail: String
 
     public init(_ operation: String, _ subject: String = "", errno: Errno, detail: String = "") {
@@ -18,7 +18,7 @@ public struct SystemError: Error, CustomStringConvertible, Sendable, Equatable {
         self.detail = detail
     }
 
-    /// The failure of the call just made, from the thread's `errno`.
+    /// The error of the last call, from the thread's `errno`.
     public static func last(_ operation: String, _ subject: String = "") -> SystemError {
         SystemError(operation, subject, errno: Errno(rawValue: Glibc.errno))
     }
@@ -29,7 +29,10 @@ public struct SystemError: Error, CustomStringConvertible, Sendable, Equatable {
     }
 }
 
-/// The result of a system call that answers -1 on failure; throws with the thread's `errno` then.
+/// Checks the result of a system call that returns -1 on failure.
+///
+/// - Returns: the result.
+/// - Throws: `SystemError` with the thread's `errno` when the result is -1.
 @discardableResult
 public func check<R: SignedInteger>(
     _ operation: @autoclosure () -> String, _ subject: @autoclosure () -> String = "", _ result: R
@@ -38,7 +41,7 @@ public func check<R: SignedInteger>(
     return result
 }
 
-/// As `check`, calling again for as long as the call is interrupted (EINTR).
+/// Checks the result of `call` as `check` does, and repeats the call while it is interrupted (EINTR).
 @discardableResult
 public func retrying<R: SignedInteger>(
     _ operation: @autoclosure () -> String, _ subject: @autoclosure () -> String = "", _ call: () -> R

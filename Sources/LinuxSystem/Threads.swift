@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// Starts a detached thread of its own for work that blocks.
+/// Starts a detached thread, for work that blocks.
 ///
 /// - Parameters:
 ///   - name: shown by `ps -L` and debuggers; the kernel keeps 15 bytes.
@@ -40,14 +40,16 @@ public func startThread(
     }
 }
 
-/// A one-time answer that blocking threads wait for.
+/// A value that is set once. Threads can block, and tasks can suspend, until it is set.
 public final class Promise<Value: Sendable>: Sendable {
     private let state = Mutex<(value: Value?, waiters: [CheckedContinuation<Value, Never>])>((nil, []))
     private let settled: EventDescriptor
 
     public init() throws(SystemError) { settled = try EventDescriptor() }
 
-    /// Settles it; only the first value counts. Answers whether this one did.
+    /// Sets the value. Only the first call counts.
+    ///
+    /// - Returns: whether this call was the first.
     @discardableResult
     public func settle(_ value: Value) -> Bool {
         let waiters: [CheckedContinuation<Value, Never>]? = state.withLock { state in
@@ -62,10 +64,10 @@ public final class Promise<Value: Sendable>: Sendable {
         return true
     }
 
-    /// The value, if it is settled.
+    /// The value; nil while it is not set.
     public var current: Value? { state.withLock { $0.value } }
 
-    /// Suspends until it is settled.
+    /// Suspends until the value is set.
     public func value() async -> Value {
         await withCheckedContinuation { continuation in
             let value: Value? = state.withLock { state in
@@ -76,7 +78,7 @@ public final class Promise<Value: Sendable>: Sendable {
         }
     }
 
-    /// Blocks the thread until it is settled; nil past `timeout`.
+    /// Blocks the thread until the value is set; nil after `timeout`.
     public func wait(timeout: Duration? = nil) -> Value? {
         let clock = ContinuousClock()
         let end = timeout.map { clock.now + $0 }
@@ -95,7 +97,7 @@ public final class Promise<Value: Sendable>: Sendable {
     }
 }
 
-/// Runs work that blocks on a thread of its own, so that no thread of Swift's pool waits for it.
+/// Runs work that blocks on a new thread, so that it blocks no thread of Swift's pool.
 public func onThread<Value: Sendable>(
     _ name: String, _ body: @Sendable @escaping () throws -> Value
 ) async throws -> Value {

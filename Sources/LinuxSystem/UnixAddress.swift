@@ -5,7 +5,7 @@ import Glibc
 public struct UnixAddress: Sendable {
     private let address: sockaddr_un
 
-    /// - Throws: ENAMETOOLONG beyond 107 bytes, which is all that the kernel takes.
+    /// - Throws: `SystemError` with ENAMETOOLONG when the path is longer than 107 bytes, the kernel's limit.
     public init(_ path: String) throws(SystemError) {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -16,7 +16,7 @@ public struct UnixAddress: Sendable {
         self.address = address
     }
 
-    /// Lends the address to a call such as bind(2).
+    /// Calls `body` with the address, for calls such as bind(2).
     public func with<R>(_ body: (UnsafePointer<sockaddr>, socklen_t) throws(SystemError) -> R) throws(SystemError) -> R
     {
         var copy = address
@@ -30,7 +30,7 @@ public struct UnixAddress: Sendable {
         return try result.get()
     }
 
-    /// A socket that listens at `path`.
+    /// Creates a socket that listens at `path`.
     public static func listen(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor
     {
         let socket = OwnedDescriptor(
@@ -43,7 +43,7 @@ public struct UnixAddress: Sendable {
         return socket
     }
 
-    /// A socket that is connected to who listens at `path`.
+    /// Creates a socket that is connected to the listener at `path`.
     public static func connect(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor
     {
         let socket = OwnedDescriptor(

@@ -2,14 +2,16 @@ import Glibc
 
 /// A bundle: a directory with a config.json, whose paths may be relative to it.
 public struct Bundle: Sendable, Equatable {
-    /// config.json may not be larger, in bytes.
+    /// The limit for the size of config.json, bytes.
     public static let maximumConfigSize = 16 << 20
 
     /// Absolute.
     public let directory: String
     public var spec: Spec
 
-    /// Reads `directory`/config.json and validates it.
+    /// Reads and validates `directory`/config.json.
+    ///
+    /// - Throws: `SpecError` with the file, and the properties that are wrong.
     public init(directory: String) throws(SpecError) {
         guard let absolute = Self.resolve(directory) else {
             throw .bundle(path: directory, reason: "bundle: \(Self.errorText())")
@@ -25,12 +27,12 @@ public struct Bundle: Sendable, Equatable {
         self.spec = spec
     }
 
-    /// A path of the configuration, as an absolute one.
+    /// The absolute form of a path in the configuration.
     public func absolute(_ path: String) -> String {
         path.hasPrefix("/") ? path : directory + "/" + path
     }
 
-    /// The root file system's absolute path; empty when the configuration has none, which validation refuses.
+    /// The absolute path of the root file system; empty when the configuration has none, which validation refuses.
     public var rootPath: String { spec.root.map { absolute($0.path) } ?? "" }
 
     private static func resolve(_ path: String) -> String? {
@@ -40,7 +42,7 @@ public struct Bundle: Sendable, Equatable {
     }
 
     private static func read(_ file: String) throws(SpecError) -> [UInt8] {
-        // Non-blocking: a fifo of that name must not hang the open.
+        // Non-blocking: the open must not hang when config.json is a fifo.
         let descriptor = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw .bundle(path: file, reason: errorText()) }
         defer { close(descriptor) }

@@ -1,11 +1,11 @@
-/// The name of a container or pod. It becomes a directory's name, so only harmless characters pass; the rule is runc's.
+/// The id of a container or pod. It becomes the name of a directory, so only harmless characters are allowed. The rule is runc's.
 public struct ContainerID: Sendable, Hashable, CustomStringConvertible {
-    /// What a directory's name can hold, in bytes.
+    /// The longest name of a directory, bytes.
     public static let maximumLength = 255
 
     public let value: String
 
-    /// Throws `.containerID` with the reason for a name that is not one.
+    /// - Throws: `SpecError.containerID` with the reason why `text` is not an id.
     public init(_ text: String) throws(SpecError) {
         if let reason = Self.objection(to: text) { throw .containerID(text, reason: reason) }
         value = text

@@ -1,6 +1,6 @@
 extension Spec {
-    /// What `martlet spec` writes: a shell in a terminal, in a read-only root file system `rootfs`, with the mounts,
-    /// capabilities and masks that OCI runtimes customarily give.
+    /// The configuration that `martlet spec` writes: a shell in a terminal, with a read-only root file system `rootfs` and the usual
+    /// mounts, capabilities and masked paths of OCI runtimes.
     public static func standard() -> Spec {
         let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
         var resources = Linux.Resources()

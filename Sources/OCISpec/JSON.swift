@@ -1,8 +1,11 @@
 import FoundationEssentials
 
-/// JSON with messages for the people who wrote it.
+/// Decodes and encodes JSON, with error messages for the people who wrote it.
 public enum JSON {
-    /// Reads a value of `type`. `file` stands in the messages.
+    /// Decodes a value of `type`.
+    ///
+    /// - Parameter file: the file's name in errors.
+    /// - Throws: `SpecError` with the position of a syntax error, or the path of the wrong property.
     public static func decode<T: Decodable>(
         _ type: T.Type, from bytes: [UInt8], file: String
     ) throws(SpecError) -> T {
@@ -21,7 +24,7 @@ public enum JSON {
         }
     }
 
-    /// Writes a value: without line breaks, or indented for people.
+    /// Encodes a value, either without line breaks or indented.
     public static func encode<T: Encodable>(_ value: T, indented: Bool = false) throws(SpecError) -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -33,8 +36,10 @@ public enum JSON {
         }
     }
 
-    /// The decoder does not say where a number was that does not fit its property (`-1` for an id): it is the one
-    /// without which, and without those before it, the rest can be decoded.
+    /// Finds the number that does not fit its property, such as `-1` for an id, because the decoder does not report its path.
+    ///
+    /// It is the last number of the shortest prefix that, replaced by zeroes, makes the decoder accept all numbers. A binary search
+    /// finds that prefix.
     private static func unfitNumber<T: Decodable>(
         _ type: T.Type, _ bytes: [UInt8], _ numbers: [JSONSyntax.Number], _ error: DecodingError
     ) -> SpecError.Problem? {
@@ -96,7 +101,7 @@ public enum JSON {
         return type is any FixedWidthInteger.Type ? "a whole number" : "an object"
     }
 
-    /// What the decoder met: its text ends in `… but found number instead.`
+    /// The kind of value that the decoder has found. Its message ends with `… but found number instead.`
     private static func found(_ text: String) -> String {
         let words = text.split(separator: " ")
         guard let at = words.lastIndex(of: "found"), at + 1 < words.endIndex else { return "" }

@@ -1,6 +1,6 @@
-/// Reads JSON (RFC 8259) only to say where it is broken: line and column, which the decoder does not tell.
+/// Checks the syntax of JSON (RFC 8259), to report line and column of an error. The decoder does not report them.
 struct JSONSyntax {
-    /// Deeper nesting than any config.json has; the decoder's own limit is 512.
+    /// The deepest nesting that is allowed. The decoder's own limit is 512.
     static let maximumDepth = 500
 
     struct Failure: Error, Equatable {
@@ -9,7 +9,7 @@ struct JSONSyntax {
         var reason: String
     }
 
-    /// A number in the text, and the path of its property.
+    /// A number in the text and the path of its property.
     struct Number {
         var path: String
         var range: Range<Int>
@@ -21,7 +21,10 @@ struct JSONSyntax {
     private var path: [String] = []
     private var numbers: [Number] = []
 
-    /// Throws where `bytes` stop being one JSON value. Answers the numbers in it.
+    /// Checks that `bytes` are one JSON value.
+    ///
+    /// - Returns: the numbers in it.
+    /// - Throws: `Failure` at the first error.
     @discardableResult
     static func check(_ bytes: [UInt8]) throws(Failure) -> [Number] {
         if let bad = firstInvalidUTF8(bytes) {
@@ -165,9 +168,9 @@ struct JSONSyntax {
         return true
     }
 
-    private func unexpected(_ wanted: String) -> Failure {
-        guard let byte = peek else { return failure("unexpected end of file, expected \(wanted)") }
-        return failure("unexpected \(Self.describe(byte)), expected \(wanted)")
+    private func unexpected(_ expected: String) -> Failure {
+        guard let byte = peek else { return failure("unexpected end of file, expected \(expected)") }
+        return failure("unexpected \(Self.describe(byte)), expected \(expected)")
     }
 
     private func failure(_ reason: String) -> Failure {

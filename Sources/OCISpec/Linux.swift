@@ -1,4 +1,4 @@
-/// What is of Linux alone (config-linux.md).
+/// The properties that only Linux has (config-linux.md).
 public struct Linux: Codable, Sendable, Equatable {
     @OrEmpty public var uidMappings: [IDMapping] = []
     @OrEmpty public var gidMappings: [IDMapping] = []
@@ -53,21 +53,21 @@ public struct Linux: Codable, Sendable, Equatable {
             self.path = path
         }
 
-        /// Where the guest keeps the namespaces that a pod's containers share: `ipc`, `uts`, and `pid`, which is made when the
+        /// The guest's directory of the namespaces that a pod's containers share: `ipc`, `uts`, and `pid`, which is created when the
         /// first container asks for it.
         public static let sandboxDirectory = "/run/martlet/sandbox/ns"
 
-        /// The kinds of which the containers of a pod may share one.
+        /// The kinds of namespaces that the containers of a pod may share.
         public static let sharedKinds: [Kind] = [.ipc, .uts, .pid]
-        /// Whether it is of one of these kinds.
+        /// Whether the namespace is of one of these kinds.
         public var isShareable: Bool { kind.map(Self.sharedKinds.contains) ?? false }
 
         private var sandboxPath: String { "\(Self.sandboxDirectory)/\(type)" }
 
-        /// Whether it is one of those that the containers of a pod share.
+        /// Whether it is the namespace that the containers of the pod share.
         public var isSandboxes: Bool { isShareable && path == sandboxPath }
 
-        /// Makes it the one that the containers of the pod share.
+        /// Changes it to the namespace that the containers of the pod share.
         public mutating func joinSandbox() { path = sandboxPath }
 
         /// nil for a type that the specification does not know; validation refuses it.
@@ -78,7 +78,7 @@ public struct Linux: Codable, Sendable, Equatable {
         }
     }
 
-    /// A device node to be made in the container.
+    /// A device node that is created in the container.
     public struct Device: Codable, Sendable, Equatable {
         /// Absolute path in the container.
         public var path: String
@@ -129,7 +129,7 @@ public struct Linux: Codable, Sendable, Equatable {
         public init() {}
     }
 
-    /// How far a clock of a time namespace is off.
+    /// The offset of a clock in a time namespace.
     public struct TimeOffset: Codable, Sendable, Equatable {
         public var secs: Int64?
         public var nanosecs: UInt32?
@@ -155,7 +155,7 @@ extension Linux {
 
         public init(defaultAction: String) { self.defaultAction = defaultAction }
 
-        /// What happens to some system calls.
+        /// The action for a set of system calls.
         public struct Rule: Codable, Sendable, Equatable {
             public var names: [String]
             public var action: String

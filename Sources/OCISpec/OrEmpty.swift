@@ -1,6 +1,6 @@
 /// A value that config.json may leave out (or give as `null`), which then means the same as an empty one.
 public protocol EmptyValue: Codable, Equatable {
-    /// What a field that is left out stands for.
+    /// The value of a field that is left out.
     static var empty: Self { get }
 }
 
@@ -39,7 +39,7 @@ public struct OrEmpty<Value: EmptyValue>: Codable, Equatable {
 
 extension OrEmpty: Sendable where Value: Sendable {}
 
-// The code that the compiler makes for Codable picks these overloads, which know about a missing key.
+// The compiler's code for Codable uses these overloads, which accept a missing key.
 extension KeyedDecodingContainer {
     public func decode<Value>(_ type: OrEmpty<Value>.Type, forKey key: Key) throws -> OrEmpty<Value> {
         OrEmpty(wrappedValue: try decodeIfPresent(Value.self, forKey: key) ?? Value.empty)

@@ -6,7 +6,7 @@ public struct Process: Codable, Sendable, Equatable {
     public var consoleSize: ConsoleSize?
     public var user: User
     @OrEmpty public var args: [String] = []
-    /// Of Windows; kept only to be refused by name.
+    /// Windows only. It is decoded so that it can be refused by name.
     @OrEmpty public var commandLine: String = ""
     /// `NAME=value` each.
     @OrEmpty public var env: [String] = []
@@ -70,14 +70,14 @@ public struct ConsoleSize: Codable, Sendable, Equatable {
     }
 }
 
-/// Whom a process runs as (config.md, POSIX-platform User).
+/// The user of a process (config.md, POSIX-platform User).
 public struct User: Codable, Sendable, Equatable {
     public var uid: UInt32
     public var gid: UInt32
     /// Absent: the runtime's default, 0022.
     public var umask: UInt32?
     @OrEmpty public var additionalGids: [UInt32] = []
-    /// Only of Windows by the specification; Martlet looks it up in the container's passwd when it is set.
+    /// By the specification Windows only. If it is set, Martlet looks it up in the container's /etc/passwd.
     @OrEmpty public var username: String = ""
 
     public init(uid: UInt32 = 0, gid: UInt32 = 0, umask: UInt32? = nil, additionalGids: [UInt32] = []) {
@@ -159,7 +159,7 @@ public struct IOPriority: Codable, Sendable, Equatable {
     }
 }
 
-/// Processors that a process executed in the container is bound to, as lists (`0-3,7`).
+/// The CPUs to which an exec is bound, as lists (`0-3,7`).
 public struct CPUAffinity: Codable, Sendable, Equatable {
     @OrEmpty public var initial: String = ""
     @OrEmpty public var final: String = ""

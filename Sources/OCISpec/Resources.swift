@@ -1,5 +1,5 @@
 extension Linux {
-    /// Limits by control groups (config-linux.md, Control groups).
+    /// Limits by cgroups (config-linux.md, Control groups).
     public struct Resources: Codable, Sendable, Equatable {
         @OrEmpty public var devices: [DeviceRule] = []
         public var memory: Memory?
@@ -10,7 +10,7 @@ extension Linux {
         public var network: Network?
         /// By device name.
         @OrEmpty public var rdma: [String: Rdma] = [:]
-        /// cgroup v2 files and what is written to them.
+        /// Values for files of cgroup v2, by file name.
         @OrEmpty public var unified: [String: String] = [:]
 
         public init() {}
@@ -18,7 +18,7 @@ extension Linux {
 }
 
 extension Linux.Resources {
-    /// Whether devices may be used; rules apply in order.
+    /// A rule that allows or denies devices. Rules apply in order.
     public struct DeviceRule: Codable, Sendable, Equatable {
         public var allow: Bool
         /// `a`, `c` or `b`; empty: all.

@@ -1,19 +1,19 @@
 /// The whole of a bundle's config.json: runtime-spec 1.2, config.md. Properties that the specification does not know
-/// are ignored, as it demands (config.md, Extensibility).
+/// are ignored, as it requires (config.md, Extensibility).
 public struct Spec: Codable, Sendable, Equatable {
     public var ociVersion: String
-    /// The container's first process; absent in a bundle that is only created, which Martlet refuses.
+    /// The container's process. The specification allows its absence, which Martlet refuses.
     public var process: Process?
     public var root: Root?
-    /// The name that the container has in its UTS namespace; empty: the sandbox's.
+    /// The host name in the container's UTS namespace; empty: the sandbox's.
     @OrEmpty public var hostname: String = ""
     @OrEmpty public var domainname: String = ""
-    /// In the order in which they are mounted.
+    /// In mount order.
     @OrEmpty public var mounts: [Mount] = []
     public var hooks: Hooks?
     @OrEmpty public var annotations: [String: String] = [:]
     public var linux: Linux?
-    // Of other platforms: kept only to be refused by name.
+    // Properties of other platforms, decoded so that they can be refused by name.
     public var solaris: Opaque?
     public var windows: Opaque?
     public var vm: Opaque?
@@ -33,7 +33,7 @@ public struct Spec: Codable, Sendable, Equatable {
     }
 }
 
-/// An object of which only the presence matters.
+/// An object whose contents are ignored: only its presence matters.
 public struct Opaque: Codable, Sendable, Equatable {
     public init() {}
     public init(from decoder: any Decoder) throws {}
@@ -79,7 +79,7 @@ public struct Mount: Codable, Sendable, Equatable {
     public var isBind: Bool { type == "bind" || options.contains("bind") || options.contains("rbind") }
 }
 
-/// Programs run at points of the container's life (config.md, POSIX-platform Hooks).
+/// Programs that run at points of a container's life cycle (config.md, POSIX-platform Hooks).
 public struct Hooks: Codable, Sendable, Equatable {
     @OrEmpty public var prestart: [Hook] = []
     @OrEmpty public var createRuntime: [Hook] = []
@@ -109,7 +109,7 @@ public struct Hook: Codable, Sendable, Equatable {
     }
 }
 
-/// What a hook reads from its standard input (runtime.md, "State").
+/// The state that a hook reads from its standard input (runtime.md, "State").
 public struct HookState: Codable, Sendable, Equatable {
     public var ociVersion = ""
     public var id = ""
@@ -121,7 +121,7 @@ public struct HookState: Codable, Sendable, Equatable {
 
     public init() {}
 
-    /// Of a container whose configuration is `spec`.
+    /// The state of a container with the configuration `spec`.
     public init(_ spec: Spec, id: String, bundle: String) {
         ociVersion = spec.ociVersion
         self.id = id

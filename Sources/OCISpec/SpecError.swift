@@ -1,16 +1,16 @@
-/// What is wrong with a bundle, its config.json or a container's id.
+/// An error in a bundle, its config.json or a container's id.
 public enum SpecError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// A file or directory of the bundle can't be used; `reason` says what was found or what the system answered.
+    /// A file or directory of the bundle can't be used. `reason` is what was found, or the system's error.
     case bundle(path: String, reason: String)
     /// Text that is not JSON. Lines and columns (of bytes) count from 1.
     case syntax(file: String, line: Int, column: Int, reason: String)
     /// A property of the wrong type, out of its type's range, or missing.
     case property(file: String, Problem)
-    /// Properties whose values can't be; all of them.
+    /// All properties with an invalid value.
     case invalid(file: String, [Problem])
     case containerID(String, reason: String)
 
-    /// What is wrong with one property.
+    /// The error of one property.
     public struct Problem: Sendable, Equatable, CustomStringConvertible {
         /// The path in the document: `process.args[2]`.
         public var field: String
@@ -38,7 +38,7 @@ public enum SpecError: Error, Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// Text as it may stand in a message of one line: control characters are escaped, and long text is cut.
+/// Text for a message of one line: control characters are escaped, and long text is truncated.
 func printable(_ text: String, limit: Int = 500) -> String {
     var result = ""
     for scalar in text.unicodeScalars.prefix(limit) {

@@ -1,14 +1,14 @@
-/// A property of a configuration that Martlet does not honour.
+/// A property of a configuration that Martlet does not support.
 public struct Unsupported: Sendable, Equatable, CustomStringConvertible {
     public enum Verdict: String, Sendable, CaseIterable, Codable { case refuse, warn }
 
-    /// What an administrator decides.
+    /// The administrator's choices.
     public struct Policy: Sendable, Equatable, Codable {
-        /// Of limits that can't act in a guest.
+        /// For limits that have no effect in a guest.
         public var ineffectiveLimits = Verdict.refuse
-        /// Of AppArmor profiles and SELinux labels.
+        /// For AppArmor profiles and SELinux labels.
         public var labels = Verdict.warn
-        /// Of devices of the host: with `warn` a container gets the guest's own of that number, or none.
+        /// For devices of the host. With `warn` a container gets the guest's device with that number, or none.
         public var hostDevices = Verdict.refuse
 
         public init() {}
@@ -16,8 +16,8 @@ public struct Unsupported: Sendable, Equatable, CustomStringConvertible {
 
     /// The path in the document: `linux.seccomp`.
     public var field: String
-    /// `refuse`: running without it would not be what was asked for. `warn`: engines write it for every container, and
-    /// a container in a virtual machine of its own runs as meant without it.
+    /// `refuse`: the container would not run as its author expects. `warn`: engines set the property for every container, and a
+    /// container in a virtual machine runs as expected without it.
     public var verdict: Verdict
     public var reason: String
 
@@ -25,7 +25,7 @@ public struct Unsupported: Sendable, Equatable, CustomStringConvertible {
 }
 
 extension Spec {
-    /// Every property that is set and not honoured, so that nothing is ignored in silence.
+    /// All properties that are set and not supported, so that none is silently ignored.
     public func unsupported(policy: Unsupported.Policy = .init()) -> [Unsupported] {
         var found = Findings()
         for (platform, value) in [("solaris", solaris), ("windows", windows), ("vm", vm), ("zos", zos)] {
@@ -39,7 +39,7 @@ extension Spec {
 }
 
 extension Process {
-    /// As `Spec.unsupported()`, of a process on its own, as an exec gets it. Field names start with `name`.
+    /// The unsupported properties of a single process, for exec. Field names start with `name`.
     public func unsupported(
         _ name: String = "process", policy: Unsupported.Policy = .init()
     ) -> [Unsupported] {
@@ -62,7 +62,7 @@ extension Mount {
         for option in options {
             switch option {
             case "idmap", "ridmap": found.refuse("\(name).options", "\(option): \(Self.noMaps)")
-            // Of a file system of the guest's own they hold there.
+            // For a file system of the guest, propagation works inside the guest.
             case "shared", "rshared":
                 found.refuse(
                     "\(name).options",
@@ -91,7 +91,7 @@ extension Linux {
         found.list += seccomp?.unsupported() ?? []
         found.warn(
             "linux.rootfsPropagation",
-            "\(rootfsPropagation): holds in the guest, between it and the host nothing propagates",
+            "\(rootfsPropagation): applies inside the guest; mounts do not propagate between guest and host",
             if: ["shared", "rshared", "slave", "rslave"].contains(rootfsPropagation))
         found.add(policy.labels, "linux.mountLabel", "the guest has no SELinux", if: !mountLabel.isEmpty)
         found.refuse("linux.intelRdt", "not supported", if: intelRdt != nil)
@@ -119,7 +119,7 @@ extension Linux {
 }
 
 extension Linux.Device {
-    /// Whether each guest has it, with the host's having no part in it: null, zero, full, random, urandom, tty, console, ptmx,
+    /// Whether the guest has the device itself: null, zero, full, random, urandom, tty, console, ptmx,
     /// tun and fuse (Documentation/admin-guide/devices.txt). A fifo is no device.
     fileprivate var isGuests: Bool {
         switch (type, major ?? 0, minor ?? 0) {

@@ -1,5 +1,5 @@
 extension Linux.Resources {
-    /// A limit that can't act in a guest, which has no swap, no huge pages, no disks of the host's numbers and cgroup v2 alone.
+    /// A limit that has no effect in a guest: it has no swap, no huge pages, other device numbers than the host, and only cgroup v2.
     private struct Ineffective: Sendable {
         var field: String
         var reason: String
@@ -82,7 +82,7 @@ extension Linux.Resources {
             } clear: {
                 $0.blockIO?.throttleWriteIOPSDevice = []
             },
-            // A limit of 0, as a kubelet writes it for each size, holds by itself.
+            // A limit of 0, which kubelet sets for each size, is always met.
             .init(field: "hugepageLimits", reason: "the guest has no huge pages") {
                 $0.hugepageLimits.contains { $0.limit != 0 }
             } clear: {
@@ -96,29 +96,29 @@ extension Linux.Resources {
         ]
     }()
 
-    /// Every limit that is set and can't act. Field names start with `name`.
+    /// All limits that are set and have no effect. Field names start with `name`.
     public func unsupported(
         _ name: String = "linux.resources", policy: Unsupported.Policy = .init()
     ) -> [Unsupported] {
         var found = Self.ineffective.filter { $0.isSet(self) }.map {
             Unsupported(field: "\(name).\($0.field)", verdict: policy.ineffectiveLimits, reason: $0.reason)
         }
-        // Engines allow as much swap as memory unless they are told otherwise.
+        // By default engines allow as much swap as memory.
         if let memory, let limit = memory.limit, limit > 0, let swap = memory.swap, swap > limit {
             found.append(
                 .init(
                     field: "\(name).memory.swap", verdict: .warn,
-                    reason: "the guest has no swap: the container has its memory limit alone"))
+                    reason: "the guest has no swap: only the memory limit applies"))
         }
         return found
     }
 
-    /// Takes the limits away that can't act, where the policy is to warn about them: the agent refuses them.
+    /// Removes the limits that have no effect, because the agent refuses them. Used when the policy is to warn.
     public mutating func removeIneffectiveLimits() {
         for limit in Self.ineffective where limit.isSet(self) { limit.clear(&self) }
     }
 
-    /// Takes over what `changed` says; what it leaves out stays.
+    /// Applies the limits that `changed` sets. Others stay as they are.
     public mutating func update(with changed: Linux.Resources) {
         if let new = changed.memory {
             var memory = memory ?? .init()

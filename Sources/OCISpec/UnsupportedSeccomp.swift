@@ -1,5 +1,5 @@
 extension Linux.Seccomp {
-    /// What is set and not honoured of a filter. Field names start with `name`.
+    /// The unsupported properties of a filter that are set. Field names start with `name`.
     public func unsupported(_ name: String = "linux.seccomp") -> [Unsupported] {
         let reason = "a listener of the host can't look into the guest"
         func refusal(_ field: String) -> Unsupported {

@@ -1,11 +1,14 @@
 extension Spec {
-    /// Throws `.invalid` with every problem, where there is any. `file` stands in the message.
+    /// Validates the configuration.
+    ///
+    /// - Parameter file: the file's name in errors.
+    /// - Throws: `SpecError.invalid` with all problems.
     public func validate(file: String = "config.json") throws(SpecError) {
         let problems = problems()
         if !problems.isEmpty { throw .invalid(file: file, problems) }
     }
 
-    /// Everything that can't be, by field; empty for a configuration that can be run as far as it alone tells.
+    /// All invalid properties; empty when the configuration is valid by itself.
     public func problems() -> [SpecError.Problem] {
         var problems = Problems()
         if !ociVersion.hasPrefix("1.") || ociVersion.dropFirst(2).first?.isNumber != true {
@@ -29,7 +32,7 @@ extension Spec {
 }
 
 extension Process {
-    /// Everything that can't be in a process on its own, as an exec gets it. Field names start with `name`.
+    /// All invalid properties of a single process, for exec. Field names start with `name`.
     public func problems(_ name: String = "process") -> [SpecError.Problem] {
         var problems = Problems()
         collect(name, &problems)
@@ -66,7 +69,7 @@ extension Process {
     }
 
     private func collectTerminal(_ name: String, _ problems: inout Problems) {
-        // What struct winsize can hold. Without a terminal the size must be ignored (config.md, consoleSize).
+        // The limits of struct winsize. Without a terminal the size must be ignored (config.md, consoleSize).
         guard terminal, let size = consoleSize else { return }
         if size.height > 65535 { problems.add("\(name).consoleSize.height", "\(size.height) is more than 65535") }
         if size.width > 65535 { problems.add("\(name).consoleSize.width", "\(size.width) is more than 65535") }
@@ -183,7 +186,7 @@ extension Linux {
             if kinds.contains(.user), mappings.isEmpty {
                 problems.add("\(name).\(field)", "missing, a user namespace needs them")
             } else if kinds.contains(.user), !mappings.contains(where: { $0.containerID == 0 && $0.size > 0 }) {
-                problems.add("\(name).\(field)", "do not map 0, which a container begins as")
+                problems.add("\(name).\(field)", "do not map 0, the user that a container starts as")
             } else if !kinds.contains(.user), !mappings.isEmpty {
                 problems.add("\(name).\(field)", "given without a user namespace of the container's own")
             }
@@ -196,8 +199,8 @@ extension Linux {
         }
     }
 
-    /// A name as sysctl(8) takes it: parts of letters, digits, `_`, `-`, `*`, `@`, `:` joined by dots or slashes, none
-    /// of them empty, `.` or `..`, so that it can't lead out of /proc/sys.
+    /// Whether sysctl(8) accepts the name: parts of letters, digits, `_`, `-`, `*`, `@` and `:`, joined by dots or slashes. No part
+    /// may be empty, `.` or `..`, so that the name can't lead out of /proc/sys.
     static func isSysctlName(_ name: String) -> Bool {
         let parts = name.utf8.split(omittingEmptySubsequences: false) {
             $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "/")
@@ -217,13 +220,13 @@ extension Linux {
     }
 }
 
-/// The problems found so far, and the checks that many fields share.
+/// Collects problems, with checks that many fields share.
 private struct Problems {
     var list: [SpecError.Problem] = []
 
     mutating func add(_ field: String, _ reason: String) { list.append(.init(field, reason)) }
 
-    /// Text that ends up in a C string.
+    /// Checks text that becomes a C string.
     mutating func text(_ field: String, _ text: String) {
         if text.utf8.contains(0) { add(field, "has a NUL character") }
     }

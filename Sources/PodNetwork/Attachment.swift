@@ -1,47 +1,47 @@
 import LinuxSystem
 
-/// An interface of the pod's network namespace, and the tap that all its frames go to and come from.
+/// An interface of the pod's network namespace, connected to a tap: all frames of one are redirected to the other.
 ///
-/// The namespace's own protocols hear and say nothing on it any more: the guest does, with the same addresses.
+/// The host's protocols in the namespace neither receive nor send on the interface. The guest uses its addresses.
 final class Attachment: Sendable {
     let link: NetworkLink
     let tap: Tap
     let tapLink: Int32
     private let socket: RouteSocket
 
-    /// What the name of each tap begins with.
+    /// The prefix of all names of taps.
     static let tapPrefix = "martlet"
     /// The name of the tap of an interface.
     static func tapName(_ link: Int32) -> String { "\(tapPrefix)\(link)" }
 
-    /// - Parameter queues: pairs of queues of the tap.
+    /// - Parameter queues: the number of queue pairs of the tap.
     init(_ link: NetworkLink, _ namespace: NetworkNamespace, _ socket: RouteSocket, queues: Int) throws(SystemError) {
         let name = Self.tapName(link.index)
         let tap = try namespace.run { () throws(SystemError) in try Tap(name, queues: queues) }
-        guard let made = try socket.link(named: name) else {
+        guard let tapLink = try socket.link(named: name) else {
             throw SystemError("find tap", name, errno: .init(rawValue: 19))
         }
         do throws(SystemError) {
-            // A frame that fits the interface must fit the tap.
-            if made.mtu != link.mtu { try socket.setLink(made.index, mtu: link.mtu) }
-            try socket.setLink(made.index, up: true)
-            try socket.redirect(link.index, to: made.index)
-            try socket.redirect(made.index, to: link.index)
+            // The tap must accept every frame that the interface accepts.
+            if tapLink.mtu != link.mtu { try socket.setLink(tapLink.index, mtu: link.mtu) }
+            try socket.setLink(tapLink.index, up: true)
+            try socket.redirect(link.index, to: tapLink.index)
+            try socket.redirect(tapLink.index, to: link.index)
         } catch {
             try? socket.removeIngress(link.index)
-            try? socket.removeLink(made.index)
+            try? socket.removeLink(tapLink.index)
             throw error
         }
         self.link = link
         self.tap = tap
         self.socket = socket
-        tapLink = made.index
+        self.tapLink = tapLink.index
     }
 
-    /// Follows a change of the interface's MTU, bytes.
-    func follow(mtu: UInt32) throws(SystemError) { try socket.setLink(tapLink, mtu: mtu) }
+    /// Sets the tap's MTU to the interface's, bytes.
+    func update(mtu: UInt32) throws(SystemError) { try socket.setLink(tapLink, mtu: mtu) }
 
-    // The tap goes too, although others hold its descriptors still. What can't be removed is gone with its namespace.
+    // Removes the tap even if other processes still have its descriptors. What can't be removed goes with the namespace.
     deinit {
         try? socket.removeIngress(link.index)
         try? socket.removeLink(tapLink)

@@ -2,19 +2,22 @@ import Glibc
 public import LinuxSystem
 
 extension PodNetwork {
-    /// How long a killed process may take until its taps are gone, and between two looks, microseconds.
-    private static let patience = Duration.seconds(1)
-    private static let pause: UInt32 = 5000
+    /// How long to wait until the taps of a killed process are gone.
+    private static let tapTimeout = Duration.seconds(1)
+    /// The time between two checks, microseconds.
+    private static let pollInterval: UInt32 = 5000
 
-    /// Takes away what a server that was killed left in a namespace: redirections to taps that went with it.
+    /// Removes what a killed server has left in a namespace: redirections to its taps, which are gone with it.
     public static func clear(_ namespace: NetworkNamespace) throws(SystemError) {
         let socket = try namespace.run { () throws(SystemError) in try RouteSocket() }
-        let end = ContinuousClock.now + patience
-        // A tap that is there belongs to a process that is about to end, or to another pod that has the namespace now.
-        while try !clearOnce(socket), ContinuousClock.now < end { usleep(pause) }
+        let end = ContinuousClock.now + tapTimeout
+        // An existing tap belongs to a process that is about to end, or to another pod that now uses the namespace.
+        while try !clearOnce(socket), ContinuousClock.now < end { usleep(pollInterval) }
     }
 
-    /// True when every redirection of a pod's interface is gone.
+    /// Removes the redirections whose tap is gone.
+    ///
+    /// - Returns: whether no redirection of a pod's interface is left.
     private static func clearOnce(_ socket: RouteSocket) throws(SystemError) -> Bool {
         let links = try socket.links()
         let names = Set(links.map(\.name))

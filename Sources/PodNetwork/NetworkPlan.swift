@@ -1,11 +1,11 @@
 public import LinuxSystem
 
-/// What the guest's network must be, as a value: what is in the pod's network namespace, by names rather than numbers, as
-/// these differ in the guest.
+/// The network that the guest must have: what is in the pod's network namespace. It uses names of interfaces instead of
+/// indices, because the guest has other indices.
 public struct NetworkPlan: Sendable, Equatable {
     public struct Interface: Sendable, Equatable {
         public var name: String
-        /// 6 bytes; the guest knows the interface by them.
+        /// 6 bytes. The guest finds the interface by them.
         public var hardwareAddress: [UInt8]
         /// Bytes.
         public var mtu: UInt32
@@ -21,10 +21,10 @@ public struct NetworkPlan: Sendable, Equatable {
         public var scope: UInt8
     }
 
-    /// As `NetworkRoute`, whose `link` is 0 here.
+    /// A `NetworkRoute` whose `link` is 0.
     public struct Route: Sendable, Equatable {
         public var route: NetworkRoute
-        /// The interface's name; empty where there is none.
+        /// The interface's name; empty when there is none.
         public var device: String
     }
 
@@ -37,20 +37,20 @@ public struct NetworkPlan: Sendable, Equatable {
     public var interfaces: [Interface] = []
     public var routes: [Route] = []
     public var neighbours: [Neighbour] = []
-    /// What is there and the guest will not get: one line each.
+    /// What the guest does not get, one line each.
     public var warnings: [String] = []
 
     public init() {}
 }
 
 extension NetworkPlan {
-    /// RTPROT_RA: the guest hears routers by itself.
+    /// RTPROT_RA: the guest receives router advertisements itself.
     private static let fromRouter: UInt8 = 9
 
-    /// Reads what belongs to `links`, in their order.
+    /// Reads the configuration of `links`, in their order.
     ///
-    /// Routes that the kernel made for an address are read like all others: what CNI plugins removed of these must not come
-    /// back in the guest.
+    /// Routes that the kernel has added for an address are read too, because CNI plugins remove some of them and these must not
+    /// come back in the guest.
     init(_ socket: RouteSocket, _ links: [NetworkLink]) throws(SystemError) {
         let names = Dictionary(links.map { ($0.index, $0.name) }, uniquingKeysWith: { first, _ in first })
         let addresses = try socket.addresses()

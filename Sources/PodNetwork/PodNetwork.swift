@@ -1,7 +1,7 @@
 public import LinuxSystem
 import Synchronization
 
-/// A network interface that the machine is to get: frames, with the header of virtio-net, at each of the queues.
+/// A network interface for the machine. Its queues carry frames with the virtio-net header.
 public struct NetworkConnection: Sendable {
     /// The interface's index in the pod's network namespace.
     let link: Int32
@@ -11,13 +11,14 @@ public struct NetworkConnection: Sendable {
     public var hardwareAddress: [UInt8]
     /// Bytes.
     public var mtu: UInt32
-    /// The tap's descriptors, one for each pair of queues.
+    /// The tap's descriptors, one for each queue pair.
     public var queues: [SharedDescriptor]
 }
 
-/// A pod's network: its namespace, and a tap for each interface in it. All that it made there ends with it.
+/// A pod's network: its namespace, and a tap for each interface in it. When the value is released, the taps and redirections are
+/// removed.
 public final class PodNetwork: Sendable {
-    /// Interfaces that CNI plugins and engines make.
+    /// The kinds of interfaces that CNI plugins and engines create.
     static let kinds: Set<String> = ["veth", "macvlan", "ipvlan", "tun"]
 
     public let namespace: NetworkNamespace
@@ -26,8 +27,8 @@ public final class PodNetwork: Sendable {
     private let attachments = Mutex<[Attachment]>([])
 
     /// - Parameters:
-    ///   - path: the network namespace that an engine made; nil: a new one, whose `lo` is up.
-    ///   - queues: pairs of queues of each interface.
+    ///   - path: the network namespace that an engine has created; nil: a new one, whose `lo` is up.
+    ///   - queues: the number of queue pairs of each interface.
     public init(path: String?, queues: Int = 1) throws(SystemError) {
         namespace = if let path { try NetworkNamespace(path: path) } else { try NetworkNamespace.make() }
         self.queues = queues
@@ -37,7 +38,9 @@ public final class PodNetwork: Sendable {
         }
     }
 
-    /// Lets go of the interfaces that are gone, and answers their hardware addresses.
+    /// Releases the interfaces that are gone from the namespace.
+    ///
+    /// - Returns: their hardware addresses.
     public func release() throws(SystemError) -> [[UInt8]] {
         let present = Set(try socket.links().map(\.index))
         return attachments.withLock { attachments in
@@ -47,7 +50,9 @@ public final class PodNetwork: Sendable {
         }
     }
 
-    /// Connects each interface that is not connected yet, and answers these.
+    /// Connects each interface that is not connected yet to a tap.
+    ///
+    /// - Returns: the new connections.
     public func connect() throws(SystemError) -> [NetworkConnection] {
         let result: Result<[NetworkConnection], SystemError> = attachments.withLock { attachments in
             do throws(SystemError) { return .success(try connect(&attachments)) } catch { return .failure(error) }
@@ -60,7 +65,7 @@ public final class PodNetwork: Sendable {
         var made: [NetworkConnection] = []
         for link in links {
             if let known = attachments.first(where: { $0.link.index == link.index }) {
-                try known.follow(mtu: link.mtu)
+                try known.update(mtu: link.mtu)
                 continue
             }
             let attachment = try Attachment(link, namespace, socket, queues: queues)
@@ -73,25 +78,25 @@ public final class PodNetwork: Sendable {
         return made
     }
 
-    /// Lets go of an interface that the machine did not get: the next `connect` tries again.
+    /// Releases an interface that could not be added to the machine. The next `connect` tries again.
     public func drop(_ connection: NetworkConnection) {
         attachments.withLock { $0.removeAll { $0.link.index == connection.link } }
     }
 
-    /// What the guest's network must be now: of the interfaces that are connected.
+    /// The network that the guest must have now: the connected interfaces, and what belongs to them.
     public func plan() throws(SystemError) -> NetworkPlan {
         let attachments = attachments.withLock { $0 }
         let links = try podLinks(attachments)
         return try NetworkPlan(socket, links.filter { link in attachments.contains { $0.link.index == link.index } })
     }
 
-    /// The interfaces that the guest is to have, without the taps made here.
+    /// The interfaces for the guest, without the taps.
     private func podLinks(_ attachments: [Attachment]) throws(SystemError) -> [NetworkLink] {
         try socket.links().filter { link in
             link.isEthernet && Self.kinds.contains(link.kind) && !attachments.contains { $0.tapLink == link.index }
         }
     }
 
-    /// Takes the taps and redirections away. The namespace stays for as long as somebody refers to it.
+    /// Removes the taps and redirections. The namespace stays as long as something refers to it.
     public func disconnect() { attachments.withLock { $0 = [] } }
 }

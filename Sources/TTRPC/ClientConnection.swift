@@ -10,12 +10,12 @@ final class ClientConnection: Connection, @unchecked Sendable {
         super.init(channel)
     }
 
-    /// Sends a request that begins `stream`, for as long as `timeout`. From any thread.
+    /// Sends the request that starts `stream`, and fails it after `timeout`. May be called from any thread.
     func open(_ stream: StreamState, _ request: [UInt8], flags: FrameFlags, timeout: TimeAmount?) {
         onLoop { self.begin(stream, request, flags, timeout) }
     }
 
-    /// Forgets a stream that nobody waits for any more; ttrpc has no word for it to tell the server. From any thread.
+    /// Drops a stream that no one waits for. ttrpc has no message that tells the server. May be called from any thread.
     func abandon(_ stream: StreamState) {
         onLoop {
             stream.abandoned = true
@@ -27,7 +27,7 @@ final class ClientConnection: Connection, @unchecked Sendable {
         if stream.abandoned { return }
         if let failure { return finish(stream, failure) }
         if nextID == UInt32.max {
-            return close(TTRPCError(.unavailable, "the connection has used its stream numbers up"))
+            return close(TTRPCError(.unavailable, "the connection has used all its stream numbers"))
         }
         stream.id = nextID
         nextID += 2
@@ -49,7 +49,7 @@ final class ClientConnection: Connection, @unchecked Sendable {
         finish(stream, Self.tooLong(Int(header.length)))
     }
 
-    // Frames of calls that were abandoned, and of types unknown here, are nobody's.
+    // Frames of abandoned calls and of unknown types are ignored.
     override func received(_ frame: Frame) {
         guard let stream = streams[frame.header.stream] else { return }
         switch FrameType(rawValue: frame.header.type) {
@@ -74,7 +74,7 @@ final class ClientConnection: Connection, @unchecked Sendable {
             return finish(stream, TTRPCError(.internal, "the server sent data on a call that has one response"))
         }
         if !frame.header.flags.contains(.noData) { deliver(frame.payload, to: stream) }
-        // The server is the last to close.
+        // The server closes last, so the stream has ended.
         if frame.header.flags.contains(.remoteClosed) { finish(stream, nil) }
     }
 }

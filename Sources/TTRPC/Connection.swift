@@ -1,21 +1,21 @@
 import NIOCore
 
-/// One call. All but `inbox` belongs to the connection's event loop, which alone touches it.
+/// The state of one call. Only `inbox` is thread-safe; the connection's event loop owns the rest.
 final class StreamState: @unchecked Sendable {
     let inbox = Mailbox()
-    /// The other side may end it with a data frame: it streams.
+    /// Whether the other side sends data frames.
     let streamsIn: Bool
     var id: UInt32 = 0
-    /// This side sends nothing more, or never could.
+    /// This side sends nothing more, or never does.
     var localClosed: Bool
     var remoteClosed = false
     var timer: Scheduled<Void>?
     var isFull = false
-    /// The caller is not interested any more.
+    /// The caller no longer waits for the call.
     var abandoned = false
-    /// Answers of the sends that the system has not taken yet, oldest first.
+    /// The results of sends that the system has not accepted yet, oldest first.
     var sending = CircularBuffer<Mailbox>(initialCapacity: 0)
-    /// The server's method, and whether its time ran out.
+    /// The task of the server's method, and whether its deadline has passed.
     var task: Task<Void, Never>?
     var timedOut = false
 
@@ -25,8 +25,8 @@ final class StreamState: @unchecked Sendable {
     }
 }
 
-/// What both ends of a connection share: frames in and out, streams, and when not to read. It is the handler of its
-/// channel; but for `send` and `whenOnLoop` everything runs on the channel's event loop.
+/// What both ends of a connection share: frames, streams, and when to stop reading. It is the handler of its channel. Everything
+/// but `send` and `onLoop` runs on the channel's event loop.
 class Connection: ChannelDuplexHandler, @unchecked Sendable {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
@@ -34,9 +34,9 @@ class Connection: ChannelDuplexHandler, @unchecked Sendable {
 
     let channel: any Channel
     var streams: [UInt32: StreamState] = [:]
-    /// Why nothing goes through this connection any more.
+    /// Why the connection has ended; nil while it works.
     private(set) var failure: TTRPCError?
-    /// Whether there ever was a connection.
+    /// Whether the connection was ever established.
     private(set) var wasActive = false
     private var parser = FrameParser()
     private var lastError: (any Error)?
@@ -48,13 +48,13 @@ class Connection: ChannelDuplexHandler, @unchecked Sendable {
         self.channel = channel
     }
 
-    // What the two ends do differently.
+    // Overridden by the two ends.
     func received(_ frame: Frame) {}
     func receivedOversized(_ header: FrameHeader) {}
     func ended(_ failure: TTRPCError) {}
-    /// Ends a stream whose other side did wrong, or whose receiver did.
+    /// Ends a stream after an error of the other side or of the receiver.
     func fail(_ stream: StreamState, _ failure: TTRPCError) { finish(stream, failure) }
-    /// Whether the other side takes what it is sent; an end that stops reading until it does overrides it.
+    /// Whether to read from the connection. The server overrides it, to stop reading while the client does not take its replies.
     var mayRead: Bool { fullStreams == 0 }
 
     func onLoop(_ body: @escaping @Sendable () -> Void) {
@@ -74,7 +74,7 @@ class Connection: ChannelDuplexHandler, @unchecked Sendable {
         ended(failure)
     }
 
-    /// Takes a stream away: its receiver gets `failure` or the end, its senders an error.
+    /// Removes a stream. Its receiver gets `failure` or the end, and its senders get an error.
     func finish(_ stream: StreamState, _ failure: TTRPCError?) {
         if streams[stream.id] === stream { streams[stream.id] = nil }
         stream.timer?.cancel()
@@ -104,12 +104,12 @@ extension Connection {
         channel.writeAndFlush(buffer, promise: promise)
     }
 
-    /// Sends a data frame and waits until the system has taken it. From any thread.
+    /// Sends a data frame and waits until the system has accepted it. May be called from any thread.
     func send(_ message: [UInt8], flags: FrameFlags = [], on stream: StreamState) async throws(TTRPCError) {
         if message.count > FrameHeader.longest { throw Self.tooLong(message.count) }
         let sent = Mailbox()
         onLoop { self.send(message, flags: flags, on: stream, answer: sent) }
-        _ = try await sent.take()
+        _ = try await sent.receive()
     }
 
     private func send(_ message: [UInt8], flags: FrameFlags, on stream: StreamState, answer: Mailbox) {
@@ -119,7 +119,7 @@ extension Connection {
         stream.sending.append(answer)
         let promise = channel.eventLoop.makePromise(of: Void.self)
         promise.futureResult.whenComplete { result in
-            // Writes complete in order, and a stream that ended early has answered for all of them.
+            // Writes complete in order. A stream that ended early has completed all of its sends.
             guard let answer = stream.sending.popFirst() else { return }
             switch result {
             case .success: answer.end()
@@ -141,7 +141,7 @@ extension Connection {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         self.context = nil
-        // A channel that never became active does not become inactive either.
+        // A channel that never became active gets no channelInactive.
         end(TTRPCError(.unavailable, "the connection could not be made"))
     }
 
@@ -181,17 +181,17 @@ extension Connection {
         context.read()
     }
 
-    /// Hands a message to a stream. One that lets too many wait holds the connection up, for a second at most: then
-    /// it is given up, so that it can't stall the others for good.
+    /// Delivers a message to a stream. When too many messages wait in a stream, the connection stops reading, for at most a second.
+    /// After that the stream fails, so that it can't block the others for good.
     func deliver(_ message: [UInt8], to stream: StreamState) {
         guard stream.inbox.put(message) >= Mailbox.highMark, !stream.isFull else { return }
         setFull(stream, true)
-        let patience = channel.eventLoop.scheduleTask(in: .seconds(1)) {
+        let timeout = channel.eventLoop.scheduleTask(in: .seconds(1)) {
             guard stream.isFull else { return }
             self.fail(stream, TTRPCError(.resourceExhausted, "the receiver of stream \(stream.id) did not keep up"))
         }
         stream.inbox.whenDrained {
-            patience.cancel()
+            timeout.cancel()
             self.onLoop { self.setFull(stream, false) }
         }
     }

@@ -7,11 +7,11 @@ struct FrameHeader: Equatable {
     /// The most bytes that a message may have.
     static let longest = 4 << 20
 
-    /// Bytes of the message that follows; nothing that was received has been checked.
+    /// The length of the message, bytes. In a received header it is not checked yet.
     var length: UInt32
-    /// Odd: streams that the client began, the only ones there are.
+    /// Odd, since only clients start streams.
     var stream: UInt32
-    /// A `FrameType`, or one of a later protocol.
+    /// A `FrameType`, or a type of a later protocol.
     var type: UInt8
     var flags: FrameFlags
 }
@@ -28,7 +28,7 @@ struct FrameFlags: OptionSet, Equatable {
     static let remoteClosed = FrameFlags(rawValue: 1)
     /// The sender of this request is going to send data.
     static let remoteOpen = FrameFlags(rawValue: 2)
-    /// There is no message in this frame, as opposed to one of no bytes.
+    /// The frame carries no message. (Without the flag, an empty payload is an empty message.)
     static let noData = FrameFlags(rawValue: 4)
 }
 
@@ -49,11 +49,11 @@ extension ByteBuffer {
     }
 }
 
-/// Cuts a connection's bytes into frames, whatever pieces they come in.
+/// Splits a connection's bytes into frames.
 struct FrameParser {
     enum Event: Equatable {
         case frame(Frame)
-        /// A message longer than allowed; its bytes were dropped.
+        /// A message beyond the limit. Its bytes were dropped.
         case oversized(FrameHeader)
     }
 
@@ -79,7 +79,7 @@ struct FrameParser {
         }
         let length = Int(header.length)
         guard buffer.readableBytes >= FrameHeader.size + length else {
-            // Keep what is left of many small frames from holding their memory.
+            // Release the memory of frames that were read.
             if buffer.readerIndex > 1 << 16 { buffer.discardReadBytes() }
             return nil
         }

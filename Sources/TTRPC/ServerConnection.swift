@@ -2,7 +2,7 @@ import NIOCore
 
 /// The server's end of a connection: runs a task for each request.
 final class ServerConnection: Connection, @unchecked Sendable {
-    /// The requests of one connection that may be under way, their responses unsent ones included.
+    /// The largest number of requests in progress on one connection, those with an unsent response included.
     static let mostRequests = 1024
 
     private let services: [String: TTRPCServiceDescription]
@@ -20,7 +20,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
         super.init(channel)
     }
 
-    /// Closes the connection when no request is under way: now or later. From any thread.
+    /// Closes the connection as soon as no request is in progress. May be called from any thread.
     func drain() {
         onLoop {
             self.draining = true
@@ -32,7 +32,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
         if draining, requests == 0 { close(TTRPCError(.unavailable, "the server is shutting down")) }
     }
 
-    /// A client that does not take its responses sends no further requests.
+    /// While a client does not take its responses, its requests are not read.
     override var mayRead: Bool { super.mayRead && channel.isWritable }
 
     override func ended(_ failure: TTRPCError) {
@@ -51,12 +51,12 @@ final class ServerConnection: Connection, @unchecked Sendable {
         switch FrameType(rawValue: frame.header.type) {
         case .request: request(frame)
         case .data: data(frame)
-        // A response is not a client's to send; other types may come to have a meaning.
+        // Clients send no responses. Other types may get a meaning in a later protocol.
         case .response, nil: break
         }
     }
 
-    /// Answers `id` with an error, and ends what was under way on it.
+    /// Responds to stream `id` with an error, and ends the request on it, if any.
     private func reject(_ id: UInt32, _ error: TTRPCError) {
         if let stream = streams[id] { return fail(stream, error) }
         write(.response, stream: id, Self.response(error))
@@ -99,7 +99,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
         }
         if draining { return reject(id, TTRPCError(.unavailable, "the server is shutting down")) }
         if requests >= Self.mostRequests {
-            return reject(id, TTRPCError(.resourceExhausted, "\(requests) requests are under way"))
+            return reject(id, TTRPCError(.resourceExhausted, "\(requests) requests are in progress"))
         }
         begin(id, request, method, closed: frame.header.flags.contains(.remoteClosed))
     }
@@ -107,7 +107,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
     private func begin(_ id: UInt32, _ request: WireRequest, _ method: TTRPCMethod, closed: Bool) {
         let stream = StreamState(streamsIn: method.clientStreams, streamsOut: method.serverStreams)
         stream.id = id
-        // A method that takes a stream gets a message of the request only where there is one.
+        // A method that takes a stream gets the request's message only if there is one.
         if !method.clientStreams || !request.payload.isEmpty { stream.inbox.put([UInt8](request.payload)) }
         if !method.clientStreams || closed {
             stream.remoteClosed = true
@@ -145,7 +145,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
             write(.response, stream: stream.id, Self.response(message), promise: sent)
         case .failure(let error):
             let late = stream.timedOut && error.code == .cancelled
-            let answer = late ? TTRPCError(.deadlineExceeded, "the time of the call ran out") : error
+            let answer = late ? TTRPCError(.deadlineExceeded, "the call's deadline has passed") : error
             write(.response, stream: stream.id, Self.response(answer), promise: sent)
         }
     }
@@ -155,10 +155,10 @@ final class ServerConnection: Connection, @unchecked Sendable {
         closeIfDrained()
     }
 
-    /// The response with `message`, or the error that it is too long.
+    /// A response with `message`, or with an error when it is too long.
     private static func response(_ message: [UInt8]) -> [UInt8] {
         var response = WireResponse()
-        // containerd's older clients insist on a status.
+        // Older clients of containerd require a status.
         response.status = WireStatus()
         response.payload = .init(message)
         guard let bytes = try? encoded(response), bytes.count <= FrameHeader.longest else {
@@ -171,14 +171,14 @@ final class ServerConnection: Connection, @unchecked Sendable {
         var response = WireResponse()
         response.status = error.wire
         if let bytes = try? encoded(response), bytes.count <= FrameHeader.longest { return bytes }
-        // An error of this size is no explanation; keep the code.
+        // The error's text is too long for a response: send the code only.
         response.status = WireStatus()
         response.status.code = error.code.rawValue
         return (try? encoded(response)) ?? []
     }
 }
 
-/// What a method sends through.
+/// The sending side of a server's stream.
 private struct ServerStream: FrameSending {
     let connection: ServerConnection
     let stream: StreamState

@@ -4,23 +4,24 @@ import NIOPosix
 public import SwiftProtobuf
 import Synchronization
 
-/// A client on one connection. Any number of calls may be under way at a time; each ends by its deadline, with the
-/// calling task (the server is not told: ttrpc has no word for it), or with the connection.
+/// A client on one connection. Any number of calls may be in progress. A call ends with its response, at its deadline, when the
+/// calling task is cancelled (ttrpc has no message that tells the server), or with the connection.
 ///
-/// Closes the connection when it goes.
+/// The connection is closed when the client is released.
 public final class TTRPCClient: Sendable {
-    /// How long a call may take that names no time of its own.
+    /// The timeout of a call that sets none.
     public static let defaultTimeout: Duration = .seconds(10)
-    /// For a call that ends when something happens, such as a wait for a process: no deadline but the connection's.
+    /// For a call that waits for an event, such as the end of a process: no deadline.
     public static let noTimeout: Duration = .seconds(Int64.max)
 
     private let connection: ClientConnection
     private let closing: Flag
 
-    /// Takes over a connected stream socket, Unix or vsock: a copy of the descriptor. The caller lets its own go: the
-    /// other side sees the end of the connection only when no copy is open.
+    /// Creates a client on a duplicate of a connected stream socket, Unix or vsock. The caller should close its own descriptor: the
+    /// other side sees the end of the connection only when all duplicates are closed.
     ///
-    /// - Parameter onClose: Called once when the connection ends other than by `close()`, from a thread of its own.
+    /// - Parameter onClose: called once when the connection ends other than by `close()`, not on the event loop.
+    /// - Throws: `TTRPCError` when the socket can't be used.
     public convenience init(
         connected socket: SharedDescriptor, onClose: (@Sendable (TTRPCError) -> Void)? = nil
     ) async throws(TTRPCError) {
@@ -59,7 +60,7 @@ public final class TTRPCClient: Sendable {
         let bootstrap = ClientBootstrap(group: sharedLoop).channelInitializer { channel in
             channel.eventLoop.makeCompletedFuture {
                 let connection = ClientConnection(channel) { failure in
-                    // Not on the event loop, which it could hold up.
+                    // Not on the event loop, which the handler could block.
                     if let onClose, !closing.isSet { Task.detached { onClose(failure) } }
                 }
                 try channel.pipeline.syncOperations.addHandler(connection)
@@ -78,7 +79,7 @@ public final class TTRPCClient: Sendable {
 
     deinit { close() }
 
-    /// Ends the connection; calls under way fail as `cancelled`. `onClose` is not called for it.
+    /// Closes the connection. Calls in progress fail as `cancelled`. `onClose` is not called.
     public func close() {
         closing.set()
         connection.onLoop { [connection] in
@@ -86,9 +87,10 @@ public final class TTRPCClient: Sendable {
         }
     }
 
-    /// Calls a method that takes one message and answers one. Generated code is the usual caller.
+    /// Calls a method that takes one message and returns one. The caller is usually generated code.
     ///
-    /// - Parameter service: Fully qualified: `containerd.task.v2.Task`.
+    /// - Parameter service: the fully qualified name: `containerd.task.v2.Task`.
+    /// - Throws: `TTRPCError`, with service and method in its message when this side found the error.
     public func call<Response: Message>(
         _ service: String, _ method: String, _ request: some Message, metadata: TTRPCMetadata = [:],
         timeout: Duration = defaultTimeout
@@ -106,7 +108,7 @@ public final class TTRPCClient: Sendable {
 
     /// Calls a method that takes a stream of messages.
     ///
-    /// - Parameter serverStreams: Whether it answers a stream too, and not one message.
+    /// - Parameter serverStreams: whether it returns a stream, and not one message.
     public func stream<Request: Message, Response: Message>(
         _ service: String, _ method: String, serverStreams: Bool, metadata: TTRPCMetadata = [:],
         timeout: Duration = defaultTimeout
@@ -117,7 +119,7 @@ public final class TTRPCClient: Sendable {
         return TTRPCStream(ClientCall(self, connection, stream))
     }
 
-    /// Calls a method that takes one message and answers a stream.
+    /// Calls a method that takes one message and returns a stream.
     public func stream<Request: Message, Response: Message>(
         _ service: String, _ method: String, sending request: Request, metadata: TTRPCMetadata = [:],
         timeout: Duration = defaultTimeout
@@ -149,7 +151,7 @@ public final class TTRPCClient: Sendable {
 }
 
 extension TTRPCError {
-    /// The error with what was called, where this side found it; a server's word is left as it is.
+    /// Adds service and method to an error that this side has found. A server's error stays as it is.
     fileprivate func on(_ service: String, _ method: String) -> TTRPCError {
         switch code {
         case .deadlineExceeded, .cancelled, .unavailable, .resourceExhausted:

@@ -1,4 +1,4 @@
-/// Names and values that travel with a request. A name may come more than once, as in containerd's implementation.
+/// Keys and values sent with a request. A key may occur more than once, as in containerd's implementation.
 public struct TTRPCMetadata: Sendable, Equatable, ExpressibleByDictionaryLiteral {
     /// In the order sent.
     public var entries: [(key: String, value: String)]
@@ -15,11 +15,11 @@ public struct TTRPCMetadata: Sendable, Equatable, ExpressibleByDictionaryLiteral
     }
 }
 
-/// What a server's method knows of the call besides the request.
+/// What a server's method gets beside the request.
 public struct TTRPCContext: Sendable {
     public var service: String
     public var method: String
     public var metadata: TTRPCMetadata
-    /// When the caller stops waiting, if it said so; the method's task is cancelled then.
+    /// The caller's deadline, if it has set one. The method's task is cancelled then.
     public var deadline: ContinuousClock.Instant?
 }

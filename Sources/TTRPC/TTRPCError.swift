@@ -1,7 +1,7 @@
 import LinuxSystem
 public import SwiftProtobuf
 
-/// A call that failed, as ttrpc carries it: a gRPC code, what happened, and details for programs.
+/// The failure of a call: a gRPC code, a message, and details for programs.
 public struct TTRPCError: Error, Sendable, Equatable, CustomStringConvertible {
     /// gRPC's status codes.
     public enum Code: Int32, Sendable {
@@ -11,7 +11,7 @@ public struct TTRPCError: Error, Sendable, Equatable, CustomStringConvertible {
     }
 
     public var code: Code
-    /// What was being done, on what, and what the answer was.
+    /// The operation, its subject and the error.
     public var message: String
     public var details: [Google_Protobuf_Any]
 
@@ -25,7 +25,7 @@ public struct TTRPCError: Error, Sendable, Equatable, CustomStringConvertible {
 }
 
 extension TTRPCError {
-    /// The error that a server answers when a method threw `error`: a `TTRPCError` as it is, cancellation as
+    /// The error that a server sends when a method throws `error`: a `TTRPCError` as it is, cancellation as
     /// `cancelled`, a `SystemError` by its errno (ENOENT: `notFound`, EEXIST: `alreadyExists`, EACCES and EPERM:
     /// `permissionDenied`), any other as `unknown` with its description.
     public init(answering error: any Error) {
@@ -46,7 +46,7 @@ extension TTRPCError {
         }
     }
 
-    /// The failure that a response carries; nil when it carries success. A code that gRPC does not have is `unknown`.
+    /// The failure in a response; nil on success. A code that gRPC does not define becomes `unknown`.
     init?(_ status: WireStatus) {
         if status.code == 0 { return nil }
         self.init(Code(rawValue: status.code) ?? .unknown, status.message, details: status.details)

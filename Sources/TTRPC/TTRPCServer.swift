@@ -3,8 +3,8 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// Serves services on any number of sockets. Each request runs in a task of its own, which is cancelled when its
-/// caller's time runs out or its connection ends.
+/// Serves services on any number of sockets. Each request runs in a task of its own, which is cancelled at the request's deadline
+/// or when its connection ends.
 public final class TTRPCServer: Sendable {
     private struct State {
         var listeners: [any Channel] = []
@@ -20,26 +20,26 @@ public final class TTRPCServer: Sendable {
         self.services = Dictionary(services.map { ($0.name, $0) }) { _, last in last }
     }
 
-    /// Serves who connects to a listening stream socket, Unix or vsock: a copy of the descriptor.
+    /// Serves all clients of a listening stream socket, Unix or vsock. Uses a duplicate of the descriptor.
     public func serve(listening socket: SharedDescriptor) async throws(TTRPCError) {
         let descriptor = try duplicate(socket, listening: true)
         try await listen("serve a listening socket") { $0.withBoundSocket(descriptor) }
     }
 
-    /// Serves on a new Unix socket at `path`, which must not exist and is not removed at the end.
+    /// Serves on a new Unix socket at `path`. The path must not exist. It is not removed at the end.
     public func serve(unixPath path: String) async throws(TTRPCError) {
         try await listen("listen on \(path)") { $0.bind(unixDomainSocketPath: path) }
     }
 
-    /// Serves on vsock `port`, for every context id.
+    /// Serves on vsock `port`, for all context ids.
     public func serve(vsockPort port: UInt32) async throws(TTRPCError) {
         try await listen("listen on vsock port \(port)") {
             $0.bind(to: VsockAddress(cid: .any, port: .init(rawValue: port)))
         }
     }
 
-    /// Serves the client at the other end of a connected stream socket: a copy of the descriptor. The caller lets its
-    /// own go: the other side sees the end of the connection only when no copy is open.
+    /// Serves the client at the other end of a connected stream socket. Uses a duplicate of the descriptor. The caller should close
+    /// its own: the other side sees the end of the connection only when all duplicates are closed.
     public func serve(connected socket: SharedDescriptor) async throws(TTRPCError) {
         let descriptor = try duplicate(socket, listening: false)
         do {
@@ -50,11 +50,11 @@ public final class TTRPCServer: Sendable {
         }
     }
 
-    /// The connections there are now.
+    /// The number of connections.
     public var connectionCount: Int { state.withLock { $0.connections.count } }
 
-    /// Stops listening, lets requests that are under way end within `grace` (their responses are sent), then closes
-    /// every connection, which cancels what still runs. Not to be awaited by a method that is served here.
+    /// Stops listening, lets requests in progress end within `grace` and sends their responses, then closes all connections, which
+    /// cancels the remaining requests. A method of this server must not await it.
     public func stop(grace: Duration = .zero) async {
         let (listeners, connections) = state.withLock { state in
             state.stopping = true
@@ -87,7 +87,7 @@ public final class TTRPCServer: Sendable {
             .serverChannelOption(.backlog, value: 128)
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    // Without descriptors to accept with: wait instead of spinning.
+                    // When there are no descriptors left, accepting waits instead of spinning.
                     try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
                 }
             }
@@ -107,7 +107,7 @@ public final class TTRPCServer: Sendable {
     private func accept(_ channel: any Channel) -> EventLoopFuture<Void> {
         channel.eventLoop.makeCompletedFuture {
             let connection = ServerConnection(channel, services) { [weak self] in self?.ended($0) }
-            // First: it fails on a channel that is closed already, of which nothing more would be heard.
+            // First, because this fails on a channel that is already closed and would report nothing more.
             try channel.pipeline.syncOperations.addHandler(connection)
             let late = state.withLock { state in
                 if !state.stopping { state.connections[ObjectIdentifier(connection)] = connection }

@@ -1,17 +1,17 @@
 public import SwiftProtobuf
 
-/// A service as a server offers it: its name and methods. Generated code makes these: `.task(…)`, `.agent(…)`.
+/// A service that a server offers: its name and methods. Generated code creates these: `.task(…)`, `.agent(…)`.
 public struct TTRPCServiceDescription: Sendable {
     let name: String
     let methods: [String: TTRPCMethod]
 
-    /// - Parameter name: Fully qualified: `containerd.task.v2.Task`.
+    /// - Parameter name: the fully qualified name: `containerd.task.v2.Task`.
     public init(_ name: String, methods: [String: TTRPCMethod]) {
         self.name = name
         self.methods = methods
     }
 
-    /// The same methods under another service's name: a later version of an interface that did not change.
+    /// The same methods under another name, for a later version of an interface that has not changed.
     public func renamed(_ name: String) -> TTRPCServiceDescription {
         TTRPCServiceDescription(name, methods: methods)
     }
@@ -21,7 +21,7 @@ public struct TTRPCServiceDescription: Sendable {
 public struct TTRPCMethod: Sendable {
     let clientStreams: Bool
     let serverStreams: Bool
-    /// Answers the message of the response; nil where the server streams.
+    /// Returns the message of the response; nil when the server streams.
     let run: @Sendable (_ requests: Mailbox, _ responses: any FrameSending, TTRPCContext) async throws -> [UInt8]?
 
     /// One request, one response.
@@ -66,7 +66,7 @@ public struct TTRPCMethod: Sendable {
 /// The messages of the other side of a stream, in order.
 public struct TTRPCReceiver<Element: Message>: AsyncSequence, Sendable {
     private let mailbox: Mailbox
-    /// Keeps a client's call alive.
+    /// Keeps a client's call in progress.
     private let call: ClientCall?
 
     init(_ mailbox: Mailbox, of call: ClientCall? = nil) {
@@ -74,9 +74,12 @@ public struct TTRPCReceiver<Element: Message>: AsyncSequence, Sendable {
         self.call = call
     }
 
-    /// The next message; nil when the other side has sent its last one. Throws how the call failed.
+    /// Receives the next message.
+    ///
+    /// - Returns: nil when the other side has sent its last message.
+    /// - Throws: the call's failure.
     public func next() async throws(TTRPCError) -> Element? {
-        guard let bytes = try await mailbox.take() else { return nil }
+        guard let bytes = try await mailbox.receive() else { return nil }
         return try decoded(bytes)
     }
 
@@ -99,7 +102,7 @@ public struct TTRPCReceiver<Element: Message>: AsyncSequence, Sendable {
     }
 }
 
-/// What a server sends of a stream.
+/// The sending side of a stream, for a server's method.
 public struct TTRPCSender<Element: Message>: Sendable {
     private let stream: any FrameSending
 
@@ -107,7 +110,9 @@ public struct TTRPCSender<Element: Message>: Sendable {
         self.stream = stream
     }
 
-    /// Sends a message; returns when the system has taken it. Throws `resourceExhausted` for one over 4 MiB.
+    /// Sends a message and returns when the system has accepted it.
+    ///
+    /// - Throws: `resourceExhausted` when the message is longer than 4 MiB.
     public func send(_ message: Element) async throws(TTRPCError) {
         try await stream.send(encoded(message))
     }

@@ -1,8 +1,8 @@
 public import SwiftProtobuf
 
-/// A call with a stream, as its client holds it. The call is abandoned when nothing holds it or its responses.
+/// A client's call with a stream. The call is abandoned when both the stream and its responses are released.
 public struct TTRPCStream<Request: Message, Response: Message>: Sendable {
-    /// What the server sends. It ends when the server has sent its last message.
+    /// The server's messages. The sequence ends when the server has sent its last one.
     public let responses: TTRPCReceiver<Response>
     private let call: ClientCall
 
@@ -11,29 +11,29 @@ public struct TTRPCStream<Request: Message, Response: Message>: Sendable {
         self.call = call
     }
 
-    /// Sends a message; returns when the system has taken it.
+    /// Sends a message and returns when the system has accepted it.
     public func send(_ message: Request) async throws(TTRPCError) {
         try await call.connection.send(encoded(message), on: call.stream)
     }
 
-    /// Says that no further message comes.
+    /// Tells the server that no further message follows.
     public func closeSend() async throws(TTRPCError) {
         try await call.connection.send([], flags: [.remoteClosed, .noData], on: call.stream)
     }
 
-    /// Says that no further message comes and waits for the response, of a method that has one.
+    /// Tells the server that no further message follows, and waits for the response of a method that returns one message.
     public func finish() async throws(TTRPCError) -> Response {
         try await closeSend()
         return try await responses.only()
     }
 
-    /// Ends the call on this side; what is received or sent on it fails as `cancelled`.
+    /// Ends the call on this side. Sending and receiving on it fail as `cancelled`.
     public func cancel() {
         call.connection.abandon(call.stream)
     }
 }
 
-/// A call for as long as somebody is interested in it.
+/// Keeps a call in progress until it is released.
 final class ClientCall: Sendable {
     let connection: ClientConnection
     let stream: StreamState

@@ -1,52 +1,52 @@
 import Glibc
 import LinuxSystem
 
-/// The machine's word with a device process: requests, and the answers that belong to them.
+/// The VMM's connection to a device process: it sends requests and matches replies to them.
 ///
-/// The back end is not trusted: an answer that is late, short, or to something else is an error. After an error the
-/// connection is out of step, and of no more use.
+/// The back end is not trusted: a reply that is late, short, or to another request is an error. After an error the connection
+/// must not be used again, because requests and replies may not match.
 struct FrontEndConnection {
     private var socket: MessageSocket
-    /// Nanoseconds that one request may take.
-    private let patience: UInt64
-    /// The back end acknowledges every request: VHOST_USER_PROTOCOL_F_REPLY_ACK was agreed on.
+    /// The time for one request, nanoseconds.
+    private let timeout: UInt64
+    /// Whether the back end acknowledges every request (VHOST_USER_PROTOCOL_F_REPLY_ACK was negotiated).
     var acknowledges = false
 
     init(_ socket: SharedDescriptor, timeout: Duration) {
         self.socket = MessageSocket(socket, .frontEnd)
         let (seconds, attoseconds) = timeout.components
         let nanoseconds = Double(seconds) * 1e9 + Double(attoseconds) / 1e9
-        patience = UInt64(clamping: Int64(min(max(nanoseconds, 0), 1e18)))
+        self.timeout = UInt64(clamping: Int64(min(max(nanoseconds, 0), 1e18)))
     }
 
     var descriptor: SharedDescriptor { socket.socket }
 
-    /// Something to tell the back end, with descriptors that it gets copies of.
-    struct Word {
+    /// A request, with descriptors that the back end gets copies of.
+    struct OutgoingRequest {
         var request: Request
         var payload: [UInt8] = []
         var descriptors: [Int32] = []
     }
 
-    /// Tells the back end some things in order, one after the other without a pause. Waits until all is done, where the
-    /// back end says so.
-    mutating func tell(_ words: [Word]) throws(SessionError) {
-        let deadline = monotonicNanoseconds() + patience
+    /// Sends requests that have no reply of their own, all at once. Waits for the acknowledgements, if they were negotiated.
+    mutating func send(_ requests: [OutgoingRequest]) throws(SessionError) {
+        let deadline = monotonicNanoseconds() + timeout
         let flags = acknowledges ? MessageHeader.needsReply : 0
-        for word in words {
-            try socket.send(word.request.rawValue, flags: flags, word.payload, word.descriptors, deadline: deadline)
+        for request in requests {
+            try socket.send(
+                request.request.rawValue, flags: flags, request.payload, request.descriptors, deadline: deadline)
         }
         guard acknowledges else { return }
-        for word in words {
-            var answer = try reply(to: word.request, deadline).fields(count: 8)
-            let code = answer.long()
-            guard code == 0 else { throw .refused(word.request.rawValue, code: code) }
+        for request in requests {
+            var acknowledgement = try reply(to: request.request, deadline).fields(count: 8)
+            let code = acknowledgement.u64()
+            guard code == 0 else { throw .refused(request.request.rawValue, code: code) }
         }
     }
 
-    /// Asks the back end for something.
-    mutating func ask(_ request: Request, _ payload: [UInt8] = []) throws(SessionError) -> Message {
-        let deadline = monotonicNanoseconds() + patience
+    /// Sends a request and waits for its reply.
+    mutating func exchange(_ request: Request, _ payload: [UInt8] = []) throws(SessionError) -> Message {
+        let deadline = monotonicNanoseconds() + timeout
         try socket.send(request.rawValue, flags: 0, payload, deadline: deadline)
         return try reply(to: request, deadline)
     }
@@ -59,7 +59,7 @@ struct FrontEndConnection {
                     throw .wrongReply(to: request.rawValue, request: message.header.request)
                 }
                 guard message.descriptors.isEmpty else {
-                    throw .malformed(request.rawValue, "an answer with \(message.descriptors.count) descriptors")
+                    throw .malformed(request.rawValue, "a reply with \(message.descriptors.count) descriptors")
                 }
                 return message
             case .end: throw .hungUp(request.rawValue)

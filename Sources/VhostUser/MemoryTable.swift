@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Virtio
 
-/// The guest's memory as the front end described it.
+/// The guest's memory as the front end has described it.
 struct MemoryTable {
     static let maximumRegions: UInt32 = 8
     private static let pageSize = UInt64(max(4096, sysconf(Int32(_SC_PAGESIZE))))
@@ -17,14 +17,14 @@ struct MemoryTable {
         let request = message.header.request
         guard message.payload.count >= 8 else { throw .malformed(request, "payload of \(message.payload.count) bytes") }
         var fields = Fields(message.payload)
-        let count = fields.word()
-        _ = fields.word()
+        let count = fields.u32()
+        _ = fields.u32()
         guard count > 0, count <= Self.maximumRegions, message.payload.count == 8 + 32 * Int(count),
             message.descriptors.count == Int(count)
         else { throw .malformed(request, "\(count) regions, \(message.descriptors.count) descriptors") }
         var regions: [MemoryRegion] = []
         for descriptor in message.descriptors {
-            let (guest, size, user, offset) = (fields.long(), fields.long(), fields.long(), fields.long())
+            let (guest, size, user, offset) = (fields.u64(), fields.u64(), fields.u64(), fields.u64())
             regions.append(try Self.map(descriptor, guest, size, user, offset, request))
         }
         do {
@@ -40,7 +40,7 @@ struct MemoryTable {
         var status = stat()
         guard fstat(file.raw, &status) == 0 else { throw .system(.last("fstat", "guest memory")) }
         let (end, overflow) = offset.addingReportingOverflow(size)
-        // Beyond the end of the file, a mapping answers with SIGBUS.
+        // Access to a mapping beyond the end of its file raises SIGBUS.
         guard size > 0, !overflow, let fileSize = UInt64(exactly: status.st_size), end <= fileSize,
             let count = Int(exactly: size), let start = Int64(exactly: offset), offset % Self.pageSize == 0
         else { throw .malformed(request, "region of \(size) bytes at \(offset) in a file of \(status.st_size)") }

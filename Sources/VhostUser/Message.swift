@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// Requests of the vhost-user protocol that both ends here know (QEMU, docs/interop/vhost-user.rst).
+/// The requests of the vhost-user protocol that are supported (QEMU, docs/interop/vhost-user.rst).
 enum Request: UInt32 {
     case getFeatures = 1
     case setFeatures = 2
@@ -23,10 +23,10 @@ enum Request: UInt32 {
     case setConfiguration = 25
 }
 
-/// VHOST_USER_F_PROTOCOL_FEATURES: among the virtio features of a back end that speaks of protocol features.
+/// VHOST_USER_F_PROTOCOL_FEATURES: the virtio feature bit of a back end that negotiates protocol features.
 let protocolFeaturesBit: UInt64 = 1 << 30
 
-/// What both ends know of the protocol. VHOST_F_LOG_ALL, for migration, is neither offered nor asked for.
+/// The protocol features that are supported. VHOST_F_LOG_ALL, for migration, is neither offered nor requested.
 struct ProtocolFeatures: OptionSet {
     let rawValue: UInt64
     static let multipleQueues = ProtocolFeatures(rawValue: 1 << 0)
@@ -34,13 +34,13 @@ struct ProtocolFeatures: OptionSet {
     static let configuration = ProtocolFeatures(rawValue: 1 << 9)
 }
 
-/// The 12 bytes before every message, little-endian on all machines this runs on.
+/// The header of every message: 12 bytes in the host's byte order, which is little-endian here.
 struct MessageHeader {
     static let size = 12
     static let version: UInt32 = 1
     static let isReply: UInt32 = 1 << 2
     static let needsReply: UInt32 = 1 << 3
-    /// A payload larger than any that is known: 8 regions of 32 bytes, or a configuration space of 256.
+    /// The limit for payloads. The largest known ones are 8 regions of 32 bytes and a configuration space of 256 bytes.
     static let maximumPayload: UInt32 = 512
 
     var request: UInt32
@@ -49,65 +49,67 @@ struct MessageHeader {
 
     var bytes: [UInt8] {
         var bytes: [UInt8] = []
-        for word in [request, flags, length] { bytes.append(littleEndian: word) }
+        for number in [request, flags, length] { bytes.append(littleEndian: number) }
         return bytes
     }
 }
 
-/// One message with the descriptors that came with it.
+/// A message and the descriptors that came with it.
 struct Message {
     var header: MessageHeader
     var payload: [UInt8]
     var descriptors: [SharedDescriptor]
 
-    /// Reads little-endian numbers; a message that is too short, or too long, is malformed.
+    /// The payload as numbers.
+    ///
+    /// - Throws: `.malformed` unless the payload has `count` bytes.
     func fields(count: Int) throws(SessionError) -> Fields {
         guard payload.count == count else { throw .malformed(header.request, "payload of \(payload.count) bytes") }
         return Fields(payload)
     }
 
-    /// The one number that most messages carry.
+    /// The payload of a message that carries one 64-bit number.
     func number() throws(SessionError) -> UInt64 {
         var fields = try fields(count: 8)
-        return fields.long()
+        return fields.u64()
     }
 }
 
-/// Numbers of a payload one after the other; 0 beyond its end.
+/// Reads the numbers of a payload in order. Beyond its end they are 0.
 struct Fields {
     private let bytes: [UInt8]
     private var offset = 0
 
     init(_ bytes: [UInt8]) { self.bytes = bytes }
 
-    private mutating func take<T: FixedWidthInteger & UnsignedInteger>(_: T.Type) -> T {
+    private mutating func next<T: FixedWidthInteger & UnsignedInteger>(_: T.Type) -> T {
         let size = MemoryLayout<T>.size
         guard bytes.count - offset >= size else { return 0 }
         defer { offset += size }
         return bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
     }
 
-    mutating func word() -> UInt32 { take(UInt32.self) }
-    mutating func long() -> UInt64 { take(UInt64.self) }
+    mutating func u32() -> UInt32 { next(UInt32.self) }
+    mutating func u64() -> UInt64 { next(UInt64.self) }
 }
 
-/// Why a vhost-user session ended before its time.
+/// Why a vhost-user session failed.
 public enum SessionError: Error, Equatable, Sendable, CustomStringConvertible {
     case system(SystemError)
-    /// A message of another protocol version, or with a payload out of all proportion.
+    /// A message of another protocol version, or with a payload beyond the limit.
     case badHeader(request: UInt32, flags: UInt32, length: UInt32)
     case malformed(UInt32, String)
-    /// A request that this back end has no feature for.
+    /// A request for a feature that this back end does not have.
     case unsupported(UInt32)
-    /// The peer did not take a message, or did not answer it, in time.
+    /// The peer did not accept a message, or did not reply, in time.
     case timedOut(UInt32)
-    /// The peer closed the connection instead of taking a request, or of answering it.
+    /// The peer closed the connection instead of accepting a request or replying to it.
     case hungUp(UInt32)
-    /// An answer to something else.
+    /// A reply to another request.
     case wrongReply(to: UInt32, request: UInt32)
     /// The back end acknowledged a request with a failure.
     case refused(UInt32, code: UInt64)
-    /// The back end can't do what the machine needs of it.
+    /// The back end lacks something that the machine needs.
     case lacking(String)
 
     public var description: String {
@@ -118,10 +120,10 @@ public enum SessionError: Error, Equatable, Sendable, CustomStringConvertible {
         case .malformed(let request, let what):
             "vhost-user: \(Self.name(request)): \(what)"
         case .unsupported(let request): "vhost-user: request \(request) is not supported"
-        case .timedOut(let request): "vhost-user: \(Self.name(request)): the peer is silent"
+        case .timedOut(let request): "vhost-user: \(Self.name(request)): no reply in time"
         case .hungUp(let request): "vhost-user: \(Self.name(request)): the peer has closed the connection"
         case .wrongReply(let request, let other):
-            "vhost-user: \(Self.name(request)): an answer to \(Self.name(other)) came"
+            "vhost-user: \(Self.name(request)): received a reply to \(Self.name(other))"
         case .refused(let request, let code): "vhost-user: \(Self.name(request)): refused with \(code)"
         case .lacking(let what): "vhost-user: the back end lacks \(what)"
         }

@@ -2,9 +2,9 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// Takes messages from a stream socket as their bytes come, without ever waiting for the rest of one.
+/// Sends and receives messages on a stream socket. Receiving never blocks for the rest of a message.
 struct MessageSocket {
-    /// An end of the connection: the machine's, which asks, or the device's, which answers.
+    /// The end of the connection: the VMM's, which sends requests, or the device process's, which replies.
     enum Side {
         case frontEnd, backEnd
     }
@@ -25,13 +25,14 @@ struct MessageSocket {
         case end
     }
 
+    /// The next message, as far as its bytes have arrived.
     mutating func receive() throws(SessionError) -> Received {
         while true {
-            var wanted = MessageHeader.size
+            var length = MessageHeader.size
             if bytes.count >= MessageHeader.size {
                 let header = try self.header()
-                wanted += Int(header.length)
-                if bytes.count == wanted {
+                length += Int(header.length)
+                if bytes.count == length {
                     let message = Message(
                         header: header, payload: Array(bytes[MessageHeader.size...]), descriptors: descriptors)
                     bytes.removeAll(keepingCapacity: true)
@@ -39,7 +40,7 @@ struct MessageSocket {
                     return .message(message)
                 }
             }
-            guard let count = try fill(wanted - bytes.count) else { return .nothingYet }
+            guard let count = try fill(length - bytes.count) else { return .nothingYet }
             if count == 0 {
                 guard bytes.isEmpty else { throw .malformed(0, "the peer closed in the middle of a message") }
                 return .end
@@ -49,7 +50,7 @@ struct MessageSocket {
 
     private func header() throws(SessionError) -> MessageHeader {
         var fields = Fields(bytes)
-        let header = MessageHeader(request: fields.word(), flags: fields.word(), length: fields.word())
+        let header = MessageHeader(request: fields.u32(), flags: fields.u32(), length: fields.u32())
         let direction = side == .frontEnd ? MessageHeader.isReply : 0
         guard header.flags & 3 == MessageHeader.version, header.flags & MessageHeader.isReply == direction,
             header.length <= MessageHeader.maximumPayload
@@ -57,7 +58,9 @@ struct MessageSocket {
         return header
     }
 
-    /// Receives at most `count` bytes; 0 at the end, nil when there are none now.
+    /// Receives at most `count` bytes.
+    ///
+    /// - Returns: the number of bytes; 0 at the end of the connection, nil when there are none now.
     private mutating func fill(_ count: Int) throws(SessionError) -> Int? {
         var numbers = [Int32](repeating: -1, count: 8)
         var descriptorCount: Int32 = 0
@@ -77,12 +80,12 @@ struct MessageSocket {
         throw .system(SystemError("receive", "vhost-user message", errno: .init(rawValue: failure)))
     }
 
-    /// Answers a request. A peer that doesn't read its answers is no peer: not a byte is waited for.
+    /// Replies to a request. Does not wait for room in the socket: a peer that does not read its replies is an error.
     func reply(_ request: UInt32, _ payload: [UInt8]) throws(SessionError) {
         try send(request, flags: MessageHeader.isReply, payload, deadline: 0)
     }
 
-    /// Sends a message with copies of `descriptors`, waiting for room until `deadline` (monotonic nanoseconds).
+    /// Sends a message with copies of `descriptors`. Waits for room in the socket until `deadline` (monotonic nanoseconds).
     func send(
         _ request: UInt32, flags: UInt32, _ payload: [UInt8], _ descriptors: [Int32] = [], deadline: UInt64
     ) throws(SessionError) {
@@ -112,7 +115,7 @@ struct MessageSocket {
         }
     }
 
-    /// Waits until the socket is ready for something, or closed.
+    /// Waits until the socket is ready for `event` or closed.
     func wait(_ event: Int32, _ request: UInt32, deadline: UInt64) throws(SessionError) {
         var item = pollfd(fd: socket.raw, events: Int16(event), revents: 0)
         while true {

@@ -3,10 +3,10 @@ import Glibc
 public import LinuxSystem
 import Virtio
 
-/// A vhost-user back end: lets the machine at the other end of a socket use a device.
+/// A vhost-user back end: serves a device to the machine at the other end of a socket.
 ///
-/// The front end is trusted no more than its guest: a message out of place ends the session with an error.
-/// Belongs to one thread.
+/// The front end is trusted no more than its guest: a wrong message ends the session with an error. A session belongs to one
+/// thread.
 public final class Session {
     var socket: MessageSocket
     let device: any BackendDevice
@@ -25,18 +25,20 @@ public final class Session {
         vrings = (0..<device.queueCount).map { _ in Vring() }
     }
 
-    /// The socket to wait on.
+    /// The socket to watch: call `receive` when it is readable.
     public var descriptor: Int32 { socket.socket.raw }
 
     private var offered: UInt64 { device.features | RingFeatures.all.rawValue | protocolFeaturesBit }
 
     private var offeredProtocol: ProtocolFeatures {
-        // QEMU warns when it is offered the configuration of a device that it configures itself.
+        // QEMU warns about this feature for a device whose configuration space it supplies itself.
         device.ownsConfiguration
             ? [.multipleQueues, .replyAcknowledge, .configuration] : [.multipleQueues, .replyAcknowledge]
     }
 
-    /// Handles the messages that have come. False when the front end has closed the connection.
+    /// Handles the messages that have arrived.
+    ///
+    /// - Returns: false when the front end has closed the connection.
     public func receive() throws(SessionError) -> Bool {
         while true {
             switch try socket.receive() {
@@ -67,7 +69,7 @@ public final class Session {
         }
     }
 
-    /// The payload of the reply to a request that asks for something; nil for others.
+    /// The payload of the reply to a request that has one; nil for others.
     private func answer(_ request: Request, _ message: Message) throws(SessionError) -> [UInt8]? {
         switch request {
         case .getFeatures: return bytes(offered)
@@ -75,7 +77,7 @@ public final class Session {
         case .getQueueNumber: return bytes(UInt64(vrings.count))
         case .getVringBase:
             var fields = try message.fields(count: 8)
-            let index = try vring(fields.word(), message)
+            let index = try vring(fields.u32(), message)
             stop(index)
             vrings[index].kick = nil
             return bytes(UInt32(index)) + bytes(UInt32(vrings[index].position))
@@ -92,10 +94,10 @@ public final class Session {
             for index in vrings.indices { vrings[index].isEnabled = false }
         case .setFeatures: try setFeatures(try message.number(), message)
         case .setProtocolFeatures:
-            let wanted = ProtocolFeatures(rawValue: try message.number())
-            guard offeredProtocol.isSuperset(of: wanted)
-            else { throw .malformed(message.header.request, "features not offered: \(wanted.rawValue)") }
-            protocolFeatures = wanted
+            let features = ProtocolFeatures(rawValue: try message.number())
+            guard offeredProtocol.isSuperset(of: features)
+            else { throw .malformed(message.header.request, "features not offered: \(features.rawValue)") }
+            protocolFeatures = features
         case .setMemoryTable: try setMemory(message)
         case .setVringNumber, .setVringBase, .setVringEnable: try setState(request, message)
         case .setVringAddress: try setAddresses(message)
@@ -105,13 +107,13 @@ public final class Session {
         }
     }
 
-    private func setFeatures(_ wanted: UInt64, _ message: Message) throws(SessionError) {
-        guard wanted & ~offered == 0 else {
-            throw .malformed(message.header.request, "features not offered: \(wanted)")
+    private func setFeatures(_ accepted: UInt64, _ message: Message) throws(SessionError) {
+        guard accepted & ~offered == 0 else {
+            throw .malformed(message.header.request, "features not offered: \(accepted)")
         }
-        guard wanted == features || !vrings.contains(where: \.isRunning)
+        guard accepted == features || !vrings.contains(where: \.isRunning)
         else { throw .malformed(message.header.request, "features changed while a ring runs") }
-        features = wanted
+        features = accepted
     }
 
     private func setMemory(_ message: Message) throws(SessionError) {
@@ -125,12 +127,12 @@ public final class Session {
     private func configuration(_ message: Message) throws(SessionError) -> [UInt8] {
         guard message.payload.count >= 12 else { throw .malformed(message.header.request, "too short") }
         var fields = Fields(message.payload)
-        let (offset, size, flags) = (fields.word(), fields.word(), fields.word())
+        let (offset, size, flags) = (fields.u32(), fields.u32(), fields.u32())
         guard UInt64(message.payload.count) == 12 + UInt64(size)
         else { throw .malformed(message.header.request, "\(size) bytes in a payload of \(message.payload.count)") }
         let space = device.configuration
         guard UInt64(offset) + UInt64(size) <= UInt64(space.count) else {
-            // The protocol's way to say no: an empty answer.
+            // An empty reply is the protocol's refusal.
             return bytes(offset) + bytes(0 as UInt32) + bytes(flags)
         }
         return bytes(offset) + bytes(size) + bytes(flags) + space[Int(offset)..<Int(offset) + Int(size)]

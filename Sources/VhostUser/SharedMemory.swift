@@ -1,16 +1,17 @@
 public import LinuxSystem
 import Virtio
 
-/// A range of guest memory that a device process is to map too.
+/// A range of guest memory that a device process maps too.
 public struct SharedMemoryRegion: Sendable {
     /// First guest-physical address.
     public var guestAddress: UInt64
-    /// The same byte in this process.
+    /// The address of the same byte in this process.
     public var userAddress: UInt64
     /// Bytes.
     public var size: UInt64
-    /// A memory file, and where in it the region begins.
+    /// The memory file.
     public var file: SharedDescriptor
+    /// The offset of the region in the file, bytes.
     public var offset: UInt64
 
     public init(guestAddress: UInt64, userAddress: UInt64, size: UInt64, file: SharedDescriptor, offset: UInt64) {
@@ -22,7 +23,7 @@ public struct SharedMemoryRegion: Sendable {
     }
 }
 
-/// All of a guest's memory, as the front end tells the back end of it.
+/// All of a guest's memory, as the front end describes it to the back end.
 struct SharedMemory {
     let regions: [SharedMemoryRegion]
 
@@ -33,8 +34,8 @@ struct SharedMemory {
         self.regions = regions
     }
 
-    /// What the back end is told of it.
-    var word: FrontEndConnection.Word {
+    /// The SET_MEM_TABLE request.
+    var request: FrontEndConnection.OutgoingRequest {
         var payload: [UInt8] = []
         payload.append(littleEndian: UInt32(regions.count))
         payload.append(littleEndian: 0 as UInt32)
@@ -46,7 +47,7 @@ struct SharedMemory {
         return .init(request: .setMemoryTable, payload: payload, descriptors: regions.map(\.file.raw))
     }
 
-    /// Where this process sees the part of a ring at a guest-physical address.
+    /// The address in this process of the part of a ring at a guest-physical address.
     func userAddress(_ part: QueueError.RingPart, _ address: UInt64) throws(QueueError) -> UInt64 {
         for region in regions where address >= region.guestAddress && address - region.guestAddress < region.size {
             return region.userAddress &+ (address - region.guestAddress)

@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 import Virtio
 
-/// What the front end has said about one ring.
+/// The state of one ring, as the front end has set it.
 struct Vring {
     /// The ring's parts in the front end's address space.
     struct Addresses {
@@ -13,7 +13,7 @@ struct Vring {
 
     var size: UInt32 = 0
     var position: UInt16 = 0
-    /// The position is a new one since the ring last ran, and the driver starts from nothing.
+    /// Whether the driver was reset since the ring last ran.
     var isFresh = true
     var addresses: Addresses?
     var kick: SharedDescriptor?
@@ -25,8 +25,8 @@ struct Vring {
 extension Session {
     func setState(_ request: Request, _ message: Message) throws(SessionError) {
         var fields = try message.fields(count: 8)
-        let index = try vring(fields.word(), message)
-        let value = fields.word()
+        let index = try vring(fields.u32(), message)
+        let value = fields.u32()
         switch request {
         case .setVringEnable:
             guard value <= 1 else { throw .malformed(message.header.request, "value \(value)") }
@@ -48,11 +48,11 @@ extension Session {
 
     func setAddresses(_ message: Message) throws(SessionError) {
         var fields = try message.fields(count: 40)
-        let index = try vring(fields.word(), message)
-        let flags = fields.word()
+        let index = try vring(fields.u32(), message)
+        let flags = fields.u32()
         try refuseIfRunning(index, message)
         guard flags == 0 else { throw .malformed(message.header.request, "logging is not supported") }
-        vrings[index].addresses = .init(descriptors: fields.long(), used: fields.long(), available: fields.long())
+        vrings[index].addresses = .init(descriptors: fields.u64(), used: fields.u64(), available: fields.u64())
     }
 
     func setDescriptor(_ request: Request, _ message: Message) throws(SessionError) {
@@ -78,7 +78,7 @@ extension Session {
         if vrings[index].isRunning { throw .malformed(message.header.request, "ring \(index) is running") }
     }
 
-    /// Starts a ring that has all it needs. Nothing is waited for: what is in the ring already is served at once.
+    /// Starts a ring that has all it needs. Chains that are in the ring already are served without waiting for a kick.
     func startIfComplete(_ index: Int) {
         let vring = vrings[index]
         let enabled = vring.isEnabled || features & protocolFeaturesBit == 0

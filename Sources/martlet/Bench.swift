@@ -5,11 +5,11 @@ import Glibc
 
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measure, and compare in interleaved runs.",
+        commandName: "bench", abstract: "Measure, and compare with others in turns.",
         subcommands: [BenchFiles.self, BenchNet.self, BenchPod.self, BenchStart.self])
 }
 
-/// What every bench takes.
+/// The options of all benches.
 struct BenchOptions: ParsableArguments {
     @Option(name: [.customShort("n"), .long], help: "How often each side is measured; the sides take turns.")
     var runs = 5
@@ -17,27 +17,27 @@ struct BenchOptions: ParsableArguments {
     @Flag(help: "Print JSON instead of a table.")
     var json = false
 
-    @Option(help: "Write a page with a picture to this file, too.")
+    @Option(help: "Also write a page with a chart to this file.")
     var html: String?
 
     func validate() throws {
-        if runs < 1 { throw ValidationError("-n wants a number of at least 1") }
+        if runs < 1 { throw ValidationError("-n must be at least 1") }
     }
 
-    /// Prints the report as wished.
+    /// Prints the report in the requested format.
     func show(_ report: BenchReport) throws {
         try show(page: report.page) { json ? try report.json() : report.table() }
     }
 
     /// Prints a report of another kind.
-    func show(page: () -> String, words: () throws -> String) throws {
+    func show(page: () -> String, text: () throws -> String) throws {
         if let html { try page().write(toFile: html, atomically: true, encoding: .utf8) }
-        print(try words())
+        print(try text())
     }
 
-    /// A word on standard error while a measurement takes its time.
-    static func progress(_ words: String) {
-        let line = Array("\(words)\n".utf8)
+    /// Prints a message on standard error while a measurement runs.
+    static func progress(_ message: String) {
+        let line = Array("\(message)\n".utf8)
         _ = line.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 }

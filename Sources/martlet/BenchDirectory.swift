@@ -3,7 +3,7 @@ import FoundationEssentials
 import Glibc
 import OCISpec
 
-/// A directory for bundles and the state of pods, removed in the end.
+/// A temporary directory for bundles and the state of pods.
 struct BenchDirectory {
     let path: String
 
@@ -19,11 +19,12 @@ struct BenchDirectory {
         }
     }
 
-    /// A bundle that runs `arguments`; answers its directory. One that is there already gets a new config.json.
+    /// Creates a bundle that runs `arguments`. A bundle that exists already gets a new config.json.
     ///
     /// - Parameters:
-    ///   - fill: puts what is to run into an empty root file system.
-    ///   - edit: changes what is written to config.json.
+    ///   - edit: changes the configuration before it is written.
+    ///   - fill: fills an empty root file system.
+    /// - Returns: the bundle's directory.
     func bundle(
         _ name: String, _ arguments: [String], edit: (inout Spec) -> Void = { _ in },
         fill: (_ rootfs: String) throws -> Void
@@ -45,7 +46,7 @@ struct BenchDirectory {
         return bundle
     }
 
-    /// A bundle of busybox.
+    /// Creates a bundle with busybox.
     func bundle(_ arguments: [String], busybox: String) throws -> String {
         try bundle("\(arguments.count)", arguments) { rootfs in
             let files = FileManager.default

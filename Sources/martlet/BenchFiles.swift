@@ -6,8 +6,8 @@ struct BenchFiles: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "files", abstract: "Compare the file device with Debian's virtiofsd, in one guest under QEMU.",
         discussion: """
-            Boots the guest of `make guest-bench` twice a run, once with each server, and has it read and write a large \
-            file, in a row and at random, and make and remove many small ones. Needs root.
+            Boots the guest of `make guest-bench` twice in each round, once with each server. The guest reads and writes a large \
+            file sequentially and at random, and creates and removes many small files. Needs root.
             """)
 
     @OptionGroup var global: GlobalOptions
@@ -16,22 +16,22 @@ struct BenchFiles: AsyncParsableCommand {
     @Option(help: "Size of the large file, MiB.")
     var sizeMib = FilesWorkload().sizeMiB
 
-    @Option(help: "How many blocks of 4 KiB of it are read, and written, at random.")
+    @Option(help: "The number of random reads, and of random writes, of 4 KiB.")
     var operations = FilesWorkload().operations
 
-    @Option(help: "How many small files are made and removed.")
+    @Option(help: "The number of small files that are created and removed.")
     var files = FilesWorkload().files
 
-    @Option(help: "Bytes in each of these.")
+    @Option(help: "Size of a small file, bytes.")
     var fileSize = FilesWorkload().fileBytes
 
-    @Option(help: "Where the files lie on the host: in memory, so that no disk has a part in the figures.")
+    @Option(help: "Where the files are on the host; in memory, so that no disk affects the figures.")
     var directory = "/dev/shm"
 
     @Option(help: "The guest's kernel.")
     var kernel: String?
 
-    @Option(help: "The guest's initial file system, with martlet-bench-guest as /init.")
+    @Option(help: "The guest's initramfs, with martlet-bench-guest as /init.")
     var initramfs: String?
 
     @Option(help: "The program to compare with.")

@@ -13,10 +13,10 @@ struct BenchNet: AsyncParsableCommand {
         abstract:
             "Compare the built-in VMM's network interface with QEMU's, by iperf3 between the host and a container.",
         discussion: """
-            Starts a pod over the built-in VMM and one over QEMU on KVM, each with an interface on one end of a veth, and sends \
-            TCP from the other end and back, with one and the other in turns: the same guest, a pair of queues for each processor, the same offloads and MTU. QEMU moves the \
-            frames itself (vhost=off), and, where /dev/vhost-net opens, a third side has the kernel move them. Needs root and \
-            iperf3.
+            Starts a pod on the built-in VMM and one on QEMU with KVM, each with an interface at one end of a veth, and sends \
+            TCP from the other end and back, in turns. Both have the same guest, a queue pair for each vCPU, the same offloads \
+            and MTU. QEMU moves the frames itself (vhost=off). If /dev/vhost-net opens, a third pod has the kernel move them. \
+            Needs root and iperf3.
             """)
 
     @OptionGroup var global: GlobalOptions
@@ -33,7 +33,7 @@ struct BenchNet: AsyncParsableCommand {
 
     func validate() throws {
         guard (1...3600).contains(seconds), (68...65535).contains(mtu) else {
-            throw ValidationError("--seconds wants 1 to 3600, --mtu 68 to 65535")
+            throw ValidationError("--seconds must be 1 to 3600, --mtu 68 to 65535")
         }
     }
 
@@ -60,7 +60,7 @@ struct BenchNet: AsyncParsableCommand {
                 command: CommandLine.arguments.joined(separator: " "),
                 facts: [
                     .init("host", hostDescription()),
-                    .init("machine", "\(configuration.vm.vcpus) processors, \(configuration.vm.memoryMiB) MiB"),
+                    .init("machine", "\(configuration.vm.vcpus) vCPUs, \(configuration.vm.memoryMiB) MiB"),
                     .init("work", "iperf3, one stream of TCP, \(seconds) s each way, MTU \(mtu)"),
                 ],
                 directory: work.path,
@@ -71,7 +71,7 @@ struct BenchNet: AsyncParsableCommand {
         try await global.reporting { _ in try bench.show(report) }
     }
 
-    /// The shared libraries that a program needs, with its loader: absolute paths.
+    /// The absolute paths of a program's shared libraries and its loader.
     private func libraries(of program: String) throws -> [String] {
         let (child, output) = try ChildProcess.withPipe(
             "ldd", .init(executable: "/usr/bin/ldd", arguments: [program], descriptors: [-1, ChildProcess.pipe, 2]))
@@ -82,7 +82,7 @@ struct BenchNet: AsyncParsableCommand {
             .filter { $0.hasPrefix("/") }.map(String.init)
     }
 
-    /// A container of iperf3 and what it needs.
+    /// Creates a bundle with iperf3 and its libraries.
     private static func bundle(
         _ name: String, in work: BenchDirectory, _ program: String, _ libraries: [String], namespace: String
     ) throws -> String {
@@ -96,7 +96,7 @@ struct BenchNet: AsyncParsableCommand {
             for (source, target) in [(program, "/bin/iperf3")] + libraries.map({ ($0, $0) }) {
                 let parent = "\(rootfs)\(target[..<(target.lastIndex(of: "/") ?? target.startIndex)])"
                 try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
-                // A copy of what a symbolic link leads to.
+                // Follows symbolic links.
                 try Data(contentsOf: URL(filePath: source)).write(to: URL(filePath: rootfs + target))
                 try check("chmod", rootfs + target, chmod(rootfs + target, 0o755))
             }

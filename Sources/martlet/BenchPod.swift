@@ -11,10 +11,11 @@ struct BenchPod: AsyncParsableCommand {
         commandName: "pod",
         abstract: "Compare the start and the memory of Kubernetes pods with those of other runtimes.",
         discussion: """
-            Asks one containerd by its CRI for a pod with a container, by one runtime after the other in turns: RunPodSandbox, CreateContainer, \
-            StartContainer, then the memory of all of the pod's processes on the host, then its end. Without --address it \
-            starts a containerd of its own, in a network namespace of its own, with an image of busybox, Martlet's shim beside this program, runc, and \
-            runsc where its containerd-shim-runsc-v1 is installed. Needs root; without --address also containerd and the CNI plugins.
+            Sends CRI requests to one containerd for a pod with a container, with the runtimes in turns: RunPodSandbox, \
+            CreateContainer, StartContainer. Then it reads the memory of all host processes of the pod, and removes the pod. \
+            Without --address it starts a containerd of its own in a network namespace of its own, with an image of busybox, \
+            Martlet's shim beside this program, runc, and runsc if its containerd-shim-runsc-v1 is installed. Needs root; \
+            without --address also containerd and the CNI plugins.
             """)
 
     @OptionGroup var global: GlobalOptions
@@ -26,24 +27,24 @@ struct BenchPod: AsyncParsableCommand {
     @Option(
         name: .customLong("handler"),
         help:
-            "A runtime, by its name in the engine's configuration; again for more. The first is compared with the others."
+            "A runtime's name in the engine's configuration; may be repeated. The others are compared with the first."
     )
     var handlers: [String] = []
 
     @Option(help: "With --address: an image that the engine has, with sleep in it.")
     var image: String?
 
-    @Option(help: "What the own image is made of.")
+    @Option(help: "A static busybox for the image that is built without --address.")
     var busybox = "/bin/busybox"
 
-    @Option(help: "Where the own containerd keeps its files; a file system that overlayfs takes.")
+    @Option(help: "Where the own containerd keeps its files; must be a file system that supports overlayfs.")
     var directory = "/var/tmp"
 
     @Option(help: "The directory of the CNI plugins.")
     var plugins: String?
 
     func validate() throws {
-        if address != nil, image == nil { throw ValidationError("--address wants an --image that the engine has") }
+        if address != nil, image == nil { throw ValidationError("--address needs an --image that the engine has") }
     }
 
     func run() async throws {
@@ -53,7 +54,7 @@ struct BenchPod: AsyncParsableCommand {
                 .init("host", hostDescription()),
                 .init("martlet", "\(try plan.chooseDriver("auto", accelerator: "auto"))"),
             ]
-            guard let address else { return try await inOwnContainerd(facts) }
+            guard let address else { return try await measureInTemporaryContainerd(facts) }
             return try await measure(
                 PodBench(
                     address: address, handlers: handlers.isEmpty ? ["martlet", "runc"] : handlers, image: image ?? ""),
@@ -68,7 +69,7 @@ struct BenchPod: AsyncParsableCommand {
             progress: BenchOptions.progress)
     }
 
-    private func inOwnContainerd(_ facts: [BenchReport.Fact]) async throws -> BenchReport {
+    private func measureInTemporaryContainerd(_ facts: [BenchReport.Fact]) async throws -> BenchReport {
         let own = GuestImage.ownPath()
         let path = "\(own[..<(own.lastIndex(of: "/") ?? own.startIndex)]):\(variable("PATH") ?? "")"
         for program in ["containerd", "ctr", "nsenter", "containerd-shim-martlet-v2"] where !isInstalled(program, path)
@@ -81,21 +82,21 @@ struct BenchPod: AsyncParsableCommand {
         else {
             throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)")
         }
-        let known = Self.runtimes.filter { isInstalled($0.program, path) }.map(\.runtime)
-        let wanted = handlers.isEmpty ? known.map(\.handler) : handlers
-        if let other = wanted.first(where: { handler in !known.contains { $0.handler == handler } }) {
+        let installed = Self.runtimes.filter { isInstalled($0.program, path) }.map(\.runtime)
+        let selected = handlers.isEmpty ? installed.map(\.handler) : handlers
+        if let other = selected.first(where: { handler in !installed.contains { $0.handler == handler } }) {
             let program = Self.runtimes.first { $0.runtime.handler == other }?.program
             throw BenchError(
                 "--handler \(other): \(program.map { "no \($0) in \(path)" } ?? "an unknown runtime"); installed are "
-                    + known.map(\.handler).joined(separator: ", "))
+                    + installed.map(\.handler).joined(separator: ", "))
         }
         let work = try BenchDirectory(in: directory)
         defer { work.remove() }
         try FileManager.default.createDirectory(atPath: "\(work.path)/image", withIntermediateDirectories: true)
         let archive = try BusyboxImage(directory: "\(work.path)/image").archive(busybox: busybox)
-        let containerd = try OwnContainerd(
+        let containerd = try TemporaryContainerd(
             directory: work.path,
-            runtimes: known.filter { wanted.contains($0.handler) },
+            runtimes: installed.filter { selected.contains($0.handler) },
             image: BusyboxImage.name, path: path,
             environment: ["MARTLET_GUEST"].compactMap { name in variable(name).map { "\(name)=\($0)" } }
                 + (global.config.map { ["MARTLET_CONFIG=\($0)"] } ?? []),
@@ -103,12 +104,12 @@ struct BenchPod: AsyncParsableCommand {
         defer { containerd.end() }
         try containerd.importImage(archive, within: .seconds(60))
         return try await measure(
-            PodBench(address: containerd.address, handlers: wanted, image: BusyboxImage.name), facts)
+            PodBench(address: containerd.address, handlers: selected, image: BusyboxImage.name), facts)
     }
 
-    /// The runtimes that can be compared, and the program that each must have in PATH. Debian's runsc has no shim; below
-    /// runc's the container of a pod does not start.
-    private static let runtimes: [(program: String, runtime: OwnContainerd.Runtime)] = [
+    /// The runtimes that can be compared, and the program that each needs in PATH. Debian's package of runsc has no shim, and its
+    /// containers do not start below runc's shim.
+    private static let runtimes: [(program: String, runtime: TemporaryContainerd.Runtime)] = [
         ("containerd-shim-martlet-v2", .init(handler: "martlet", type: "io.containerd.martlet.v2")),
         ("runc", .init(handler: "runc", type: "io.containerd.runc.v2")),
         ("containerd-shim-runsc-v1", .init(handler: "runsc", type: "io.containerd.runsc.v1")),

@@ -11,20 +11,20 @@ struct BenchStart: AsyncParsableCommand {
         commandName: "start",
         abstract: "Measure the start of a container, phase by phase, and the memory of its processes.",
         discussion: """
-            Runs a container that ends at once, with the hypervisor and machine of the configuration. With --against qemu the \
-            built-in VMM and a microvm of QEMU's boot the same guest on KVM in turns; both clocks run from the start of the \
-            process to the guest's first word. Needs root and a static busybox.
+            Runs a container that ends at once, with the hypervisor and machine of the configuration. With --against qemu, the \
+            built-in VMM and a QEMU microvm boot the same guest on KVM in turns; both times run from the start of the \
+            process to the guest's first message. Needs root and a static busybox.
             """)
 
-    enum Opponent: String, ExpressibleByArgument, CaseIterable { case qemu }
+    enum ComparedHypervisor: String, ExpressibleByArgument, CaseIterable { case qemu }
 
     @OptionGroup var global: GlobalOptions
     @OptionGroup var bench: BenchOptions
 
-    @Option(help: "Boot the same guest with this too, in turns: qemu.")
-    var against: Opponent?
+    @Option(help: "Also boot the same guest with this hypervisor, in turns: qemu.")
+    var against: ComparedHypervisor?
 
-    @Option(help: "What the container is made of.")
+    @Option(help: "A static busybox for the container.")
     var busybox = "/bin/busybox"
 
     func run() async throws {
@@ -47,7 +47,7 @@ struct BenchStart: AsyncParsableCommand {
                 facts: [
                     .init("host", hostDescription()), .init("driver", "\(plan.driver)"),
                     .init("kernel", plan.machine.kernel),
-                    .init("machine", "\(plan.machine.vcpus) processors, \(plan.machine.memoryMiB) MiB"),
+                    .init("machine", "\(plan.machine.vcpus) vCPUs, \(plan.machine.memoryMiB) MiB"),
                 ],
                 root: work.path, bundle: { try work.bundle($0, busybox: busybox) }, progress: BenchOptions.progress)
         }

@@ -23,7 +23,7 @@ struct Plan: AsyncParsableCommand {
 
     @OptionGroup var global: GlobalOptions
 
-    @Option(name: .long, help: "The id that the plan is made for.")
+    @Option(name: .long, help: "The pod's id in the plan.")
     var id = "plan"
 
     @Argument(help: "The bundle's directory.")
@@ -42,11 +42,11 @@ struct Plan: AsyncParsableCommand {
 
 struct Check: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say what this host offers, which hypervisor will be used, and what is left of pods that crashed.")
+        abstract: "Show what this host offers, which hypervisor will be used, and what crashed pods have left.")
 
     @OptionGroup var global: GlobalOptions
 
-    @Flag(help: "Clear away what is left of pods whose servers have died.")
+    @Flag(help: "Remove what is left of pods whose servers have died.")
     var clean = false
 
     func run() async throws {
@@ -58,7 +58,7 @@ struct Check: AsyncParsableCommand {
             let dead = clean ? PodList.clean(root: root) : PodList.all(root: root).filter { !$0.isRunning }
             for pod in dead {
                 print(
-                    "pod \(pod.id): its server has died; \(clean ? "cleared away" : "--clean clears away") \(pod.directory)"
+                    "pod \(pod.id): its server has died; \(clean ? "removed" : "--clean removes") \(pod.directory)"
                 )
             }
             if !report.usable { throw ExitCode(1) }

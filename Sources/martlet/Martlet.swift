@@ -10,14 +10,14 @@ struct Martlet: AsyncParsableCommand {
         commandName: "martlet",
         abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
         subcommands: [
-            Run.self, SpecCommand.self, Plan.self, Check.self, List.self, PodProcesses.self, PodLogs.self,
+            Run.self, SpecCommand.self, Plan.self, Check.self, List.self, PodProcessesCommand.self, PodLogsCommand.self,
             BenchCommand.self, Version.self,
             PodServerCommand.self,
         ])
 
     @OptionGroup var global: GlobalOptions
 
-    /// Parses, runs, and turns every failure into one clear message and an exit code that is not 0.
+    /// Parses the command line and runs the command. A failure becomes one message and an exit code other than 0.
     static func main() async {
         do {
             var command = try parseAsRoot()
@@ -35,7 +35,7 @@ struct Martlet: AsyncParsableCommand {
     }
 }
 
-/// The options of every command; they stand before its name or after it.
+/// The options of all commands. They may come before or after the command's name.
 struct GlobalOptions: ParsableArguments {
     @Option(help: "The directory of the state of running pods.")
     var root: String?
@@ -60,7 +60,7 @@ enum LogFormat: String, ExpressibleByArgument, CaseIterable {
     var format: LogOutput.Format { self == .json ? .json : .text }
 }
 
-/// A command that failed, with where to say so.
+/// The failure of a command, and where to report it.
 struct Failure: Error {
     var error: any Error
     var output: LogOutput
@@ -69,14 +69,14 @@ struct Failure: Error {
         do {
             try output.logger().error("\(error)")
         } catch let unusable {
-            let words = "martlet: \(error)\nmartlet: and its log can't be written: \(unusable)\n"
-            _ = write(STDERR_FILENO, words, words.utf8.count)
+            let message = "martlet: \(error)\nmartlet: the log can't be written: \(unusable)\n"
+            _ = write(STDERR_FILENO, message, message.utf8.count)
         }
     }
 }
 
 extension GlobalOptions {
-    /// Runs a command's body; what it throws is reported as these options say.
+    /// Runs a command's body. Reports an error as these options say.
     func reporting<R>(_ body: (Logger) async throws -> R) async throws -> R {
         do { return try await body(output.logger()) } catch let error as ExitCode { throw error } catch {
             throw Failure(error: error, output: output)

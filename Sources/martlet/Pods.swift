@@ -32,7 +32,7 @@ struct List: AsyncParsableCommand {
     }
 }
 
-struct PodProcesses: AsyncParsableCommand {
+struct PodProcessesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ps", abstract: "List a running pod's containers and the processes in them.")
 
@@ -57,7 +57,7 @@ struct PodProcesses: AsyncParsableCommand {
     }
 }
 
-struct PodLogs: AsyncParsableCommand {
+struct PodLogsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "logs",
         abstract: "Print the console of a running pod's guest: the last 200 lines of its kernel and agent.")
@@ -86,11 +86,11 @@ struct PodLogs: AsyncParsableCommand {
 }
 
 extension GlobalOptions {
-    /// Where the state of pods is.
+    /// The directory of the state of pods.
     func stateRoot() throws -> String { try root ?? Configuration.load(file: config).paths.root }
 }
 
-/// Prints rows whose columns stand below each other; the first is the heading.
+/// Prints rows with aligned columns. The first row is the heading.
 private func printTable(_ rows: [[String]]) {
     let widths = (0..<(rows.first?.count ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
     for row in rows {

@@ -19,7 +19,7 @@ struct Run: AsyncParsableCommand {
     @Option(help: "A file that gets the process id.")
     var pidFile: String?
 
-    @Argument(help: "The container's name, of your choice.")
+    @Argument(help: "The container's id.")
     var id: String
 
     func run() async throws {
@@ -34,7 +34,7 @@ struct Run: AsyncParsableCommand {
     }
 }
 
-/// The pod's server; started by the other commands, not by people.
+/// The pod's server. Other commands start it; users do not.
 struct PodServerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "pod-server", shouldDisplay: false)
 

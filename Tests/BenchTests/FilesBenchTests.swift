@@ -7,7 +7,7 @@ import Testing
 @Suite struct PhaseRecorderTests {
     private func record(_ lines: (String, UInt64)...) -> PhaseRecorder {
         var recorder = PhaseRecorder()
-        for (line, time) in lines { recorder.take(line, at: time) }
+        for (line, time) in lines { recorder.record(line, at: time) }
         return recorder
     }
 
@@ -63,7 +63,7 @@ import Testing
         workload.operations = 3
         workload.files = 4
         workload.fileBytes = 5
-        #expect(workload.kernelWords == ["--", "files", "size=2097152", "operations=3", "files=4", "file-size=5"])
+        #expect(workload.kernelArguments == ["--", "files", "size=2097152", "operations=3", "files=4", "file-size=5"])
     }
 
     @Test func withoutVirtiofsdItSaysWhatToInstall() async throws {

@@ -17,13 +17,14 @@ import Testing
 
     @Test(arguments: [
         (#"{"end": {}, "error": "unable to connect to server"}"#, "iperf3: unable to connect to server"),
-        ("nsenter: no such thing", "iperf3 said: nsenter: no such thing"), (#"{"end": {}}"#, "iperf3 gave no sums"),
+        ("nsenter: no such thing", "iperf3 printed: nsenter: no such thing"),
+        (#"{"end": {}}"#, "the report of iperf3 has no totals"),
     ])
-    func failuresAreNamed(_ text: String, _ words: String) {
+    func failuresAreNamed(_ text: String, _ message: String) {
         do {
             _ = try IperfReport(text)
             Issue.record("taken")
-        } catch { #expect("\(error)" == words) }
+        } catch { #expect("\(error)" == message) }
     }
 
     @Test func nothingIsNoRate() throws {

@@ -43,8 +43,8 @@ import Testing
         var text = [UInt8](repeating: 0, count: 4096)
         let count = fread(&text, 1, text.count, handle)
         #expect(pclose(handle) == 0)
-        let words = String(decoding: text.prefix(count), as: UTF8.self)
-        #expect(words.hasPrefix("manifest.json\nconfig.json\nlayer.tar\n"))
-        #expect(words.contains(try Regex(#""diff_ids": \["sha256:[0-9a-f]{64}"\]"#)))
+        let output = String(decoding: text.prefix(count), as: UTF8.self)
+        #expect(output.hasPrefix("manifest.json\nconfig.json\nlayer.tar\n"))
+        #expect(output.contains(try Regex(#""diff_ids": \["sha256:[0-9a-f]{64}"\]"#)))
     }
 }

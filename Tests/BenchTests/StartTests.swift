@@ -8,7 +8,7 @@ import Testing
         for line in [
             "2026-01-01T00:00:00Z debug: phase server 100", "2026-01-01T00:00:00Z debug: phase first instruction 250",
             "debug: guest: phase of the moon", "debug: phase server 900", "phase", "",
-        ] { times.take(line: line) }
+        ] { times.record(line: line) }
         #expect(times.time(of: "server") == 100)
         #expect(times.time(of: "first instruction") == 250)
         #expect(times.time(of: "agent ready") == nil)

@@ -160,7 +160,7 @@ extension Containers {
                     says: "vm.memory: unknown key")
                 try expect(
                     scene.run(bundle: bundle, global: scene.configuration("hypervisor = \"libvirt\"")),
-                    says: "not built yet")
+                    says: "not supported yet")
                 try expect(scene.run(bundle: bundle, global: ["--config", "/no/config"]), says: "/no/config")
             }
         }

@@ -10,7 +10,7 @@ private struct KubeletPod {
     init(_ scene: Scene) throws {
         directory = "\(try scene.makeDirectory("pods"))/uid"
         try Command.shell(
-            "mkdir -p \(directory)/volumes/kubernetes.io~{empty-dir,configmap} \(directory)/volume-subpaths")
+            "mkdir -p \(directory)/volumes/kubernetes.io~{empty-dir,configmap,projected} \(directory)/volume-subpaths")
     }
 
     /// A memory-backed emptyDir.
@@ -34,16 +34,27 @@ private struct KubeletPod {
         return path
     }
 
-    /// In the steps of AtomicWriter.
+    /// A projected volume of a pod with `fsGroup`: a tmpfs with the mode that kubelet gives it, sticky and writable for all.
+    func projected(_ name: String, fsGroup: UInt32) throws -> String {
+        let path = "\(directory)/volumes/kubernetes.io~projected/\(name)"
+        try Command.shell("mkdir \(path) && mount -t tmpfs -o mode=3777,gid=\(fsGroup) \(name) \(path)")
+        return path
+    }
+
+    /// Publishes files in the steps of AtomicWriter.
     ///
-    /// - Parameter large: how many files of 100,000 bytes come beside the others.
-    func publish(_ volume: String, _ name: String, _ files: [(name: String, text: String)], large: Int = 0) throws {
+    /// - Parameters:
+    ///   - group: the files' group.
+    ///   - large: the number of files of 100,000 bytes that are added.
+    func publish(
+        _ volume: String, _ name: String, _ files: [(name: String, text: String)], group: UInt32 = 77, large: Int = 0
+    ) throws {
         var script = "set -e; cd \(volume); old=$(readlink ..data || true); mkdir \(name)\n"
         for file in files {
             script += "printf %s '\(file.text)' >\(name)/\(file.name); chmod 640 \(name)/\(file.name)\n"
         }
         script += "for i in $(seq \(large)); do head -c 100000 /dev/zero >\(name)/large$i; done\n"
-        script += "chown -R 0:77 \(name); ln -s \(name) ..data_tmp; mv -T ..data_tmp ..data\n"
+        script += "chown -R 0:\(group) \(name); ln -s \(name) ..data_tmp; mv -T ..data_tmp ..data\n"
         for file in files { script += "[ -L \(file.name) ] || ln -s ..data/\(file.name) \(file.name)\n" }
         script += "for link in *; do [ -e \"$link\" ] || rm -f \"$link\"; done; [ -z \"$old\" ] || rm -r \"$old\"\n"
         try Command.shell(script)
@@ -202,11 +213,41 @@ extension Containers {
                 try Command.shell("chmod 600 \(volume)/..1/key")
                 try run.output?.wait(for: "seen\n", within: .seconds(2))
                 try pod.publish(volume, "..2", [("key", "new")], large: 11)
-                try run.errors?.wait(for: "containers keep seeing what it had before", within: .seconds(5))
+                try run.errors?.wait(for: "containers keep the content that it had before", within: .seconds(5))
                 run.input?.write("\n")
                 let outcome = try run.finish()
                 #expect(outcome.lines == ["begun", "seen", "old"], "\(outcome.errorText)")
                 #expect(outcome.errorText.contains("configMap settings (\(volume))"), "\(outcome.errorText)")
+            }
+        }
+
+        /// The kernel follows a link in a sticky directory that all may write to only if the link's owner is its own user or
+        /// the directory's owner (fs.protected_symlinks). So owners must be those that kubelet has set. A copy, and a share.
+        @Test(arguments: [0, 11])
+        func aMemberOfTheGroupReadsAProjectedVolume(large: Int) throws {
+            try Scene.play { scene in
+                let pod = try KubeletPod(scene)
+                defer { #expect(throws: Never.self) { try pod.remove() } }
+                let volume = try pod.projected("token", fsGroup: 2000)
+                try pod.publish(volume, "..1", [("key", "old")], group: 2000, large: large)
+                let script = """
+                    cat /proc/sys/fs/protected_symlinks; id -u; stat -c '%a %u %g' /token; stat -c '%u' /token/key
+                    stat -L -c '%a %u %g' /token/key; cat /token/key; echo
+                    grep ' /token ' /proc/mounts | cut -d' ' -f3
+                    until [ "$(cat /token/key)" = new ]; do sleep 0.02; done; echo updated
+                    """
+                let bundle = try scene.bundle(script: script) {
+                    $0.mounts.append(bound(volume, at: "/token", ["rbind", "ro"]))
+                    $0.linux?.sysctl["fs.protected_symlinks"] = "1"
+                    $0.process?.user = User(uid: 1000, gid: 1000, additionalGids: [2000])
+                }
+                let run = try scene.start(bundle: bundle, global: scene.configuration("volumes.copy_limit_mib = 1"))
+                let kind = large == 0 ? "tmpfs" : "virtiofs"
+                try run.output?.wait(for: "\(kind)\n")
+                #expect(run.output?.text == "1\n1000\n3777 0 2000\n0\n640 0 2000\nold\n\(kind)\n")
+                try pod.publish(volume, "..2", [("key", "new")], group: 2000, large: large)
+                let outcome = try run.finish()
+                #expect(outcome.code == 0 && outcome.lines.last == "updated", "\(outcome.text)\(outcome.errorText)")
             }
         }
 

@@ -136,7 +136,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         ),
         ("[vm]\nkernel_arguments = [\"a b\"]", "martlet.toml: vm.kernel_arguments[0]: \"a b\" is not one word"),
         ("vm.debug_console = 1", "martlet.toml: vm.debug_console: expected true or false, found a whole number"),
-        ("hypervisor = \"libvirt\"", "martlet.toml: hypervisor: \"libvirt\" is not built yet"),
+        ("hypervisor = \"libvirt\"", "martlet.toml: hypervisor: \"libvirt\" is not supported yet"),
         ("hypervisor = \"xen\"", "martlet.toml: hypervisor: \"xen\" is none of \"auto\", \"kvm\", \"qemu\""),
         ("hypervisor = true", "martlet.toml: hypervisor: expected a string, found true or false"),
         ("hypervisor = 1979-05-27", "martlet.toml: hypervisor: expected a string, found a date"),

@@ -18,9 +18,9 @@ import Testing
             var status = stat()
             try check("fstat", "", fstat(peer.raw, &status))
             self.peer = "socket:[\(status.st_ino)]"
-            var patience = timeval(tv_sec: 5, tv_usec: 0)
-            try check("setsockopt", "", setsockopt(socket.raw, SOL_SOCKET, SO_RCVTIMEO, &patience, 16))
-            try check("setsockopt", "", setsockopt(socket.raw, SOL_SOCKET, SO_SNDTIMEO, &patience, 16))
+            var timeout = timeval(tv_sec: 5, tv_usec: 0)
+            try check("setsockopt", "", setsockopt(socket.raw, SOL_SOCKET, SO_RCVTIMEO, &timeout, 16))
+            try check("setsockopt", "", setsockopt(socket.raw, SOL_SOCKET, SO_SNDTIMEO, &timeout, 16))
         }
 
         /// Answers false when the other side has closed.
@@ -169,8 +169,8 @@ import Testing
         let server = TTRPCServer([.probe(Probe())])
         let wire = try await Self.connect(server)
         let frame = Self.frame(try Self.request("Echo", ProbeItem(0, blob: 100_000)), stream: 2)
-        var patience = timeval(tv_sec: 0, tv_usec: 200_000)
-        try check("setsockopt", "", setsockopt(wire.socket.raw, SOL_SOCKET, SO_SNDTIMEO, &patience, 16))
+        var timeout = timeval(tv_sec: 0, tv_usec: 200_000)
+        try check("setsockopt", "", setsockopt(wire.socket.raw, SOL_SOCKET, SO_SNDTIMEO, &timeout, 16))
         // Each draws an answer; when those are not taken, the server stops reading.
         let small = Self.frame([], stream: 2)
         let many = [UInt8]([[UInt8]](repeating: small, count: 10_000).joined())

@@ -23,16 +23,16 @@ enum DeviceProgram {
     }()
 }
 
-/// A device process and the client of its control socket.
+/// A device process and its control client.
 final class DeviceProcess: Sendable {
     let pid: pid_t
     let client: ControlClient
 
-    init(_ words: [String], tracedTo trace: String? = nil) throws {
+    init(_ arguments: [String], tracedTo trace: String? = nil) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
-        var words = [DeviceProgram.executable] + words
-        if let trace { words = ["/usr/bin/strace", "-f", "-e", "trace=file,%desc", "-o", trace] + words }
-        var pointers: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        var arguments = [DeviceProgram.executable] + arguments
+        if let trace { arguments = ["/usr/bin/strace", "-f", "-e", "trace=file,%desc", "-o", trace] + arguments }
+        var pointers: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
         defer { for pointer in pointers { free(pointer) } }
         var pid: pid_t = 0
         var pidfd: Int32 = -1
@@ -52,7 +52,7 @@ final class DeviceProcess: Sendable {
                 }
             }
         }
-        guard error == 0 else { throw SystemError("spawn", words[0], errno: .init(rawValue: error)) }
+        guard error == 0 else { throw SystemError("spawn", arguments[0], errno: .init(rawValue: error)) }
         close(pidfd)
         self.pid = pid
         let sink = Sink()

@@ -86,7 +86,7 @@ struct DeviceProcessTests {
         }
         try device.client.removeShare(name: "usr")
         #expect(throws: DeviceError.self) { try device.client.removeShare(name: "usr") }
-        // A killed process: everyone who asks is told.
+        // A killed process: all callers get an error.
         kill(device.pid, SIGKILL)
         #expect(device.sink.waitForClose())
         #expect(throws: DeviceError.closed) { try device.client.removeShare(name: "x") }
@@ -136,8 +136,10 @@ struct DeviceProcessTests {
     }
 
     @Test func wrongArguments() throws {
-        for words in [[], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--gid", "4294967295"]] {
-            let device = try DeviceProcess(words)
+        for arguments in [
+            [], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--gid", "4294967295"],
+        ] {
+            let device = try DeviceProcess(arguments)
             #expect(Self.exitCode(device.pid) == 1)
         }
     }
@@ -192,8 +194,8 @@ struct DeviceProcessTests {
         try front.bringUp(
             guest.rings, guest.kicks.map(\.raw), guest.calls.map(\.raw), protocolFeatures: 9)
         try guest.begin()
-        let node = try guest.look("s")
-        let file = try guest.look("file", in: node)
+        let node = try guest.lookUp("s")
+        let file = try guest.lookUp("file", in: node)
         #expect(node > 1 && file > 1)
         _ = try guest.call(14, file, FakeFrontEnd.bytes(UInt32(O_RDONLY), 0 as UInt32))
         _ = try guest.call(27, node, FakeFrontEnd.bytes(UInt32(O_DIRECTORY), 0 as UInt32))

@@ -44,9 +44,9 @@ final class FakeFrontEnd {
     func reply(to request: Request) throws -> [UInt8]? {
         guard let header = try receive(12) else { return nil }
         var fields = Fields(header)
-        #expect(fields.word() == request.rawValue)
-        #expect(fields.word() == 5)
-        return try receive(Int(fields.word()))
+        #expect(fields.u32() == request.rawValue)
+        #expect(fields.u32() == 5)
+        return try receive(Int(fields.u32()))
     }
 
     private func receive(_ count: Int) throws -> [UInt8]? {
@@ -60,7 +60,7 @@ final class FakeFrontEnd {
     func ask(_ request: Request, _ payload: [UInt8] = []) throws -> UInt64 {
         try send(request, payload)
         var fields = Fields(try #require(try reply(to: request)))
-        return fields.long()
+        return fields.u64()
     }
 
     /// What QEMU sends at start and at DRIVER_OK, for `rings`, each with a kick and a call eventfd.

@@ -13,29 +13,29 @@ import Testing
         -> SessionError?
     {
         try script.run()
-        // Only where the end of patience is waited for: the machine may be busy with other things.
+        // A short timeout only where the test waits for it, since the host may be busy.
         let isLate = script.fault.map { $0.1 == .silence || $0.1 == .trickle } ?? false
         do {
             let front = try VhostUserFrontEnd(
-                socket: socket, memory: machine.regions, queueCount: 2, configuration: .asked(size: 8),
+                socket: socket, memory: machine.regions, queueCount: 2, configuration: .fromBackEnd(size: 8),
                 timeout: .milliseconds(isLate ? 100 : 5000))
             for queue in 0..<2 { try front.start(queue: queue, machine.setup(queue)) }
             for queue in 0..<2 { _ = front.stop(queue: queue) }
-            return try told(front)
+            return try reportedError(front)
         } catch let error as SessionError {
             return error
         }
     }
 
-    /// The error that a watch hears, without waiting for one.
-    private static func told(_ front: VhostUserFrontEnd) throws -> SessionError? {
-        final class Told { var error: SessionError? }
-        let told = Told()
+    /// The error that a watch reports, without waiting for one.
+    private static func reportedError(_ front: VhostUserFrontEnd) throws -> SessionError? {
+        final class Report { var error: SessionError? }
+        let report = Report()
         let loop = try EventLoop()
-        try front.watch(loop) { if case .connection(let error) = $0 { told.error = error } }
+        try front.watch(loop) { if case .connection(let error) = $0 { report.error = error } }
         try loop.runOnce(timeoutMilliseconds: 0)
         front.unwatch(loop)
-        return told.error
+        return report.error
     }
 
     /// Answers in a whole life: the handshake's five, two for the machine, seven a ring, and four to stop two.

@@ -46,19 +46,19 @@ import VMMControl
         let front = try Self.files(guest, ours)
         for queue in 0..<2 { try front.start(queue: queue, guest.setup(queue)) }
         try guest.begin()
-        #expect(try guest.contents(guest.look("file", in: guest.look("s"))) == Array("content".utf8))
+        #expect(try guest.contents(guest.lookUp("file", in: guest.lookUp("s"))) == Array("content".utf8))
         #expect(guest.wasInterrupted(1))
         #expect(front.stop(queue: 0) == 0 && front.stop(queue: 1) == 5)
-        // A killed process: its end is told.
-        final class Told { var breakage: VhostUserFrontEnd.Breakage? }
-        let told = Told()
+        // A killed process: its end is reported.
+        final class Report { var failure: VhostUserFrontEnd.Failure? }
+        let report = Report()
         let loop = try EventLoop()
-        try front.watch(loop) { told.breakage = $0 }
+        try front.watch(loop) { report.failure = $0 }
         // This process has the other end too.
         shutdown(theirs.raw, Int32(SHUT_RDWR))
         try loop.runOnce(timeoutMilliseconds: 2000)
         front.unwatch(loop)
-        #expect(told.breakage == .connection(.hungUp(0)))
+        #expect(report.failure == .connection(.hungUp(0)))
     }
 
     private static let virtiofsd = "/usr/lib/qemu/virtiofsd"
@@ -88,11 +88,11 @@ import VMMControl
             let front = try Self.files(guest, Self.connect(path))
             for queue in 0..<2 { try front.start(queue: queue, guest.setup(queue)) }
             try guest.begin()
-            #expect(try guest.contents(guest.look("file")) == Array("content".utf8))
+            #expect(try guest.contents(guest.lookUp("file")) == Array("content".utf8))
             #expect(guest.wasInterrupted(1))
             #expect(front.stop(queue: 1) == 4)
             try front.start(queue: 1, guest.setup(1, position: 4))
-            #expect(try guest.look("file") > 1)
+            #expect(try guest.lookUp("file") > 1)
             #expect(front.stop(queue: 1) == 5 && front.stop(queue: 0) == 0)
         }
         // It ends by itself when its machine has gone.

@@ -28,7 +28,7 @@ import Testing
         return (front, session)
     }
 
-    /// A request, and whether its answer came and the guest was told.
+    /// A request, and whether the reply and the interrupt have arrived.
     private static func echoes(_ machine: FakeMachine, _ queue: Int, _ byte: UInt8) -> Bool {
         let data = FakeMemory.base + 0x20000
         let ring = machine.rings[queue]
@@ -95,7 +95,7 @@ import Testing
             return backend
         }
         let front = try VhostUserFrontEnd(
-            socket: ours, memory: machine.regions, queueCount: 2, configuration: .asked(size: 8))
+            socket: ours, memory: machine.regions, queueCount: 2, configuration: .fromBackEnd(size: 8))
         #expect(front.configuration == [9, 0, 0, 0, 0, 0, 0, 0])
         for queue in 0..<2 { try front.start(queue: queue, machine.setup(queue)) }
         let data = FakeMemory.base + 0x20000
@@ -138,20 +138,20 @@ import Testing
     }
 
     /// Runs a loop until the handler has been called, or for two seconds.
-    private static func breakages(
+    private static func failures(
         _ front: VhostUserFrontEnd, count: Int = 1, _ then: () throws -> Void
-    ) throws -> [VhostUserFrontEnd.Breakage] {
-        final class List { var list: [VhostUserFrontEnd.Breakage] = [] }
+    ) throws -> [VhostUserFrontEnd.Failure] {
+        final class List { var list: [VhostUserFrontEnd.Failure] = [] }
         let loop = try EventLoop()
-        let told = List()
-        try front.watch(loop) { told.list.append($0) }
+        let report = List()
+        try front.watch(loop) { report.list.append($0) }
         try then()
         let end = ContinuousClock.now + .seconds(2)
-        while told.list.count < count, ContinuousClock.now < end { try loop.runOnce(timeoutMilliseconds: 50) }
+        while report.list.count < count, ContinuousClock.now < end { try loop.runOnce(timeoutMilliseconds: 50) }
         // Nothing is told twice.
         try loop.runOnce(timeoutMilliseconds: 20)
         front.unwatch(loop)
-        return told.list
+        return report.list
     }
 
     @Test func aBrokenRingIsTold() throws {
@@ -159,11 +159,11 @@ import Testing
         let reason = try Promise<String>()
         let (front, _) = try Self.echo(machine, broken: reason)
         for queue in 0..<2 { try front.start(queue: queue, machine.setup(queue)) }
-        let told = try Self.breakages(front) {
+        let report = try Self.failures(front) {
             machine.rings[1].publish(500)
             machine.kick(1)
         }
-        #expect(told == [.ring(1)])
+        #expect(report == [.ring(1)])
         #expect(reason.wait(timeout: .seconds(5))?.contains("descriptor 500") == true)
         #expect(Self.echoes(machine, 0, 1))
         #expect(front.stop(queue: 1) == 0)
@@ -177,8 +177,8 @@ import Testing
         let front = try VhostUserFrontEnd(
             socket: ours, memory: machine.regions, queueCount: 2, configuration: Self.own)
         try front.start(queue: 0, machine.setup(0))
-        let told = try Self.breakages(front) { shutdown(theirs.raw, Int32(SHUT_RDWR)) }
-        #expect(told == [.connection(.hungUp(0))])
+        let report = try Self.failures(front) { shutdown(theirs.raw, Int32(SHUT_RDWR)) }
+        #expect(report == [.connection(.hungUp(0))])
         #expect(throws: SessionError.hungUp(Request.setVringNumber.rawValue)) {
             try front.start(queue: 1, machine.setup(1))
         }
@@ -187,7 +187,7 @@ import Testing
             try front.start(queue: 1, machine.setup(1))
         }
         #expect(front.stop(queue: 0) == 0)
-        let later = try Self.breakages(front) {}
+        let later = try Self.failures(front) {}
         #expect(later == [.connection(.hungUp(Request.setVringNumber.rawValue))])
     }
 
@@ -198,7 +198,7 @@ import Testing
         let script = ScriptedBackEnd(theirs)
         try script.run()
         let front = try VhostUserFrontEnd(
-            socket: ours, memory: machine.regions, queueCount: 2, configuration: .asked(size: 8))
+            socket: ours, memory: machine.regions, queueCount: 2, configuration: .fromBackEnd(size: 8))
         let hello: [Request] = [
             .getFeatures, .getProtocolFeatures, .setProtocolFeatures, .getQueueNumber, .setOwner, .getConfiguration,
         ]
@@ -246,7 +246,7 @@ import Testing
             try script.run()
             do throws(SessionError) {
                 _ = try VhostUserFrontEnd(
-                    socket: ours, memory: Self.regions(machine), queueCount: 2, configuration: .asked(size: 8))
+                    socket: ours, memory: Self.regions(machine), queueCount: 2, configuration: .fromBackEnd(size: 8))
                 Issue.record("taken: \(features), \(protocolFeatures), \(queues)")
             } catch {
                 guard case .lacking = error else { throw error }

@@ -44,7 +44,7 @@ final class FuseGuest: FakeMachine {
     }
 
     /// The node of `name` in a directory: FUSE_LOOKUP.
-    func look(_ name: String, in node: UInt64 = 1) throws -> UInt64 {
+    func lookUp(_ name: String, in node: UInt64 = 1) throws -> UInt64 {
         let entry = Array(try call(1, node, Array(name.utf8) + [0]).prefix(8))
         return entry.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
     }

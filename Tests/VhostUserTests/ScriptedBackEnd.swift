@@ -42,7 +42,7 @@ final class ScriptedBackEnd: @unchecked Sendable {
     private func receive(_ count: Int) -> [UInt8]? {
         if count == 0 { return [] }
         var bytes = [UInt8](repeating: 0, count: count)
-        // Descriptors that nobody takes are closed.
+        // Descriptors that are not received are closed.
         let received = recv(socket.raw, &bytes, count, Int32(MSG_WAITALL))
         return received == count ? bytes : nil
     }
@@ -50,12 +50,12 @@ final class ScriptedBackEnd: @unchecked Sendable {
     /// False to hang up, nil when the front end has.
     private func answer(_ header: [UInt8]) -> Bool? {
         var fields = Fields(header)
-        let (number, flags, length) = (fields.word(), fields.word(), Int(fields.word()))
+        let (number, flags, length) = (fields.u32(), fields.u32(), Int(fields.u32()))
         guard let request = Request(rawValue: number), let payload = receive(length) else { return nil }
         var content = Fields(payload)
         requests.withLock {
             $0.log.append(request)
-            if request == .setFeatures { $0.features = content.long() }
+            if request == .setFeatures { $0.features = content.u64() }
         }
         guard var reply = reply(request, payload, needsReply: flags & MessageHeader.needsReply != 0) else {
             return true
@@ -83,7 +83,7 @@ final class ScriptedBackEnd: @unchecked Sendable {
             _ = write(Array(FakeFrontEnd.message(number, reply, flags: 5).dropLast()))
             return false
         case .silence:
-            // Until the front end has had enough.
+            // Until the front end closes the connection.
             while receive(1) != nil {}
             return nil
         case .trickle:

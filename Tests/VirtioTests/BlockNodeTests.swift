@@ -31,10 +31,10 @@ private final class LoopDevice {
         let backing = try file ?? FakeDisk.scratch(512 * sectors)
         self.backing = backing
         let (read, write) = try SharedDescriptor.pipe()
-        let words = ["--find", "--show", "--sector-size", "\(blockSize)", "/proc/self/fd/3"]
+        let arguments = ["--find", "--show", "--sector-size", "\(blockSize)", "/proc/self/fd/3"]
         let process = try ChildProcess(
             "losetup",
-            .init(executable: "/usr/sbin/losetup", arguments: words, descriptors: [-1, write.raw, 2, backing.raw]))
+            .init(executable: "/usr/sbin/losetup", arguments: arguments, descriptors: [-1, write.raw, 2, backing.raw]))
         guard process.waitForEnd() == .exited(0) else {
             throw SystemError("losetup", "", errno: .init(rawValue: ENODEV))
         }
@@ -73,9 +73,9 @@ struct BlockNodeTests {
         var expected = FakeDisk.pattern(512 * sectors)
         #expect(try disk.ask(0, 3, room: 1024) == .done(1024))
         #expect(disk.memory.read(1024, at: FakeDisk.payload) == FakeDisk.pattern(1024, from: 3 * 512))
-        let words = [UInt8](repeating: 0x77, count: 1536)
-        #expect(try disk.ask(1, 9, sending: words) == .done())
-        expected.replaceSubrange(9 * 512..<12 * 512, with: words)
+        let data = [UInt8](repeating: 0x77, count: 1536)
+        #expect(try disk.ask(1, 9, sending: data) == .done())
+        expected.replaceSubrange(9 * 512..<12 * 512, with: data)
         // Zeroes, in whole blocks and not.
         for (sector, count, flags): (UInt64, UInt32, UInt32) in [(16, 8, 0), (33, 3, 0), (64, 64, 1), (203, 7, 1)] {
             #expect(try disk.ask(13, sending: FakeDisk.range(sector, count, flags: flags)) == .done())
@@ -108,10 +108,10 @@ struct BlockNodeTests {
         #expect(disk.content() == FakeDisk.pattern(64 * 512))
     }
 
-    /// The storage fails only when it is told to keep what was written: a driver that flushes hears it then, one that
+    /// The storage fails only when written data is flushed: a driver that flushes gets the error then, one that
     /// can't flush at the write, which must not be done before it is kept.
     @Test func aWriteIsKeptOrFails() throws {
-        let words = [UInt8](repeating: 1, count: 4096)
+        let data = [UInt8](repeating: 1, count: 4096)
         for canFlush in [true, false] {
             // A memory file that is sealed takes nothing more.
             let file = SharedDescriptor(
@@ -119,10 +119,10 @@ struct BlockNodeTests {
             ftruncate(file.raw, 64 * 512)
             let loop = try LoopDevice(over: file, sectors: 64)
             let disk = try FakeDisk(loop.open(), features: (canFlush ? 1 << 9 : 0) | 1 << 14)
-            #expect(try disk.ask(1, 0, sending: words) == .done())
+            #expect(try disk.ask(1, 0, sending: data) == .done())
             #expect(try disk.ask(4) == .done())
             try check("seal", "", martlet_fcntl_int(file.raw, F_ADD_SEALS, Int(F_SEAL_WRITE)))
-            #expect(try disk.ask(1, 8, sending: words) == (canFlush ? .done() : .failed()))
+            #expect(try disk.ask(1, 8, sending: data) == (canFlush ? .done() : .failed()))
             if canFlush { #expect(try disk.ask(4) == .failed()) }
         }
     }

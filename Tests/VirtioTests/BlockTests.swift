@@ -40,10 +40,10 @@ import Testing
         let disk = try FakeDisk(FakeDisk.scratch(Self.size))
         #expect(try disk.ask(0, 3, room: 1024) == .done(1024))
         #expect(disk.memory.read(1024, at: FakeDisk.payload) == FakeDisk.pattern(1024, from: 3 * 512))
-        let words = [UInt8](repeating: 0x5a, count: 1536)
-        #expect(try disk.ask(1, 10, sending: words) == .done())
+        let data = [UInt8](repeating: 0x5a, count: 1536)
+        #expect(try disk.ask(1, 10, sending: data) == .done())
         var expected = FakeDisk.pattern(Self.size)
-        expected.replaceSubrange(5120..<6656, with: words)
+        expected.replaceSubrange(5120..<6656, with: data)
         #expect(disk.content() == expected)
         // The whole disk, its last sector, and nothing at its end.
         #expect(try disk.ask(0, 0, room: Self.size) == .done(UInt32(Self.size)))

@@ -44,7 +44,7 @@ import Testing
         try scene.start()
         #expect(try scene.write("prompt"))
         #expect(try readAll(theirs) == Array("prompt".utf8))
-        // Without a buffer of the guest's, input waits where it is, and nobody is busy with it.
+        // Without a buffer of the guest, input stays in the descriptor, and the loop sleeps.
         #expect(write(theirs.raw, "hello", 5) == 5)
         #expect(try scene.isIdle())
         #expect(scene.receive.ring.takeUsed().isEmpty)
@@ -64,10 +64,10 @@ import Testing
         try scene.turn(2)
         #expect(scene.receive.ring.takeUsed().map(\.count) == [0])
         #expect(try scene.isIdle())
-        for word in ["one", "three"] {
-            #expect(write(theirs.raw, word, word.utf8.count) == word.utf8.count)
+        for text in ["one", "three"] {
+            #expect(write(theirs.raw, text, text.utf8.count) == text.utf8.count)
             try scene.turn()
-            #expect(scene.receive.ring.takeUsed().map(\.count) == [UInt32(word.utf8.count)])
+            #expect(scene.receive.ring.takeUsed().map(\.count) == [UInt32(text.utf8.count)])
         }
         // The buffers are used up, and there is more input.
         #expect(write(theirs.raw, "more", 4) == 4)

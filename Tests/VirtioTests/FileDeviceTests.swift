@@ -86,13 +86,13 @@ import Testing
         #expect(memory.read(memory.count, at: FakeMemory.base) == before)
     }
 
-    /// Requests without room for an answer (FORGET): nobody waits for them, so an interrupt for each would be wasted.
+    /// Requests without room for a reply (FORGET): no task waits for them, so the device does not interrupt for each.
     @Test func whatNobodyWaitsForIsAnnouncedLater() throws {
         let (memory, ring, device) = try device { _, writable in writable.isEmpty ? 0 : 8 }
         var interrupts = 0
         func serve() throws -> ServiceProgress { try device.serve(queue: 1) { interrupts += 1 } }
         #expect(try serve() == .nothing)
-        // The driver wants to hear of each; the first interrupt after a start is always given.
+        // The driver wants an interrupt for each; the first one after a start is always sent.
         ring.add([(Self.data, 8, false), (Self.data + 100, 8, true)])
         #expect(try serve() == .done)
         #expect(interrupts == 1)
@@ -101,8 +101,8 @@ import Testing
         #expect(try serve() == .done)
         #expect(ring.takeUsed().count == 6, "the driver may look")
         #expect(interrupts == 1)
-        device.settle(queue: 1) { interrupts += 1 }
-        device.settle(queue: 1) { interrupts += 1 }
+        device.flushInterrupt(queue: 1) { interrupts += 1 }
+        device.flushInterrupt(queue: 1) { interrupts += 1 }
         #expect(interrupts == 2)
         // An answer that somebody waits for brings them along.
         ring.setUsedEvent(ring.used)
@@ -110,7 +110,7 @@ import Testing
         ring.add([(Self.data, 8, false), (Self.data + 100, 8, true)])
         #expect(try serve() == .done)
         #expect(interrupts == 3)
-        device.settle(queue: 1) { interrupts += 1 }
+        device.flushInterrupt(queue: 1) { interrupts += 1 }
         #expect(interrupts == 3)
         // The driver must get its buffers back before the ring is full.
         _ = ring.takeUsed()

@@ -9,7 +9,7 @@ import Testing
 @Suite struct HostileConsoleTests {
     private func line(_ number: Int) -> [UInt8] { Array("line \(number) of what the guest's kernel has to say\n".utf8) }
 
-    /// A reader that never reads holds nobody: every buffer is taken at once, no memory grows, and what it finds when
+    /// A reader that never reads blocks no one: the device takes every buffer at once, no memory grows, and what it finds when
     /// it comes back is the beginning, how much is lost, and the end.
     @Test func aReaderThatSleeps() throws {
         let (read, write) = try SharedDescriptor.pipe()
@@ -80,9 +80,9 @@ import Testing
         let letters = seen.filter { $0 >= UInt8(ascii: "a") && $0 <= UInt8(ascii: "z") }.count
         let notes = String(decoding: seen, as: UTF8.self).split(separator: "\n").filter { $0.hasPrefix("[") }
         let lost = notes.compactMap { Int($0.dropFirst().prefix { $0.isNumber }) }.reduce(0, +)
-        let words = notes.map { note in note.filter { $0.isLowercase }.count }.reduce(0, +)
+        let noticeLetters = notes.map { note in note.filter { $0.isLowercase }.count }.reduce(0, +)
         #expect(notes.count > 1 && lost > 0)
-        #expect(letters - words + lost == written.count)
+        #expect(letters - noticeLetters + lost == written.count)
     }
 
     /// One buffer larger than all that may wait: its end is what is kept.
@@ -133,7 +133,7 @@ import Testing
         }
     }
 
-    /// At the machine's end its last words go out, as far as the reader lets them within the time.
+    /// At the machine's end its last output is written, as far as the reader takes it within the time.
     @Test func outputTail() throws {
         let (read, write) = try SharedDescriptor.pipe()
         let scene = try ConsoleScene(output: write)

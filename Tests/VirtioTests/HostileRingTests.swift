@@ -266,7 +266,7 @@ import Testing
     }
 }
 
-/// Another processor of the guest: writes good and bad descriptors over each other until told to stop.
+/// Another vCPU of the guest: it writes good and bad descriptors over each other until it is stopped.
 private final class Flipper: Sendable {
     private let stopped = Atomic(false)
     private let ended: Promise<Void>

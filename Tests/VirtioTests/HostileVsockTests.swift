@@ -17,18 +17,18 @@ import Testing
     @Test func theGuestCannotConnect() throws {
         let guest = try guest()
         let (socket, _) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        let nobody = FakeGuest.Stream(socket, token: 0, guestPort: 5)
-        nobody.hostPort = 1024
-        guest.send(guest.header(.request, nobody))
+        let unknown = FakeGuest.Stream(socket, token: 0, guestPort: 5)
+        unknown.hostPort = 1024
+        guest.send(guest.header(.request, unknown))
         let header = try #require(guest.take().first).header
         #expect(header.operation == 3 && header.sourcePort == 1024 && header.destinationPort == 5)
         #expect(header.sourceCID == 2 && header.destinationCID == FakeGuest.cid)
         for operation: VsockHeader.Operation in [.response, .shutdown, .data, .creditUpdate, .creditRequest] {
-            guest.send(guest.header(operation, nobody))
+            guest.send(guest.header(operation, unknown))
             #expect(guest.operations() == [.reset])
         }
         // An RST is never answered, or two ends would go on for ever.
-        guest.send(guest.header(.reset, nobody))
+        guest.send(guest.header(.reset, unknown))
         #expect(guest.operations().isEmpty)
         #expect(guest.device.connectionCount == 0)
     }
@@ -165,8 +165,8 @@ import Testing
     @Test func aFloodThatIsNeverListenedTo() throws {
         let guest = try FakeGuest(ringSize: 64)
         let (socket, _) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        let nobody = FakeGuest.Stream(socket, token: 0, guestPort: 5)
-        for _ in 0..<VsockDevice.replyLimit + 40 { guest.send(guest.header(.request, nobody)) }
+        let unknown = FakeGuest.Stream(socket, token: 0, guestPort: 5)
+        for _ in 0..<VsockDevice.replyLimit + 40 { guest.send(guest.header(.request, unknown)) }
         // Answers are kept up to a limit; then the ring of packets stands still until the guest listens.
         #expect(guest.device.replies.count == VsockDevice.replyLimit)
         #expect(guest.settle() == 0)

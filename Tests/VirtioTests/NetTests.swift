@@ -32,7 +32,8 @@ import Testing
         #expect(scene.stop() == [0, 4])
     }
 
-    /// A driver that has stopped as its ring is full hears that there is room, however many frames the device took at once.
+    /// A driver that has stopped because its ring is full gets an interrupt when there is room, however many frames the device
+    /// took at once.
     @Test(arguments: [16, 47, 63]) func aDriverThatWaitsForRoomIsWoken(event: UInt16) throws {
         let scene = try NetScene()
         try scene.start()

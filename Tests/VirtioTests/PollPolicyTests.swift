@@ -2,74 +2,75 @@ import Testing
 
 @testable import Virtio
 
-/// How a worker decides to wait: asleep, or looking.
-@Suite struct PollJudgeTests {
-    /// Waits of a guest whose next request takes so long to come when the worker sleeps, and when it looks; answers how
-    /// many of them the worker looked through.
+/// How a worker decides to wait: sleeping, or polling.
+@Suite struct PollPolicyTests {
+    /// Records waits of a guest whose next request takes `sleeping` or `polling` nanoseconds to come, as the worker waits.
+    ///
+    /// - Returns: how many of the waits the worker polled through.
     private func run(
-        _ judge: inout PollPolicy, _ waits: Int, asleep: UInt64, looking: UInt64, disturbed: Bool = false
+        _ policy: inout PollPolicy, _ waits: Int, sleeping: UInt64, polling: UInt64, preempted: Bool = false
     ) -> Int {
-        var looked = 0
+        var polled = 0
         for _ in 0..<waits {
-            if judge.looks {
-                looked += 1
-                judge.note(looking, disturbed: disturbed)
+            if policy.isPolling {
+                polled += 1
+                policy.record(polling, preempted: preempted)
             } else {
-                judge.note(asleep)
+                policy.record(sleeping)
             }
         }
-        return looked
+        return polled
     }
 
-    @Test func looksWhereThatIsQuicker() {
-        var judge = PollPolicy()
-        #expect(!judge.looks, "nothing is known yet")
-        let looked = run(&judge, 10_000, asleep: 90_000, looking: 40_000)
-        #expect(looked > 9_000)
+    @Test func pollsWhereThatIsFaster() {
+        var policy = PollPolicy()
+        #expect(!policy.isPolling, "nothing has been measured yet")
+        let polled = run(&policy, 10_000, sleeping: 90_000, polling: 40_000)
+        #expect(polled > 9_000)
     }
 
-    @Test func sleepsWhereLookingBringsNothing() {
-        for looking: UInt64 in [89_000, 90_000, 300_000] {
-            var judge = PollPolicy()
-            let first = run(&judge, 10_000, asleep: 90_000, looking: looking)
-            #expect(first > 0, "tried")
+    @Test func sleepsWherePollingGainsNothing() {
+        for polling: UInt64 in [89_000, 90_000, 300_000] {
+            var policy = PollPolicy()
+            let first = run(&policy, 10_000, sleeping: 90_000, polling: polling)
+            #expect(first > 0, "it is tried")
             // And less and less often.
-            _ = run(&judge, 100_000, asleep: 90_000, looking: looking)
-            let later = run(&judge, 50_000, asleep: 90_000, looking: looking)
+            _ = run(&policy, 100_000, sleeping: 90_000, polling: polling)
+            let later = run(&policy, 50_000, sleeping: 90_000, polling: polling)
             #expect(later < 50_000 / 100, "\(later)")
         }
     }
 
-    @Test func aQuietGuestIsNeverLookedFor() {
-        var judge = PollPolicy()
-        #expect(run(&judge, 10_000, asleep: PollPolicy.longest, looking: 1) == 0)
-        #expect(run(&judge, 10_000, asleep: 5_000_000_000, looking: 1) == 0)
-        #expect(run(&judge, 10_000, asleep: .max, looking: .max) == 0)
+    @Test func aQuietGuestIsNeverPolledFor() {
+        var policy = PollPolicy()
+        #expect(run(&policy, 10_000, sleeping: PollPolicy.longest, polling: 1) == 0)
+        #expect(run(&policy, 10_000, sleeping: 5_000_000_000, polling: 1) == 0)
+        #expect(run(&policy, 10_000, sleeping: .max, polling: .max) == 0)
     }
 
-    @Test func aGuestThatBecomesQuietIsLetAlone() {
-        var judge = PollPolicy()
-        _ = run(&judge, 1_000, asleep: 90_000, looking: 40_000)
-        let looked = run(&judge, 10_000, asleep: 10_000_000, looking: 10_000_000)
-        #expect(looked <= 2 * PollPolicy.epoch)
+    @Test func pollingEndsWhenTheGuestBecomesQuiet() {
+        var policy = PollPolicy()
+        _ = run(&policy, 1_000, sleeping: 90_000, polling: 40_000)
+        let polled = run(&policy, 10_000, sleeping: 10_000_000, polling: 10_000_000)
+        #expect(polled <= 2 * PollPolicy.epoch)
     }
 
-    @Test func aPauseNowAndThenChangesNothing() {
-        var judge = PollPolicy()
-        var looked = 0
+    @Test func anOccasionalPauseChangesNothing() {
+        var policy = PollPolicy()
+        var polled = 0
         for _ in 0..<300 {
-            looked += run(&judge, 31, asleep: 90_000, looking: 40_000)
-            looked += run(&judge, 1, asleep: 1_000_000_000, looking: 1_000_000_000)
+            polled += run(&policy, 31, sleeping: 90_000, polling: 40_000)
+            polled += run(&policy, 1, sleeping: 1_000_000_000, polling: 1_000_000_000)
         }
-        #expect(looked > 8_000)
+        #expect(polled > 8_000)
     }
 
-    @Test func whoeverWantsTheProcessorGetsIt() {
-        var judge = PollPolicy()
-        _ = run(&judge, 100_000, asleep: 90_000, looking: 40_000, disturbed: true)
-        #expect(run(&judge, 50_000, asleep: 90_000, looking: 40_000, disturbed: true) < 50_000 / 100)
-        // When the others are gone it looks again.
-        _ = run(&judge, 10_000, asleep: 90_000, looking: 40_000)
-        #expect(run(&judge, 10_000, asleep: 90_000, looking: 40_000) > 9_000)
+    @Test func pollingEndsWhenAnotherThreadWantsTheCPU() {
+        var policy = PollPolicy()
+        _ = run(&policy, 100_000, sleeping: 90_000, polling: 40_000, preempted: true)
+        #expect(run(&policy, 50_000, sleeping: 90_000, polling: 40_000, preempted: true) < 50_000 / 100)
+        // When the other threads are gone the worker polls again.
+        _ = run(&policy, 10_000, sleeping: 90_000, polling: 40_000)
+        #expect(run(&policy, 10_000, sleeping: 90_000, polling: 40_000) > 9_000)
     }
 }

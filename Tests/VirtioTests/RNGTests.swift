@@ -136,7 +136,7 @@ import Testing
         #expect(Glibc.write(write.raw, "x", 1) == 1)
         try scene.backend.start(queue: 0, setup)
         for _ in 0..<10 { try scene.loop.runOnce(timeoutMilliseconds: 0) }
-        #expect(scene.broken == ["rng queue 0: the kick descriptor is no eventfd"])
+        #expect(scene.broken == ["rng queue 0: the kick descriptor is not an eventfd"])
         _ = scene.backend.stop(queue: 0)
     }
 

@@ -52,7 +52,7 @@ import Testing
         guest.device.expire(now: 1000)
         #expect(guest.asked.results[late.token] == .timedOut)
         #expect(guest.device.nextDeadline == nil)
-        // The guest hears that nobody waits any more, and its late answer is refused.
+        // The guest gets RST, and its late reply is refused.
         #expect(guest.operations() == [.reset])
         guest.send(guest.header(.response, late))
         #expect(guest.operations() == [.reset])
@@ -177,7 +177,9 @@ import Testing
         let stream = try guest.connect()
         let connection = try #require(guest.device.connections[stream.hostPort])
         let start = UInt32.max - 5
-        (connection.sent, connection.received, connection.forwarded, connection.told) = (start, start, start, start)
+        (connection.sent, connection.received, connection.forwarded, connection.advertisedForwarded) = (
+            start, start, start, start
+        )
         stream.forwarded = start
         stream.bufferSize = 20
         guest.send(guest.header(.creditUpdate, stream))
@@ -222,7 +224,8 @@ import Testing
         #expect(got == sent)
         let updates = guest.take().filter { $0.header.operation == 6 }
         // Not of every byte, but in time: it never sees less than half of its room while there is all of it.
-        #expect(!updates.isEmpty && connection.received &- connection.told <= VsockConnection.bufferSize / 2)
+        #expect(
+            !updates.isEmpty && connection.received &- connection.advertisedForwarded <= VsockConnection.bufferSize / 2)
         #expect(connection.credit == VsockConnection.bufferSize)
         // And a guest that ends before that loses nothing either.
         guest.data(slow, [1, 2, 3])
@@ -265,8 +268,8 @@ import Testing
         guest.post(4, size: 0x10200)
         stream.bufferSize = 1 << 20
         guest.send(guest.header(.creditUpdate, stream))
-        var wanted = 0
-        while wanted < 150_000 { wanted += max(0, stream.write([UInt8](repeating: 1, count: 50_000))) }
+        var total = 0
+        while total < 150_000 { total += max(0, stream.write([UInt8](repeating: 1, count: 50_000))) }
         guest.settle()
         let sizes = guest.take(postAgain: false).map(\.payload.count)
         #expect(sizes.allSatisfy { $0 <= 65536 })

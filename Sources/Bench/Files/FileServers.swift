@@ -7,13 +7,13 @@ import LinuxSystem
 protocol FileServerProcess {
     /// The machine's end of the vhost-user connection.
     var machine: SharedDescriptor { get }
-    /// How it ended; nil while it runs.
+    /// How the process ended; nil while it runs.
     var ended: ProcessEnd? { get }
-    /// Ends it and waits for that.
+    /// Ends the process and waits for its end.
     func end()
 }
 
-/// `martlet-device files`, as a pod has it.
+/// `martlet-device files`, as in a pod.
 final class MartletServer: FileServerProcess {
     let machine: SharedDescriptor
     private let device: DeviceProcess
@@ -43,7 +43,7 @@ final class MartletServer: FileServerProcess {
     }
 }
 
-/// QEMU's own virtiofsd with its defaults. It takes a socket that listens, and one connection.
+/// QEMU's virtiofsd with its defaults. It takes a listening socket and accepts one connection.
 final class VirtiofsServer: FileServerProcess {
     let machine: SharedDescriptor
     private let child: ChildProcess
@@ -51,7 +51,7 @@ final class VirtiofsServer: FileServerProcess {
     init(_ directory: RunDirectory, program: String, log: @Sendable @escaping (String) -> Void) throws {
         let path = directory.path + "/socket"
         let listener = SharedDescriptor(try UnixAddress.listen(path))
-        // Waits in the listener's queue until virtiofsd takes it.
+        // The connection waits in the listener's queue until virtiofsd accepts it.
         machine = SharedDescriptor(try UnixAddress.connect(path))
         let output: SharedDescriptor
         (child, output) = try ChildProcess.withPipe(
@@ -66,8 +66,8 @@ final class VirtiofsServer: FileServerProcess {
 
     var ended: ProcessEnd? { child.ended }
 
-    /// It ends with its connection. Its worker, in a namespace of processes of its own, gets SIGTERM when the first
-    /// process ends before it.
+    /// virtiofsd ends with its connection. Its worker is in a pid namespace of its own, and gets SIGTERM when the parent process
+    /// ends first.
     func end() {
         if child.waitForEnd(timeout: .seconds(2)) != nil { return }
         child.signal(SIGTERM)

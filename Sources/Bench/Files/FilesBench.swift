@@ -5,16 +5,16 @@ import GuestKernel
 public import Hypervisor
 import LinuxSystem
 
-/// `martlet bench files`: the same guest does the same to the files of a share, served by Martlet's file device and by
-/// Debian's virtiofsd in turns.
+/// `martlet bench files`: a guest performs the same file operations on a share that Martlet's file device and Debian's virtiofsd
+/// serve in turns.
 public struct FilesBench: Sendable {
     public var driver: QEMUDriver
-    /// The guest: its kernel, the initial file system with `martlet-bench-guest` as /init, processors and memory.
+    /// The guest: its kernel, the initramfs with `martlet-bench-guest` as /init, vCPUs and memory.
     public var machine: VMConfiguration
     public var workload = FilesWorkload()
     /// Absolute path of virtiofsd.
     public var virtiofsd = "/usr/lib/qemu/virtiofsd"
-    /// Where the shares' files lie: in memory. A disk, and what its file system does later, would be measured with them.
+    /// The directory of the share's files. It is in memory, so that no disk affects the figures.
     public var directory = "/dev/shm"
     /// How long one guest may take.
     public var timeout = Duration.seconds(300)
@@ -28,25 +28,25 @@ public struct FilesBench: Sendable {
     ///
     /// - Parameters:
     ///   - command: what the report says was run.
-    ///   - progress: hears of each guest that has ended.
+    ///   - progress: called with a message after each guest.
     public func run(
         rounds: Int, command: String, progress: @Sendable (String) -> Void
     ) async throws -> BenchReport {
         guard access(virtiofsd, X_OK) == 0 else {
             throw BenchError("virtiofsd \(virtiofsd): not an executable file (Debian: apt install qemu-system-common)")
         }
-        guard rounds > 0 else { throw BenchError("\(rounds) rounds: there must be one at least") }
+        guard rounds > 0 else { throw BenchError("\(rounds) rounds: there must be at least one") }
         _ = try KernelImage.inspect(machine.kernel)
         var machine = machine
-        machine.kernelArguments += workload.kernelWords
+        machine.kernelArguments += workload.kernelArguments
         let plan = FilesRun.Plan(
             driver: driver, machine: machine, virtiofsd: virtiofsd, directory: directory,
             memoryMiB: machine.memoryMiB + workload.sizeMiB, timeout: timeout)
         let facts = gatherFacts()
         let results = try await Rounds.run(rounds, of: FileServerKind.allCases) { round, kind in
             let phases = try await onThread("bench") { try FilesRun.perform(plan, kind) }
-            let words = phases.map { "\($0.name) \(Figures.short(Double($0.nanoseconds) / 1e9)) s" }
-            progress("round \(round) of \(rounds), \(kind.rawValue): \(words.joined(separator: ", "))")
+            let figures = phases.map { "\($0.name) \(Figures.short(Double($0.nanoseconds) / 1e9)) s" }
+            progress("round \(round) of \(rounds), \(kind.rawValue): \(figures.joined(separator: ", "))")
             return phases
         }
         return BenchReport(
@@ -54,7 +54,7 @@ public struct FilesBench: Sendable {
             facts: facts, comparisons: try Self.compare(results))
     }
 
-    /// - Parameter results: of each server, of each round, the phases.
+    /// - Parameter results: for each server and each round, the phases.
     static func compare(_ results: [[[PhaseRecorder.Phase]]]) throws -> [Comparison] {
         try FilesWorkload.figures.map { figure in
             let sides = try results.map { rounds in
@@ -76,7 +76,7 @@ public struct FilesBench: Sendable {
             .init("host", hostDescription()),
             .init(
                 "guest",
-                "\(machine.vcpus) processors, \(machine.memoryMiB) MiB, QEMU with \(driver.accelerator.rawValue), \(machine.kernel)"
+                "\(machine.vcpus) vCPUs, \(machine.memoryMiB) MiB, QEMU with \(driver.accelerator.rawValue), \(machine.kernel)"
             ),
             .init(
                 "work",
@@ -86,7 +86,7 @@ public struct FilesBench: Sendable {
     }
 }
 
-/// Whose file server.
+/// The file servers that are compared.
 enum FileServerKind: String, CaseIterable, Sendable {
     case martlet = "martlet-device"
     case virtiofsd

@@ -12,12 +12,14 @@ enum FilesRun {
         var machine: VMConfiguration
         var virtiofsd: String
         var directory: String
-        /// What the guest and the files of its share take, MiB.
+        /// The memory for the guest and the files of its share, MiB.
         var memoryMiB: Int
         var timeout: Duration
     }
 
-    /// Boots the guest, waits until it has powered off, and answers what it did.
+    /// Boots the guest and waits until it has powered off.
+    ///
+    /// - Returns: the phases of its work.
     static func perform(_ plan: Plan, _ kind: FileServerKind) throws -> [PhaseRecorder.Phase] {
         let directory = try RunDirectory(in: plan.directory)
         defer { directory.remove() }
@@ -33,36 +35,36 @@ enum FilesRun {
         let recorder = Mutex(PhaseRecorder())
         let guest = try Guest(plan, files: server.machine, log: log) { line in
             let now = monotonicNanoseconds()
-            recorder.withLock { $0.take(line, at: now) }
+            recorder.withLock { $0.record(line, at: now) }
         }
         defer { guest.end() }
         let end = try guest.wait(plan.timeout) { server.ended }
         let record = recorder.withLock { $0 }
         guard record.isDone else {
-            let guestWords = record.failure.map { ["the guest: \($0)"] } ?? []
-            let words = guestWords + (end.map { [$0] } ?? []) + errors.withLock { $0.suffix(5) }
+            let reported = record.failure.map { ["the guest: \($0)"] } ?? []
+            let reasons = reported + (end.map { [$0] } ?? []) + errors.withLock { $0.suffix(5) }
             let tail = guest.console.tail(10).map { "\n  \($0)" }.joined()
-            throw BenchError("\(kind.rawValue): \(words.joined(separator: "; "))\(tail)")
+            throw BenchError("\(kind.rawValue): \(reasons.joined(separator: "; "))\(tail)")
         }
         return record.phases
     }
 
-    /// Has this machine use so much memory and free it: a machine that is a virtual one itself may get a page from its host
-    /// at the first touch only, which takes longer than to write it, and would be measured of whoever comes first.
+    /// Allocates and frees memory. If this host is a virtual machine itself, its own host may allocate a page at the first access,
+    /// which takes longer than writing it and would be measured for the side that comes first.
     private static func touchMemory(_ mib: Int) throws(SystemError) {
         _ = try Mapping(
             file: -1, count: mib << 20, flags: MAP_PRIVATE | MAP_ANONYMOUS | Int32(bitPattern: UInt32(MAP_POPULATE)))
     }
 }
 
-/// A directory of one run, with the share's root in it.
+/// The directory of one run, which contains the share's root.
 struct RunDirectory: Sendable {
     let path: String
-    /// What the guest's share is: for virtiofsd the whole of it, for Martlet the entry `work`.
+    /// The root of the share: virtiofsd serves all of it, Martlet the entry `work`.
     var root: String { path + "/root" }
     var work: String { root + "/work" }
 
-    /// Makes it below `parent`, after what earlier runs have written is on the disk.
+    /// Creates the directory in `parent`, and waits until the file system has written the data of earlier runs.
     init(in parent: String) throws {
         var template = Array("\(parent)/martlet-bench.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError.last("mkdtemp", parent) }
@@ -74,7 +76,7 @@ struct RunDirectory: Sendable {
 
     func remove() {
         do { try FileManager.default.removeItem(atPath: path) } catch {
-            let line = "martlet: \(path) stays: \(error)\n"
+            let line = "martlet: can't remove \(path): \(error)\n"
             _ = write(STDERR_FILENO, line, line.utf8.count)
         }
     }

@@ -1,25 +1,25 @@
-/// What the guest of `martlet bench files` is to do with the files of its share.
+/// The work that the guest of `martlet bench files` does on the files of its share.
 public struct FilesWorkload: Sendable, Equatable {
-    /// Of the one large file, MiB.
+    /// The size of the large file, MiB.
     public var sizeMiB = 256
-    /// Reads, and writes, of 4 KiB of it at random.
+    /// The number of random reads, and of random writes, of 4 KiB.
     public var operations = 16_384
-    /// Small files made and removed.
+    /// The number of small files that are created and removed.
     public var files = 10_000
-    /// Bytes in each of these.
+    /// The size of a small file, bytes.
     public var fileBytes = 1024
 
     public init() {}
 
-    /// For the kernel's command line, which hands on to its first process what follows `--`.
-    var kernelWords: [String] {
+    /// Arguments for the kernel's command line. The kernel passes those after `--` to the first process.
+    var kernelArguments: [String] {
         [
             "--", "files", "size=\(sizeMiB << 20)", "operations=\(operations)", "files=\(files)",
             "file-size=\(fileBytes)",
         ]
     }
 
-    /// How a phase of the guest is called in the report, and in which unit: so many bytes or pieces are one of it.
+    /// The name and unit of a phase in the report. A rate is divided by `divisor` to get the unit.
     struct Figure {
         var phase: String
         var name: String

@@ -3,15 +3,15 @@ import Glibc
 import Hypervisor
 import LinuxSystem
 
-/// QEMU with a console and a file device, and nothing else of the host.
+/// A guest in QEMU with a console and a file device.
 final class Guest {
     private let qemu: ChildProcess
     let console: Console
 
     /// - Parameters:
     ///   - files: the machine's end of the file server's vhost-user connection.
-    ///   - log: gets what QEMU complains about.
-    ///   - onLine: gets each line of the console as it comes.
+    ///   - log: gets QEMU's error messages.
+    ///   - onLine: gets each line of the console as it arrives.
     init(
         _ plan: FilesRun.Plan, files: SharedDescriptor, log: @Sendable @escaping (String) -> Void,
         onLine: @Sendable @escaping (String) -> Void
@@ -31,23 +31,24 @@ final class Guest {
         console = try Console("guest console", source: ours, onLine: onLine)
     }
 
-    /// Waits until the guest has powered off. Answers why it had to be ended before, if so.
+    /// Waits until the guest has powered off.
     ///
-    /// - Parameter serverEnded: how the file server has ended; the guest would wait for it for ever.
+    /// - Parameter serverEnded: returns how the file server has ended, if it has. Without its server the guest would hang.
+    /// - Returns: nil when the guest has powered off, else the reason why it must be ended.
     func wait(_ timeout: Duration, serverEnded: () -> ProcessEnd?) throws -> String? {
         let deadline = ContinuousClock.now + timeout
         while qemu.waitForEnd(timeout: .milliseconds(200)) == nil {
-            // A server that has lost its machine ends too: give the machine's own end the time to show.
+            // The server also ends when its machine is gone. Wait for the machine's end first.
             if let end = serverEnded(), qemu.waitForEnd(timeout: .seconds(1)) == nil {
                 return "the file server \(end)"
             }
-            if ContinuousClock.now > deadline { return "not done after \(timeout)" }
+            if ContinuousClock.now > deadline { return "did not end within \(timeout)" }
         }
         console.waitForEnd(timeout: .seconds(5))
         return qemu.ended.flatMap { $0 == .exited(0) ? nil : "qemu \($0)" }
     }
 
-    /// Ends QEMU if it runs still.
+    /// Ends QEMU if it still runs.
     func end() {
         qemu.signal(SIGKILL)
         _ = qemu.waitForEnd(timeout: .seconds(5))

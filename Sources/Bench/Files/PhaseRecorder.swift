@@ -1,26 +1,25 @@
-/// Makes times of what a guest says on its console: `martlet-bench begin NAME`, `end NAME AMOUNT`, `done`, `failed REASON`.
+/// Records the phases that a guest reports on its console: `martlet-bench begin NAME`, `end NAME AMOUNT`, `done`, `failed REASON`.
 ///
-/// The times are the host's: a guest's clock stands still or leaps when its processor has to wait.
+/// Times are the host's: a guest's clock stops or jumps when its vCPU has to wait.
 public struct PhaseRecorder: Sendable {
     public struct Phase: Sendable, Equatable {
         public var name: String
-        /// Bytes or pieces.
+        /// Bytes or operations.
         public var amount: Int
         public var nanoseconds: UInt64
     }
 
     public private(set) var phases: [Phase] = []
-    /// The guest has done all it should.
+    /// Whether the guest has done all of its work.
     public private(set) var isDone = false
-    /// Why the guest could not.
+    /// Why the guest failed.
     public private(set) var failure: String?
     private var begun: (name: String, time: UInt64)?
 
     public init() {}
 
-    /// Takes a line of the console that came at `time` (monotonic nanoseconds); others than the guest's words are
-    /// passed over.
-    public mutating func take(_ line: String, at time: UInt64) {
+    /// Records a line of the console that arrived at `time` (monotonic nanoseconds). Other output of the guest is ignored.
+    public mutating func record(_ line: String, at time: UInt64) {
         let words = line.split(separator: " ", maxSplits: 2)
         guard words.count >= 2, words[0] == "martlet-bench", !isDone, failure == nil else { return }
         let rest = words.count > 2 ? String(words[2]) : ""
@@ -44,6 +43,6 @@ public struct PhaseRecorder: Sendable {
 }
 
 extension PhaseRecorder.Phase {
-    /// Bytes or pieces in a second.
+    /// Bytes or operations per second.
     public var rate: Double { Double(amount) * 1e9 / Double(nanoseconds) }
 }

@@ -8,15 +8,15 @@ import LinuxSystem
 public struct NetBench: Sendable {
     /// Absolute path of `martlet`.
     public var martlet: String
-    /// A configuration for all sides, TOML; what makes a side goes before it.
+    /// The configuration of all sides, TOML. The settings of a side override it.
     public var settings = ""
     /// Absolute path of iperf3 on the host.
     public var iperf3: String
-    /// How long one direction is measured.
+    /// How long one direction is measured, seconds.
     public var seconds = 5
-    /// Of the interfaces, bytes.
+    /// The MTU of the interfaces, bytes.
     public var mtu: UInt32 = 1500
-    /// How long a pod may take until it listens, and more than `seconds` a measurement.
+    /// How long a pod may take to listen, and a measurement may take beyond `seconds`.
     public var timeout = Duration.seconds(120)
 
     public init(martlet: String, iperf3: String) {
@@ -24,7 +24,7 @@ public struct NetBench: Sendable {
         self.iperf3 = iperf3
     }
 
-    /// The two directions of one run, bits a second.
+    /// The rates of both directions in one run, bits per second.
     struct Rates: Sendable {
         var toGuest: Double
         var fromGuest: Double
@@ -35,28 +35,28 @@ public struct NetBench: Sendable {
     /// - Parameters:
     ///   - command: what the report says was run.
     ///   - directory: for configurations and the pods' state.
-    ///   - bundle: makes a bundle of a name that runs iperf3's server in the network namespace at a path, and answers its
+    ///   - bundle: creates a bundle with the name, which runs iperf3's server in the network namespace at the path, and returns its
     ///     directory.
-    ///   - progress: hears of each run.
+    ///   - progress: called with a message after each run.
     public func run(
         rounds: Int, sides: [NetSide], command: String, facts: [BenchReport.Fact], directory: String,
         bundle: (_ name: String, _ namespace: String) throws -> String, progress: (String) -> Void
     ) async throws -> BenchReport {
-        var stages: [Stage] = []
-        defer { for stage in stages { stage.pod.end() } }
+        var setups: [Setup] = []
+        defer { for setup in setups { setup.pod.end() } }
         for side in sides {
-            let line = try NetLine(mtu: mtu)
+            let veth = try VethPair(mtu: mtu)
             let pod = try NetPod(
-                martlet: martlet, id: "bench-net-\(getpid())-\(side)", bundle: bundle("\(side)", line.podPath),
+                martlet: martlet, id: "bench-net-\(getpid())-\(side)", bundle: bundle("\(side)", veth.podPath),
                 configuration: side.write(settings, in: directory), root: "\(directory)/pods")
-            stages.append(Stage(line: line, pod: pod))
+            setups.append(Setup(veth: veth, pod: pod))
             try pod.waitForMessage(timeout)
         }
         let results = try await Rounds.run(rounds, of: Array(sides.indices)) { round, side in
-            let line = stages[side].line
-            let rates = try await onThread("bench") { try measure(line) }
-            let words = [rates.toGuest, rates.fromGuest].map { Figures.short($0 / 1e9) }
-            progress("round \(round) of \(rounds), \(sides[side].rawValue): \(words.joined(separator: ", ")) Gbit/s")
+            let veth = setups[side].veth
+            let rates = try await onThread("bench") { try measure(veth) }
+            let figures = [rates.toGuest, rates.fromGuest].map { Figures.short($0 / 1e9) }
+            progress("round \(round) of \(rounds), \(sides[side].rawValue): \(figures.joined(separator: ", ")) Gbit/s")
             return rates
         }
         return BenchReport(
@@ -64,22 +64,22 @@ public struct NetBench: Sendable {
             comparisons: try Self.compare(results))
     }
 
-    private struct Stage: Sendable {
-        var line: NetLine
+    private struct Setup: Sendable {
+        var veth: VethPair
         var pod: NetPod
     }
 
-    private func measure(_ line: NetLine) throws -> Rates {
+    private func measure(_ veth: VethPair) throws -> Rates {
         func client(_ options: [String]) throws -> IperfReport {
-            try line.iperf3(iperf3, seconds: seconds, options, within: timeout + .seconds(seconds))
+            try veth.iperf3(iperf3, seconds: seconds, options, within: timeout + .seconds(seconds))
         }
-        // The host's clock for both: a guest's may leap.
+        // The host's clock counts for both directions, because a guest's clock may jump.
         let toGuest = try client([])
         let fromGuest = try client(["--reverse"])
         return Rates(toGuest: try toGuest.rate(by: \.sent), fromGuest: try fromGuest.rate(by: \.received))
     }
 
-    /// - Parameter results: of each side its rounds.
+    /// - Parameter results: for each side, the rates of its rounds.
     static func compare(_ results: [[Rates]]) throws -> [Comparison] {
         let directions: [(String, KeyPath<Rates, Double>)] = [
             ("host to guest", \.toGuest), ("guest to host", \.fromGuest),
@@ -96,7 +96,7 @@ public struct NetBench: Sendable {
     }
 }
 
-/// What runs the pod.
+/// What runs the pod: a side of the comparison.
 public enum NetSide: String, CaseIterable, Sendable {
     case martlet = "built-in VMM"
     case qemu = "QEMU"
@@ -110,10 +110,12 @@ public enum NetSide: String, CaseIterable, Sendable {
         }
     }
 
-    /// Writes the configuration of this side; answers its path.
+    /// Writes the configuration of this side.
+    ///
+    /// - Returns: its path.
     func write(_ common: String, in directory: String) throws -> String {
         let own = "\(directory)/\(self)"
-        // A drop-in goes before the file beside it.
+        // A drop-in overrides the file beside it.
         for path in [own, "\(own)/martlet.d"] { try check("mkdir", path, mkdir(path, 0o755)) }
         try Data(common.utf8).write(to: URL(filePath: "\(own)/martlet.toml"))
         try Data(settings.utf8).write(to: URL(filePath: "\(own)/martlet.d/side.toml"))

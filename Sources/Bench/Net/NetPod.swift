@@ -8,16 +8,16 @@ final class NetPod: Sendable {
     private let errors: SharedDescriptor
 
     init(martlet: String, id: String, bundle: String, configuration: String, root: String) throws {
-        let (errors, words) = try SharedDescriptor.pipe()
+        let (errors, errorInput) = try SharedDescriptor.pipe()
         self.errors = errors
         (command, output) = try ChildProcess.withPipe(
             "martlet",
             .init(
                 executable: martlet,
                 arguments: ["--config", configuration, "--root", root, "run", "--bundle", bundle, id],
-                environment: RunPhases.environment(), descriptors: [-1, ChildProcess.pipe, words.raw],
+                environment: RunPhases.environment(), descriptors: [-1, ChildProcess.pipe, errorInput.raw],
                 diesWithParent: true))
-        withExtendedLifetime(words) {}
+        withExtendedLifetime(errorInput) {}
     }
 
     /// Waits until the container has written something.
@@ -28,10 +28,10 @@ final class NetPod: Sendable {
         var buffer = [UInt8](repeating: 0, count: 2000)
         command.signal(SIGKILL)
         let count = max(0, read(errors.raw, &buffer, buffer.count))
-        throw BenchError("the container said nothing: \(String(decoding: buffer.prefix(count), as: UTF8.self))")
+        throw BenchError("the container printed nothing: \(String(decoding: buffer.prefix(count), as: UTF8.self))")
     }
 
-    /// Ends it, and waits until all of it is gone.
+    /// Ends the pod, and waits until all of it is gone.
     func end() {
         command.signal(SIGTERM)
         if command.waitForEnd(timeout: .seconds(20)) == nil {

@@ -3,7 +3,7 @@ import Glibc
 import Hypervisor
 import LinuxSystem
 
-/// An image of busybox alone, made here, that sleeps where nothing else is said: pods of it need no registry.
+/// A container image with busybox only, which is built here, so that pods need no registry. Its default command sleeps.
 public struct BusyboxImage: Sendable {
     public static let name = "docker.io/library/martlet-bench:latest"
 
@@ -13,9 +13,10 @@ public struct BusyboxImage: Sendable {
     /// - Parameter directory: an empty one, to work in.
     public init(directory: String) { self.directory = directory }
 
-    /// Writes the image as `docker save` would; answers the archive's path.
+    /// Writes the image in the format of `docker save`.
     ///
-    /// - Parameter busybox: a static one.
+    /// - Parameter busybox: the path of a static busybox.
+    /// - Returns: the archive's path.
     public func archive(busybox: String) throws -> String {
         let files = FileManager.default
         let root = "\(directory)/root"
@@ -46,7 +47,7 @@ public struct BusyboxImage: Sendable {
         try run("sha256sum", path).first?.split(separator: " ").first ?? ""
     }
 
-    /// Answers the lines that the program has written.
+    /// Runs a program and returns the lines that it has written.
     private func run(_ program: String, _ arguments: String...) throws -> [String] {
         let (child, output) = try ChildProcess.withPipe(
             program,
@@ -58,7 +59,7 @@ public struct BusyboxImage: Sendable {
         child.signal(SIGKILL)
         lines.waitForEnd(timeout: .seconds(5))
         guard end == .exited(0) else {
-            throw BenchError("\(program) \(end.map { "\($0)" } ?? "was not done"): \(lines.tail(5))")
+            throw BenchError("\(program) \(end.map { "\($0)" } ?? "did not end"): \(lines.tail(5))")
         }
         return lines.tail(100)
     }

@@ -3,17 +3,16 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 
-/// `martlet bench pod`: the start and the memory of a pod with one container, by one runtime after the other, asked of the
-/// same engine as kubelet asks it.
+/// `martlet bench pod`: start time and memory of a pod with one container, for several runtimes in turns. It sends CRI requests to
+/// one engine, as kubelet does.
 public struct PodBench: Sendable {
     /// The engine's CRI socket.
     public var address: String
-    /// The runtimes, by the names that the engine's configuration gives them. The first is the one that the others are
-    /// compared with.
+    /// The runtimes' names in the engine's configuration. The others are compared with the first.
     public var handlers: [String]
-    /// An image that the engine has, with `sleep` in it.
+    /// An image that the engine has. It must contain `sleep`.
     public var image: String
-    /// How long one call may take.
+    /// The timeout of one call.
     public var timeout = Duration.seconds(120)
 
     public init(address: String, handlers: [String], image: String) {
@@ -22,15 +21,15 @@ public struct PodBench: Sendable {
         self.image = image
     }
 
-    /// How long a pod has been running when its memory is read.
-    private static let settling = Duration.seconds(2)
+    /// The time between the start of a pod and the reading of its memory.
+    private static let settleTime = Duration.seconds(2)
 
-    /// Starts and ends a pod of each runtime in each round. Another pod of each idles meanwhile, so that what pods share
-    /// counts as shared.
+    /// Starts and ends a pod of each runtime in each round. Another pod of each runtime idles meanwhile, so that memory that pods
+    /// share counts as shared.
     ///
     /// - Parameters:
     ///   - command: what the report says was run.
-    ///   - progress: hears of each run.
+    ///   - progress: called with a message after each run.
     public func run(
         rounds: Int, command: String, facts: [BenchReport.Fact], progress: (String) -> Void
     ) async throws -> BenchReport {
@@ -62,7 +61,7 @@ public struct PodBench: Sendable {
         let pod = try await pods.start(handler, name)
         var run = pod.times
         do {
-            try await Task.sleep(for: Self.settling)
+            try await Task.sleep(for: Self.settleTime)
             run.memory = try PodProcesses.memory(ofSandbox: pod.sandbox)
             let begin = ContinuousClock.now
             try await pods.remove(pod.sandbox)
@@ -74,7 +73,7 @@ public struct PodBench: Sendable {
         return run
     }
 
-    /// - Parameter results: of each side its rounds.
+    /// - Parameter results: for each side, its rounds.
     static func compare(_ results: [[PodRun]]) throws -> [Comparison] {
         let figures: [(String, String, (PodRun) -> Double)] = [
             ("until the container runs", "ms", { $0.sandbox + $0.create + $0.start }),

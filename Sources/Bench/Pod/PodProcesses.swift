@@ -1,15 +1,15 @@
 import Glibc
 import LinuxSystem
 
-/// The host's processes of a pod, whatever its runtime: containerd's shim for it, and all that descend from that.
+/// The host processes of a pod of any runtime: containerd's shim and all of its descendants.
 enum PodProcesses {
-    /// The memory of all of them together.
+    /// The total memory of a pod's processes.
     static func memory(ofSandbox id: String) throws -> ProcessMemory {
         let processes = all()
         guard let shim = processes.first(where: { isShim($0.pid, of: id) }) else {
             throw BenchError("no shim of containerd has the argument -id \(id)")
         }
-        // One that has ended by now has no memory.
+        // A process that has ended meanwhile has no memory.
         return descendants(of: shim.pid, among: processes)
             .compactMap { try? ProcessMemory(process: "\($0)", pid: $0) }.total
     }
@@ -19,7 +19,7 @@ enum PodProcesses {
         var parent: Int32
     }
 
-    /// `root`, and whatever it has brought forth.
+    /// `root` and all of its descendants.
     static func descendants(of root: Int32, among processes: [Entry]) -> [Int32] {
         let children = Dictionary(grouping: processes, by: \.parent)
         var found = [root]

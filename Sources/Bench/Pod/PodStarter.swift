@@ -1,7 +1,7 @@
 import CRIAPI
 import Glibc
 
-/// What one pod took: milliseconds, and KiB.
+/// The figures of one pod: times in milliseconds, memory in KiB.
 struct PodRun: Sendable {
     var sandbox = 0.0
     var create = 0.0
@@ -10,7 +10,7 @@ struct PodRun: Sendable {
     var memory = ProcessMemory(process: "")
 }
 
-/// Starts and ends pods of one container that sleeps.
+/// Starts and ends pods with one container that sleeps.
 struct PodStarter: Sendable {
     let client: CRIClient
     let image: String
@@ -21,7 +21,7 @@ struct PodStarter: Sendable {
         var times: PodRun
     }
 
-    /// - Parameter name: of this pod alone.
+    /// - Parameter name: unique for each pod.
     func start(_ handler: String, _ name: String) async throws -> Pod {
         let config = CRIPodSandboxConfig.with {
             $0.metadata = .with {
@@ -64,7 +64,7 @@ struct PodStarter: Sendable {
         try await client.removePodSandbox(sandbox, within: timeout)
     }
 
-    /// Whatever state it is in; what fails is left to the engine.
+    /// Removes the pod in whatever state it is. Errors are ignored; the engine cleans up.
     func end(_ sandbox: String) async { try? await remove(sandbox) }
 
     private func timed<Result>(_ milliseconds: inout Double, _ body: () async throws -> Result) async throws -> Result {

@@ -1,5 +1,5 @@
-/// The report's picture: for each comparison a group of bars with a scale of its own, a bar for each side as long as
-/// the median, a line over it from the minimum to the maximum, and a dot for each run.
+/// The report's chart. Each comparison is a group of bars with a scale of its own. Each side has a bar for its median, a line from
+/// its minimum to its maximum, and a dot for each run.
 struct BarChart {
     private static let width = 860.0
     private static let labels = 190.0
@@ -52,8 +52,8 @@ struct BarChart {
             parts += row(samples, side, y, scale)
             let ratio = side == 0 ? nil : comparison.ratios(to: side)
             let figure = Figures.range(samples, Figures.short)
-            let words = ratio.map { "\(figure)  ×\(Figures.ratio($0.median))" } ?? figure
-            parts.append(text(Self.width - Self.figures + 10, y + 13, words, "figure"))
+            let label = ratio.map { "\(figure)  ×\(Figures.ratio($0.median))" } ?? figure
+            parts.append(text(Self.width - Self.figures + 10, y + 13, label, "figure"))
         }
         return parts
     }
@@ -77,7 +77,7 @@ struct BarChart {
 
     static let colours = 4
 
-    /// Coordinates need no more than a tenth of a unit.
+    /// Coordinates are rounded to a tenth of a unit.
     private func number(_ value: Double) -> String { Figures.fixed(value, 1) }
 
     private func rectangle(_ x: Double, _ y: Double, _ width: Double, _ height: Double, _ style: String) -> String {
@@ -89,7 +89,7 @@ struct BarChart {
         "<line class=\"spread\" x1=\"\(number(x1))\" y1=\"\(number(y1))\" x2=\"\(number(x2))\" y2=\"\(number(y2))\"/>"
     }
 
-    private func text(_ x: Double, _ y: Double, _ words: String, _ style: String) -> String {
-        "<text class=\"\(style)\" x=\"\(number(x))\" y=\"\(number(y))\">\(Markup.escape(words))</text>"
+    private func text(_ x: Double, _ y: Double, _ content: String, _ style: String) -> String {
+        "<text class=\"\(style)\" x=\"\(number(x))\" y=\"\(number(y))\">\(Markup.escape(content))</text>"
     }
 }

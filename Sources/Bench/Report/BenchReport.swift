@@ -1,8 +1,8 @@
 import FoundationEssentials
 
-/// What a bench has found, as a value: it becomes a table for a terminal, JSON, or a page with a picture.
+/// The results of a bench. They can be printed as a table or JSON, or written as a page with a chart.
 public struct BenchReport: Sendable, Equatable, Codable {
-    /// Something worth knowing beside the figures: the machine, a version.
+    /// A fact beside the figures: the host, a version.
     public struct Fact: Sendable, Equatable, Codable {
         public var name: String
         public var value: String
@@ -13,9 +13,9 @@ public struct BenchReport: Sendable, Equatable, Codable {
     }
 
     public var title: String
-    /// What was run.
+    /// The command that was run.
     public var command: String
-    /// Who was compared; the first is the one that the others are compared with.
+    /// What was compared. The others are compared with the first.
     public var sides: [String]
     public var facts: [Fact]
     public var comparisons: [Comparison]
@@ -32,7 +32,7 @@ public struct BenchReport: Sendable, Equatable, Codable {
     public func json() throws -> String { try jsonText(self) }
 }
 
-/// A report as JSON for people and programs, its keys in order.
+/// A report as indented JSON with sorted keys.
 func jsonText(_ report: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

@@ -1,26 +1,27 @@
-/// One figure of several sides, measured in turns: the value number i of each side comes from round i.
+/// One figure of several sides, measured in turns: value i of each side comes from round i.
 public struct Comparison: Sendable, Equatable, Codable {
-    /// Which values are the good ones.
-    public enum Better: String, Sendable, Codable { case higher, lower }
+    /// Whether higher or lower values are better.
+    public enum Direction: String, Sendable, Codable { case higher, lower }
 
     /// What was measured: `sequential read`.
     public var name: String
     /// `MiB/s`, `ms`.
     public var unit: String
-    public var better: Better
-    /// Of each side, in the order of the report's sides.
+    public var better: Direction
+    /// The samples of each side, in the order of the report's sides.
     public var sides: [Samples]
 
-    public init(_ name: String, unit: String, better: Better, sides: [Samples]) {
+    public init(_ name: String, unit: String, better: Direction, sides: [Samples]) {
         self.name = name
         self.unit = unit
         self.better = better
         self.sides = sides
     }
 
-    /// How much better the first side was than side `other`, round by round: 1.0 is as good, 2.0 is twice as good. What
-    /// disturbs a machine for minutes disturbs both sides of a round, and is not in here. Nil without a value other
-    /// than 0.
+    /// How much better the first side was than side `other` in each round: 1.0 means equal, 2.0 twice as good. A disturbance that
+    /// lasts for minutes affects both sides of a round, and so not the ratios.
+    ///
+    /// - Returns: nil when a ratio is not a finite number.
     public func ratios(to other: Int) -> Samples? {
         guard sides.indices.contains(other), !sides.isEmpty else { return nil }
         return Samples(

@@ -1,12 +1,12 @@
-/// Numbers as people read them.
+/// Formats numbers for people.
 enum Figures {
-    /// Three digits that count: 1234, 123, 12.3, 1.23, 0.12.
+    /// Three significant digits at least, two decimals at most: 1234, 123, 12.3, 1.23, 0.12.
     static func short(_ value: Double) -> String {
         let size = abs(value)
         return fixed(value, size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2)
     }
 
-    /// With so many decimals, rounded half away from zero.
+    /// A number with a fixed number of decimals, rounded half away from zero.
     static func fixed(_ value: Double, _ decimals: Int) -> String {
         var scale = 1.0
         for _ in 0..<decimals { scale *= 10 }

@@ -1,6 +1,6 @@
 import Glibc
 
-/// The machine in a line: processors, kernel, and how busy it is.
+/// The host in one line: CPUs, kernel and load.
 public func hostDescription() -> String {
     var system = utsname()
     uname(&system)
@@ -9,5 +9,5 @@ public func hostDescription() -> String {
     }
     var load = [0.0]
     let busy = getloadavg(&load, 1) == 1 ? ", load \(Figures.short(load[0])) at the start" : ""
-    return "\(sysconf(Int32(_SC_NPROCESSORS_ONLN))) processors, Linux \(release)\(busy)"
+    return "\(sysconf(Int32(_SC_NPROCESSORS_ONLN))) CPUs, Linux \(release)\(busy)"
 }

@@ -1,4 +1,4 @@
-/// The report as a page of its own: nothing is fetched, nothing runs in it.
+/// The report as an HTML page without scripts and external resources.
 extension BenchReport {
     public func page() -> String {
         Markup.page(
@@ -6,8 +6,8 @@ extension BenchReport {
             body: """
                 \(BarChart(report: self).svg())
                 <p class="note">Bars are medians; the line over a bar goes from the minimum to the maximum, a dot is one run. \
-                The sides took turns; × is the median of the ratios of each round, above 1 the first side is the better \
-                one.</p>
+                The sides took turns; × is the median of the ratios of each round, above 1 means that the first side is \
+                better.</p>
                 \(tables())
                 """)
     }
@@ -34,13 +34,13 @@ extension BenchReport {
             """
     }
 
-    private func cells(_ words: [String], _ tag: String) -> String {
-        words.map { "<\(tag)>\(Markup.escape($0))</\(tag)>" }.joined()
+    private func cells(_ texts: [String], _ tag: String) -> String {
+        texts.map { "<\(tag)>\(Markup.escape($0))</\(tag)>" }.joined()
     }
 }
 
 enum Markup {
-    /// A whole page: its head, a title, the command, and `body`.
+    /// A complete page with a title, the command and `body`.
     static func page(title: String, command: String, body: String) -> String {
         """
         <!DOCTYPE html>
@@ -63,7 +63,7 @@ enum Markup {
         """
     }
 
-    /// Text that can stand between tags and in attributes.
+    /// Escapes text for use between tags and in attributes.
     static func escape(_ text: String) -> String {
         var result = ""
         for character in text {

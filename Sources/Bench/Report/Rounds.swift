@@ -1,13 +1,11 @@
 /// Measurements in turns: A B A B …
 ///
-/// A machine with other work to do is slower for a while. In turns that hits every side alike; one side's runs after
-/// the other's would compare two moments.
+/// A host with other work is slower for a while. When the sides take turns, that affects all of them alike.
 public enum Rounds {
-    /// Runs each side once in each of `count` rounds. Another, number 0, goes before and does not count: it finds caches cold and
-    /// memory that nobody has had yet.
+    /// Runs each side once in each of `count` rounds. A round 0 comes first and does not count, because caches are cold then.
     ///
-    /// - Parameter measure: one run of a side; what it throws ends the whole.
-    /// - Returns: of each side its runs that count, in order.
+    /// - Parameter measure: performs one run of a side. An error that it throws ends the measurement.
+    /// - Returns: for each side, the results of its rounds in order.
     public static func run<Side, Result>(
         _ count: Int, of sides: [Side], measure: (_ round: Int, _ side: Side) async throws -> Result
     ) async rethrows -> [[Result]] {

@@ -21,7 +21,7 @@ extension BenchReport {
             }
     }
 
-    /// Columns of one width each: the first to the left, the others to the right.
+    /// Pads the columns to equal widths. The first column is aligned left, the others right.
     static func aligned(_ rows: [[String]]) -> [String] {
         let columns = rows.map(\.count).max() ?? 0
         let widths = (0..<columns).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }

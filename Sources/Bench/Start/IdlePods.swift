@@ -2,7 +2,7 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 
-/// Two pods that idle, so that what pods share is counted as shared; the memory of the first one's processes.
+/// Measures the memory of a pod's processes while another pod idles, so that memory that pods share counts as shared.
 enum IdlePods {
     static func memory(
         martlet: String, bundle: String, root: String, configuration: String?, timeout: Duration
@@ -35,7 +35,7 @@ enum IdlePods {
         var item = pollfd(fd: output.raw, events: Int16(POLLIN), revents: 0)
         guard poll(&item, 1, Int32(clamping: timeout.components.seconds * 1000)) > 0,
             item.revents & Int16(POLLIN) != 0
-        else { throw BenchError("the container said nothing within \(timeout)") }
+        else { throw BenchError("the container printed nothing within \(timeout)") }
     }
 
     private struct State: Decodable {

@@ -9,19 +9,19 @@ public struct BenchError: Error, CustomStringConvertible, Sendable {
     public init(_ description: String) { self.description = description }
 }
 
-/// What is booted, by either side.
+/// The guest that both sides boot.
 struct BootedGuest: Sendable {
     var machine: VMConfiguration
-    /// Whether it is the guest that only writes a byte to the first serial port.
+    /// Whether the guest is `TinyGuest`.
     var isTiny: Bool
     var timeout: Duration
 
-    /// Whether a line of the console is what the measurement waits for. The tiny guest writes an empty one.
+    /// Whether a line of the console ends the measurement. The tiny guest writes an empty line.
     func isFirstMessage(_ line: String) -> Bool { line == (isTiny ? "" : "martlet-agent ready") }
 }
 
-/// A machine of Martlet's own VMM, from the start of its process until the guest's first word.
-enum OwnStart {
+/// A machine of the built-in VMM, from the start of its process to the guest's first message.
+enum BuiltInStart {
     /// Milliseconds.
     static func measure(_ guest: BootedGuest) async throws -> Double {
         let log = try PhaseLog(awaiting: guest.isTiny ? "guest's line" : "agent ready")
@@ -32,16 +32,17 @@ enum OwnStart {
         let end = await machine.end()
         guard let ready else {
             throw BenchError(
-                "the guest said nothing within \(guest.timeout): \(end); \(machine.consoleTail.joined(separator: " | "))"
+                "the guest printed nothing within \(guest.timeout): \(end); \(machine.consoleTail.joined(separator: " | "))"
             )
         }
         return Double(ready - begin) / 1e6
     }
 }
 
-/// A microvm of QEMU's with the same kernel, initramfs, command line, memory and processors on the same KVM.
+/// A QEMU microvm with the same kernel, initramfs, command line, memory and vCPUs on the same KVM.
 ///
-/// As QEMU's own documentation has it for short start times (docs/system/i386/microvm.rst), with ACPI, entered by PVH.
+/// It is configured as QEMU's documentation recommends for short start times (docs/system/i386/microvm.rst), with ACPI and a PVH
+/// entry.
 enum QEMUStart {
     static func arguments(_ guest: BootedGuest, vsock: Int?) -> [String] {
         let vm = guest.machine
@@ -79,8 +80,8 @@ enum QEMUStart {
         qemu.signal(SIGKILL)
         let end = await qemu.end()
         guard let time else {
-            let words = (errors.tail(3) + console.tail(5)).joined(separator: " | ")
-            throw BenchError("QEMU's guest said nothing within \(guest.timeout): \(end); \(words)")
+            let output = (errors.tail(3) + console.tail(5)).joined(separator: " | ")
+            throw BenchError("QEMU's guest printed nothing within \(guest.timeout): \(end); \(output)")
         }
         return Double(time - begin) / 1e6
     }

@@ -2,12 +2,12 @@ import LinuxSystem
 import Logging
 import Synchronization
 
-/// The phases of a start, as they stand in the debug log: `phase NAME NANOSECONDS`.
+/// The phases of a start, from lines of the debug log: `phase NAME NANOSECONDS`.
 struct PhaseTimes: Sendable {
     private(set) var times: [(name: String, at: UInt64)] = []
 
-    /// Takes a phase out of a line of a log; other lines change nothing.
-    mutating func take(line: some StringProtocol) {
+    /// Records the phase in a line of the log. Other lines are ignored.
+    mutating func record(line: some StringProtocol) {
         let words = line.split(separator: " ")
         guard let start = words.firstIndex(of: "phase"), words.count > start + 2,
             let time = words.last.flatMap({ UInt64($0) })
@@ -18,7 +18,7 @@ struct PhaseTimes: Sendable {
     func time(of name: String) -> UInt64? { times.first { $0.name == name }?.at }
 }
 
-/// A log that keeps the phases and tells when one has come.
+/// A log that records phases, and on which a caller can wait for one.
 final class PhaseLog: Sendable {
     private let phases = Mutex(PhaseTimes())
     private let awaited: String
@@ -36,16 +36,16 @@ final class PhaseLog: Sendable {
         return logger
     }
 
-    /// The time of the awaited phase; nil past `timeout`.
+    /// Waits for the phase and returns its time; nil after `timeout`.
     func wait(timeout: Duration) -> UInt64? { arrived.wait(timeout: timeout) }
 
     func time(of name: String) -> UInt64? { phases.withLock { $0.time(of: name) } }
 
-    fileprivate func take(_ line: String) {
-        // A guest that only writes the end of a line.
+    fileprivate func record(_ line: String) {
+        // The tiny guest writes an empty line.
         let line = line == "guest: " ? "phase guest's line \(monotonicNanoseconds())" : line
         let time = phases.withLock { phases in
-            phases.take(line: line)
+            phases.record(line: line)
             return phases.time(of: awaited)
         }
         if let time { arrived.settle(time) }
@@ -63,6 +63,6 @@ final class PhaseLog: Sendable {
             set { metadata[key] = newValue }
         }
 
-        func log(event: LogEvent) { log.take("\(event.message)") }
+        func log(event: LogEvent) { log.record("\(event.message)") }
     }
 }

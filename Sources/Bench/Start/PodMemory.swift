@@ -1,14 +1,14 @@
 import Glibc
 import LinuxSystem
 
-/// Memory of one process on the host, in KiB, the guest's memory apart.
+/// The memory of a host process, KiB. The guest's memory is counted separately.
 public struct ProcessMemory: Sendable, Equatable, Codable {
     public var process: String
-    /// Private_Clean and Private_Dirty: what the end of this process would give back.
+    /// Private_Clean and Private_Dirty: the memory that would be free if this process ended.
     public var privateKiB: Int
-    /// Pss: shared pages in proportion.
+    /// Pss: private pages and a share of each shared page.
     public var proportionalKiB: Int
-    /// Rss of the mappings of the guest's memory.
+    /// The Rss of mappings of guest memory.
     public var guestKiB: Int
 
     private enum CodingKeys: String, CodingKey {
@@ -25,7 +25,7 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
         self.guestKiB = guestKiB
     }
 
-    /// Reads /proc/PID/smaps. Files without a name are the guest's memory: nothing else here maps one.
+    /// Reads /proc/PID/smaps. Mapped memory files are guest memory: these processes map no others.
     init(process: String, pid: Int32) throws {
         self.init(process: process, smaps: try readText("/proc/\(pid)/smaps", limit: 16 << 20))
     }
@@ -53,7 +53,7 @@ public struct ProcessMemory: Sendable, Equatable, Codable {
 }
 
 extension [ProcessMemory] {
-    /// All of them together.
+    /// The total of all processes.
     public var total: ProcessMemory {
         reduce(into: ProcessMemory(process: "all")) { sum, one in
             sum.privateKiB += one.privateKiB

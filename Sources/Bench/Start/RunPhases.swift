@@ -2,9 +2,9 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 
-/// One `martlet run` of a container that ends at once, in phases.
+/// The phases of one `martlet run` whose container ends at once.
 struct RunPhases: Sendable {
-    /// Where a phase ends, in order: in the log, and for people.
+    /// The ends of phases, in order: the name in the log, and the name in the report.
     private static let marks = [
         ("server", "server"), ("machine spawned", "VMM spawned"), ("first instruction", "first guest instruction"),
         ("agent ready", "kernel, until the agent is ready"), ("agent connected", "agent connected"),
@@ -12,11 +12,13 @@ struct RunPhases: Sendable {
         ("container exited", "container exited"),
     ]
 
-    /// Milliseconds of each phase, in order, the last one until the command's end.
+    /// The duration of each phase in order, milliseconds. The last phase ends with the command.
     var phases: [(name: String, milliseconds: Double)] = []
     var total: Double
 
-    /// Runs it.
+    /// Runs the command.
+    ///
+    /// - Throws: `BenchError` when it fails or does not end within `timeout`.
     init(martlet: String, bundle: String, root: String, configuration: String?, timeout: Duration) throws {
         let log = "\(root)/phases.log"
         unlink(log)
@@ -32,22 +34,22 @@ struct RunPhases: Sendable {
                 environment: Self.environment(), descriptors: [-1, -1, input.raw], diesWithParent: true))
         guard let end = child.waitForEnd(timeout: timeout) else {
             child.signal(SIGTERM)
-            throw BenchError("martlet run was not done after \(timeout)")
+            throw BenchError("martlet run did not end within \(timeout)")
         }
         let done = monotonicNanoseconds()
         withExtendedLifetime((output, input)) {}
         let text = String(decoding: try Data(contentsOf: URL(filePath: log)), as: UTF8.self)
         guard end == .exited(0) else { throw BenchError("martlet run \(end): \(text.suffix(1000))") }
         var times = PhaseTimes()
-        for line in text.split(separator: "\n") { times.take(line: line) }
+        for line in text.split(separator: "\n") { times.record(line: line) }
         var last = begin
         for (mark, name) in Self.marks {
-            // A hypervisor of somebody else's doesn't tell when the guest's first instruction came.
+            // Only the built-in VMM reports the guest's first instruction.
             guard let time = times.time(of: mark) else { continue }
             phases.append((name, Double(Int64(time) - Int64(last)) / 1e6))
             last = time
         }
-        phases.append(("all gone, command ended", Double(Int64(done) - Int64(last)) / 1e6))
+        phases.append(("cleaned up, command ended", Double(Int64(done) - Int64(last)) / 1e6))
         total = Double(done - begin) / 1e6
     }
 

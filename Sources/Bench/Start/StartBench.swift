@@ -3,14 +3,14 @@ import Glibc
 public import Hypervisor
 import LinuxSystem
 
-/// Measures the start of a container, phase by phase, and that of its machine beside QEMU's.
+/// Measures the start of a container by phases, and the start of its machine beside QEMU.
 public struct StartBench: Sendable {
     /// Absolute path of `martlet`.
     public var martlet: String
     public var configurationFile: String?
     /// The machine that both sides boot.
     public var machine: VMConfiguration
-    /// Absolute path of QEMU, when it is to be compared with; it takes turns with the built-in VMM.
+    /// Absolute path of QEMU for a comparison; nil: none.
     public var qemu: String?
     public var timeout = Duration.seconds(60)
 
@@ -22,8 +22,8 @@ public struct StartBench: Sendable {
     }
 
     /// - Parameters:
-    ///   - runs: counted runs of each side; one more goes before them.
-    ///   - bundle: makes a bundle whose process is given, and answers its directory.
+    ///   - runs: the number of runs of each side that count. One more comes first.
+    ///   - bundle: creates a bundle with the arguments of its process, and returns its directory.
     public func run(
         runs: Int, command: String, facts: [BenchReport.Fact], root: String, bundle: ([String]) throws -> String,
         progress: (String) -> Void
@@ -34,7 +34,7 @@ public struct StartBench: Sendable {
             progress("martlet run \(number)/\(runs)")
             let run = try RunPhases(
                 martlet: martlet, bundle: short, root: root, configuration: configurationFile, timeout: timeout)
-            // The first one finds nothing in the page cache.
+            // The first run does not count, because the page cache is cold.
             if number > 0 { phases.append(run) }
         }
         progress("memory of two idle pods")
@@ -64,7 +64,7 @@ public struct StartBench: Sendable {
         }
     }
 
-    /// Both sides boot this: no files, which QEMU would need another process for.
+    /// The Linux guest that both sides boot. It has no file device, because QEMU would need another process for it.
     private var linux: BootedGuest {
         var vm = machine
         vm.hasFiles = false
@@ -87,7 +87,7 @@ public struct StartBench: Sendable {
         let hasVsock = access("/dev/vhost-vsock", R_OK | W_OK) == 0
         let results = try await Rounds.run(runs, of: [false, true]) { round, isQEMU in
             progress("\(name), \(round)/\(runs), \(StartReport.sides[isQEMU ? 1 : 0])")
-            if !isQEMU { return try await OwnStart.measure(guest) }
+            if !isQEMU { return try await BuiltInStart.measure(guest) }
             return try await QEMUStart.measure(guest, executable: qemu, vsock: hasVsock ? 1000 + round : nil)
         }
         let sides = results.compactMap { Samples($0) }

@@ -1,4 +1,4 @@
-/// The report as a page of its own, with a picture of the phases and one of the comparison.
+/// The report as an HTML page, with a chart of the phases and one of the comparison.
 extension StartReport {
     public func page() -> String {
         let sides = BenchReport(
@@ -17,7 +17,7 @@ extension StartReport {
     }
 }
 
-/// One bar from the start of the command to its end, cut into its phases.
+/// A bar from the start of the command to its end, divided into its phases.
 struct PhaseChart {
     let phases: [StartReport.Phase]
     let total: Samples
@@ -37,13 +37,13 @@ struct PhaseChart {
             let length = max(0, phase.samples.median) * scale
             let style = "side\(index % BarChart.colours)"
             let y = Self.top + 20 + Double(index) * Self.row
-            let words = "\(phase.name): \(Figures.range(phase.samples, Figures.short)) ms"
+            let label = "\(phase.name): \(Figures.range(phase.samples, Figures.short)) ms"
             parts += [
                 "<rect class=\"\(style)\" x=\"\(number(left))\" y=\"0\" width=\"\(number(length))\" height=\"\(number(Self.top))\"/>",
                 "<rect class=\"\(style)\" x=\"\(number(min(left, Self.width - 420)))\" y=\"\(number(y))\" "
                     + "width=\"\(number(max(length, 1)))\" height=\"12\"/>",
                 "<text class=\"figure\" x=\"\(number(min(left, Self.width - 420) + max(length, 1) + 8))\" "
-                    + "y=\"\(number(y + 10))\">\(Markup.escape(words))</text>",
+                    + "y=\"\(number(y + 10))\">\(Markup.escape(label))</text>",
             ]
             left += length
         }
@@ -52,7 +52,7 @@ struct PhaseChart {
 }
 
 extension Markup {
-    /// Rows of cells; the first row heads the columns.
+    /// A table. The first row is the header, unless `hasHeader` is false.
     static func table(_ rows: [[String]], style: String = "", hasHeader: Bool = true) -> String {
         if rows.isEmpty { return "" }
         let lines = rows.enumerated().map { index, row in

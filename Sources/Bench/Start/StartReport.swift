@@ -1,8 +1,8 @@
 import FoundationEssentials
 
-/// What `martlet bench start` has found.
+/// The results of `martlet bench start`.
 public struct StartReport: Sendable, Codable {
-    /// A part of a `martlet run`, in milliseconds.
+    /// A phase of a `martlet run`; its samples are milliseconds.
     public struct Phase: Sendable, Codable {
         public var name: String
         public var samples: Samples
@@ -11,14 +11,14 @@ public struct StartReport: Sendable, Codable {
     public var title: String
     public var command: String
     public var facts: [BenchReport.Fact]
-    /// The whole of `martlet run … true`, in milliseconds.
+    /// The duration of `martlet run … true`, milliseconds.
     public var run: Samples
     public var phases: [Phase]
-    /// Of one pod's processes on the host while another pod runs.
+    /// The memory of one pod's host processes while another pod runs.
     public var memory: [ProcessMemory]
-    /// From the VMM's exec to the agent's first word, beside QEMU; nil without `--against`.
+    /// The time from the VMM's exec to the agent's first message, beside QEMU; nil without `--against`.
     public var start: Comparison?
-    /// The same to the first word of a guest of four instructions: the VMM's own part.
+    /// The time to the first message of `TinyGuest`: the VMM's part of a start.
     public var startOfTinyGuest: Comparison?
 
     private enum CodingKeys: String, CodingKey {
@@ -28,7 +28,7 @@ public struct StartReport: Sendable, Codable {
         case ratioOfTinyGuest = "ratio_vmm"
     }
 
-    /// The first side's median by the second's: below 1 the first is the faster one.
+    /// The first side's median divided by the second's. Below 1, the first side is faster.
     static func ratio(_ comparison: Comparison?) -> Double? {
         guard let sides = comparison?.sides, sides.count == 2, sides[1].median > 0 else { return nil }
         return sides[0].median / sides[1].median
@@ -88,7 +88,7 @@ public struct StartReport: Sendable, Codable {
 
     var phaseRows: [[String]] {
         [["martlet run", "ms"]] + phases.map { ["  " + $0.name, Figures.range($0.samples, Figures.short)] }
-            + [["  in all", Figures.range(run, Figures.short)]]
+            + [["  total", Figures.range(run, Figures.short)]]
     }
 
     var memoryRows: [[String]] {
@@ -101,7 +101,7 @@ public struct StartReport: Sendable, Codable {
 
     var comparisonRows: [[String]] {
         if comparisons.isEmpty { return [] }
-        return [["from exec to the guest's first word, ms"] + Self.sides + ["ratio"]]
+        return [["from exec to the guest's first message, ms"] + Self.sides + ["ratio"]]
             + comparisons.map { comparison in
                 ["  " + comparison.name] + comparison.sides.map { Figures.range($0, Figures.short) }
                     + [Self.ratio(comparison).map { Figures.fixed($0, 3) } ?? "–"]

@@ -1,5 +1,5 @@
-/// A guest of four instructions: it writes one byte to the first serial port and halts. The same bytes mean the same in
-/// the 32-bit mode of a PVH entry and in the 64-bit mode of the Linux entry.
+/// A guest of a few instructions: it writes one byte to the first serial port and halts. Its code works both in the 32-bit mode of a
+/// PVH entry and in the 64-bit mode of the Linux entry.
 enum TinyGuest {
     private static let address: UInt64 = 0x10_0000
     /// mov $0x3f8,%dx; mov $'\n',%al; out %al,(%dx); hlt; jmp to the hlt

@@ -5,9 +5,9 @@ public struct LinkAddress: Sendable, Hashable {
     /// The interface's index.
     public var link: Int32
     public var prefix: IPPrefix
-    /// Of IPv4, where it is set.
+    /// IPv4 only, if it is set.
     public var broadcast: IPAddress?
-    /// RT_SCOPE_*: 0 is the whole world, 253 the link, 254 the host.
+    /// RT_SCOPE_*: 0 is universe, 253 link, 254 host.
     public var scope: UInt8
     /// IFA_F_*.
     public var flags: UInt32 = 0
@@ -19,9 +19,9 @@ public struct LinkAddress: Sendable, Hashable {
         self.scope = scope
     }
 
-    /// Another node had it already (IFA_F_DADFAILED).
+    /// Duplicate address detection found another node with the address (IFA_F_DADFAILED).
     public var isDuplicate: Bool { flags & 0x08 != 0 }
-    /// It was not made from a router's word for a while only (IFA_F_PERMANENT).
+    /// The address does not expire, as one from a router advertisement does (IFA_F_PERMANENT).
     public var isPermanent: Bool { flags & 0x80 != 0 }
 }
 
@@ -32,7 +32,7 @@ extension RouteSocket {
     }
     private static let new: UInt16 = 20, delete: UInt16 = 21, get: UInt16 = 22
     private static let headerSize = 8
-    /// IFA_F_NODAD: it is there at once. IFA_F_NOPREFIXROUTE: no route comes with it.
+    /// IFA_F_NODAD: the address can be used at once. IFA_F_NOPREFIXROUTE: the kernel adds no route.
     private static let noDetection: UInt32 = 0x02, noRoute: UInt32 = 0x200
 
     /// All addresses of the namespace.
@@ -53,10 +53,9 @@ extension RouteSocket {
         }
     }
 
-    /// Gives a link an address, or changes it. The address is used at once, without asking the link whether another node
-    /// has it.
+    /// Adds an address to a link, or changes it. The address can be used at once: there is no duplicate address detection.
     ///
-    /// - Parameter route: whether the kernel makes the route to the address's network by itself.
+    /// - Parameter route: whether the kernel adds the route to the address's network.
     public func add(_ address: LinkAddress, route: Bool = true) throws(SystemError) {
         var message = Self.message(Self.new, [.acknowledge, .create, .replace], address)
         if let broadcast = address.broadcast { message.attribute(Attribute.broadcast, broadcast.bytes) }
@@ -64,7 +63,7 @@ extension RouteSocket {
         try perform(message, "add address \(address.prefix)", "link \(address.link)")
     }
 
-    /// Takes an address away. One that is gone already is no error.
+    /// Removes an address. It is not an error when it is already gone.
     public func remove(_ address: LinkAddress) throws(SystemError) {
         do throws(SystemError) {
             try perform(

@@ -2,16 +2,16 @@ import Glibc
 
 /// An IPv4 or IPv6 address.
 public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
-    /// 4 or 16, in network order.
+    /// 4 or 16 bytes in network byte order.
     public let bytes: [UInt8]
 
-    /// nil unless there are 4 or 16 bytes.
+    /// Returns nil unless there are 4 or 16 bytes.
     public init?(_ bytes: some Collection<UInt8>) {
         guard bytes.count == 4 || bytes.count == 16 else { return nil }
         self.bytes = Array(bytes)
     }
 
-    /// Reads an address as people write it: `10.0.0.1`, `fe80::1`.
+    /// Parses an address such as `10.0.0.1` or `fe80::1`.
     public init?(_ text: String) {
         var bytes = [UInt8](repeating: 0, count: 16)
         if inet_pton(AF_INET, text, &bytes) == 1 {
@@ -26,7 +26,7 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// AF_INET or AF_INET6.
     public var family: UInt8 { UInt8(bytes.count == 4 ? AF_INET : AF_INET6) }
 
-    /// fe80::/10 (RFC 4291, 2.5.6): the kernel gives each interface one by itself.
+    /// fe80::/10 (RFC 4291, 2.5.6). The kernel adds such an address to each interface.
     public var isLinkLocalIPv6: Bool { bytes.count == 16 && bytes[0] == 0xfe && bytes[1] & 0xc0 == 0x80 }
 
     public var description: String {
@@ -36,7 +36,7 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A network: an address, and how many of its bits count.
+/// A network prefix: an address and the number of its leading bits that count.
 public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
     public var address: IPAddress
     public var length: UInt8
@@ -46,7 +46,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
         self.length = length
     }
 
-    /// Reads `10.0.0.0/24`.
+    /// Parses a prefix such as `10.0.0.0/24`.
     public init?(_ text: String) {
         let parts = text.split(separator: "/")
         guard parts.count == 2, let address = IPAddress(String(parts[0])), let length = UInt8(parts[1]),
@@ -58,7 +58,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
     public var description: String { "\(address)/\(length)" }
 }
 
-/// An Ethernet address as people write it.
+/// An Ethernet address as text: `02:00:00:00:00:01`.
 public func hardwareAddressText(_ bytes: [UInt8]) -> String {
     bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
 }

@@ -4,7 +4,7 @@ import Glibc
 public struct NetworkLink: Sendable, Equatable {
     public var index: Int32
     public var name: String
-    /// `veth`, `macvlan`, `tun`…; empty for a device that is none of software.
+    /// `veth`, `macvlan`, `tun` and so on; empty for a hardware device.
     public var kind: String
     /// ARPHRD_*: 1 is Ethernet.
     public var hardwareType: UInt16
@@ -50,7 +50,7 @@ extension RouteSocket {
             .filter { $0.type == Message.new }.map(Self.link).sorted { $0.index < $1.index }
     }
 
-    /// The link of that name, if there is one.
+    /// The link with the name; nil when there is none.
     public func link(named name: String) throws(SystemError) -> NetworkLink? {
         try links().first { $0.name == name }
     }
@@ -79,28 +79,28 @@ extension RouteSocket {
             "set noarp \(noARP)", "link \(index)")
     }
 
-    /// Gives a link an MTU, bytes.
+    /// Sets a link's MTU, bytes.
     public func setLink(_ index: Int32, mtu: UInt32) throws(SystemError) {
         var message = Self.message(Message.new, .acknowledge, index: index)
         message.attribute(Attribute.mtu, mtu)
         try perform(message, "set mtu \(mtu)", "link \(index)")
     }
 
-    /// Gives a link a name. One that is up can't always be renamed.
+    /// Renames a link. A link that is up can't always be renamed.
     public func setLink(_ index: Int32, name: String) throws(SystemError) {
         var message = Self.message(Message.new, .acknowledge, index: index)
         message.attribute(Attribute.name, text: name)
         try perform(message, "rename to \(name)", "link \(index)")
     }
 
-    /// Gives a link a hardware address.
+    /// Sets a link's hardware address.
     public func setLink(_ index: Int32, hardwareAddress: [UInt8]) throws(SystemError) {
         var message = Self.message(Message.new, .acknowledge, index: index)
         message.attribute(Attribute.address, hardwareAddress)
         try perform(message, "set address \(hardwareAddressText(hardwareAddress))", "link \(index)")
     }
 
-    /// Removes a link of software. One that is gone already is no error.
+    /// Removes a virtual link. It is not an error when it is already gone.
     public func removeLink(_ index: Int32) throws(SystemError) {
         do throws(SystemError) {
             try perform(Self.message(Message.delete, .acknowledge, index: index), "remove", "link \(index)")
@@ -116,7 +116,7 @@ extension RouteSocket {
         try perform(message, "move to another namespace", "link \(index)")
     }
 
-    /// Makes a pair of links that are connected to each other.
+    /// Creates a pair of connected veth links.
     public func makeVeth(_ name: String, peer: String) throws(SystemError) {
         try make(name, kind: "veth") { data in
             data.nested(1) { peerPart in  // VETH_INFO_PEER
@@ -126,7 +126,7 @@ extension RouteSocket {
         }
     }
 
-    /// Makes a link with a hardware address of its own on another, in bridge mode.
+    /// Creates a macvlan link on `parent`, in bridge mode.
     public func makeMacvlan(_ name: String, on parent: Int32) throws(SystemError) {
         try make(name, kind: "macvlan", parent: parent) { $0.attribute(1, UInt32(4)) }  // IFLA_MACVLAN_MODE
     }

@@ -1,6 +1,6 @@
 import Glibc
 
-/// A neighbour whose hardware address somebody wrote down.
+/// A permanent neighbour entry: an address and its hardware address.
 public struct NetworkNeighbour: Sendable, Hashable {
     /// The interface's index.
     public var link: Int32
@@ -14,7 +14,7 @@ public struct NetworkNeighbour: Sendable, Hashable {
     }
 }
 
-/// Neighbours (rtnetlink(7), linux/neighbour.h): the permanent ones, as what is learned is everyone's own.
+/// Permanent neighbours (rtnetlink(7), linux/neighbour.h). Each kernel learns the others by itself.
 extension RouteSocket {
     private enum Attribute {
         static let destination: UInt16 = 1, hardwareAddress: UInt16 = 2
@@ -38,14 +38,14 @@ extension RouteSocket {
         }
     }
 
-    /// Writes a neighbour down for good.
+    /// Adds a permanent neighbour.
     public func add(_ neighbour: NetworkNeighbour) throws(SystemError) {
         try perform(
             Self.message(Self.new, [.acknowledge, .create, .replace], neighbour),
             "add neighbour \(neighbour.address)", "link \(neighbour.link)")
     }
 
-    /// Forgets a neighbour. One that is gone already is no error.
+    /// Removes a neighbour. It is not an error when it is already gone.
     public func remove(_ neighbour: NetworkNeighbour) throws(SystemError) {
         do throws(SystemError) {
             try perform(

@@ -1,5 +1,5 @@
-/// Writes one netlink message: header, the family's own header, attributes (netlink(7), rtnetlink(7)). Numbers are in the
-/// host's order, which is little-endian here.
+/// Builds a netlink message: its header, the family's header and attributes (netlink(7), rtnetlink(7)). Numbers are in the
+/// host's byte order, which is little-endian here.
 public struct NetlinkMessage: Sendable {
     /// NLM_F_*.
     public struct Flags: OptionSet, Sendable {
@@ -25,7 +25,7 @@ public struct NetlinkMessage: Sendable {
         bytes.append(littleEndian: UInt32(0))
     }
 
-    /// The message as it is sent.
+    /// The message's bytes, with its length and sequence number.
     func finished(sequence: UInt32) -> [UInt8] {
         var bytes = bytes
         bytes.replaceSubrange(0..<4, with: Self.octets(UInt32(bytes.count)))
@@ -46,10 +46,10 @@ public struct NetlinkMessage: Sendable {
         attribute(type, Self.octets(number))
     }
 
-    /// With the final NUL.
+    /// Adds a text attribute, which ends with NUL.
     mutating func attribute(_ type: UInt16, text: String) { attribute(type, Array(text.utf8) + [0]) }
 
-    /// An attribute that holds attributes.
+    /// Adds an attribute that contains attributes.
     mutating func nested(_ type: UInt16, _ body: (inout NetlinkMessage) -> Void) {
         let start = bytes.count
         put(UInt16(0))
@@ -70,10 +70,10 @@ struct NetlinkReply: Sendable {
     var type: UInt16
     var flags: UInt16
     var sequence: UInt32
-    /// What follows the netlink header.
+    /// The bytes after the netlink header.
     var payload: ArraySlice<UInt8>
 
-    /// The messages in one datagram; what is cut off at its end is left out.
+    /// The messages of a datagram. A truncated message at its end is skipped.
     static func parse(_ bytes: ArraySlice<UInt8>) -> [NetlinkReply] {
         var replies: [NetlinkReply] = []
         var rest = bytes
@@ -93,7 +93,7 @@ struct NetlinkReply: Sendable {
     func attributes(after count: Int) -> NetlinkAttributes { NetlinkAttributes(payload.dropFirst(count)) }
 }
 
-/// Attributes by their type; of two of one type the last.
+/// Attributes by type. When a type occurs twice, the last one counts.
 struct NetlinkAttributes {
     private var content: [UInt16: ArraySlice<UInt8>] = [:]
 
@@ -102,7 +102,7 @@ struct NetlinkAttributes {
         while rest.count >= 4 {
             let count = Int(rest.number(0, UInt16.self))
             guard count >= 4, count <= rest.count else { break }
-            // The two highest bits say how it is written.
+            // The two highest bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
             content[rest.number(2, UInt16.self) & 0x3fff] = rest.prefix(count).dropFirst(4)
             rest = rest.dropFirst((count + 3) & ~3)
         }
@@ -125,7 +125,7 @@ struct NetlinkAttributes {
 }
 
 extension ArraySlice<UInt8> {
-    /// The number `offset` bytes after the start; 0 where there are too few.
+    /// The number at `offset`; 0 when there are too few bytes.
     func number<Number: FixedWidthInteger>(_ offset: Int, _ type: Number.Type) -> Number {
         guard count >= offset + MemoryLayout<Number>.size else { return 0 }
         return withUnsafeBytes { Number(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: Number.self)) }

@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// A network namespace (network_namespaces(7)); one that nobody else refers to is gone with this value.
+/// A network namespace (network_namespaces(7)). It is gone with this value unless something else refers to it.
 public final class NetworkNamespace: Sendable {
     public let descriptor: SharedDescriptor
 
@@ -19,7 +19,7 @@ public final class NetworkNamespace: Sendable {
     /// `NS_GET_NSTYPE` of linux/nsfs.h: `_IO(0xb7, 3)`.
     private static let namespaceType: UInt = 0xb703
 
-    /// Tells it from all others on this host, for as long as somebody refers to it.
+    /// A number that is unique on this host while the namespace exists.
     public var identity: UInt64 {
         var facts = stat()
         return fstat(descriptor.raw, &facts) == 0 ? UInt64(facts.st_ino) : 0
@@ -27,7 +27,7 @@ public final class NetworkNamespace: Sendable {
 
     private init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
 
-    /// A new, empty one, whose `lo` is down.
+    /// Creates a network namespace. Its `lo` is down.
     public static func make() throws(SystemError) -> NetworkNamespace {
         let descriptor = try onOwnThread { () throws(SystemError) in
             try check("unshare", "network namespace", martlet_new_network())
@@ -36,9 +36,9 @@ public final class NetworkNamespace: Sendable {
         return NetworkNamespace(descriptor)
     }
 
-    /// Runs `body` on a thread of its own inside the namespace, and waits until that is done.
+    /// Runs `body` on a new thread inside the namespace and waits for it.
     ///
-    /// Sockets and taps that it makes stay in the namespace, whoever uses them later.
+    /// Sockets and taps that `body` creates stay in the namespace, whoever uses them later.
     public func run<R: Sendable>(_ body: @Sendable @escaping () throws(SystemError) -> R) throws(SystemError) -> R {
         let descriptor = descriptor
         return try Self.onOwnThread { () throws(SystemError) in
@@ -47,7 +47,7 @@ public final class NetworkNamespace: Sendable {
         }
     }
 
-    /// A thread that has been elsewhere is used for nothing else afterwards.
+    /// Runs `body` on a new thread, because a thread that has changed its namespace must not be used for other work.
     private static func onOwnThread<R: Sendable>(
         _ body: @Sendable @escaping () throws(SystemError) -> R
     ) throws(SystemError) -> R {

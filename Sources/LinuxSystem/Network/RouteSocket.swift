@@ -2,12 +2,12 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// A socket to the kernel's networks (rtnetlink(7)): links, addresses, routes, neighbours, traffic control.
+/// A netlink socket for links, addresses, routes, neighbours and traffic control (rtnetlink(7)).
 ///
-/// It belongs for good to the network namespace of the thread that made it, whoever uses it later. Thread-safe: one request
-/// at a time.
+/// It belongs to the network namespace of the thread that created it, whoever uses it later. It is thread-safe: requests are
+/// sent one at a time.
 public final class RouteSocket: Sendable {
-    /// What can be told of as it changes (RTNLGRP_*).
+    /// Multicast groups, which report changes (RTNLGRP_*).
     public struct Groups: OptionSet, Sendable {
         public let rawValue: UInt32
         public init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -17,23 +17,23 @@ public final class RouteSocket: Sendable {
         public static let routes = Groups(rawValue: 1 << 6 | 1 << 10)
     }
 
-    /// How long the kernel may take for an answer, seconds.
-    private static let patience = 5
+    /// The time for a reply of the kernel, seconds.
+    private static let replyTimeout = 5
     private static let bufferSize = 64 << 10
 
     public let socket: SharedDescriptor
     private let sequence = Mutex<UInt32>(0)
 
-    /// - Parameter groups: what the socket tells of. Such a socket is for `drain` alone.
+    /// - Parameter groups: the changes to report. A socket with groups is for `drain` only.
     public init(groups: Groups = []) throws(SystemError) {
         socket = SharedDescriptor(
             OwnedDescriptor(
                 owning: try check(
                     "socket", "rtnetlink",
                     Glibc.socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), Int32(NETLINK_ROUTE)))))
-        // The kernel's own words on an error; NETLINK_CAP_ACK and NETLINK_EXT_ACK of SOL_NETLINK.
+        // NETLINK_CAP_ACK and NETLINK_EXT_ACK of SOL_NETLINK: the kernel explains errors in text.
         for option in [Int32(10), 11] { setOption(270, option, Int32(1)) }
-        setOption(SOL_SOCKET, SO_RCVTIMEO, timeval(tv_sec: Self.patience, tv_usec: 0))
+        setOption(SOL_SOCKET, SO_RCVTIMEO, timeval(tv_sec: Self.replyTimeout, tv_usec: 0))
         var address = sockaddr_nl()
         address.nl_family = sa_family_t(AF_NETLINK)
         address.nl_groups = groups.rawValue
@@ -52,24 +52,24 @@ public final class RouteSocket: Sendable {
         }
     }
 
-    /// Has the kernel do something, and waits until it is done.
+    /// Sends a request and waits for its acknowledgement.
     func perform(
         _ message: NetlinkMessage, _ operation: @autoclosure () -> String, _ subject: @autoclosure () -> String
     ) throws(SystemError) {
         _ = try exchange(message, operation(), subject())
     }
 
-    /// All that the kernel answers to a request.
+    /// Sends a request and returns all replies.
     func exchange(
         _ message: NetlinkMessage, _ operation: @autoclosure () -> String, _ subject: @autoclosure () -> String
     ) throws(SystemError) -> [NetlinkReply] {
         let what = (operation(), subject())
         let result: Result<[NetlinkReply], SystemError> = sequence.withLock { sequence in
             do throws(SystemError) {
-                // A list that changed while it was read has holes: again.
+                // A list that changed while it was read may be incomplete: read it again.
                 for _ in 0..<10 {
                     sequence &+= 1
-                    if let replies = try converse(message, sequence, what) { return .success(replies) }
+                    if let replies = try exchangeOnce(message, sequence, what) { return .success(replies) }
                 }
                 throw SystemError(what.0, what.1, errno: .interrupted)
             } catch { return .failure(error) }
@@ -77,8 +77,10 @@ public final class RouteSocket: Sendable {
         return try result.get()
     }
 
-    /// nil when what was listed changed meanwhile.
-    private func converse(
+    /// Sends a request once.
+    ///
+    /// - Returns: the replies; nil when the list changed while it was read.
+    private func exchangeOnce(
         _ message: NetlinkMessage, _ sequence: UInt32, _ what: (String, String)
     ) throws(SystemError) -> [NetlinkReply]? {
         let bytes = message.finished(sequence: sequence)
@@ -86,23 +88,23 @@ public final class RouteSocket: Sendable {
         try retrying(what.0, what.1) { send(raw, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
         var buffer = [UInt8](repeating: 0, count: Self.bufferSize)
         var replies: [NetlinkReply] = []
-        var isWhole = true
+        var isComplete = true
         while true {
             let count = try retrying(what.0, what.1) { recv(raw, &buffer, buffer.count, 0) }
             for reply in NetlinkReply.parse(buffer[..<count]) where reply.sequence == sequence {
-                if reply.flags & 0x10 != 0 { isWhole = false }  // NLM_F_DUMP_INTR
+                if reply.flags & 0x10 != 0 { isComplete = false }  // NLM_F_DUMP_INTR
                 switch reply.type {
                 case 2:  // NLMSG_ERROR, also "done" with 0
                     if let error = Self.error(reply, what) { throw error }
                     return replies
-                case 3: return isWhole ? replies : nil  // NLMSG_DONE
+                case 3: return isComplete ? replies : nil  // NLMSG_DONE
                 default: replies.append(reply)
                 }
             }
         }
     }
 
-    /// What an acknowledgement says went wrong, with the kernel's words (NLMSGERR_ATTR_MSG) where there are any.
+    /// The error of an acknowledgement, with the kernel's text (NLMSGERR_ATTR_MSG) if there is one; nil on success.
     private static func error(_ reply: NetlinkReply, _ what: (String, String)) -> SystemError? {
         let code = Int32(bitPattern: reply.payload.number(0, UInt32.self))
         if code == 0 { return nil }
@@ -115,7 +117,9 @@ public final class RouteSocket: Sendable {
         return SystemError(what.0, what.1, errno: .init(rawValue: -code), detail: detail)
     }
 
-    /// Takes what a socket with `groups` has been told, without waiting. True if there was anything, or too much to be kept.
+    /// Reads all reports of a socket with `groups`, without waiting.
+    ///
+    /// - Returns: whether there were any, or reports were lost because there were too many.
     public func drain() -> Bool {
         var buffer = [UInt8](repeating: 0, count: Self.bufferSize)
         var any = false

@@ -8,21 +8,21 @@ public struct NetworkRoute: Sendable, Hashable, CustomStringConvertible {
     public var destination: IPPrefix?
     /// Of the route's family, or IPv6 for an IPv4 route.
     public var gateway: IPAddress?
-    /// The interface's index; 0: none, or the one by which the gateway is reached.
+    /// The interface's index; 0: none, or the interface that leads to the gateway.
     public var link: Int32 = 0
     public var preferredSource: IPAddress?
-    /// RT_SCOPE_*; of IPv4 only.
+    /// RT_SCOPE_*; IPv4 only.
     public var scope: UInt8 = 0
     public var metric: UInt32 = 0
     /// RTN_*: 1 unicast, 6 blackhole, 7 unreachable, 8 prohibit.
     public var type: UInt8 = 1
-    /// The gateway is on the link although no prefix says so (RTNH_F_ONLINK).
+    /// The gateway is on the link although no prefix covers it (RTNH_F_ONLINK).
     public var isOnlink = false
     /// Bytes; 0: the interface's.
     public var mtu: UInt32 = 0
-    /// RTPROT_*: who made it. 2 is the kernel, 9 a router's advertisement.
+    /// RTPROT_*: the origin of the route. 2 is the kernel, 9 a router advertisement.
     public var origin: UInt8 = 4
-    /// It has several next hops, which this type has no place for.
+    /// The route has several next hops, which this type can't represent.
     public var isMultipath = false
 
     public init(family: UInt8, destination: IPPrefix? = nil) {
@@ -41,7 +41,7 @@ public struct NetworkRoute: Sendable, Hashable, CustomStringConvertible {
         return words.joined(separator: " ")
     }
 
-    /// The same for the kernel, whoever made it.
+    /// Whether both are the same route apart from their origin.
     public func isSame(as other: NetworkRoute) -> Bool {
         var (a, b) = (self, other)
         a.origin = 0
@@ -96,12 +96,12 @@ extension RouteSocket {
         return route
     }
 
-    /// Makes a route, beside others to the same destination by other ways; the very same is an error (EEXIST).
+    /// Adds a route. Other routes to the same destination stay. Adding the same route again is an error (EEXIST).
     public func add(_ route: NetworkRoute) throws(SystemError) {
         try perform(try Self.message(Self.new, [.acknowledge, .create, .append], route), "add route", "\(route)")
     }
 
-    /// Removes a route. One that is gone already is no error.
+    /// Removes a route. It is not an error when it is already gone.
     public func remove(_ route: NetworkRoute) throws(SystemError) {
         do throws(SystemError) {
             try perform(try Self.message(Self.delete, .acknowledge, route), "remove route", "\(route)")

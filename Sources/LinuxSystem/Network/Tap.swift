@@ -1,24 +1,24 @@
 import CLinux
 import Glibc
 
-/// A tap: a network interface whose other end is this process's (Documentation/networking/tuntap.rst).
+/// A tap: a network interface whose frames a process reads and writes (Documentation/networking/tuntap.rst).
 ///
-/// It is gone when the last of its descriptors is closed, whoever holds it.
+/// It is gone when the last of its descriptors is closed, in whatever process.
 public struct Tap: Sendable {
-    /// Bytes before each frame: the header of virtio-net (virtio 1.2, 5.1.6), with the number of buffers.
+    /// The length of the header before each frame, bytes: the virtio-net header (virtio 1.2, 5.1.6) with the number of buffers.
     public static let headerSize = 12
-    /// The most queues that are of use here.
+    /// The largest number of queues that is supported.
     public static let maximumQueues = 8
 
     public let name: String
-    /// One for each queue. Non-blocking.
+    /// One descriptor for each queue, non-blocking.
     public let queues: [SharedDescriptor]
 
-    /// Makes one in the namespace of the calling thread; it is down.
+    /// Creates a tap in the network namespace of the calling thread. It is down.
     ///
     /// - Parameters:
-    ///   - queues: pairs of queues, at most `maximumQueues`; more than one make a device of several.
-    ///   - name: 15 bytes at most.
+    ///   - name: at most 15 bytes.
+    ///   - count: the number of queue pairs, at most `maximumQueues`.
     public init(_ name: String, queues count: Int) throws(SystemError) {
         self.name = name
         var queues: [SharedDescriptor] = []

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Traffic control (tc(8), linux/pkt_cls.h, linux/tc_act/tc_mirred.h): all that comes in at one link goes out at another.
+/// Traffic control (tc(8), linux/pkt_cls.h, linux/tc_act/tc_mirred.h): redirects all frames of one link to another.
 extension RouteSocket {
     private enum Attribute {
         static let kind: UInt16 = 1, options: UInt16 = 2
@@ -22,9 +22,9 @@ extension RouteSocket {
         return message
     }
 
-    /// Sends every frame that arrives at `link` out at `target`, and none to the host's own protocols.
+    /// Redirects every frame that arrives at `link` to `target`. The host's protocols get none of them.
     ///
-    /// What somebody left at the link's ingress before is taken away: two of these can't be one after the other.
+    /// An ingress qdisc that the link has already is replaced, since a link can have only one.
     public func redirect(_ link: Int32, to target: Int32) throws(SystemError) {
         try removeIngress(link)
         var qdisc = Self.message(
@@ -54,7 +54,7 @@ extension RouteSocket {
         }
     }
 
-    /// tc_u32_sel with one key that every packet has: no bit of its first word counts.
+    /// A tc_u32_sel with one key that matches every packet, because its mask is 0.
     private static let everything: [UInt8] = {
         var selector = [UInt8](repeating: 0, count: 32)
         selector[0] = 1  // TC_U32_TERMINAL
@@ -69,7 +69,7 @@ extension RouteSocket {
         return bytes
     }
 
-    /// Takes the ingress qdisc of a link away, with its filters. Neither a link nor a qdisc that is gone is an error.
+    /// Removes the ingress qdisc of a link, with its filters. It is not an error when the link or the qdisc is already gone.
     public func removeIngress(_ link: Int32) throws(SystemError) {
         do throws(SystemError) {
             try perform(

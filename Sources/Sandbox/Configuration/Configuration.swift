@@ -1,19 +1,19 @@
 public import OCISpec
 
-/// What a host's administrator decides: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked.
-/// docs/configuration.md lists every key.
+/// The administrator's settings: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked. docs/configuration.md lists all
+/// keys.
 public struct Configuration: Sendable, Equatable, Codable {
     public enum Hypervisor: String, Sendable, CaseIterable, Codable { case auto, kvm, qemu }
     public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
 
-    /// The virtual machine that a pod gets.
+    /// The machine of a pod.
     public struct VM: Sendable, Equatable, Codable {
         public var vcpus = 1
-        /// Of a pod that nobody has set a limit for.
+        /// The memory of a pod without a limit, MiB.
         public var memoryMiB = 512
-        /// What the guest needs beside its containers: added to their limit.
+        /// The memory that the guest needs beside its containers, MiB: added to their limit.
         public var overheadMiB = 64
-        /// What the host's processes of a pod need beside the guest's memory: taken from the limit of the pod's control group.
+        /// The memory that a pod's host processes need beside the guest's memory, MiB: subtracted from the limit of the pod's cgroup.
         public var hostMiB = 40
         /// Absolute path; nil: the one that comes with Martlet (see `GuestImage`).
         public var kernel: String?
@@ -21,9 +21,9 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var initramfs: String?
         /// Words appended to the guest kernel's command line.
         public var kernelArguments: [String] = []
-        /// The kernel's earliest words on an emulated serial port, which costs time.
+        /// An emulated serial port for the kernel's earliest messages, which slows the start.
         public var debugConsole = false
-        /// Guest memory in huge pages: a quicker start, for memory that is taken 2 MiB at a time.
+        /// Guest memory in huge pages: a faster start, but memory is allocated 2 MiB at a time.
         public var hugePages = true
     }
 
@@ -31,31 +31,31 @@ public struct Configuration: Sendable, Equatable, Codable {
         /// A path, or a name to be found in PATH.
         public var path = "qemu-system-x86_64"
         public var accelerator = Accelerator.auto
-        /// The host's kernel moves the frames of network interfaces (/dev/vhost-net), and not QEMU.
+        /// The host's kernel, and not QEMU, moves the frames of network interfaces (/dev/vhost-net).
         public var vhostNet = false
     }
 
-    /// How long the host waits for the agent.
+    /// Timeouts for the agent.
     public struct Agent: Sendable, Equatable, Codable {
-        /// From the VM's start until the agent answers.
+        /// From the machine's start until the agent replies.
         public var startTimeout = Duration.seconds(30)
-        /// For one request, but waiting for a process.
+        /// For one request, apart from a wait for a process.
         public var requestTimeout = Duration.seconds(30)
         public var heartbeatInterval = Duration.milliseconds(500)
-        /// An agent that has not answered for so long is taken for dead, and the VM ends.
+        /// An agent that has not replied for this long is considered dead, and the machine is ended.
         public var heartbeatTimeout = Duration.milliseconds(4000)
     }
 
-    /// Where the host's processes of a pod live.
+    /// The cgroup of a pod's host processes.
     public struct Cgroup: Sendable, Equatable, Codable {
-        /// Absolute; each pod gets a group of its own below it. nil: the group that the bundle names, or where the engine is
-        /// when it names none.
+        /// An absolute path in the cgroup hierarchy; each pod gets a cgroup of its own below it. nil: the cgroup that the bundle names,
+        /// or the engine's if it names none.
         public var parent: String?
     }
 
-    /// What an engine may change with a container.
+    /// The settings that an engine may change for a container.
     public struct Engine: Sendable, Equatable, Codable {
-        /// Of the runtime options that an engine sends: `config_path`.
+        /// Runtime options that an engine may send: `config_path`.
         public var options: [String] = []
         /// Keys that an annotation `io.martlet.KEY` may change.
         public var annotations: [String] = []
@@ -63,12 +63,12 @@ public struct Configuration: Sendable, Equatable, Codable {
 
     /// Volumes of pods.
     public struct Volumes: Sendable, Equatable, Codable {
-        /// In bytes: a ConfigMap, Secret, projected or downward-API volume up to this size is copied into the guest's memory.
+        /// The largest ConfigMap, Secret, projected or downward-API volume that is copied into the guest's memory, bytes.
         public var copyLimit = 8 << 20
     }
 
     public struct Paths: Sendable, Equatable, Codable {
-        /// Where state of pods is kept while they run; `--root` goes before it.
+        /// The directory for the state of running pods. `--root` overrides it.
         public var root = "/run/martlet"
     }
 
@@ -80,18 +80,18 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var cgroup = Cgroup()
     public var volumes = Volumes()
     public var paths = Paths()
-    /// What becomes of properties of a config.json that can't act in a guest.
+    /// How to treat properties of a config.json that have no effect in a guest.
     public var spec = Unsupported.Policy()
 
-    /// The defaults, which hold where there is no file.
+    /// The defaults.
     public init() {}
 }
 
-/// What is wrong with a configuration file, or with what it names.
+/// An error in a configuration file, or in a file that it names.
 public struct ConfigurationError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The file's path.
     public var subject: String
-    /// The key (`vm.vcpus`), or `line L, column C` where the text can't be read; empty where it is the file itself.
+    /// The key (`vm.vcpus`), or `line L, column C` for a syntax error; empty when the file itself is the problem.
     public var place: String
     public var reason: String
 

@@ -2,17 +2,20 @@ import Glibc
 import LinuxSystem
 
 extension Configuration {
-    /// Read when no other file is named; it need not exist.
+    /// The file that is read when no other is named. It need not exist.
     public static let standardFile = "/etc/martlet/martlet.toml"
-    /// The kernel and the initramfs do not fit in less, in MiB.
+    /// The least memory in which kernel and initramfs fit, MiB.
     public static let minimumMemoryMiB = 96
     private static let maximumFileSize = 1 << 20
 
-    /// Reads `file`, which must exist (nil: the standard file, which need not), and then the drop-ins: every `*.toml`
-    /// in the directory `martlet.d` beside it, in the order of their names. Later files win, key by key.
+    /// Reads the configuration: `file`, and then the drop-ins, which are all `*.toml` in the directory `martlet.d` beside it, in the
+    /// order of their names. Later files override earlier ones, key by key.
     ///
-    /// - Parameter annotations: of a bundle; those that start with `io.martlet.` change the key that they name, where
-    ///   `engine.annotations` has that key.
+    /// - Parameters:
+    ///   - file: must exist; nil: the standard file, which need not.
+    ///   - annotations: a bundle's annotations. One that starts with `io.martlet.` changes the key that it names, if
+    ///     `engine.annotations` lists the key.
+    /// - Throws: `ConfigurationError` with file and key.
     public static func load(
         file: String? = nil, annotations: [String: String] = [:]
     ) throws(ConfigurationError) -> Configuration {
@@ -37,7 +40,7 @@ extension Configuration {
         return try Configuration(tree)
     }
 
-    /// What an annotation's name begins with that changes a key of the configuration.
+    /// The prefix of annotations that change a key of the configuration.
     static let annotationPrefix = "io.martlet."
 
     /// Whether a bundle's annotations change keys of the configuration.

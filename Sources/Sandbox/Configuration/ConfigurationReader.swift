@@ -1,4 +1,4 @@
-/// Takes typed settings out of a tree; what is left at the end is unknown.
+/// Reads typed settings from a tree, and finds keys that are unknown.
 struct ConfigurationReader {
     private let tree: SettingTree
     private var known: Set<String> = []
@@ -35,7 +35,7 @@ struct ConfigurationReader {
         value = truth
     }
 
-    /// An empty string is an error unless `emptyIsUnset`, where it leaves the value as it is.
+    /// Reads a string. An empty one is an error; with `emptyIsUnset` it leaves the value unchanged.
     mutating func string(_ key: String, emptyIsUnset: Bool = false, into value: inout String?)
         throws(ConfigurationError)
     {
@@ -49,7 +49,7 @@ struct ConfigurationReader {
         value = text
     }
 
-    /// As `string`, an absolute path.
+    /// Reads an absolute path, as `string` does.
     mutating func path(_ key: String, emptyIsUnset: Bool = false, into value: inout String?) throws(ConfigurationError)
     {
         try string(key, emptyIsUnset: emptyIsUnset, into: &value)
@@ -64,7 +64,7 @@ struct ConfigurationReader {
     ) throws(ConfigurationError) where Choice.RawValue == String {
         guard let setting = take(key) else { return }
         guard case .string(let text) = setting.value else { throw wrong(key, setting, "a string") }
-        if notYet.contains(text) { throw error(key, setting, "\"\(text)\" is not built yet") }
+        if notYet.contains(text) { throw error(key, setting, "\"\(text)\" is not supported yet") }
         guard let choice = Choice(rawValue: text) else {
             let names = Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
             throw error(key, setting, "\"\(text)\" is none of \(names)")
@@ -72,7 +72,7 @@ struct ConfigurationReader {
         value = choice
     }
 
-    /// A list of words without white space.
+    /// Reads a list of words without white space.
     mutating func words(_ key: String, into value: inout [String]) throws(ConfigurationError) {
         guard let setting = take(key) else { return }
         guard case .list(let items) = setting.value else { throw wrong(key, setting, "a list of strings") }
@@ -91,7 +91,9 @@ struct ConfigurationReader {
         value = words
     }
 
-    /// Throws for the first key, by name, that nothing has asked for.
+    /// Refuses unknown keys and tables.
+    ///
+    /// - Throws: `ConfigurationError` for the first one by name.
     func refuseUnknown() throws(ConfigurationError) {
         for key in tree.settings.keys.sorted() where !known.contains(key) {
             if tree.tables.keys.contains(where: { key.hasPrefix($0 + ".") && !isKnownTable($0) }) { continue }
@@ -109,7 +111,7 @@ struct ConfigurationReader {
         return tree.settings[key]
     }
 
-    /// A key that should be a value but is a table.
+    /// Refuses tables in place of values.
     func refuseTables() throws(ConfigurationError) {
         for key in known.sorted() {
             if let file = tree.tables[key] {
@@ -126,8 +128,8 @@ struct ConfigurationReader {
         }
     }
 
-    private func wrong(_ key: String, _ setting: SettingTree.Setting, _ wanted: String) -> ConfigurationError {
-        error(key, setting, "expected \(wanted), found \(setting.value.kind)")
+    private func wrong(_ key: String, _ setting: SettingTree.Setting, _ expected: String) -> ConfigurationError {
+        error(key, setting, "expected \(expected), found \(setting.value.kind)")
     }
 
     private func error(_ key: String, _ setting: SettingTree.Setting, _ reason: String) -> ConfigurationError {

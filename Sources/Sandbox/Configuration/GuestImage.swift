@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// The kernel and the initial file system that a virtual machine boots.
+/// The kernel and the initramfs that a machine boots.
 public struct GuestImage: Sendable, Equatable, Codable {
     /// Absolute path.
     public var kernel: String
@@ -13,12 +13,12 @@ public struct GuestImage: Sendable, Equatable, Codable {
         self.initramfs = initramfs
     }
 
-    /// What a guest directory holds its kernel as, best first.
+    /// The names of a kernel in a guest directory, best first.
     static let kernelNames = ["vmlinux", "bzImage", "vmlinuz"]
-    /// The same for its initial file system: what need not be unpacked starts quicker.
+    /// The names of an initramfs in a guest directory, best first: an archive that is not compressed starts faster.
     static let initramfsNames = ["initramfs.cpio", "initramfs"]
 
-    /// Where a guest image is looked for, in this order. A directory that `MARTLET_GUEST` names is the only one.
+    /// The directories that are searched for a guest image, in order. If `MARTLET_GUEST` is set, only its directory is searched.
     public static func directories(executable: String, environment: String?) -> [String] {
         if let environment, !environment.isEmpty { return [absolute(environment)] }
         let binaries = parent(executable)
@@ -32,12 +32,12 @@ public struct GuestImage: Sendable, Equatable, Codable {
         return directories + ["/usr/share/martlet/guest", "/usr/local/share/martlet/guest"]
     }
 
-    /// The image that `configuration` names, and where it names none the first that is found.
+    /// The image that `configuration` names; for a part that it does not name, the first one found.
     ///
     /// - Parameters:
     ///   - executable: absolute path of the running program.
     ///   - environment: the value of `MARTLET_GUEST`.
-    /// - Throws: an error that says what was looked for, and where.
+    /// - Throws: `ConfigurationError` with the names and directories that were searched.
     public static func locate(
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> GuestImage {
@@ -46,8 +46,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
             initramfs: try locateInitramfs(configuration, executable: executable, environment: environment))
     }
 
-    /// The least memory that the kernel starts in, in MiB, as the manifest beside it says (docs/guest.md); nil where there is
-    /// none.
+    /// The least memory in which the kernel starts, MiB, from the manifest beside it (docs/guest.md); nil when there is none.
     public var minimumMemoryMiB: Int? {
         guard let slash = kernel.lastIndex(of: "/"), let text = try? readText(kernel[..<slash] + "/manifest")
         else { return nil }
@@ -55,7 +54,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
         return line.flatMap { Int($0.dropFirst("memory_mib=".count)) }
     }
 
-    /// As `locate`, the kernel alone.
+    /// Locates the kernel only, as `locate` does.
     public static func locateKernel(
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> String {
@@ -63,7 +62,7 @@ public struct GuestImage: Sendable, Equatable, Codable {
         return try choose(configuration.kernel, "guest kernel", "vm.kernel", kernelNames, directories)
     }
 
-    /// As `locate`, the initial file system alone.
+    /// Locates the initramfs only, as `locate` does.
     public static func locateInitramfs(
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> String {
@@ -71,8 +70,8 @@ public struct GuestImage: Sendable, Equatable, Codable {
         return try choose(configuration.initramfs, "guest initramfs", "vm.initramfs", initramfsNames, directories)
     }
 
-    /// The image whose first process is `martlet-bench-guest`: in `.build/guest/bench` of the source tree that this
-    /// program was built in.
+    /// The image whose first process is `martlet-bench-guest`, in `.build/guest/bench` of the source tree in which this program was
+    /// built.
     package static func locateBench(
         kernel: String?, initramfs: String?, executable: String = ownPath()
     ) throws(ConfigurationError) -> GuestImage {

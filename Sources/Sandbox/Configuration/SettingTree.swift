@@ -1,6 +1,6 @@
 import TOMLKit
 
-/// The settings of TOML files, merged: each leaf remembers the file it came from.
+/// The merged settings of TOML files. Each setting keeps the file that it came from.
 struct SettingTree {
     enum Value: Equatable {
         case string(String)
@@ -8,10 +8,10 @@ struct SettingTree {
         case double(Double)
         case bool(Bool)
         case list([Value])
-        /// A date, a time, or a table within a list: of no use to any key.
+        /// A date, a time, or a table in a list, which no key accepts.
         case other(String)
 
-        /// As a message calls it.
+        /// The name in messages.
         var kind: String {
             switch self {
             case .string: "a string"
@@ -31,10 +31,10 @@ struct SettingTree {
 
     /// By dotted key.
     private(set) var settings: [String: Setting] = [:]
-    /// Tables by dotted name, and a file that has them: an empty unknown table is an error too.
+    /// Tables by dotted name, and a file that has them. Needed to refuse unknown tables that are empty.
     private(set) var tables: [String: String] = [:]
 
-    /// Adds a file's settings; they replace what files before it said.
+    /// Adds a file's settings, which override those of earlier files.
     mutating func merge(_ text: String, file: String) throws(ConfigurationError) {
         let table: TOMLTable
         do {
@@ -48,7 +48,7 @@ struct SettingTree {
         try add(table, prefix: "", file: file)
     }
 
-    /// Sets a key to what a text says: true, false, a whole number, or itself.
+    /// Sets a key from text: `true`, `false`, a whole number, or the text itself.
     mutating func set(_ key: String, text: String, file: String) {
         let value: Value =
             switch text {

@@ -74,7 +74,7 @@ extension SandboxPlan {
     }
 
     /// The driver of this plan.
-    func makeDriver(logger: Logger) throws -> any HypervisorDriver { driver.makeDriver(logger: logger) }
+    func makeDriver(logger: Logger) -> any HypervisorDriver { driver.makeDriver(logger: logger) }
 }
 
 extension HostFacts {

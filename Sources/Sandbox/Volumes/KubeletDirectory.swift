@@ -1,6 +1,6 @@
 import LinuxSystem
 
-/// A directory of a volume where kubelet makes them: `…/pods/UID/volumes/PLUGIN/NAME`, or for a part of one that a container
+/// A directory of a volume, by the paths that kubelet uses: `…/pods/UID/volumes/PLUGIN/NAME`, or for a part that a container
 /// mounts (`subPath`) `…/pods/UID/volume-subpaths/NAME/CONTAINER/INDEX`.
 ///
 /// Source: kubernetes, pkg/kubelet/kubelet_getters.go and pkg/volume/util/subpath.
@@ -12,7 +12,7 @@ struct KubeletDirectory: Equatable {
         case projected = "kubernetes.io~projected"
         case downwardAPI = "kubernetes.io~downward-api"
 
-        /// For messages, as a pod's author knows it.
+        /// The name in a pod's manifest, for messages.
         var title: String {
             switch self {
             case .emptyDir: "emptyDir"
@@ -34,7 +34,7 @@ struct KubeletDirectory: Equatable {
     init?(_ source: String) {
         var parts = source.split(separator: "/").map(String.init)
         if parts.count > 4, parts[parts.count - 4] == "volume-subpaths" {
-            // Of what else is mounted in parts, nothing is of interest here.
+            // Only an emptyDir is of interest here; parts of other volumes are shares.
             let name = parts[parts.count - 3]
             parts = parts.dropLast(4) + ["volumes", Plugin.emptyDir.rawValue, name]
         }

@@ -4,22 +4,22 @@ import LinuxSystem
 import Logging
 import TTRPC
 
-/// The volumes of a pod that are in its guest's memory: each is made once, with what is in it on the host, and lasts as long as
+/// The volumes of a pod that are in its guest's memory. Each is created once, with its content on the host, and exists as long as
 /// the pod.
 actor PodVolumes {
     private let agent: AgentServiceClient
     private let limit: Duration
     private let copyLimit: Int
     private let logger: Logger
-    /// By their names: those that are made, or being made.
+    /// The volumes that exist or are being created, by name.
     private var made: [String: Task<Void, any Error>] = [:]
     private var copies: [VolumeCopy] = []
-    /// One for all copies: a user may have few.
+    /// One watch for all copies, because the kernel limits the number of inotify instances of a user.
     private var watch: VolumeWatch?
 
     /// - Parameters:
-    ///   - limit: for one request.
-    ///   - copyLimit: bytes of a volume's content.
+    ///   - limit: the timeout of one request.
+    ///   - copyLimit: the largest volume that is copied, bytes.
     init(_ agent: AgentServiceClient, limit: Duration, copyLimit: Int, logger: Logger) {
         self.agent = agent
         self.limit = limit
@@ -27,7 +27,7 @@ actor PodVolumes {
         self.logger = logger
     }
 
-    /// Has the guest have what a container mounts.
+    /// Creates the volume, and the part of it that a container mounts, in the guest.
     func provide(_ volume: SandboxPlan.PodVolume) async throws {
         let task = made[volume.name] ?? Task { try await make(volume) }
         made[volume.name] = task
@@ -43,7 +43,7 @@ actor PodVolumes {
 
     private static func failure(_ volume: SandboxPlan.PodVolume, _ error: any Error) -> any Error {
         if let error = error as? TTRPCError {
-            // The code says whether the connection is lost.
+            // The code tells callers whether the connection is lost.
             return TTRPCError(error.code, "\(volume.title): \(error.message)")
         }
         return SandboxError.failed("\(volume.title): \(error)")
@@ -75,7 +75,7 @@ actor PodVolumes {
             let watch = watch ?? VolumeWatch(logger: logger) { [weak self] in Task { await self?.follow() } }
             self.watch = watch
             let copy = VolumeCopy(volume, agent, watch, limit: limit, copyLimit: copyLimit, logger: logger)
-            // Before the first look, so that nothing is missed in between.
+            // Before the first read, so that no change is missed.
             copies.append(copy)
             do { try await copy.begin() } catch {
                 copies.removeAll { $0 === copy }
@@ -88,7 +88,7 @@ actor PodVolumes {
         for copy in copies { await copy.follow() }
     }
 
-    /// The directories down to what a container mounts: kubelet has made them on the host alone.
+    /// Creates the directories down to the part that a container mounts. kubelet has created them on the host only.
     private func provide(part: String, of volume: SandboxPlan.PodVolume) async throws {
         let directories = try await onThread("volume") { try VolumeTree.directories(to: part, in: volume.source) }
         var requests = VolumeRequests(volume.name)
@@ -96,7 +96,7 @@ actor PodVolumes {
         try await agent.write(requests.requests, limit: limit)
     }
 
-    /// Follows the host no longer.
+    /// Stops following changes on the host.
     func end() async {
         for copy in copies { await copy.end() }
         (copies, watch) = ([], nil)
@@ -104,7 +104,7 @@ actor PodVolumes {
 }
 
 extension AgentServiceClient {
-    /// One request after the other.
+    /// Sends the requests in order.
     func write(_ requests: [AgentWriteVolumeRequest], limit: Duration) async throws {
         for request in requests { _ = try await writeVolume(request, timeout: limit) }
     }

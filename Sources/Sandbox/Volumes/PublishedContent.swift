@@ -2,48 +2,50 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// What kubelet's AtomicWriter has published in a directory: `..data` names a directory beside it, and links lead into that.
+/// The content that kubelet's AtomicWriter has published in a directory: the link `..data` names a directory beside it, and
+/// other links lead into that directory.
 ///
 /// Source: kubernetes, pkg/volume/util/atomic_writer.go.
 struct PublishedContent: Sendable, Equatable {
-    /// Why a directory can't be copied.
-    enum Obstacle: Error, CustomStringConvertible {
+    /// Why a volume can't be copied.
+    enum CopyError: Error, CustomStringConvertible {
         case tooLarge(limit: Int)
         case layout(String)
 
         var description: String {
             switch self {
             case .tooLarge(let limit): "it has more than the \(limit) bytes that volumes.copy_limit_mib allows"
-            case .layout(let what): "it is not laid out as kubelet does it (\(what))"
+            case .layout(let what): "it does not have the layout of kubelet's volumes (\(what))"
             }
         }
     }
 
-    /// How much the links may be, which are sent as one.
+    /// The limit for all links together, bytes: they are sent in one request.
     private static let linkLimit = 1 << 20
-    private static let tries = 20
+    /// How often content that changes is read.
+    private static let maximumAttempts = 20
 
     /// The volume's own directory.
     var root: VolumeEntry
-    /// What `..data` names.
+    /// The name of the directory that `..data` names.
     var name: String
-    /// The directory of that name, first itself, with paths relative to it.
+    /// The directory of that name and all that is in it, with relative paths. The directory itself comes first.
     var files: [VolumeEntry]
-    /// The links beside it.
+    /// The links beside `..data`.
     var links: [VolumeEntry]
 
-    /// Reads it as a whole: what was published before or after, never some of both.
+    /// Reads the content consistently: either before or after an update of kubelet.
     ///
-    /// - Throws: `Obstacle`; `SystemError`.
+    /// - Throws: `CopyError`; `SystemError`.
     static func read(_ path: String, limit: Int) throws -> PublishedContent {
         let directory = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         var missing = SystemError("read", path, errno: .noSuchFileOrDirectory)
-        for attempt in 1...tries {
+        for attempt in 1...maximumAttempts {
             do {
                 let content = try readOnce(directory.raw, path, limit: limit)
                 if try published(directory.raw) == content.name { return content }
             } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
-                // Removed while it was read: something else is published now.
+                // kubelet removed it meanwhile: other content is published now.
                 missing = error
             }
             usleep(useconds_t(attempt * 1000))
@@ -60,23 +62,23 @@ struct PublishedContent: Sendable, Equatable {
             inside = try OwnedDescriptor.open(name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, at: directory)
         } catch {
             if error.errno == .noSuchFileOrDirectory { throw error }
-            throw Obstacle.layout("..data names \(name): \(error.errno)")
+            throw CopyError.layout("..data names \(name): \(error.errno)")
         }
         do {
             let files = try VolumeTree.read(inside.raw, "\(path)/\(name)", limit: limit)
             return PublishedContent(
                 root: VolumeEntry("", facts), name: name, files: files, links: try links(directory, path))
         } catch let error as VolumeTree.TooLarge {
-            throw Obstacle.tooLarge(limit: error.limit)
+            throw CopyError.tooLarge(limit: error.limit)
         }
     }
 
     /// The directory that `..data` names: one beside it, whose name begins with two dots.
     private static func published(_ directory: Int32) throws -> String {
-        guard let target = linkTarget("..data", at: directory) else { throw Obstacle.layout("no link ..data") }
+        guard let target = linkTarget("..data", at: directory) else { throw CopyError.layout("no link ..data") }
         let name = String(decoding: target, as: UTF8.self)
         guard name.hasPrefix(".."), name.count > 2, !name.contains("/"), Array(name.utf8) == target else {
-            throw Obstacle.layout("..data leads to \(name)")
+            throw CopyError.layout("..data leads to \(name)")
         }
         return name
     }
@@ -87,13 +89,13 @@ struct PublishedContent: Sendable, Equatable {
             var facts = stat()
             try check("stat", "\(path)/\(name)", fstatat(directory, name, &facts, AT_SYMLINK_NOFOLLOW))
             guard let target = linkTarget(name, at: directory) else {
-                throw Obstacle.layout("\(name) is not a link")
+                throw CopyError.layout("\(name) is not a link")
             }
             var link = VolumeEntry(name, facts)
             link.data = target
             links.append(link)
         }
-        if links.reduce(0, { $0 + $1.size }) > linkLimit { throw Obstacle.tooLarge(limit: linkLimit) }
+        if links.reduce(0, { $0 + $1.size }) > linkLimit { throw CopyError.tooLarge(limit: linkLimit) }
         return links
     }
 }

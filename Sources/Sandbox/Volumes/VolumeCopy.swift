@@ -3,7 +3,7 @@ import Glibc
 import LinuxSystem
 import Logging
 
-/// The guest's copy of a volume that kubelet publishes: what changes on the host changes in the guest.
+/// The guest's copy of a volume that kubelet publishes. It follows changes on the host.
 actor VolumeCopy {
     private let volume: SandboxPlan.PodVolume
     private let agent: AgentServiceClient
@@ -12,19 +12,19 @@ actor VolumeCopy {
     private let logger: Logger
     private let updates = OneAtATime()
     private var watch: VolumeWatch?
-    /// What the guest has, and what the directory of its files is called there.
+    /// The content that the guest has, and the name of its directory there.
     private var sent: (content: PublishedContent, name: String)?
-    /// What the host called the directory that was sent last, and whether the guest took it or not.
-    private var tried = ""
-    /// How many directories have been sent.
+    /// The host's name of the directory that was sent last, whether or not the guest accepted it.
+    private var lastAttempted = ""
+    /// The number of directories that were sent.
     private var count = 0
-    /// What was said last of why the guest does not have what the host has: it is said once.
-    private var said = ""
+    /// The last message about a failed update. A message is not logged twice in a row.
+    private var lastReport = ""
     private var hasEnded = false
-    /// An update has failed, and the next try will come.
-    private var isToFollow = false
-    /// Until then.
-    private static let pause = Duration.seconds(5)
+    /// An update has failed and will be retried.
+    private var isRetryScheduled = false
+    /// The time until a failed update is retried.
+    private static let retryDelay = Duration.seconds(5)
 
     init(
         _ volume: SandboxPlan.PodVolume, _ agent: AgentServiceClient, _ watch: VolumeWatch, limit: Duration,
@@ -38,7 +38,7 @@ actor VolumeCopy {
         self.logger = logger
     }
 
-    /// Sends what is there; the watch tells of changes from now on.
+    /// Sends the content, and follows changes from now on.
     func begin() async throws {
         watch?.add(volume.source)
         try await refresh()
@@ -49,61 +49,61 @@ actor VolumeCopy {
         watch = nil
     }
 
-    /// Sends what has changed.
+    /// Sends changes to the guest.
     func follow() async {
         do {
             try await refresh()
-        } catch let reason as PublishedContent.Obstacle {
-            say(.error, "\(reason): containers keep seeing what it had before")
+        } catch let reason as PublishedContent.CopyError {
+            report(.error, "\(reason): containers keep the content that it had before")
         } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
-            // As a pod is taken down.
-            say(.debug, "it is gone from the host (\(error))")
+            // This happens when a pod is removed.
+            report(.debug, "the volume is gone from the host (\(error))")
         } catch {
-            say(.error, "an update did not reach the guest, it is tried again: \(error)")
-            followLater()
+            report(.error, "the update did not reach the guest and is retried: \(error)")
+            scheduleRetry()
         }
     }
 
-    /// The host may never change it again.
-    private func followLater() {
-        if isToFollow || hasEnded { return }
-        isToFollow = true
+    /// Retries a failed update, since the host may never change the volume again.
+    private func scheduleRetry() {
+        if isRetryScheduled || hasEnded { return }
+        isRetryScheduled = true
         Task { [weak self] in
-            try? await Task.sleep(for: Self.pause)
-            await self?.followAgain()
+            try? await Task.sleep(for: Self.retryDelay)
+            await self?.retry()
         }
     }
 
-    private func followAgain() async {
-        isToFollow = false
+    private func retry() async {
+        isRetryScheduled = false
         await follow()
     }
 
-    private func say(_ level: Logger.Level, _ words: String) {
-        if hasEnded || words == said { return }
-        said = words
-        logger.log(level: level, "\(volume.title) (\(volume.source)): \(words)")
+    private func report(_ level: Logger.Level, _ message: String) {
+        if hasEnded || message == lastReport { return }
+        lastReport = message
+        logger.log(level: level, "\(volume.title) (\(volume.source)): \(message)")
     }
 
     private func refresh() async throws {
-        try await updates.run { try await self.converge() }
+        try await updates.run { try await self.synchronize() }
     }
 
-    private func converge() async throws {
+    private func synchronize() async throws {
         guard !hasEnded, let watch else { return }
         let (source, copyLimit, known) = (volume.source, copyLimit, sent?.content.name)
         let content = try await onThread("volume") {
             let content = try PublishedContent.read(source, limit: copyLimit)
             if content.name == known { return content }
-            // Owners and modes may be set when it is published already.
+            // kubelet may set owners and modes after it has published the content.
             for entry in content.files where entry.mode & S_IFMT == S_IFDIR {
                 watch.add("\(source)/\(content.name)/\(entry.path)")
             }
-            // Again, so that nothing is missed in between.
+            // Read again, so that a change before the watch was added is not missed.
             return try PublishedContent.read(source, limit: copyLimit)
         }
         if content == sent?.content {
-            said = ""
+            lastReport = ""
             return
         }
         var requests = VolumeRequests(volume.name)
@@ -111,14 +111,14 @@ actor VolumeCopy {
         var name = sent?.name ?? ""
         if content.files != sent?.content.files || content.name != sent?.content.name {
             count += 1
-            // In the guest, what is published never changes, and what came there in part is of no use.
-            name = content.name == tried ? "\(content.name).\(count)" : content.name
-            tried = content.name
+            // A published directory of the guest never changes, and one that was sent in part can't be used.
+            name = content.name == lastAttempted ? "\(content.name).\(count)" : content.name
+            lastAttempted = content.name
             requests.add(content.files, in: name)
         }
         requests.publish(name, content.links)
         try await agent.write(requests.requests, limit: limit)
-        (sent, said) = ((content, name), "")
+        (sent, lastReport) = ((content, name), "")
         logger.debug("\(volume.title): sent \(name)")
     }
 }

@@ -2,15 +2,15 @@ import Glibc
 import LinuxSystem
 
 extension SandboxPlan.PodVolume {
-    /// Plans a bind mount of a volume that the guest has in its own memory.
+    /// Plans a bind mount of a volume that the guest keeps in its own memory.
     ///
     /// - Parameters:
     ///   - source: the mount's source, without symbolic links.
-    ///   - field: for errors.
-    ///   - copyLimit: bytes; what is larger is not copied.
-    ///   - warn: told why a volume that could be a copy goes through the share.
-    /// - Returns: nil: it goes through the share.
-    /// - Throws: for a volume that no guest can have.
+    ///   - field: the property's name, for errors.
+    ///   - copyLimit: the largest volume that is copied, bytes.
+    ///   - warn: called with the reason when a volume can't be copied and is shared instead.
+    /// - Returns: nil when the mount is a share.
+    /// - Throws: an error for a volume that a guest can't have.
     static func planned(
         source: String, field: String, mountPoint: String, copyLimit: Int, warn: (String) -> Void
     ) throws -> Self? {
@@ -20,17 +20,17 @@ extension SandboxPlan.PodVolume {
         case .configMap, .secret, .projected, .downwardAPI:
             do {
                 _ = try PublishedContent.read(directory.path, limit: copyLimit)
-            } catch let reason as PublishedContent.Obstacle {
+            } catch let reason as PublishedContent.CopyError {
                 warn(
-                    "\(field): \(directory.plugin.title) \(directory.name): \(reason): it goes through the share, and programs "
-                        + "that watch it are not woken")
+                    "\(field): \(directory.plugin.title) \(directory.name): \(reason): it is shared instead of copied, and programs "
+                        + "that watch it get no events")
                 return nil
             }
             return try Self(directory, kind: .copy, part: "", mountPoint: mountPoint)
         }
     }
 
-    /// One that is a tmpfs of the host becomes one of the guest; one on the host's disk stays there.
+    /// A tmpfs of the host becomes a tmpfs of the guest. An emptyDir on the host's disk is a share.
     private static func emptyDir(
         _ directory: KubeletDirectory, _ source: String, field: String, mountPoint: String
     ) throws -> Self? {
@@ -53,7 +53,7 @@ extension SandboxPlan.PodVolume {
         return plan
     }
 
-    /// What the kernel says of a tmpfs whose size was set, in KiB; nil: none was set, or none is the limit.
+    /// The size of a tmpfs in bytes, from its mount options; nil when it has no size or no limit.
     static func size(_ options: [String]) -> UInt64? {
         guard let option = options.first(where: { $0.hasPrefix("size=") && $0.hasSuffix("k") }),
             let size = UInt64(option.dropFirst(5).dropLast()), size > 0
@@ -65,7 +65,7 @@ extension SandboxPlan.PodVolume {
         var facts = stat()
         try check("stat", directory.path, lstat(directory.path, &facts))
         self.init(
-            // No other directory of the host has these two numbers.
+            // Device and inode are unique on the host.
             name: "\(facts.st_dev)-\(facts.st_ino)", title: "\(directory.plugin.title) \(directory.name)", kind: kind,
             source: directory.path, mode: facts.st_mode & 0o7777, uid: facts.st_uid, gid: facts.st_gid, part: part,
             mountPoint: mountPoint)

@@ -1,19 +1,21 @@
 import AgentAPI
 import FoundationEssentials
 
-/// A volume's entries as requests of the agent's, each of which fits a message.
+/// Splits a volume's entries into requests to the agent that fit into a message.
 struct VolumeRequests {
-    /// How much of files a request carries; ttrpc's messages have 4 MiB.
+    /// The limit for the files in a request, bytes. A ttrpc message has at most 4 MiB.
     static let limit = 1 << 20
 
     private let name: String
     private(set) var requests: [AgentWriteVolumeRequest] = []
     private var room = 0
 
-    /// - Parameter name: the volume's.
+    /// - Parameter name: the volume's name.
     init(_ name: String) { self.name = name }
 
-    /// - Parameter prefix: a directory of the volume that the entries are in; empty: itself.
+    /// Adds entries.
+    ///
+    /// - Parameter prefix: the directory of the volume that contains the entries; empty: the volume's own.
     mutating func add(_ entries: [VolumeEntry], in prefix: String = "") {
         for entry in entries {
             var offset = 0
@@ -26,7 +28,7 @@ struct VolumeRequests {
         }
     }
 
-    /// The last one: publishes a directory and the links beside it.
+    /// Adds the last request, which publishes a directory and the links beside it.
     mutating func publish(_ directory: String, _ links: [VolumeEntry]) {
         start()
         for link in links { append(link, in: "", 0..<link.data.count) }

@@ -4,24 +4,24 @@ import LinuxSystem
 
 /// A directory, file or symbolic link of a volume on the host.
 struct VolumeEntry: Sendable, Equatable {
-    /// Relative; empty: the directory that was read.
+    /// The relative path; empty for the directory that was read.
     var path: String
-    /// As stat(2) has it.
+    /// Type and permissions, as in stat(2).
     var mode: UInt32
     var uid: UInt32
     var gid: UInt32
-    /// What a file has, or where a link leads.
+    /// A file's contents, or a link's target.
     var data: [UInt8] = []
 
     init(_ path: String, _ facts: stat) {
         (self.path, mode, uid, gid) = (path, facts.st_mode, facts.st_uid, facts.st_gid)
     }
 
-    /// What it counts for: a volume of many small files is large too.
+    /// The size that counts towards a limit, bytes. It includes path and metadata, because many small files use memory too.
     var size: Int { path.utf8.count + data.count + 64 }
 }
 
-/// Reads a tree of the host, of which no symbolic link is followed.
+/// Reads a directory tree of the host. Symbolic links are not followed.
 struct VolumeTree {
     struct TooLarge: Error {
         var limit: Int
@@ -33,9 +33,9 @@ struct VolumeTree {
 
     private init(limit: Int) { (left, self.limit) = (limit, limit) }
 
-    /// All that is in an open directory, which comes first; directories before what is in them.
+    /// Reads an open directory and all that is in it. Each directory comes before its contents.
     ///
-    /// - Throws: `TooLarge` past `limit` bytes; for what can't be in a volume of the guest, by its path.
+    /// - Throws: `TooLarge` beyond `limit` bytes; an error with the path for a device, socket or fifo.
     static func read(_ directory: Int32, _ path: String, limit: Int) throws -> [VolumeEntry] {
         var facts = stat()
         try check("fstat", path, fstat(directory, &facts))
@@ -45,7 +45,7 @@ struct VolumeTree {
         return tree.entries
     }
 
-    /// The directories from the volume's own to `path` in it, each as it is on the host.
+    /// The directories below the volume's own that lead to `path`, as they are on the host.
     static func directories(to path: String, in volume: String) throws -> [VolumeEntry] {
         var directory = SharedDescriptor(try OwnedDescriptor.open(volume, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
         var reached = ""
@@ -77,7 +77,7 @@ struct VolumeTree {
             let inside = try OwnedDescriptor.open(name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, at: directory)
             try readAll(in: inside.raw, relative + "/", path)
         case S_IFREG:
-            // One that is put in its place meanwhile, a fifo, does not block.
+            // Non-blocking, in case the file was replaced by a fifo.
             let file = try OwnedDescriptor.open(name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, at: directory)
             entry.data = try bytes(file.raw, path)
             try add(entry)
@@ -89,7 +89,9 @@ struct VolumeTree {
         }
     }
 
-    /// What is left of a file; more than what is left of the limit is too much.
+    /// The rest of a file.
+    ///
+    /// - Throws: `TooLarge` when it exceeds the rest of the limit.
     private func bytes(_ file: Int32, _ path: String) throws -> [UInt8] {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 64 << 10)

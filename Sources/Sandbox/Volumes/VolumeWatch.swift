@@ -2,15 +2,18 @@ import LinuxSystem
 import Logging
 import Synchronization
 
-/// Tells that volumes may have changed: when the kernel says so, or once a second where it has no watches left
-/// (`fs.inotify.max_user_instances`, `max_user_watches`: all programs of a user share them). Ends with its value.
+/// Reports that volumes may have changed: by inotify, or once a second when the kernel has no inotify instances or watches left
+/// (`fs.inotify.max_user_instances`, `max_user_watches`: all processes of a user share them). The watch ends when the value is
+/// released.
 final class VolumeWatch: Sendable {
     private let watch: DirectoryWatch?
     private let polling = Mutex<Task<Void, Never>?>(nil)
     private let logger: Logger
     private let onChange: @Sendable () -> Void
 
-    /// - Parameter makeWatch: how the kernel is asked.
+    /// - Parameters:
+    ///   - makeWatch: creates the inotify watch.
+    ///   - onChange: called when volumes may have changed.
     init(
         logger: Logger,
         makeWatch: (@escaping @Sendable () -> Void) throws(SystemError) -> DirectoryWatch = {
@@ -29,7 +32,7 @@ final class VolumeWatch: Sendable {
 
     deinit { polling.withLock { $0?.cancel() } }
 
-    /// Watches a directory too. One that is not there any more was replaced, which is a change that is told of.
+    /// Watches another directory. It is not an error when the directory is gone: its replacement is reported as a change.
     func add(_ path: String) {
         do throws(SystemError) {
             try watch?.add(path)
@@ -41,7 +44,7 @@ final class VolumeWatch: Sendable {
     private func poll(_ reason: SystemError) {
         polling.withLock { [onChange] polling in
             if polling != nil { return }
-            logger.warning("volumes: \(reason): they are looked at once a second (fs.inotify.max_user_instances)")
+            logger.warning("volumes: \(reason): checking for changes once a second (fs.inotify.max_user_instances)")
             polling = Task {
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .seconds(1))

@@ -2,31 +2,36 @@ import Glibc
 public import LinuxSystem
 import Synchronization
 
-/// A device with its threads and sockets, as a transport drives it: virtio-mmio in the machine's process, or vhost-user
-/// for another process's machine. All calls come from one thread, the transport's; a device that works on other threads
-/// waits for them where the comments say so.
+/// A device with its threads and sockets, as a transport drives it. The transport is virtio-mmio in the VMM, or vhost-user
+/// in a device process.
+///
+/// All calls come from the transport's thread. A device that has threads of its own waits for them where the comments say so.
 public protocol BackendDevice: AnyObject {
-    /// Virtio feature bits of the device, besides those of the ring.
+    /// The device's own virtio feature bits, without those of the ring.
     var features: UInt64 { get }
     var queueCount: Int { get }
-    /// The configuration space comes from the device, not from a vhost-user front end.
+    /// Whether the device supplies its configuration space. If not, the vhost-user front end does.
     var ownsConfiguration: Bool { get }
     /// The configuration space.
     var configuration: [UInt8] { get }
-    /// Starts to serve a queue, and looks at what is in it already.
+    /// Starts to serve a queue, and serves what is in it already.
+    ///
+    /// - Throws: `QueueError` when the driver's geometry is wrong, `SystemError` when a descriptor can't be watched.
     func start(queue: Int, _ setup: QueueSetup) throws
-    /// Stops serving a queue, after what is in work. Answers its position. It touches no guest memory afterwards.
+    /// Stops serving a queue, after the requests in progress. The device touches no guest memory of the queue afterwards.
+    ///
+    /// - Returns: the queue's position: the index of the available entry that would be taken next.
     func stop(queue: Int) -> UInt16
 }
 
-/// All a device needs to serve a queue.
+/// What a device needs to serve a queue.
 public struct QueueSetup: Sendable {
     public var geometry: QueueGeometry
     public var memory: GuestMemory
-    /// All that was negotiated, the device's own features among it.
+    /// All negotiated features, those of the device included.
     public var features: RingFeatures
     public var position: UInt16
-    /// The driver was reset since the queue last ran.
+    /// Whether the driver was reset since the queue last ran.
     public var isFresh: Bool
     /// An eventfd that the driver signals.
     public var kick: SharedDescriptor
@@ -46,7 +51,8 @@ public struct QueueSetup: Sendable {
     }
 }
 
-/// The eventfds of a ring towards its driver. The transport replaces them whenever it likes; any thread signals them.
+/// How a device signals the driver of a ring: an interrupt (vhost-user's *call*) and an error. The transport may replace the
+/// eventfds at any time, and any thread may signal them.
 public final class RingLines: Sendable {
     private struct Lines {
         var call: SharedDescriptor?
@@ -57,17 +63,17 @@ public final class RingLines: Sendable {
 
     public init() {}
 
-    /// Where `interrupt` goes; nil: nowhere.
+    /// Sets the eventfd that `interrupt` signals; nil: none.
     public func setCall(_ descriptor: SharedDescriptor?) { lines.withLock { $0.call = descriptor } }
-    /// Has `interrupt` call `direct` instead, which other processes can't: it is quicker than an eventfd.
+    /// Makes `interrupt` call `direct` instead of signalling an eventfd. It is faster, but works in the VMM's own process only.
     public func setDirect(_ direct: @escaping @Sendable () -> Void) { lines.withLock { $0.direct = direct } }
-    /// Where `reportError` goes; nil: nowhere.
+    /// Sets the eventfd that `reportError` signals; nil: none.
     public func setError(_ descriptor: SharedDescriptor?) { lines.withLock { $0.error = descriptor } }
 
-    /// Where `interrupt` goes: for a process that gives the interrupts itself.
+    /// The eventfd of `interrupt`, for passing it to another process.
     public var call: SharedDescriptor? { lines.withLock { $0.call } }
 
-    /// Gives the driver an interrupt.
+    /// Interrupts the driver.
     public func interrupt() {
         lines.withLock { if let direct = $0.direct { direct() } else { $0.call?.signal() } }
     }
@@ -76,7 +82,9 @@ public final class RingLines: Sendable {
     public func reportError() { lines.withLock { $0.error?.signal() } }
 }
 
-/// Takes a kick's counter back to 0; false when the descriptor is no eventfd and would be ready for ever.
+/// Resets the counter of a kick's eventfd.
+///
+/// - Returns: false when the descriptor is not an eventfd. It would stay ready for ever.
 func consumeKick(_ descriptor: Int32) -> Bool {
     var value: UInt64 = 0
     let count = read(descriptor, &value, 8)

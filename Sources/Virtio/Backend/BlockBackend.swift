@@ -1,18 +1,18 @@
 import Glibc
 public import LinuxSystem
 
-/// A disk behind a transport: a raw file or block device, served by a thread of its own.
+/// A disk as a transport drives it: a raw file or block device, served by a thread of its own.
 public final class BlockBackend: BackendDevice {
     private let device: BlockDevice
     private let queues: ThreadQueues<BlockDevice>
 
     /// - Parameters:
-    ///   - file: a regular file or block device, open for reading and, unless the disk is read-only, writing; neither
-    ///     O_APPEND nor O_DIRECT. Its size now is the disk's for good; a last part of less than 512 bytes is left out.
-    ///   - readOnly: nothing that the guest does reaches the file, however it is open.
-    ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
-    ///   - onBroken: the driver broke the ring; called on any thread.
-    /// - Throws: `BlockFileError`, or `SystemError` when there is no thread to be had.
+    ///   - file: a regular file or block device, open for reading and, unless the disk is read-only, for writing; without
+    ///     O_APPEND and O_DIRECT. The disk keeps the size that the file has now. A last part of less than 512 bytes is left out.
+    ///   - readOnly: the device refuses all changes, even if the file is open for writing.
+    ///   - id: the disk's serial number in the guest; the first 20 bytes count.
+    ///   - onBroken: called with the reason, on any thread, when the driver broke the ring.
+    /// - Throws: `BlockFileError`, or `SystemError` when the thread can't be started.
     public init(
         file: SharedDescriptor, readOnly: Bool, id: String, onBroken: @escaping @Sendable (String) -> Void
     ) throws {

@@ -1,13 +1,13 @@
 import LinuxSystem
 
-/// The file device behind a transport. Its queues are served by threads of their own: a request may wait for a disk.
+/// The file device as a transport drives it. Threads of its own serve its queues, because a request may block on a disk.
 public final class FilesBackend: BackendDevice {
     private let device: FileDevice
     private let queues: ThreadQueues<FileDevice>
 
     /// - Parameters:
-    ///   - threads: queue i is served by thread i modulo so many.
-    ///   - onBroken: the driver broke a ring; called on any thread.
+    ///   - threads: the number of threads. Thread i modulo `threads` serves queue i.
+    ///   - onBroken: called with the reason, on any thread, when the driver broke a ring.
     public init(device: FileDevice, threads: Int = 1, onBroken: @escaping @Sendable (String) -> Void) throws {
         self.device = device
         queues = try ThreadQueues("file system", device, threads: threads, onBroken: onBroken)
@@ -15,7 +15,7 @@ public final class FilesBackend: BackendDevice {
 
     public var features: UInt64 { 0 }
     public var queueCount: Int { device.queues.count }
-    /// QEMU keeps the tag itself.
+    /// QEMU supplies the tag itself.
     public var ownsConfiguration: Bool { false }
     public var configuration: [UInt8] { device.configuration }
     public func start(queue: Int, _ setup: QueueSetup) throws { try queues.start(queue: queue, setup) }

@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// Serves a device's queues on an event loop: for work that never waits.
+/// Serves a device's queues on an event loop: for requests that never block.
 final class LoopQueues<Device: QueueDevice> {
     private let name: String
     private let device: Device
@@ -11,7 +11,7 @@ final class LoopQueues<Device: QueueDevice> {
 
     /// - Parameters:
     ///   - name: of the device, for messages.
-    ///   - onBroken: the driver broke a ring; called on the loop's thread.
+    ///   - onBroken: called with the reason, on the loop's thread, when the driver broke a ring.
     init(_ name: String, _ device: Device, loop: EventLoop, onBroken: @escaping (String) -> Void) {
         self.name = name
         self.device = device
@@ -37,7 +37,7 @@ final class LoopQueues<Device: QueueDevice> {
         serve(queue)
     }
 
-    /// Answers the queue's position.
+    /// Stops a queue and returns its position.
     func stop(queue: Int) -> UInt16 {
         if let (kick, _) = running[queue] { loop.remove(kick.raw) }
         running[queue] = nil
@@ -45,12 +45,12 @@ final class LoopQueues<Device: QueueDevice> {
         return device.queues[queue].position
     }
 
-    /// Looks at what is in a queue, if it runs.
+    /// Serves what is in a queue, if it runs.
     func serve(_ queue: Int) {
         guard let (kick, lines) = running[queue] else { return }
         do {
             guard try device.process(queue: queue, interrupt: { lines.interrupt() }) else { return }
-            // Others get their turn first: the queue is kicked, and so comes again in the loop's next round.
+            // Other descriptors get their turn first: this kick makes the queue ready again in the loop's next round.
             kick.signal()
         } catch {
             stopListening(queue, "\(error)")
@@ -60,7 +60,7 @@ final class LoopQueues<Device: QueueDevice> {
     private func kicked(_ queue: Int) {
         guard let (kick, _) = running[queue] else { return }
         if consumeKick(kick.raw) { return serve(queue) }
-        stopListening(queue, "the kick descriptor is no eventfd")
+        stopListening(queue, "the kick descriptor is not an eventfd")
     }
 
     private func stopListening(_ queue: Int, _ reason: String) {

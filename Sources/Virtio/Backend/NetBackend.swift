@@ -1,20 +1,20 @@
 public import LinuxSystem
 
-/// A network interface behind a transport, each pair of its queues served by a thread of its own.
+/// A network interface as a transport drives it. Each pair of its queues has a thread of its own.
 public final class NetBackend: BackendDevice {
     private let device: NetDevice
     private let queues: ThreadQueues<NetDevice>
 
     /// - Parameters:
-    ///   - tap: the queues of a tap as `Tap` makes them, non-blocking: one for each pair of queues here.
+    ///   - tap: the queues of a tap as `Tap` creates them, non-blocking; one for each pair of virtqueues.
     ///   - hardwareAddress: 6 bytes.
-    ///   - onBroken: the driver broke a ring; called on any thread.
+    ///   - onBroken: called with the reason, on any thread, when the driver broke a ring.
     public init(
         tap: [SharedDescriptor], hardwareAddress: [UInt8], onBroken: @escaping @Sendable (String) -> Void
     ) throws(SystemError) {
         device = NetDevice(tap: tap, hardwareAddress: hardwareAddress)
         queues = try ThreadQueues("network", device, threads: tap.count, of: { $0 / 2 }, onBroken: onBroken)
-        device.onChange = { [weak queues] in queues?.nudge() }
+        device.onChange = { [weak queues] in queues?.wakeUp() }
     }
 
     public var features: UInt64 { device.features }
@@ -23,8 +23,8 @@ public final class NetBackend: BackendDevice {
     public var configuration: [UInt8] { device.configuration }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
-        // Before the thread knows of the queue.
-        if queue == 0 { device.begin(setup.features) }
+        // Before the queue's thread starts to serve it.
+        if queue == 0 { device.setFeatures(setup.features) }
         try queues.start(queue: queue, setup)
     }
 

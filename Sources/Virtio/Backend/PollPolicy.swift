@@ -1,68 +1,70 @@
-/// Decides how a worker waits for the guest's next request: asleep until it is kicked, or looking.
+/// Decides how a worker waits for the guest's next request: it sleeps until it is kicked, or it polls.
 ///
-/// A guest that waits for one answer after another asks again within microseconds, and a kick and a wake-up may take
-/// longer than all the rest. Whether looking is better depends on the host: where every processor is taken, who looks
-/// keeps the very thread from running that would bring the next request. So both are measured by what counts, the time
-/// from an answer to the next request: looking is tried now and then where the waits are short, kept while it makes them
-/// shorter, and given up when it doesn't or when somebody else wants the processor.
+/// A guest that waits for one reply after another sends its next request within microseconds. Then a kick and a wake-up can
+/// take longer than the request itself. Polling is not always faster: where every CPU of the host is busy, a worker that
+/// polls takes the CPU from the vCPU thread that would send the next request.
+///
+/// So the policy measures both. It counts the time from a reply to the next request. It tries polling now and then while
+/// the waits are short, keeps polling while that makes them shorter, and stops when it does not or when another thread
+/// wants the CPU.
 struct PollPolicy {
-    /// A wait that is longer is slept through, nanoseconds.
+    /// The longest wait that a worker polls through, nanoseconds.
     static let longest: UInt64 = 400_000
     /// Waits between two decisions.
     static let epoch = 32
-    /// Epochs of looking until sleep is measured again.
-    private static let term = 32
-    /// Epochs of sleep after a trial that brought nothing; twice as many each time, up to the second.
-    private static let shortBreak = 4
-    private static let longBreak = 256
+    /// Epochs of polling after which sleeping is measured again.
+    private static let pollingEpochs = 32
+    /// Epochs of sleeping after a trial that gained nothing. The number doubles each time, up to the maximum.
+    private static let minimumBackoff = 4
+    private static let maximumBackoff = 256
 
-    /// How to wait now.
-    private(set) var looks = false
+    /// Whether the worker polls now.
+    private(set) var isPolling = false
     private var waits = 0
     private var sum: UInt64 = 0
-    private var disturbances = 0
-    /// The mean wait of the last epoch asleep, nanoseconds.
-    private var asleep: UInt64 = .max
+    private var preemptions = 0
+    /// The mean wait of the last epoch of sleeping, nanoseconds.
+    private var sleepingMean: UInt64 = .max
     private var epochsLeft = 0
-    private var pause = Self.shortBreak
+    private var backoff = Self.minimumBackoff
 
-    /// Learns from a wait.
+    /// Records a wait.
     ///
     /// - Parameters:
-    ///   - nanoseconds: how long it was, until a request was there or until the worker was called for something else.
-    ///   - disturbed: another thread had the processor while this one looked.
-    mutating func note(_ nanoseconds: UInt64, disturbed: Bool = false) {
+    ///   - nanoseconds: the time until there was a request, or until the worker was called for something else.
+    ///   - preempted: another thread ran on this CPU while the worker polled.
+    mutating func record(_ nanoseconds: UInt64, preempted: Bool = false) {
         waits += 1
-        // The guest's own pauses say nothing: a long one counts as just too long.
+        // Pauses of the guest say nothing about the host: a long one counts as just too long.
         sum &+= min(nanoseconds, 2 * Self.longest)
-        if disturbed { disturbances += 1 }
+        if preempted { preemptions += 1 }
         guard waits == Self.epoch else { return }
         let mean = sum / UInt64(Self.epoch)
-        looks ? notePolling(mean) : noteSleep(mean)
+        isPolling ? endPollingEpoch(mean) : endSleepingEpoch(mean)
         waits = 0
         sum = 0
-        disturbances = 0
+        preemptions = 0
     }
 
-    private mutating func noteSleep(_ mean: UInt64) {
-        asleep = mean
+    private mutating func endSleepingEpoch(_ mean: UInt64) {
+        sleepingMean = mean
         epochsLeft -= 1
         if epochsLeft <= 0, mean < Self.longest {
-            looks = true
-            epochsLeft = Self.term
+            isPolling = true
+            epochsLeft = Self.pollingEpochs
         }
     }
 
-    private mutating func notePolling(_ mean: UInt64) {
+    private mutating func endPollingEpoch(_ mean: UInt64) {
         epochsLeft -= 1
-        // By a twentieth at least, or it is not worth a processor.
-        if mean / 19 >= asleep / 20 || disturbances > Self.epoch / 8 {
-            looks = false
-            epochsLeft = pause
-            pause = min(2 * pause, Self.longBreak)
+        // Polling must shorten the mean wait by a twentieth, or it is not worth a CPU.
+        if mean / 19 >= sleepingMean / 20 || preemptions > Self.epoch / 8 {
+            isPolling = false
+            epochsLeft = backoff
+            backoff = min(2 * backoff, Self.maximumBackoff)
         } else {
-            pause = Self.shortBreak
-            if epochsLeft <= 0 { looks = false }
+            backoff = Self.minimumBackoff
+            if epochsLeft <= 0 { isPolling = false }
         }
     }
 }

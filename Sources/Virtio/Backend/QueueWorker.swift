@@ -4,22 +4,23 @@ import Synchronization
 
 /// What a worker does with its queues; called on the worker's thread.
 protocol QueueService: Sendable {
-    /// Serves what is in a queue, in part if it is much. No kick is asked for.
+    /// Serves what is in a queue, at most as much as the device's budget allows. Asks for no kick.
     func serve(_ queue: Int, _ lines: RingLines) -> ServiceProgress
-    /// Whether there is something to serve, at a glance.
+    /// Whether there is something to serve. Costs no system call.
     func isPending(_ queue: Int) -> Bool
-    /// Asks the driver for a kick; true when there is something to serve already.
+    /// Asks the driver for a kick.
     ///
-    /// - Parameter isIdle: the guest is quiet. A guest that is not will soon wake the worker anyway.
+    /// - Parameter isIdle: the guest is idle. A guest that is not will soon wake the worker anyway.
+    /// - Returns: whether there is something to serve already.
     func arm(_ queue: Int, isIdle: Bool) -> Bool
-    /// Tells the driver of what is done and nobody waits for.
-    func settle(_ queue: Int, _ lines: RingLines)
-    /// As `ThreadedDevice` has them.
+    /// Interrupts the driver for completed chains that no interrupt was sent for yet.
+    func flushInterrupt(_ queue: Int, _ lines: RingLines)
+    /// The same as in `ThreadedDevice`.
     func source(_ queue: Int) -> Int32?
     func waitsForSource(_ queue: Int) -> Bool
 }
 
-/// A thread with an event loop that serves queues, so that requests that take long keep nobody else waiting.
+/// A thread with an event loop that serves queues, so that a slow request delays no other device.
 final class QueueWorker<Service: QueueService>: Sendable {
     private struct Tasks {
         var waiting: [@Sendable (WorkerLoop<Service>) -> Void] = []
@@ -27,8 +28,8 @@ final class QueueWorker<Service: QueueService>: Sendable {
     }
 
     private let tasks = Mutex(Tasks())
-    /// Whether there is something in `tasks`, to be seen without the lock.
-    private let isWanted = Atomic(false)
+    /// Whether there is something in `tasks`. The thread reads it without taking the lock.
+    private let hasTasks = Atomic(false)
     private let wake: EventDescriptor
 
     init(_ name: String, service: Service) throws(SystemError) {
@@ -36,25 +37,25 @@ final class QueueWorker<Service: QueueService>: Sendable {
         try startThread(name, stackSize: 1 << 20) { [self] in run(service) }
     }
 
-    /// Runs `body` on the thread, and waits until that is done.
+    /// Runs `body` on the worker's thread and waits for its result.
     func sync<R: Sendable>(_ body: @escaping @Sendable (WorkerLoop<Service>) -> R) throws -> R {
         let done = try Promise<R>()
         tasks.withLock { $0.waiting.append { done.settle(body($0)) } }
-        call()
+        wakeThread()
         while true { if let result = done.wait() { return result } }
     }
 
-    /// Has the thread look at all of its queues and their sources again.
-    func nudge() { call() }
+    /// Wakes the thread, which checks all of its queues and their sources again. Does not wait for it.
+    func wakeUp() { wakeThread() }
 
-    /// Ends the thread after what it is doing.
+    /// Ends the thread when it has finished what it is doing.
     func end() {
         tasks.withLock { $0.ended = true }
-        call()
+        wakeThread()
     }
 
-    private func call() {
-        isWanted.store(true, ordering: .releasing)
+    private func wakeThread() {
+        hasTasks.store(true, ordering: .releasing)
         wake.signal()
     }
 
@@ -62,7 +63,7 @@ final class QueueWorker<Service: QueueService>: Sendable {
         do {
             let loop = try WorkerLoop(service, wake: wake.descriptor.raw) { [unowned self] in wake.drain() }
             while true {
-                if isWanted.exchange(false, ordering: .acquiring) {
+                if hasTasks.exchange(false, ordering: .acquiring) {
                     let (ready, ended) = tasks.withLock { tasks in
                         defer { tasks.waiting = [] }
                         return (tasks.waiting, tasks.ended)
@@ -70,16 +71,16 @@ final class QueueWorker<Service: QueueService>: Sendable {
                     for task in ready { task(loop) }
                     if ended { return }
                 }
-                try loop.round(isWanted)
+                try loop.runRound(hasTasks)
             }
         } catch {
-            // No epoll, no service; and whoever waits for this thread must not wait for ever.
+            // Without epoll the queues can't be served, and a caller that waits for this thread would wait for ever.
             endProcess("queue thread: \(error)")
         }
     }
 }
 
-/// The end of a process that can't go on safely. What it served becomes its host's concern.
+/// Ends a process that can't go on safely, with a message on standard error. The server ends the pod then.
 func endProcess(_ reason: String) -> Never {
     let line = Array("\(reason)\n".utf8)
     _ = write(2, line, line.count)

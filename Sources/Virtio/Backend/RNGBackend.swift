@@ -1,10 +1,10 @@
 public import LinuxSystem
 
-/// The entropy device behind a transport, on an event loop.
+/// The entropy device as a transport drives it, on an event loop.
 public final class RNGBackend: BackendDevice {
     private let queues: LoopQueues<RNGDevice>
 
-    /// - Parameter onBroken: the driver broke the ring.
+    /// - Parameter onBroken: called with the reason when the driver broke the ring.
     public init(loop: EventLoop, onBroken: @escaping (String) -> Void) {
         queues = LoopQueues("rng", RNGDevice(), loop: loop, onBroken: onBroken)
     }

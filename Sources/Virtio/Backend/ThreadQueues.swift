@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// Serves a device's queues on threads of their own: for requests that may wait for a disk.
+/// Serves a device's queues on threads of its own: for requests that may block, for example on a disk.
 final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
     private let device: Device
     private let workers: [QueueWorker<Service>]
@@ -9,7 +9,7 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
 
     /// - Parameters:
     ///   - name: of the device, for messages and the list of threads.
-    ///   - threads: queue i is served by thread `thread(i)` modulo so many.
+    ///   - threads: the number of threads. Thread `thread(i)` modulo `threads` serves queue i.
     ///   - onBroken: the driver broke a ring; called on any thread.
     init(
         _ name: String, _ device: Device, threads: Int = 1, of thread: @escaping @Sendable (Int) -> Int = { $0 },
@@ -42,7 +42,9 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
 
         func arm(_ queue: Int, isIdle: Bool) -> Bool { device.arm(queue: queue, isIdle: isIdle) }
 
-        func settle(_ queue: Int, _ lines: RingLines) { device.settle(queue: queue) { lines.interrupt() } }
+        func flushInterrupt(_ queue: Int, _ lines: RingLines) {
+            device.flushInterrupt(queue: queue) { lines.interrupt() }
+        }
 
         func source(_ queue: Int) -> Int32? { device.source(of: queue) }
 
@@ -67,7 +69,9 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
         }.get()
     }
 
-    /// Waits for the requests in work. Answers the queue's position.
+    /// Stops a queue, after the requests in progress.
+    ///
+    /// - Returns: the queue's position.
     func stop(queue: Int) -> UInt16 {
         let device = device
         do {
@@ -77,13 +81,14 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
                 return device.queues[queue].position
             }
         } catch {
-            // Without a descriptor to wait with there is no way to stop safely but this one.
+            // There is no descriptor left to wait with. The thread may still use guest memory, so only the end of the process
+            // is safe.
             endProcess("stop queue \(queue): \(error)")
         }
     }
 
-    /// Has all threads look at their queues and their sources again; does not wait for them.
-    func nudge() { for worker in workers { worker.nudge() } }
+    /// Wakes all threads, which check their queues and sources again. Does not wait for them.
+    func wakeUp() { for worker in workers { worker.wakeUp() } }
 
     private func worker(_ queue: Int) -> QueueWorker<Service> { workers[thread(queue) % workers.count] }
 }

@@ -1,7 +1,7 @@
 import Glibc
 public import LinuxSystem
 
-/// The vsock device with its sockets: rings and kicks on one event loop.
+/// The vsock device as a transport drives it: its rings and sockets on one event loop.
 public final class VsockBackend: BackendDevice {
     public let device: VsockDevice
     private let loop: EventLoop
@@ -11,15 +11,15 @@ public final class VsockBackend: BackendDevice {
     /// Called when the driver has started the device: both queues for packets run.
     public var onStarted: () -> Void = {}
 
-    /// Where the device's interrupts go, by queue.
+    /// How the device signals the driver, by queue.
     private final class LinesTable {
         var lines: [Int: RingLines] = [:]
     }
 
     /// - Parameters:
-    ///   - queueCount: 3, or 2 where a vhost-user front end keeps the queue for events, on which nothing is ever sent.
-    ///   - finished: an attempt to connect has ended.
-    ///   - onBroken: the driver broke a ring; the device has stopped.
+    ///   - queueCount: 3, or 2 when the vhost-user front end keeps the event queue. The device sends no events.
+    ///   - finished: called with the token and the result when an attempt to connect has ended.
+    ///   - onBroken: called with the reason when the driver broke a ring and the device has stopped.
     public init(
         guestCID: UInt64, queueCount: Int = 2, loop: EventLoop,
         finished: @escaping (UInt64, VsockConnectResult) -> Void,
@@ -44,7 +44,7 @@ public final class VsockBackend: BackendDevice {
         router.device = device
     }
 
-    /// Turns the device's wishes into registrations with the loop.
+    /// Registers the sockets with the loop as the device asks for it.
     private final class Router {
         let loop: EventLoop
         weak var device: VsockDevice?
@@ -77,7 +77,7 @@ public final class VsockBackend: BackendDevice {
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
 
-    /// How long the loop may sleep: milliseconds, -1 for ever.
+    /// How long the loop may sleep, milliseconds; -1: without limit.
     public var timeout: Int32 {
         if device.hasMore { return 0 }
         guard let deadline = device.nextDeadline else { return -1 }
@@ -85,7 +85,7 @@ public final class VsockBackend: BackendDevice {
         return deadline <= now ? 0 : Int32(clamping: (deadline - now) / 1_000_000 + 1)
     }
 
-    /// What is due after each round of the loop.
+    /// To be called after each round of the loop: ends attempts that timed out, and goes on with work that was left.
     public func afterRound() {
         device.expire(now: monotonicNanoseconds())
         if device.hasMore { device.pump() }
@@ -101,7 +101,7 @@ public final class VsockBackend: BackendDevice {
         try loop.add(setup.kick.raw, .readable) { [unowned self] _ in
             if consumeKick(setup.kick.raw) { return device.pump() }
             loop.remove(setup.kick.raw)
-            onBroken("vsock queue \(queue): the kick descriptor is no eventfd")
+            onBroken("vsock queue \(queue): the kick descriptor is not an eventfd")
         }
         if kicks.count == 2 { onStarted() }
         device.pump()

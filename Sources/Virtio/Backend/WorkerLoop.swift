@@ -2,43 +2,45 @@ import Glibc
 import LinuxSystem
 import Synchronization
 
-/// What a worker's thread alone touches: its queues, and how it waits for work in them.
+/// The state that only a worker's thread touches: its queues, and how it waits for work in them.
 final class WorkerLoop<Service: QueueService> {
     private struct Entry {
         var queue: Int
         var kick: SharedDescriptor
         var lines: RingLines
-        /// What else gives the queue work, and whether it is waited for now.
+        /// A descriptor that also gives the queue work, and whether the loop waits for it now.
         var source: Int32?
         var isWatched = false
     }
 
-    /// A guest that has asked for nothing for so long is quiet, nanoseconds.
-    private static var quietAfter: UInt64 { 5_000_000 }
-    /// Who looks sees all the time whether it can go on; a longer step means that others had the processor, nanoseconds.
-    private static var disturbance: UInt64 { 50_000 }
-    /// How often a worker with a source gives its processor to others and sees what they left, before it asks for a kick: one
-    /// costs the guest an exit, and to sleep and wake costs both sides more than a glance.
-    private static var glances: Int { 8 }
+    /// A guest that has sent no request for this long is idle, nanoseconds.
+    private static var idleAfter: UInt64 { 5_000_000 }
+    /// Two steps of polling that are further apart mean that another thread had the CPU, nanoseconds.
+    private static var preemptionThreshold: UInt64 { 50_000 }
+    /// How often a worker with a source yields its CPU and checks its queues again before it asks for a kick. A kick costs the
+    /// guest an exit, and sleeping and waking cost both sides more than a check.
+    private static var yieldLimit: Int { 8 }
 
     private let events: EventLoop
     private let service: Service
     private var entries: ContiguousArray<Entry> = []
-    private var judge = PollPolicy()
-    /// Whether a queue has a source. It can't be seen without a system call whether there is something, so the worker does not
-    /// look. Its device tells the driver all at once, so that nothing is left to do when the guest has become quiet; a timer for each
-    /// wait has its price.
+    private var policy = PollPolicy()
+    /// Whether a queue has a source. Checking a source takes a system call, so such a worker does not poll. Its device sends
+    /// interrupts at once, so nothing is left to send when the guest becomes idle, and the worker needs no timer.
     private var hasSource = false
-    /// How many glances are left since something was served.
-    private var glancesLeft = 0
-    /// The guest has been quiet for a while.
+    /// How many yields are left since something was served.
+    private var yieldsLeft = 0
+    /// The guest has sent no request for `idleAfter`.
     private var isIdle = true
-    /// When all that was there had been served, and how long it was from then on until something seemed to be there.
+    /// When the queues became empty, and how long the worker waited from then until there seemed to be work.
     private var waitBegan: UInt64 = 0
     private var waited: UInt64 = 0
-    /// Another thread had the processor while this one looked.
-    private var disturbed = false
+    /// Another thread had the CPU while this one polled.
+    private var wasPreempted = false
 
+    /// - Parameters:
+    ///   - wake: an eventfd that wakes the loop.
+    ///   - woken: called when it was signalled.
     init(_ service: Service, wake: Int32, woken: @escaping () -> Void) throws(SystemError) {
         self.service = service
         events = try EventLoop()
@@ -48,7 +50,7 @@ final class WorkerLoop<Service: QueueService> {
     /// Serves a queue from now on, at every kick.
     func add(_ queue: Int, kick: SharedDescriptor, lines: RingLines) throws(SystemError) {
         try events.add(kick.raw, .readable) { [unowned self] _ in
-            // A descriptor that is no eventfd would be ready for ever.
+            // A descriptor that is not an eventfd would stay ready and keep the loop busy.
             if consumeKick(kick.raw) { return }
             lines.reportError()
             remove(queue)
@@ -58,33 +60,33 @@ final class WorkerLoop<Service: QueueService> {
         if source != nil { hasSource = true }
     }
 
-    /// Serves a queue no more.
+    /// Stops serving a queue.
     func remove(_ queue: Int) {
-        guard let place = entries.firstIndex(where: { $0.queue == queue }) else { return }
-        let entry = entries.remove(at: place)
+        guard let index = entries.firstIndex(where: { $0.queue == queue }) else { return }
+        let entry = entries.remove(at: index)
         events.remove(entry.kick.raw)
         if entry.isWatched, let source = entry.source { events.remove(source) }
-        service.settle(queue, entry.lines)
+        service.flushInterrupt(entry.queue, entry.lines)
     }
 
-    /// Serves what is there; when that is all, waits for more, or until `isWanted`.
-    func round(_ isWanted: borrowing Atomic<Bool>) throws(SystemError) {
+    /// Serves what is in the queues. When they are empty, waits for more, or until `hasTasks` is set.
+    func runRound(_ hasTasks: borrowing Atomic<Bool>) throws(SystemError) {
         switch serveAll() {
         case .more:
             waited = 0
             return try events.runOnce(timeoutMilliseconds: 0)
         case .done:
-            if waited > 0 { judge.note(waited, disturbed: disturbed) }
+            if waited > 0 { policy.record(waited, preempted: wasPreempted) }
             waitBegan = monotonicNanoseconds()
             isIdle = false
-            disturbed = false
-            glancesLeft = hasSource ? Self.glances : 0
-            if !hasSource, judge.looks, look(isWanted) { return noteWait() }
+            wasPreempted = false
+            yieldsLeft = hasSource ? Self.yieldLimit : 0
+            if !hasSource, policy.isPolling, poll(hasTasks) { return recordWait() }
         case .nothing:
-            if glancesLeft == 0, !isIdle, waited >= Self.quietAfter { becomeIdle() }
+            if yieldsLeft == 0, !isIdle, waited >= Self.idleAfter { becomeIdle() }
         }
-        if glancesLeft > 0 {
-            glancesLeft -= 1
+        if yieldsLeft > 0 {
+            yieldsLeft -= 1
             sched_yield()
             return
         }
@@ -92,23 +94,23 @@ final class WorkerLoop<Service: QueueService> {
         for entry in entries where service.arm(entry.queue, isIdle: isIdle) { pending = true }
         try watchSources()
         if !pending {
-            try events.runOnce(timeoutMilliseconds: isIdle || hasSource ? -1 : Int32(Self.quietAfter / 1_000_000))
+            try events.runOnce(timeoutMilliseconds: isIdle || hasSource ? -1 : Int32(Self.idleAfter / 1_000_000))
         }
-        noteWait()
+        recordWait()
     }
 
-    /// Waits for the sources of queues that can take something, and for no others: these would be ready without end.
+    /// Watches the sources of queues that have room. Others would be ready all the time.
     private func watchSources() throws(SystemError) {
-        for place in entries.indices {
-            guard let source = entries[place].source else { continue }
-            let wanted = service.waitsForSource(entries[place].queue)
-            if wanted == entries[place].isWatched { continue }
-            if wanted { try events.add(source, .readable) { _ in } } else { events.remove(source) }
-            entries[place].isWatched = wanted
+        for index in entries.indices {
+            guard let source = entries[index].source else { continue }
+            let shallWatch = service.waitsForSource(entries[index].queue)
+            if shallWatch == entries[index].isWatched { continue }
+            if shallWatch { try events.add(source, .readable) { _ in } } else { events.remove(source) }
+            entries[index].isWatched = shallWatch
         }
     }
 
-    private func noteWait() { waited = monotonicNanoseconds() &- waitBegan }
+    private func recordWait() { waited = monotonicNanoseconds() &- waitBegan }
 
     private func serveAll() -> ServiceProgress {
         var result = ServiceProgress.nothing
@@ -124,20 +126,22 @@ final class WorkerLoop<Service: QueueService> {
 
     private func becomeIdle() {
         isIdle = true
-        for entry in entries { service.settle(entry.queue, entry.lines) }
+        for entry in entries { service.flushInterrupt(entry.queue, entry.lines) }
     }
 
-    /// Looks for work without sleeping; true when there is some.
-    private func look(_ isWanted: borrowing Atomic<Bool>) -> Bool {
+    /// Checks for work without sleeping.
+    ///
+    /// - Returns: whether there is some.
+    private func poll(_ hasTasks: borrowing Atomic<Bool>) -> Bool {
         var last = waitBegan
         repeat {
             for _ in 0..<16 {
-                for place in entries.indices where service.isPending(entries[place].queue) { return true }
+                for index in entries.indices where service.isPending(entries[index].queue) { return true }
             }
             let now = monotonicNanoseconds()
-            if now &- last > Self.disturbance { disturbed = true }
+            if now &- last > Self.preemptionThreshold { wasPreempted = true }
             last = now
-        } while last &- waitBegan < PollPolicy.longest && !isWanted.load(ordering: .relaxed)
+        } while last &- waitBegan < PollPolicy.longest && !hasTasks.load(ordering: .relaxed)
         return false
     }
 }

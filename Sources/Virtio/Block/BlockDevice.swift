@@ -1,15 +1,15 @@
 import Glibc
 import LinuxSystem
 
-/// A virtio block device with one queue (virtio 1.2, 5.2): a raw file as the guest's disk.
+/// A virtio block device with one queue (virtio 1.2, 5.2), whose disk is a raw file.
 ///
-/// A request is taken as it comes, over however many descriptors: header, data, and the status as the last byte that
-/// the device may write. What is wrong with it is said in the status; a request without one is given back undone.
-/// Belongs to one thread.
+/// A request may use any number of descriptors: header, data, and the status as the last byte that the device may write. The
+/// status reports what is wrong with the request. A request without room for a status is completed without being performed.
+/// The device belongs to one thread.
 final class BlockDevice: ThreadedDevice, @unchecked Sendable {
-    /// Requests served from the queue before it may be stopped.
+    /// Requests served before the queue may be stopped.
     private static let budget = 16
-    /// Bytes of the name that GET_ID asks for.
+    /// The length of the serial number that GET_ID asks for, bytes.
     static let idSize = 20
 
     let queues = [Virtqueue()]
@@ -23,7 +23,7 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
     private let id: [UInt8]
     private let ranges = UnsafeMutableBufferPointer<BlockRange>.allocate(capacity: BlockLimits.discardRanges)
 
-    /// - Parameter id: what the guest calls the disk's serial number; 20 bytes of it.
+    /// - Parameter id: the disk's serial number in the guest; the first 20 bytes count.
     init(file: BlockFile, readOnly: Bool, id: String) {
         self.file = file
         isReadOnly = readOnly
@@ -40,11 +40,13 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
     deinit { ranges.deallocate() }
 
     func serve(queue _: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
-        try queue.take(budget: Self.budget, interrupt: interrupt) { answer() }
+        try queue.serveWithoutKick(budget: Self.budget, interrupt: interrupt) { serveRequest() }
     }
 
-    /// Serves the held request. Answers the bytes written: those of the data, and the status.
-    private func answer() -> UInt32 {
+    /// Serves the current request.
+    ///
+    /// - Returns: the number of bytes written: the data and the status.
+    private func serveRequest() -> UInt32 {
         guard let last = queue.writable.last, let base = last.iov_base else { return 0 }
         var data: UInt32 = 0
         let status = perform(&data)
@@ -52,42 +54,43 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
         return data + 1
     }
 
-    /// Does what the held request asks for. `written` gets the bytes of the data written to the guest.
+    /// Performs the current request. `written` is set to the number of data bytes written to the guest.
     private func perform(_ written: inout UInt32) -> BlockStatus {
         var header = BlockHeader()
         let size = BlockHeader.size
         guard Vectors.copyOut(queue.readable, to: &header, count: size) == size else { return .failed }
-        let sent = Int(queue.readableBytes) - size
-        let wanted = Int(queue.writableBytes) - 1
+        let readable = Int(queue.readableBytes) - size
+        let writable = Int(queue.writableBytes) - 1
         switch BlockOperation(rawValue: UInt32(littleEndian: header.type)) {
         case .read:
-            guard sent == 0, let offset = place(header, wanted) else { return .failed }
-            let count = file.read(queue.writable, count: wanted, at: offset)
+            guard readable == 0, let offset = offset(header, writable) else { return .failed }
+            let count = file.read(queue.writable, count: writable, at: offset)
             written = UInt32(count)
-            return count == wanted ? .done : .failed
+            return count == writable ? .done : .failed
         case .write:
-            guard !isReadOnly, wanted == 0, let offset = place(header, sent),
-                file.write(queue.readable, skip: size, count: sent, at: offset)
+            guard !isReadOnly, writable == 0, let offset = offset(header, readable),
+                file.write(queue.readable, skip: size, count: readable, at: offset)
             else { return .failed }
-            return kept()
+            return completeWrite()
         case .flush:
-            return sent == 0 && wanted == 0 && file.flush() ? .done : .failed
+            return readable == 0 && writable == 0 && file.flush() ? .done : .failed
         case .identify:
-            guard sent == 0, wanted >= Self.idSize else { return .failed }
+            guard readable == 0, writable >= Self.idSize else { return .failed }
             written = UInt32(Vectors.copyIn(id, count: Self.idSize, to: queue.writable))
             return .done
         case .discard:
-            guard !isReadOnly, wanted == 0 else { return .failed }
-            return forEachRange(BlockFeature.discard, sent) { offset, count, _ in file.discard(offset, count: count) }
+            guard !isReadOnly, writable == 0 else { return .failed }
+            return forEachRange(BlockFeature.discard, readable) { offset, count, _ in file.discard(offset, count: count)
+            }
         case .writeZeroes:
-            guard !isReadOnly, wanted == 0 else { return .failed }
-            return forEachRange(BlockFeature.writeZeroes, sent) { file.zero($0, count: $1, mayUnmap: $2) }
+            guard !isReadOnly, writable == 0 else { return .failed }
+            return forEachRange(BlockFeature.writeZeroes, readable) { file.zero($0, count: $1, mayUnmap: $2) }
         case nil: return .unsupported
         }
     }
 
-    /// Where in the file a request's data is; nil when it is not wholly on the disk, no whole sectors, or too much.
-    private func place(_ header: BlockHeader, _ count: Int) -> Int? {
+    /// The offset of a request's data in the file; nil when it is not all on the disk, not whole sectors, or too long.
+    private func offset(_ header: BlockHeader, _ count: Int) -> Int? {
         let sector = UInt64(littleEndian: header.sector)
         guard count % BlockFile.sectorSize == 0, count <= BlockLimits.data,
             file.contains(sector, count: UInt64(count / BlockFile.sectorSize))
@@ -95,15 +98,16 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
         return Int(sector) * BlockFile.sectorSize
     }
 
-    /// Checks all ranges of the held request, then does `body` with each one's offset, bytes, and leave to unmap.
-    private func forEachRange(_ feature: UInt64, _ sent: Int, _ body: (Int, Int, Bool) -> Bool) -> BlockStatus {
+    /// Checks all ranges of the current request, then calls `body` with each one's offset, length in bytes, and whether it may
+    /// be unmapped.
+    private func forEachRange(_ feature: UInt64, _ length: Int, _ body: (Int, Int, Bool) -> Bool) -> BlockStatus {
         guard queue.features.rawValue & feature != 0 else { return .unsupported }
         let isDiscard = feature == BlockFeature.discard
-        let count = sent / BlockRange.size
+        let count = length / BlockRange.size
         guard count > 0, count <= (isDiscard ? BlockLimits.discardRanges : BlockLimits.zeroRanges),
-            sent % BlockRange.size == 0, let base = ranges.baseAddress
+            length % BlockRange.size == 0, let base = ranges.baseAddress
         else { return .failed }
-        _ = Vectors.copyOut(queue.readable, skip: BlockHeader.size, to: base, count: sent)
+        _ = Vectors.copyOut(queue.readable, skip: BlockHeader.size, to: base, count: length)
         let knownFlags = isDiscard ? 0 : BlockRange.unmap
         for range in ranges.prefix(count) where UInt32(littleEndian: range.flags) & ~knownFlags != 0 {
             return .unsupported
@@ -119,16 +123,16 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
             let bytes = Int(UInt32(littleEndian: range.sectors)) * BlockFile.sectorSize
             guard body(offset, bytes, range.flags != 0) else { return .failed }
         }
-        return kept()
+        return completeWrite()
     }
 
-    /// A driver that can't flush believes that what is done is kept (virtio 1.2, 5.2.6.2).
-    private func kept() -> BlockStatus {
+    /// Flushes for a driver that can't: it expects a completed write to be on stable storage (virtio 1.2, 5.2.6.2).
+    private func completeWrite() -> BlockStatus {
         if queue.features.rawValue & BlockFeature.flush != 0 { return .done }
         return file.flush() ? .done : .failed
     }
 
-    /// virtio 1.2, 5.2.4, up to the fields of zoned devices: a front end may ask for all of it.
+    /// The configuration space (virtio 1.2, 5.2.4) up to the fields of zoned devices, since a front end may ask for all of it.
     private static func configuration(_ file: BlockFile, readOnly: Bool) -> [UInt8] {
         var bytes: [UInt8] = []
         func put(_ value: some FixedWidthInteger) {

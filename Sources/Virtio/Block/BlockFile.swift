@@ -2,10 +2,10 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// The raw image file or block device behind a disk.
+/// The raw file or block device of a disk.
 ///
-/// Its bytes are the disk's bytes: no format is looked for, so nothing that a guest writes can turn its disk into
-/// another file's. The size is taken once. Belongs to one thread.
+/// Its bytes are the disk's bytes. No image format is recognized, so a guest can't write a header that makes its disk refer to
+/// another file. The size is read once. A value belongs to one thread.
 final class BlockFile {
     /// Bytes of a sector, the unit of all requests (virtio 1.2, 5.2.4).
     static let sectorSize = 512
@@ -13,9 +13,9 @@ final class BlockFile {
 
     /// Whole sectors of the file.
     let sectors: UInt64
-    /// The block size of the disk that the guest sees: a device's logical block size. Bytes.
+    /// The block size of the guest's disk, bytes: a block device's logical block size, else 512.
     let blockSize: UInt32
-    /// What the host can discard at least. Sectors.
+    /// The alignment at which the host can discard, sectors.
     let discardAlignment: UInt32
     private let file: SharedDescriptor
     private let isDevice: Bool
@@ -30,8 +30,8 @@ final class BlockFile {
         var size = UInt64(clamping: status.st_size)
         var block: Int32 = Int32(Self.sectorSize)
         if isDevice {
-            try Self.ask("BLKGETSIZE64", martlet_ioctl_pointer(file.raw, martlet_BLKGETSIZE64, &size))
-            try Self.ask("BLKSSZGET", martlet_ioctl_pointer(file.raw, martlet_BLKSSZGET, &block))
+            try Self.require("BLKGETSIZE64", martlet_ioctl_pointer(file.raw, martlet_BLKGETSIZE64, &size))
+            try Self.require("BLKSSZGET", martlet_ioctl_pointer(file.raw, martlet_BLKSSZGET, &block))
         }
         sectors = size / UInt64(Self.sectorSize)
         blockSize = UInt32(block)
@@ -45,37 +45,41 @@ final class BlockFile {
 
     private static func checkedStatus(_ file: Int32, readOnly: Bool) throws(BlockFileError) -> stat {
         var status = stat()
-        try ask("fstat", fstat(file, &status))
+        try require("fstat", fstat(file, &status))
         let kind = status.st_mode & S_IFMT
         guard kind == S_IFREG || kind == S_IFBLK else { throw .wrongKind(mode: status.st_mode) }
         let flags = martlet_fcntl_int(file, F_GETFL, 0)
-        try ask("fcntl F_GETFL", flags)
-        // O_APPEND: writes would go to the end of the file, wherever they are meant for.
-        // O_DIRECT: the guest's buffers are aligned as the guest likes.
+        try require("fcntl F_GETFL", flags)
+        // O_APPEND: writes would go to the end of the file, whatever their offset.
+        // O_DIRECT: the guest need not align its buffers.
         guard flags & (O_APPEND | martlet_O_DIRECT | martlet_O_PATH) == 0 else { throw .wrongFlags(flags) }
         let access = flags & O_ACCMODE
         guard access == O_RDWR || access == O_RDONLY && readOnly else { throw .wrongFlags(flags) }
         return status
     }
 
-    private static func ask(_ operation: String, _ result: Int32) throws(BlockFileError) {
+    private static func require(_ operation: String, _ result: Int32) throws(BlockFileError) {
         if result == -1 { throw .system(.last(operation, "disk")) }
     }
 
-    /// Whether so many sectors from `sector` on are on the disk.
+    /// Whether the disk has the `count` sectors from `sector` on.
     func contains(_ sector: UInt64, count: UInt64) -> Bool { sector <= sectors && count <= sectors - sector }
 
-    /// Reads `count` bytes at `offset` into the start of `buffers`; answers how many came before an error or the end.
+    /// Reads `count` bytes at `offset` into the start of `buffers`.
+    ///
+    /// - Returns: the number of bytes read before an error or the end of the file.
     func read(_ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int) -> Int {
         transfer(buffers, skip: 0, count: count) { preadv(file.raw, parts, $0, offset + $1) }
     }
 
-    /// Writes `count` bytes of `buffers`, after `skip` bytes, at `offset`. False when not all could be written.
+    /// Writes `count` bytes of `buffers`, after the first `skip` bytes, at `offset`.
+    ///
+    /// - Returns: false when not all bytes could be written.
     func write(_ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, at offset: Int) -> Bool {
         transfer(buffers, skip: skip, count: count) { pwritev(file.raw, parts, $0, offset + $1) } == count
     }
 
-    /// Calls `move` with the number of vectors in `parts` and the bytes done, until all is done or nothing moves.
+    /// Calls `move` with the number of vectors in `parts` and the bytes done so far, until all are done or `move` makes no progress.
     @inline(__always)
     private func transfer(
         _ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, _ move: (Int32, Int) -> Int
@@ -91,13 +95,16 @@ final class BlockFile {
         return done
     }
 
-    /// Has the storage keep what was written.
-    func flush() -> Bool { uninterrupted { fdatasync(file.raw) } }
+    /// Flushes written data to stable storage.
+    ///
+    /// - Returns: false on failure.
+    func flush() -> Bool { retryingEINTR { fdatasync(file.raw) } }
 
-    /// Gives `count` bytes at `offset` back to the host, if it can take them. False only when the storage failed: a
-    /// discard is a hint, and a host that ignores it has done it.
+    /// Discards `count` bytes at `offset`, if the host supports it. A discard is a hint, so an unsupported one succeeds.
+    ///
+    /// - Returns: false only when the storage failed (EIO).
     func discard(_ offset: Int, count: Int) -> Bool {
-        let done = uninterrupted {
+        let done = retryingEINTR {
             guard isDevice else {
                 return martlet_fallocate(file.raw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, count)
             }
@@ -107,10 +114,10 @@ final class BlockFile {
         return done || errno != EIO
     }
 
-    /// Makes `count` bytes at `offset` read as zeroes, and gives them back to the host only if it may.
+    /// Makes `count` bytes at `offset` read as zeroes, and deallocates them only if `mayUnmap`.
     ///
-    /// fallocate(2) does so for block devices too, as BLKZEROOUT does, and with or without unmapping. Where the file
-    /// system or device can't, zeroes are written.
+    /// fallocate(2) works for block devices too (as BLKZEROOUT), with or without unmapping. If the file system or device does
+    /// not support it, zeroes are written.
     func zero(_ offset: Int, count: Int, mayUnmap: Bool) -> Bool {
         if mayUnmap, allocate(FALLOC_FL_PUNCH_HOLE, offset, count) { return true }
         if allocate(FALLOC_FL_ZERO_RANGE, offset, count) { return true }
@@ -125,10 +132,10 @@ final class BlockFile {
     }
 
     private func allocate(_ mode: Int32, _ offset: Int, _ count: Int) -> Bool {
-        uninterrupted { martlet_fallocate(file.raw, mode | FALLOC_FL_KEEP_SIZE, offset, count) }
+        retryingEINTR { martlet_fallocate(file.raw, mode | FALLOC_FL_KEEP_SIZE, offset, count) }
     }
 
-    private func uninterrupted(_ call: () -> Int32) -> Bool {
+    private func retryingEINTR(_ call: () -> Int32) -> Bool {
         while true {
             if call() == 0 { return true }
             if errno != EINTR { return false }
@@ -149,7 +156,7 @@ public enum BlockFileError: Error, Equatable, Sendable, CustomStringConvertible 
         switch self {
         case .system(let error): "\(error)"
         case .wrongKind(let mode): "disk: neither a regular file nor a block device (mode 0\(String(mode, radix: 8)))"
-        case .wrongFlags(let flags): "disk: open with flags 0\(String(flags, radix: 8)), which a disk can't have"
+        case .wrongFlags(let flags): "disk: open with flags 0\(String(flags, radix: 8)), which a disk must not have"
         }
     }
 }

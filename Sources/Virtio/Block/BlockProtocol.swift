@@ -9,7 +9,7 @@ enum BlockFeature {
     static let writeZeroes: UInt64 = 1 << 14
 }
 
-/// What a request wants (virtio 1.2, 5.2.6).
+/// The type of a request (virtio 1.2, 5.2.6).
 enum BlockOperation: UInt32 {
     case read = 0
     case write = 1
@@ -19,14 +19,14 @@ enum BlockOperation: UInt32 {
     case writeZeroes = 13
 }
 
-/// The last byte of a request's writable part (virtio 1.2, 5.2.6).
+/// The status of a request: the last byte of its writable part (virtio 1.2, 5.2.6).
 enum BlockStatus: UInt8 {
     case done = 0
     case failed = 1
     case unsupported = 2
 }
 
-/// The start of a request's readable part, as its bytes are (virtio 1.2, 5.2.6).
+/// The header of a request, little-endian: the start of its readable part (virtio 1.2, 5.2.6).
 struct BlockHeader {
     static let size = 16
     var type: UInt32 = 0
@@ -34,7 +34,7 @@ struct BlockHeader {
     var sector: UInt64 = 0
 }
 
-/// A range to discard or to fill with zeroes, as its bytes are (virtio 1.2, 5.2.6).
+/// A range to discard or to fill with zeroes, little-endian (virtio 1.2, 5.2.6).
 struct BlockRange {
     static let size = 16
     static let unmap: UInt32 = 1
@@ -43,9 +43,9 @@ struct BlockRange {
     var flags: UInt32 = 0
 }
 
-/// What one request may ask for: enough for a guest, and so little that a queue can be stopped soon.
+/// Limits of one request. They are large enough for a guest and small enough to stop a queue soon.
 enum BlockLimits {
-    /// Two less than the smallest queue that a transport gives this device.
+    /// Two less than the size of the smallest queue that a transport offers.
     static let segments: UInt32 = 126
     /// Bytes of a segment.
     static let segmentSize: UInt32 = 128 << 10
@@ -54,7 +54,7 @@ enum BlockLimits {
     /// Sectors of a range: 1 GiB.
     static let discardSectors: UInt32 = 1 << 21
     static let discardRanges = 16
-    /// Sectors of a range: 16 MiB, as they may have to be written.
+    /// Sectors of a range: 16 MiB, since zeroes may have to be written.
     static let zeroSectors: UInt32 = 1 << 15
     static let zeroRanges = 1
 }

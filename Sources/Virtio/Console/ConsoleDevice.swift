@@ -5,7 +5,7 @@ import LinuxSystem
 final class ConsoleDevice: QueueDevice {
     static let receiveQueue = 0
     static let transmitQueue = 1
-    /// Buffers served before others get their turn.
+    /// Chains served before other queues get their turn.
     private static let budget = 32
 
     let queues = [Virtqueue(), Virtqueue()]
@@ -21,7 +21,7 @@ final class ConsoleDevice: QueueDevice {
         queue == Self.receiveQueue ? try receive(interrupt) : try transmit(interrupt)
     }
 
-    /// The guest's processor spins until its words are taken: so they are, whoever reads them.
+    /// The guest's vCPU spins until the device has taken its output. So the device takes it at once, even without a reader.
     private func transmit(_ interrupt: () -> Void) throws(QueueError) -> Bool {
         let queue = queues[Self.transmitQueue]
         defer { output.flush() }
@@ -31,7 +31,7 @@ final class ConsoleDevice: QueueDevice {
         }
     }
 
-    /// Input goes straight to the guest's buffers. It is waited for only while there are any.
+    /// Reads input directly into the guest's buffers. The descriptor is watched only while there are buffers.
     private func receive(_ interrupt: () -> Void) throws(QueueError) -> Bool {
         guard let input, !input.isEnded else { return false }
         let queue = queues[Self.receiveQueue]
@@ -42,7 +42,7 @@ final class ConsoleDevice: QueueDevice {
         repeat {
             while left > 0, try queue.next() {
                 left -= 1
-                // A buffer that can't be written to gets nothing, and is not the input's end.
+                // A chain without a writable buffer gets no bytes. That does not mean the end of the input.
                 let count = queue.writable.isEmpty ? 0 : input.read(queue.writable)
                 guard let count else {
                     queue.putBack()
@@ -58,18 +58,18 @@ final class ConsoleDevice: QueueDevice {
     }
 }
 
-/// A console's way in.
+/// The input of a console.
 final class ConsoleInput {
     private let descriptor: SharedDescriptor
     private let loop: EventLoop
     private var isWatched = false
-    /// Nothing more will come.
+    /// Whether the input has ended.
     private(set) var isEnded = false
     /// Called when there is something to read.
     var onReadable: () -> Void = {}
 
     init(_ descriptor: SharedDescriptor, loop: EventLoop) throws(SystemError) {
-        // One of its own: a loop has one registration for a descriptor, and a socket may be the console's output too.
+        // A duplicate: a loop has one registration for each descriptor, and the same socket may be the console's output.
         self.descriptor = SharedDescriptor(try descriptor.duplicate())
         self.loop = loop
         try descriptor.setNonBlocking(true)
@@ -77,7 +77,9 @@ final class ConsoleInput {
 
     deinit { watch(false) }
 
-    /// Answers the bytes that came; nil when there are none now, or ever.
+    /// Reads into `buffers`.
+    ///
+    /// - Returns: the number of bytes; nil when there are none now, or the input has ended.
     func read(_ buffers: UnsafeBufferPointer<iovec>) -> Int? {
         while true {
             let count = readv(descriptor.raw, buffers.baseAddress, Int32(buffers.count))
@@ -89,10 +91,10 @@ final class ConsoleInput {
     }
 
     func watch(_ on: Bool) {
-        let wanted = on && !isEnded
-        guard wanted != isWatched else { return }
-        if wanted {
-            // Without the loop, input waits until the guest gives a buffer.
+        let shallWatch = on && !isEnded
+        guard shallWatch != isWatched else { return }
+        if shallWatch {
+            // If the loop refuses the descriptor, input waits until the guest adds a buffer.
             isWatched = (try? loop.add(descriptor.raw, .readable) { [unowned self] _ in onReadable() }) != nil
         } else {
             loop.remove(descriptor.raw)

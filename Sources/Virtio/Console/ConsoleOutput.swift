@@ -1,18 +1,18 @@
 import Glibc
 import LinuxSystem
 
-/// A console's way out: never waits for its reader, and never grows.
+/// The output of a console. It never waits for its reader, and its memory is bounded.
 ///
-/// What the descriptor doesn't take at once waits in a buffer. When that is full the *oldest* bytes go, and a line says
-/// how many: what a console is read for after the fact is why a kernel gave up, and that it says last.
+/// Output that the descriptor does not take at once waits in a buffer. When the buffer is full, the *oldest* bytes are dropped
+/// and a line reports how many: a console is read to find out why a kernel failed, and the kernel prints that last.
 final class ConsoleOutput {
     static let capacity = 64 << 10
 
     private let descriptor: SharedDescriptor
     private let loop: EventLoop
-    private var waiting = LastBytes(capacity: capacity)
-    /// What is left of the line about lost bytes.
-    private var note: ArraySlice<UInt8> = []
+    private var backlog = OutputBacklog(capacity: capacity)
+    /// The unwritten rest of the line about lost bytes.
+    private var notice: ArraySlice<UInt8> = []
     private var isWatched = false
     private var isClosed = false
 
@@ -24,50 +24,52 @@ final class ConsoleOutput {
 
     deinit { watch(false) }
 
-    /// Takes `count` bytes of `source`. They are with the reader after `flush`, if it has room for them.
+    /// Adds `count` bytes of `source`. `flush` writes them.
     func write(_ source: UnsafeBufferPointer<iovec>, count: Int) {
         if isClosed { return }
-        if count > waiting.room { flush() }
-        waiting.append(source, count: count)
+        if count > backlog.room { flush() }
+        backlog.append(source, count: count)
     }
 
-    /// Gives the reader what it takes now. The rest follows when the loop says that it can take more.
+    /// Writes as much as the descriptor takes now. The rest follows when the descriptor becomes writable.
     func flush() {
         if !isWatched { push() }
     }
 
     private func push() {
         while !isClosed {
-            if note.isEmpty, waiting.lost == 0, waiting.count == 0 { return watch(false) }
-            guard note.isEmpty && waiting.lost == 0 ? pushBytes() : pushNote() else { return watch(!isClosed) }
+            if notice.isEmpty, backlog.lost == 0, backlog.count == 0 { return watch(false) }
+            guard notice.isEmpty && backlog.lost == 0 ? pushBytes() : pushNotice() else { return watch(!isClosed) }
         }
     }
 
-    /// Writes the oldest bytes; false when the reader takes none now.
+    /// Writes the oldest bytes.
+    ///
+    /// - Returns: false when the descriptor takes none now.
     private func pushBytes() -> Bool {
-        let written = push(waiting.oldest)
-        waiting.remove(written)
+        let written = push(backlog.oldest)
+        backlog.remove(written)
         return written > 0
     }
 
-    /// Writes the line about lost bytes. Their number is settled when its first byte is out.
-    private func pushNote() -> Bool {
-        let isBegun = !note.isEmpty
-        if !isBegun { note = Array("\n[\(waiting.lost) bytes of console output lost: slow reader]\n".utf8)[...] }
-        let written = note.withUnsafeBytes { push($0) }
-        if written > 0, !isBegun { waiting.forgetLost() }
-        note = written > 0 || isBegun ? note.dropFirst(written) : []
+    /// Writes the line about lost bytes. Their number is fixed once the first byte of the line is written.
+    private func pushNotice() -> Bool {
+        let wasBegun = !notice.isEmpty
+        if !wasBegun { notice = Array("\n[\(backlog.lost) bytes of console output lost: slow reader]\n".utf8)[...] }
+        let written = notice.withUnsafeBytes { push($0) }
+        if written > 0, !wasBegun { backlog.resetLost() }
+        notice = written > 0 || wasBegun ? notice.dropFirst(written) : []
         return written > 0
     }
 
-    /// Answers how many bytes the reader took.
+    /// Writes `bytes` and returns how many the descriptor took.
     private func push(_ bytes: UnsafeRawBufferPointer) -> Int {
         while true {
             let written = Glibc.write(descriptor.raw, bytes.baseAddress, bytes.count)
             if written >= 0 { return written }
             if errno == EAGAIN { return 0 }
             if errno != EINTR {
-                // Nobody reads any more: from here on the guest speaks to nobody, and is not held up by that.
+                // The reader is gone. From now on output is discarded, so that the guest is not blocked.
                 isClosed = true
                 return 0
             }
@@ -77,7 +79,7 @@ final class ConsoleOutput {
     private func watch(_ on: Bool) {
         guard on != isWatched else { return }
         if on {
-            // Without the loop, the guest's next words push the rest out.
+            // If the loop refuses the descriptor, the guest's next output writes the rest.
             isWatched = (try? loop.add(descriptor.raw, .writable) { [unowned self] _ in push() }) != nil
         } else {
             loop.remove(descriptor.raw)
@@ -85,8 +87,8 @@ final class ConsoleOutput {
         }
     }
 
-    /// Waits until the reader has all, at most so many milliseconds: for the end of the machine, whose last words
-    /// count.
+    /// Waits until all output is written, at most `milliseconds`. Called when the machine ends, because the last lines of the
+    /// console matter most.
     func finish(milliseconds: Int) {
         let end = monotonicNanoseconds() + UInt64(max(0, milliseconds)) * 1_000_000
         while true {

@@ -38,9 +38,11 @@ public final class FileDevice: ThreadedDevice, @unchecked Sendable {
 
     func serve(queue index: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
         let queue = queues[index]
-        return try queue.take(budget: Self.budget, interrupt: interrupt) { answer(queue.readable, queue.writable) }
+        return try queue.serveWithoutKick(budget: Self.budget, interrupt: interrupt) {
+            answer(queue.readable, queue.writable)
+        }
     }
 
     /// FORGET: a guest that removes files or drops its caches sends one for each, beside requests that it waits for.
-    func isPatient(queue: Int) -> Bool { queue == Self.highPriority }
+    func coalescesKicks(queue: Int) -> Bool { queue == Self.highPriority }
 }

@@ -1,7 +1,7 @@
 import CLinux
 import LinuxSystem
 
-/// Numbers of the network device (virtio 1.2, 5.1).
+/// Constants of the network device (virtio 1.2, 5.1).
 enum NetProtocol {
     /// Feature bits (5.1.3).
     struct Features: OptionSet {
@@ -20,14 +20,14 @@ enum NetProtocol {
         static let controlQueue = Features(rawValue: 1 << 17)
         static let multiqueue = Features(rawValue: 1 << 22)
 
-        /// What the device does, and the tap under it. The MTU is not among it: to a driver it is the largest for good, and
-        /// that of a pod's interface may grow.
+        /// The features that the device and the tap support. VIRTIO_NET_F_MTU is not offered: a driver takes it as the largest
+        /// MTU for good, but the MTU of a pod's interface may grow.
         static let all: Features = [
             .checksum, .guestChecksum, .hardwareAddress, .guestTSO4, .guestTSO6, .guestECN, .hostTSO4, .hostTSO6,
             .hostECN, .mergeableBuffers, .status,
         ]
 
-        /// What the tap may leave undone in frames for this driver (TUN_F_*).
+        /// The offloads that the tap may leave to this driver (TUN_F_*).
         var offloads: UInt {
             guard contains(.guestChecksum) else { return 0 }
             var offloads = MARTLET_TUN_F_CSUM
@@ -38,13 +38,13 @@ enum NetProtocol {
         }
     }
 
-    /// The header before each frame (5.1.6), whose last two bytes say how many buffers a frame takes.
+    /// The length of the header before each frame (5.1.6). Its last two bytes are the frame's number of buffers.
     static let headerSize = Tap.headerSize
     static let bufferCountOffset = 10
-    /// The longest frame with its header: 64 KiB of IP, Ethernet's header and a VLAN's.
+    /// The longest frame with its header: 64 KiB of IP, the Ethernet header and a VLAN tag.
     static let longestFrame = headerSize + 18 + 65536
-    /// What the driver asks for by the control queue (5.1.6.5): a class, a command, and what that is about. Of all there
-    /// are only one is known here, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET (5.1.6.5.5): a count of 2 bytes.
+    /// Class and command of a request on the control queue (5.1.6.5). Only VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET is supported
+    /// (5.1.6.5.5), which carries a count of 2 bytes.
     static let setPairs: [UInt8] = [4, 0]
     static let controlDone: UInt8 = 0, controlFailed: UInt8 = 1
     /// VIRTIO_NET_S_LINK_UP (5.1.4).

@@ -13,25 +13,25 @@ private struct Descriptor {
     var isWritable: Bool { rest & 2 << 32 != 0 }
     var isIndirect: Bool { rest & 4 << 32 != 0 }
 
-    /// Atomic loads, so that the compiler can't read the guest's memory a second time after a check.
+    /// Reads with atomic loads, so that the compiler can't read the guest's memory again after a check.
     @inline(__always)
     init(_ table: UnsafeMutableRawPointer, _ index: Int) {
-        let place = table + index * Self.size
-        if UInt(bitPattern: place) % 8 == 0 {
-            let words = place.assumingMemoryBound(to: Atomic<UInt64>.self)
-            address = words.pointee.load(ordering: .relaxed)
-            rest = (words + 1).pointee.load(ordering: .relaxed)
+        let entry = table + index * Self.size
+        if UInt(bitPattern: entry) % 8 == 0 {
+            let halves = entry.assumingMemoryBound(to: Atomic<UInt64>.self)
+            address = halves.pointee.load(ordering: .relaxed)
+            rest = (halves + 1).pointee.load(ordering: .relaxed)
         } else {
-            // An indirect table may lie anywhere.
+            // An indirect table need not be aligned.
             var copy: (UInt64, UInt64) = (0, 0)
-            memcpy(&copy, place, Self.size)
+            memcpy(&copy, entry, Self.size)
             (address, rest) = copy
         }
     }
 }
 
 extension Virtqueue {
-    /// Follows the chain that starts at `head` and fills `vectors`: the readable part, then the writable one.
+    /// Follows the chain that starts at descriptor `head` and fills `vectors`: first the readable part, then the writable part.
     func walk(_ head: UInt16) throws(QueueError) {
         guard let memory, var table = descriptors else { throw .stopped }
         var entries = UInt32(size)
@@ -73,7 +73,7 @@ extension Virtqueue {
         return (table, entries)
     }
 
-    /// Adds a descriptor's bytes to the chain: none when it is empty, several vectors where regions meet.
+    /// Adds a descriptor's bytes to the chain. An empty descriptor adds no vector; one that crosses memory regions adds several.
     private func append(_ descriptor: Descriptor, _ memory: GuestMemory) throws(QueueError) {
         if descriptor.isWritable {
             inWritablePart = true

@@ -5,7 +5,7 @@ public struct RingFeatures: OptionSet, Sendable {
 
     /// VIRTIO_F_INDIRECT_DESC: a descriptor may point at a table of descriptors.
     public static let indirectDescriptors = RingFeatures(rawValue: 1 << 28)
-    /// VIRTIO_F_EVENT_IDX: each side says at which index it wants to be woken.
+    /// VIRTIO_F_EVENT_IDX: each side names the index at which it wants the next notification.
     public static let eventIndex = RingFeatures(rawValue: 1 << 29)
     /// VIRTIO_F_VERSION_1: virtio 1.0 or later; little-endian.
     public static let version1 = RingFeatures(rawValue: 1 << 32)

@@ -5,7 +5,7 @@ public import LinuxSystem
 public final class MemoryRegion: Sendable {
     /// First guest-physical address.
     public let guestAddress: UInt64
-    /// The same byte in the address space of the process that runs the virtual machine (vhost-user ring addresses).
+    /// The address of the same byte in the VMM's address space, which vhost-user uses for rings.
     public let userAddress: UInt64
     private let mapping: Mapping
 
@@ -25,16 +25,16 @@ public final class MemoryRegion: Sendable {
     }
 }
 
-/// Why a set of regions can't be a guest's memory.
+/// Why regions can't form a guest's memory.
 public enum MemoryError: Error, Equatable, Sendable {
     case wraps(address: UInt64, count: UInt64)
     case overlap(UInt64, UInt64)
 }
 
-/// A guest's memory: immutable, and the only place where a guest-physical address becomes a pointer.
+/// A guest's memory: an immutable map, and the only place where a guest-physical address becomes a pointer.
 ///
-/// Bounds are checked once, here. The bytes themselves belong to the guest, which may change them at any moment:
-/// whoever checks a value must read it once and use what was read.
+/// The map checks bounds. The guest may change the bytes at any time, so code that checks a value must read it once and use
+/// the copy.
 public final class GuestMemory: Sendable {
     private let regions: [MemoryRegion]
 
@@ -47,7 +47,7 @@ public final class GuestMemory: Sendable {
         self.regions = sorted
     }
 
-    /// The bytes from `address` on that lie in one region, at most `count`; nil when the first byte is in none.
+    /// The bytes from `address` on that lie in one region, at most `count`; nil when `address` is in no region.
     @inline(__always)
     func piece(at address: UInt64, atMost count: UInt64) -> (base: UnsafeMutableRawPointer, count: UInt64)? {
         for region in regions {
@@ -60,14 +60,16 @@ public final class GuestMemory: Sendable {
         return nil
     }
 
-    /// Where `count` bytes at `address` are, if one region holds them all.
+    /// A pointer to `count` bytes at `address`; nil unless one region holds all of them.
     @inline(__always)
     func contiguous(at address: UInt64, count: UInt64) -> UnsafeMutableRawPointer? {
         guard let piece = piece(at: address, atMost: count), piece.count == count else { return nil }
         return piece.base
     }
 
-    /// Lends `count` bytes at `address` for the time of `body`; nil when they aren't all in one region.
+    /// Calls `body` with the `count` bytes at `address`, which are valid during the call.
+    ///
+    /// - Returns: what `body` returns; nil when no region holds all of the bytes.
     public func withBytes<R>(
         at address: UInt64, count: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> R
     ) rethrows -> R? {
@@ -75,7 +77,7 @@ public final class GuestMemory: Sendable {
         return try body(UnsafeMutableRawBufferPointer(start: base, count: count))
     }
 
-    /// The guest-physical address of a byte that the virtual machine's process sees at `userAddress`.
+    /// The guest-physical address of the byte at `userAddress` in the VMM's address space; nil when it is in no region.
     public func guestAddress(ofUser userAddress: UInt64) -> UInt64? {
         for region in regions where userAddress >= region.userAddress {
             let offset = userAddress - region.userAddress

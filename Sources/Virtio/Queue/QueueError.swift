@@ -1,38 +1,38 @@
-/// How a driver broke its ring. Such a device stops and needs a reset (virtio 1.2, 2.7).
+/// How a driver broke its ring. The device stops and needs a reset (virtio 1.2, 2.7).
 public enum QueueError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The size is not a power of two from 1 to the device's maximum.
     case badSize(UInt32)
-    /// A ring address that is not aligned as virtio 1.2, 2.7 demands.
+    /// A ring address without the alignment that virtio 1.2, 2.7 requires.
     case misaligned(part: RingPart, address: UInt64)
-    /// A ring that is not wholly in one region of guest memory.
+    /// A ring of which one region of guest memory does not hold all.
     case ringOutsideMemory(part: RingPart, address: UInt64)
-    /// The available index is further ahead than the queue is long.
+    /// The available index is ahead of the device by more than the queue's size.
     case availableIndexAhead(by: UInt16, size: UInt16)
-    /// An available ring entry that names a descriptor beyond the table.
+    /// An entry of the available ring with an index beyond the descriptor table.
     case headBeyondTable(UInt16)
-    /// A `next` beyond the table, direct or indirect.
+    /// A descriptor whose `next` is beyond the table, direct or indirect.
     case nextBeyondTable(UInt16)
-    /// More descriptors than the table has: they form a loop.
+    /// A chain with more descriptors than the table: it has a loop.
     case loop
-    /// A chain of more descriptors than the device accepts.
+    /// A chain with more descriptors than the device accepts.
     case chainTooLong
     /// A chain of 4 GiB or more in one direction (virtio 1.2, 2.7.4).
     case chainTooLarge
     /// A readable descriptor after a writable one (virtio 1.2, 2.7.4.2).
     case readableAfterWritable
-    /// An address range outside guest memory or around its end.
+    /// An address range outside guest memory, or across its end.
     case outsideMemory(address: UInt64, count: UInt32)
     /// An indirect descriptor where the feature was not negotiated.
     case indirectNotNegotiated
     /// An indirect descriptor within an indirect table.
     case nestedIndirect
-    /// An indirect descriptor that also says "next".
+    /// An indirect descriptor with a `next`.
     case indirectWithNext
-    /// An indirect table that is empty, too long, or no multiple of 16 bytes.
+    /// An indirect table that is empty, too long, or not a multiple of 16 bytes.
     case indirectLength(UInt32)
-    /// A buffer for frames that is not for writing alone, or too small for their header (virtio 1.2, 5.1.6.3.1).
+    /// A receive buffer that is not write-only, or too small for the header (virtio 1.2, 5.1.6.3.1).
     case receiveBuffer
-    /// The queue does not run.
+    /// The queue is not running.
     case stopped
 
     public enum RingPart: String, Sendable {

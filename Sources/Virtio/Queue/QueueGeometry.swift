@@ -1,4 +1,4 @@
-/// Where a driver put the parts of a split virtqueue: guest-physical addresses (virtio 1.2, 2.7).
+/// The size of a split virtqueue and the guest-physical addresses of its parts (virtio 1.2, 2.7).
 public struct QueueGeometry: Equatable, Sendable {
     public var size: UInt32
     public var descriptorTable: UInt64
@@ -19,7 +19,7 @@ public struct QueueGeometry: Equatable, Sendable {
         var used: UnsafeMutableRawPointer
     }
 
-    /// Finds the parts, each of which lies in one region of memory.
+    /// Locates the parts. Each must lie in one region of memory.
     func locate(in memory: GuestMemory, maximumSize: UInt16) throws(QueueError) -> Parts {
         guard size > 0, size <= UInt32(maximumSize), size & (size - 1) == 0 else { throw .badSize(size) }
         let count = UInt64(size)
@@ -29,7 +29,7 @@ public struct QueueGeometry: Equatable, Sendable {
             used: try Self.locate(.used, usedRing, 6 + 8 * count, alignment: 4, memory))
     }
 
-    /// Checks what a driver has said, as a queue does that starts.
+    /// Checks the geometry that a driver has set, as `Virtqueue.start` does.
     public func check(in memory: GuestMemory, maximumSize: UInt16 = 1024) throws(QueueError) {
         _ = try locate(in: memory, maximumSize: maximumSize)
     }

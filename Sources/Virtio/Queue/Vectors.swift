@@ -1,8 +1,10 @@
 import Glibc
 
-/// Operations on a chain's buffers as one row of bytes.
+/// Operations on a chain's buffers as one sequence of bytes.
 enum Vectors {
-    /// Copies up to `count` bytes from `source` on, after `skip` bytes, to `target`. Answers the bytes copied.
+    /// Copies up to `count` bytes of `source`, after its first `skip` bytes, to `target`.
+    ///
+    /// - Returns: the number of bytes copied.
     static func copyOut(
         _ source: UnsafeBufferPointer<iovec>, skip: Int = 0, to target: UnsafeMutableRawPointer, count: Int
     ) -> Int {
@@ -23,7 +25,9 @@ enum Vectors {
         return done
     }
 
-    /// Copies `count` bytes of `source` to the start of `target`. Answers the bytes that fitted.
+    /// Copies `count` bytes of `source` to the start of `target`.
+    ///
+    /// - Returns: the number of bytes that fit.
     static func copyIn(
         _ source: UnsafeRawPointer, count: Int, to target: UnsafeBufferPointer<iovec>
     ) -> Int {
@@ -38,8 +42,10 @@ enum Vectors {
         return done
     }
 
-    /// The part of `source` after `skip` bytes, at most `count` bytes, written to `target`, which has room for as many
-    /// vectors as `source` has. Answers the number of vectors.
+    /// Writes to `target` the vectors for up to `count` bytes of `source` after its first `skip` bytes.
+    ///
+    /// - Parameter target: has room for as many vectors as `source` has.
+    /// - Returns: the number of vectors.
     static func slice(
         _ source: UnsafeBufferPointer<iovec>, skip: Int, count: Int, to target: UnsafeMutablePointer<iovec>
     ) -> Int {

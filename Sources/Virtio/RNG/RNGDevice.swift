@@ -1,11 +1,11 @@
 import CLinux
 import Glibc
 
-/// A virtio entropy device (virtio 1.2, 5.4): random bytes of the host's kernel.
+/// A virtio entropy device (virtio 1.2, 5.4). Its bytes come from getrandom(2).
 final class RNGDevice: QueueDevice {
-    /// Bytes that one request gets at most. A part is a fair answer, and nobody waits for gigabytes of it.
+    /// The largest number of bytes for one request. A shorter reply than asked for is allowed.
     static let maximumRequest = 64 << 10
-    /// Requests served before others get their turn.
+    /// Requests served before other queues get their turn.
     private static let budget = 8
 
     let queues = [Virtqueue()]
@@ -18,14 +18,14 @@ final class RNGDevice: QueueDevice {
     private static func fill(_ buffers: UnsafeBufferPointer<iovec>) -> UInt32 {
         var left = maximumRequest
         for buffer in buffers {
-            guard var place = buffer.iov_base else { continue }
+            guard var target = buffer.iov_base else { continue }
             var count = min(left, buffer.iov_len)
             left -= count
             while count > 0 {
-                let got = getrandom(place, count, 0)
+                let got = getrandom(target, count, 0)
                 if got < 0, errno == EINTR { continue }
                 guard got > 0 else { return UInt32(maximumRequest - left - count) }
-                place += got
+                target += got
                 count -= got
             }
         }

@@ -1,19 +1,19 @@
 import Glibc
 import LinuxSystem
 
-/// One stream between a host socket and a port in the guest, with its credit in both directions.
+/// A stream between a host socket and a port of the guest, with the credit of both directions.
 ///
-/// All byte counts run free in 32 bits and wrap (virtio 1.2, 5.10.6.3).
+/// All byte counts are free-running 32-bit numbers that wrap (virtio 1.2, 5.10.6.3).
 final class VsockConnection {
     enum State {
         /// The guest has not answered the REQUEST yet.
         case connecting
         case established
-        /// Over for the guest; what it sent still goes to a host socket that is slow.
+        /// Closed for the guest. Its last bytes still go to a slow host socket.
         case draining
     }
 
-    /// What waits to be sent to the guest.
+    /// The packets that wait to be sent to the guest.
     struct Outgoing: OptionSet {
         let rawValue: UInt8
         static let request = Outgoing(rawValue: 1)
@@ -24,7 +24,7 @@ final class VsockConnection {
         static let data = Outgoing(rawValue: 16)
     }
 
-    /// The room a connection has for bytes that the host socket doesn't take: what the guest is told as its credit.
+    /// The size of the buffer for bytes that the host socket does not take at once, advertised to the guest as `buf_alloc`.
     static let bufferSize: UInt32 = 256 * 1024
 
     let hostPort: UInt32
@@ -32,17 +32,17 @@ final class VsockConnection {
     let token: UInt64
     let socket: SharedDescriptor
     var state = State.connecting
-    /// When an attempt to connect has failed: monotonic nanoseconds.
+    /// When an attempt to connect times out: monotonic nanoseconds.
     let deadline: UInt64
 
     // Guest to host.
     var received: UInt32 = 0
     var forwarded: UInt32 = 0
-    /// The `forwarded` that the guest was last told.
-    var told: UInt32 = 0
+    /// The value of `forwarded` in the last packet to the guest.
+    var advertisedForwarded: UInt32 = 0
     var buffer = StreamBuffer(capacity: Int(VsockConnection.bufferSize))
     var guestSendsNoMore = false
-    var hostToldEnd = false
+    var hostIsShutDown = false
 
     // Host to guest.
     var sent: UInt32 = 0
@@ -66,7 +66,7 @@ final class VsockConnection {
         self.deadline = deadline
     }
 
-    /// Bytes that the guest still has room for. A guest that claims to have forwarded what was never sent has none.
+    /// Bytes that the guest has room for. It is 0 when the guest claims to have forwarded more than was sent.
     var peerFree: UInt32 {
         let inFlight = sent &- peerForwarded
         return inFlight >= peerBufferSize ? 0 : peerBufferSize - inFlight
@@ -75,22 +75,22 @@ final class VsockConnection {
     /// Bytes that the guest may still send.
     var credit: UInt32 { Self.bufferSize - min(Self.bufferSize, received &- forwarded) }
 
-    /// Whether the guest should hear of its credit now: it may be about to stop for want of it.
-    var owesCredit: Bool {
-        guard told != forwarded, !guestSendsNoMore else { return false }
-        let guestSees = Self.bufferSize &- (received &- told)
+    /// Whether to send a credit update now, because the guest may soon stop for lack of credit.
+    var needsCreditUpdate: Bool {
+        guard advertisedForwarded != forwarded, !guestSendsNoMore else { return false }
+        let guestSees = Self.bufferSize &- (received &- advertisedForwarded)
         return guestSees < Self.bufferSize / 2 || guestSees > Self.bufferSize
     }
 
-    /// Whether bytes can flow from the host socket to the guest at all, credit aside.
-    var readsHost: Bool { state == .established && !hostAtEnd && !guestReceivesNoMore }
+    /// Whether bytes can go from the host socket to the guest, apart from credit.
+    var canReadHost: Bool { state == .established && !hostAtEnd && !guestReceivesNoMore }
 
-    /// What the socket has to be watched for now; nil: nothing, not even a hang-up, which would be told without end.
+    /// The events to watch the socket for; nil: none, since even a hang-up would be reported again and again.
     var interest: EventLoop.Interest? {
         guard state != .connecting else { return nil }
         var interest: EventLoop.Interest = []
         if !buffer.isEmpty { interest.insert(.writable) }
-        if readsHost {
+        if canReadHost {
             if peerFree > 0, !outgoing.contains(.data) { interest.insert(.readable) }
             if interest.isEmpty { return nil }
         }

@@ -4,29 +4,30 @@ public import LinuxSystem
 /// How an attempt to connect to a port of the guest ended.
 public enum VsockConnectResult: Error, Equatable, Sendable {
     case connected
-    /// The guest answered with RST: nobody listens.
+    /// The guest replied with RST: nothing listens on the port.
     case refused
     /// The guest's driver has not started the device, or has reset it.
     case notReady
     case timedOut
-    /// As many connections as the device keeps.
+    /// The device has as many connections as it allows.
     case tooMany
 }
 
 /// A virtio socket device (virtio 1.2, 5.10) through which only the host connects.
 ///
-/// A pure state machine between two rings and a number of stream sockets: it doesn't know who runs the machine, and
-/// asks for events through `Effects`. Belongs to one thread. The guest's third queue, for events, is the transport's.
+/// A state machine between two virtqueues and a number of stream sockets. It does not know the transport, and asks for events
+/// through `Effects`. It belongs to one thread. The event queue belongs to the transport.
 public final class VsockDevice {
-    /// What the device asks of whoever runs it.
+    /// What the device asks its owner to do.
     public struct Effects {
-        /// Watch a socket for so much, and call `socketReady` then; nil: no more. False when that can't be.
+        /// Watches a socket for `interest` and calls `socketReady` for its events; nil: stops watching. Returns false when the
+        /// socket can't be watched.
         public var watch: (_ socket: Int32, _ hostPort: UInt32, _ interest: EventLoop.Interest?) -> Bool
         /// An attempt to connect has ended.
         public var finished: (_ token: UInt64, VsockConnectResult) -> Void
         /// The driver of a queue wants an interrupt.
         public var interrupt: (_ queue: Int) -> Void
-        /// The driver broke a queue; the device has stopped.
+        /// The driver broke a queue, and the device has stopped.
         public var broken: (_ queue: Int, QueueError) -> Void
 
         public init(
@@ -43,13 +44,13 @@ public final class VsockDevice {
 
     /// The context identifier of the host (virtio 1.2, 5.10.4).
     public static let hostCID: UInt64 = 2
-    /// The first port that stands for a host socket.
+    /// The first port number that the device gives to a host socket.
     public static let firstHostPort: UInt32 = 1 << 30
     /// Queue numbers: packets to the guest, packets from the guest.
     public static let receiveQueue = 0, transmitQueue = 1
 
     static let replyLimit = 256
-    /// Chains taken from a ring before others get their turn.
+    /// Chains taken from a ring before other work gets its turn.
     static let budget = 256
 
     public let guestCID: UInt64
@@ -60,19 +61,19 @@ public final class VsockDevice {
     let scratch = UnsafeMutablePointer<iovec>.allocate(capacity: Virtqueue.maximumChain)
     var connections: [UInt32: VsockConnection] = [:]
     /// Connections with something to send to the guest, by host port.
-    var ready: Ring<UInt32>
+    var ready: FIFOQueue<UInt32>
     /// RST packets to addresses without a connection.
-    var replies = Ring<(hostPort: UInt32, guestPort: UInt32)>(capacity: VsockDevice.replyLimit)
+    var replies = FIFOQueue<(hostPort: UInt32, guestPort: UInt32)>(capacity: VsockDevice.replyLimit)
     private var nextPort = VsockDevice.firstHostPort
     private var attempts = 0
-    /// Work was left when the budget ran out: `pump` wants to be called again.
+    /// Work was left when the budget ran out: `pump` must be called again.
     public private(set) var hasMore = false
 
     public init(guestCID: UInt64, maximumConnections: Int = 1024, effects: Effects) {
         self.guestCID = guestCID
         self.maximumConnections = maximumConnections
         self.effects = effects
-        ready = Ring(capacity: maximumConnections)
+        ready = FIFOQueue(capacity: maximumConnections)
         connections.reserveCapacity(maximumConnections)
     }
 
@@ -81,15 +82,18 @@ public final class VsockDevice {
     /// The configuration space: the guest's CID (virtio 1.2, 5.10.4).
     public var configuration: [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: guestCID >> (8 * UInt64($0))) } }
 
-    /// Both rings run: the guest's driver is there.
+    /// Whether both rings run, which means that the guest's driver has started.
     public var isRunning: Bool { receive.isRunning && transmit.isRunning }
 
     public var connectionCount: Int { connections.count }
 
     // MARK: Host side
 
-    /// Connects `socket`, one end of a stream socket pair, to a port of the guest. `finished` tells how it went.
-    /// - Parameter deadline: monotonic nanoseconds.
+    /// Connects `socket`, one end of a stream socket pair, to a port of the guest. `Effects.finished` gets the result.
+    ///
+    /// - Parameters:
+    ///   - token: passed to `Effects.finished`.
+    ///   - deadline: monotonic nanoseconds.
     public func connect(port: UInt32, socket: SharedDescriptor, token: UInt64, deadline: UInt64) {
         guard isRunning else { return effects.finished(token, .notReady) }
         guard connections.count < maximumConnections else { return effects.finished(token, .tooMany) }
@@ -110,12 +114,12 @@ public final class VsockDevice {
         }
     }
 
-    /// A watched socket has events.
+    /// Handles events of a watched socket.
     public func socketReady(hostPort: UInt32, _ events: EventLoop.Interest) {
         guard let connection = connections[hostPort] else { return }
         if !connection.buffer.isEmpty, !events.isDisjoint(with: [.writable, .hangUp, .error]) { flush(connection) }
         guard connections[hostPort] === connection else { return pump() }
-        if connection.readsHost {
+        if connection.canReadHost {
             if !events.isDisjoint(with: [.readable, .hangUp, .error]) {
                 connection.outgoing.insert(.data)
                 enqueue(connection)
@@ -133,7 +137,7 @@ public final class VsockDevice {
         return connections.values.lazy.filter { $0.state == .connecting }.map(\.deadline).min()
     }
 
-    /// Ends the attempts whose time is over.
+    /// Ends the attempts whose deadline has passed.
     public func expire(now: UInt64) {
         guard attempts > 0 else { return }
         for connection in Array(connections.values) where connection.state == .connecting && connection.deadline <= now
@@ -146,21 +150,21 @@ public final class VsockDevice {
 
     // MARK: Driver side
 
-    /// Ends all connections: the guest's driver was reset. What the guest sent before still reaches the host.
+    /// Ends all connections after the guest's driver was reset. Bytes that the guest sent before still reach the host.
     public func reset() {
         for connection in Array(connections.values) { end(connection, .notReady) }
         replies.removeAll()
     }
 
-    /// Moves all packets that can move. To be called after a kick, and as long as `hasMore` is set.
+    /// Moves packets in both directions. To be called after a kick, and as long as `hasMore` is set.
     public func pump() {
         hasMore = false
         guard isRunning else { return }
         var budget = Self.budget
         repeat {
             transmit.disarmKick()
-            takeFromGuest(&budget)
-            giveToGuest(&budget)
+            receiveFromGuest(&budget)
+            sendToGuest(&budget)
             if !isRunning { return }
         } while budget > 0 && armed()
         hasMore = budget <= 0
@@ -168,9 +172,11 @@ public final class VsockDevice {
         if transmit.needsInterrupt() { effects.interrupt(Self.transmitQueue) }
     }
 
-    /// Asks for kicks; true when there is something to do already.
+    /// Asks for kicks.
+    ///
+    /// - Returns: whether there is something to do already.
     private func armed() -> Bool {
-        // With answers waiting for room, packets from the guest must wait too.
+        // While replies wait for room, packets from the guest must wait too.
         if replies.count < Self.replyLimit, transmit.armKick() { return true }
         let waiting = !replies.isEmpty || !ready.isEmpty
         if waiting { return receive.armKick() }
@@ -199,7 +205,7 @@ public final class VsockDevice {
             connection.watched = interest
             return
         }
-        // A descriptor that can't be waited for is no use to anyone.
+        // A socket that can't be watched is of no use: end the connection.
         if connection.state != .draining { reply(hostPort: connection.hostPort, guestPort: connection.guestPort) }
         remove(connection, .refused)
     }
@@ -213,13 +219,13 @@ public final class VsockDevice {
 
     func reply(hostPort: UInt32, guestPort: UInt32) { replies.append((hostPort, guestPort)) }
 
-    /// Answers RST and ends the connection.
+    /// Sends RST and ends the connection.
     func reset(_ connection: VsockConnection) {
         reply(hostPort: connection.hostPort, guestPort: connection.guestPort)
         end(connection, .refused)
     }
 
-    /// Ends the connection for the guest; the host still gets what is in the buffer.
+    /// Ends the connection for the guest. The host still gets the bytes in the buffer.
     func end(_ connection: VsockConnection, _ result: VsockConnectResult) {
         guard connection.state != .draining else { return }
         if connection.buffer.isEmpty || connection.state == .connecting { return remove(connection, result) }
@@ -228,7 +234,7 @@ public final class VsockDevice {
         updateInterest(connection)
     }
 
-    /// Forgets the connection and closes its socket.
+    /// Removes the connection and closes its socket.
     func remove(_ connection: VsockConnection, _ result: VsockConnectResult) {
         connections[connection.hostPort] = nil
         if connection.watched != nil { _ = effects.watch(connection.socket.raw, connection.hostPort, nil) }

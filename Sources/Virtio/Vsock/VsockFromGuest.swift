@@ -2,11 +2,11 @@ import Glibc
 
 /// Packets from the guest.
 extension VsockDevice {
-    func takeFromGuest(_ budget: inout Int) {
+    func receiveFromGuest(_ budget: inout Int) {
         do throws(QueueError) {
             while budget > 0, replies.count < Self.replyLimit, try transmit.next() {
                 budget -= 1
-                take(transmit.readable, Int(transmit.readableBytes))
+                handle(transmit.readable, Int(transmit.readableBytes))
                 transmit.complete(written: 0)
             }
         } catch {
@@ -14,8 +14,8 @@ extension VsockDevice {
         }
     }
 
-    private func take(_ chain: UnsafeBufferPointer<iovec>, _ bytes: Int) {
-        // Too short to say whom an answer would go to.
+    private func handle(_ chain: UnsafeBufferPointer<iovec>, _ bytes: Int) {
+        // Too short to contain the address for a reply.
         guard bytes >= VsockHeader.size else { return }
         let header = withUnsafeTemporaryAllocation(byteCount: VsockHeader.size, alignment: 8) { raw -> VsockHeader? in
             guard let base = raw.baseAddress else { return nil }
@@ -40,13 +40,13 @@ extension VsockDevice {
         connection.peerBufferSize = header.bufferSize
         connection.peerForwarded = header.forwarded
         switch connection.state {
-        case .connecting: answer(connection, operation)
+        case .connecting: completeConnect(connection, operation)
         case .established: handle(connection, operation, header, chain)
         case .draining: break
         }
     }
 
-    private func answer(_ connection: VsockConnection, _ operation: VsockHeader.Operation) {
+    private func completeConnect(_ connection: VsockConnection, _ operation: VsockHeader.Operation) {
         switch operation {
         case .response where connection.requestSent: established(connection)
         case .reset: end(connection, .refused)
@@ -73,7 +73,7 @@ extension VsockDevice {
             connection.outgoing.insert(.creditUpdate)
             enqueue(connection)
         }
-        // Each packet brings credit: a stream that stood still for want of it goes on.
+        // Each packet carries credit, so a stream that waited for credit can go on.
         updateInterest(connection)
     }
 
@@ -81,19 +81,19 @@ extension VsockDevice {
         if flags & VsockHeader.shutdownReceive != 0, !connection.guestReceivesNoMore {
             connection.guestReceivesNoMore = true
             connection.outgoing.subtract([.data, .creditRequest])
-            // The host's writes fail from now on.
+            // The host's writes to its end fail from now on.
             Glibc.shutdown(connection.socket.raw, Int32(SHUT_RD))
         }
         if flags & VsockHeader.shutdownSend != 0 { connection.guestSendsNoMore = true }
-        // The guest has closed; it forgets the connection when it hears RST (virtio 1.2, 5.10.6.6).
+        // The guest has closed the connection. It forgets it when it gets RST (virtio 1.2, 5.10.6.6).
         if connection.guestReceivesNoMore, connection.guestSendsNoMore { return reset(connection) }
-        sendEnd(connection)
+        forwardShutdown(connection)
     }
 
-    /// Passes the guest's end of sending on once everything before it has gone.
-    private func sendEnd(_ connection: VsockConnection) {
-        guard connection.guestSendsNoMore, connection.buffer.isEmpty, !connection.hostToldEnd else { return }
-        connection.hostToldEnd = true
+    /// Forwards the guest's shutdown of sending to the host socket, after all bytes before it.
+    private func forwardShutdown(_ connection: VsockConnection) {
+        guard connection.guestSendsNoMore, connection.buffer.isEmpty, !connection.hostIsShutDown else { return }
+        connection.hostIsShutDown = true
         Glibc.shutdown(connection.socket.raw, Int32(SHUT_WR))
     }
 
@@ -114,20 +114,20 @@ extension VsockDevice {
             guard connection.buffer.append(chain, skip: VsockHeader.size + written, count: length - written)
             else { return reset(connection) }
         }
-        giveCredit(connection)
+        queueCreditUpdate(connection)
     }
 
-    private func giveCredit(_ connection: VsockConnection) {
-        guard connection.owesCredit else { return }
+    private func queueCreditUpdate(_ connection: VsockConnection) {
+        guard connection.needsCreditUpdate else { return }
         connection.outgoing.insert(.creditUpdate)
         enqueue(connection)
     }
 
-    /// Writes what the host socket takes now.
+    /// Writes as much as the host socket takes now.
     func flush(_ connection: VsockConnection) {
         var gone = false
         var written = 0
-        connection.buffer.take { vectors, count in
+        connection.buffer.drain { vectors, count in
             switch connection.write(vectors, count) {
             case .wrote(let bytes): written = bytes
             case .full: break
@@ -144,7 +144,7 @@ extension VsockDevice {
             return remove(connection, .refused)
         }
         connection.forwarded &+= UInt32(written)
-        giveCredit(connection)
-        sendEnd(connection)
+        queueCreditUpdate(connection)
+        forwardShutdown(connection)
     }
 }

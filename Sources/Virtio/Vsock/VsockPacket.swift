@@ -18,7 +18,7 @@ struct VsockHeader: Equatable {
     var forwarded: UInt32 = 0
 
     static let stream: UInt16 = 1
-    /// SHUTDOWN: the sender will receive, or send, no more.
+    /// Flags of SHUTDOWN: the sender will not receive, or not send, any more.
     static let shutdownReceive: UInt32 = 1
     static let shutdownSend: UInt32 = 2
 
@@ -29,7 +29,7 @@ struct VsockHeader: Equatable {
 
     init() {}
 
-    /// Reads the header that `bytes`, `size` long, hold.
+    /// Reads a header from `bytes`, which has at least `size` bytes.
     init(_ bytes: UnsafeRawPointer) {
         sourceCID = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: 0, as: UInt64.self))
         destinationCID = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
@@ -43,7 +43,7 @@ struct VsockHeader: Equatable {
         forwarded = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 40, as: UInt32.self))
     }
 
-    /// Writes the header to `bytes`, `size` long.
+    /// Writes the header to `bytes`, which has room for `size` bytes.
     func write(to bytes: UnsafeMutableRawPointer) {
         bytes.storeBytes(of: sourceCID.littleEndian, toByteOffset: 0, as: UInt64.self)
         bytes.storeBytes(of: destinationCID.littleEndian, toByteOffset: 8, as: UInt64.self)

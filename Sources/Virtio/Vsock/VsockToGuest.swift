@@ -2,11 +2,11 @@ import Glibc
 
 /// Packets to the guest.
 extension VsockDevice {
-    func giveToGuest(_ budget: inout Int) {
+    func sendToGuest(_ budget: inout Int) {
         do throws(QueueError) {
             while budget > 0, !replies.isEmpty || !ready.isEmpty, try receive.next() {
                 budget -= 1
-                // Too small for any byte of data: useless, and kept it would block the ring.
+                // Too small for a header and a byte of data. It is returned empty, since it would block the ring.
                 guard receive.writableBytes > UInt32(VsockHeader.size) else {
                     receive.complete(written: 0)
                     continue
@@ -22,7 +22,9 @@ extension VsockDevice {
         }
     }
 
-    /// Writes the next packet that waits into `chain`. Answers its length; nil when nothing waits after all.
+    /// Writes the next waiting packet into `chain`.
+    ///
+    /// - Returns: its length; nil when no packet waits after all.
     private func fill(_ chain: UnsafeBufferPointer<iovec>, _ room: Int) -> UInt32? {
         if let (hostPort, guestPort) = replies.popFirst() {
             var header = packet(.reset)
@@ -39,7 +41,7 @@ extension VsockDevice {
                 updateInterest(connection)
             }
             if let written { return written }
-            // The connection ended instead, and that must be told.
+            // The connection ended instead; send the RST that this queued.
             if !replies.isEmpty { return fill(chain, room) }
         }
         return nil
@@ -56,8 +58,8 @@ extension VsockDevice {
             connection.outgoing = []
             return nil
         }
-        if outgoing.contains(.data), connection.readsHost, let written = fillData(connection, chain, room) {
-            // Its header told the credit as well.
+        if outgoing.contains(.data), connection.canReadHost, let written = fillData(connection, chain, room) {
+            // Its header has updated the credit too.
             connection.outgoing.subtract(.creditUpdate)
             return written
         }
@@ -79,7 +81,7 @@ extension VsockDevice {
         return nil
     }
 
-    /// Reads the host socket right into the guest's buffers, as far as room and credit go.
+    /// Reads from the host socket directly into the guest's buffers, as far as room and credit allow.
     private func fillData(_ connection: VsockConnection, _ chain: UnsafeBufferPointer<iovec>, _ room: Int) -> UInt32? {
         let limit = min(room - VsockHeader.size, Int(VsockHeader.maximumPayload), Int(connection.peerFree))
         guard limit > 0 else {
@@ -91,7 +93,7 @@ extension VsockDevice {
         switch connection.read(scratch, count) {
         case .read(let bytes):
             connection.sent &+= UInt32(bytes)
-            // Less than asked for: the socket is empty, and its next bytes are an event.
+            // Less than asked for: the socket is empty, and its next bytes will cause an event.
             if bytes < limit { connection.outgoing.remove(.data) }
             var header = packet(.data, connection)
             header.length = UInt32(bytes)
@@ -123,7 +125,7 @@ extension VsockDevice {
         header.destinationPort = connection.guestPort
         header.bufferSize = VsockConnection.bufferSize
         header.forwarded = connection.forwarded
-        connection.told = connection.forwarded
+        connection.advertisedForwarded = connection.forwarded
         return header
     }
 

@@ -53,26 +53,33 @@ enum Rootfs {
     }
 }
 
-/// C programs of Tests/EndToEnd/Programs, compiled static, for use in containers and on the host.
+/// C programs of Tests/EndToEnd/Programs, linked statically, for containers and the host.
 enum Program {
-    /// The absolute path of the compiled `name`.c.
+    /// The absolute path of the compiled program `name`, whose source is `name`.c or the directory `name`.
     static func path(_ name: String) throws -> String {
-        let source = "\(Lab.repository)/Tests/EndToEnd/Programs/\(name).c"
-        guard let text = Leftovers.read(source) else { throw LabError("no \(source)") }
+        let programs = "\(Lab.repository)/Tests/EndToEnd/Programs"
+        let parts = ((try? directoryNames("\(programs)/\(name)")) ?? []).sorted().map { "\(programs)/\(name)/\($0)" }
+        let files = parts.isEmpty ? ["\(programs)/\(name).c"] : parts
+        let text = try files.map { file in
+            guard let text = Leftovers.read(file) else { throw LabError("no \(file)") }
+            return text
+        }.joined()
         let directory = "\(Lab.cache)/programs"
         let path = "\(directory)/\(name)-\(Rootfs.fingerprint(text))"
         if access(path, X_OK) == 0 { return path }
         try Command.run("mkdir", ["-p", directory])
         try Command.run(
-            "gcc", ["-static", "-O2", "-Wall", "-Werror", "-o", "\(path).\(getpid())", source, "-lpthread", "-lz"],
+            "gcc",
+            ["-static", "-O2", "-Wall", "-Werror", "-o", "\(path).\(getpid())"] + files.filter { $0.hasSuffix(".c") }
+                + ["-lpthread", "-lz"],
             within: .seconds(120))
         try Command.run("mv", ["\(path).\(getpid())", path])
         return path
     }
 
-    /// Puts the compiled `name` into /bin of a bundle's root file system.
+    /// Copies the compiled program `name` into /bin of a bundle's root file system.
     static func install(_ name: String, in bundle: String) throws {
-        // In the place of a link that may be there: of an applet, to the /bin/busybox of whoever follows it.
+        // Replaces a symbolic link of an applet instead of following it, which would overwrite the host's busybox.
         try Command.run("cp", ["--remove-destination", path(name), "\(bundle)/rootfs/bin/\(name)"])
     }
 }

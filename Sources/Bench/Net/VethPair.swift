@@ -3,14 +3,14 @@ import Hypervisor
 import LinuxSystem
 import Synchronization
 
-/// Two network namespaces with a veth between them: the host's end of a line, and the pod's. Both are gone with it.
-final class NetLine: Sendable {
+/// Two network namespaces with a veth pair between them: the host's end and the pod's. They are gone when the value is released.
+final class VethPair: Sendable {
     private static let hostAddress = "10.99.0.1", podAddress = "10.99.0.2"
 
     private let host: NetworkNamespace
     private let pod: NetworkNamespace
 
-    /// - Parameter mtu: of both ends, bytes.
+    /// - Parameter mtu: the MTU of both ends, bytes.
     init(mtu: UInt32) throws {
         host = try .make()
         pod = try .make()
@@ -31,7 +31,7 @@ final class NetLine: Sendable {
         }
     }
 
-    /// Where other processes find the pod's end, as long as this value lives.
+    /// The path of the pod's namespace for other processes, valid as long as this value exists.
     var podPath: String { "/proc/\(getpid())/fd/\(pod.descriptor.raw)" }
 
     /// Runs iperf3 at the host's end against the server in the pod.
@@ -47,7 +47,7 @@ final class NetLine: Sendable {
         let reader = try Console("iperf3", source: output) { line in lines.withLock { $0.append(line) } }
         guard client.waitForEnd(timeout: limit) != nil else {
             client.signal(SIGKILL)
-            throw BenchError("iperf3 was not done after \(limit)")
+            throw BenchError("iperf3 did not end within \(limit)")
         }
         reader.waitForEnd(timeout: .seconds(5))
         return try IperfReport(lines.withLock { $0.joined(separator: "\n") })

@@ -1,13 +1,13 @@
 import Glibc
 
-/// The last bytes of an output that its reader has not taken yet. When there is no more room, the oldest are forgotten.
-struct LastBytes: ~Copyable {
+/// Output that its reader has not taken yet, in a buffer of fixed size. When the buffer is full, the oldest bytes are dropped.
+struct OutputBacklog: ~Copyable {
     let capacity: Int
     private let bytes: UnsafeMutableRawPointer
-    /// Where the oldest byte is.
+    /// The index of the oldest byte.
     private var start = 0
     private(set) var count = 0
-    /// Bytes forgotten between those taken away last and those that are `oldest` now, since `forgetLost`.
+    /// The number of bytes dropped since the last `resetLost`. They came before the bytes in `oldest`.
     private(set) var lost = 0
 
     init(capacity: Int) {
@@ -19,11 +19,11 @@ struct LastBytes: ~Copyable {
 
     var room: Int { capacity - count }
 
-    /// Adds `total` bytes of `source`. Not one of them is copied that would be forgotten at once.
+    /// Adds `total` bytes of `source`. Bytes that would be dropped at once are not copied.
     mutating func append(_ source: UnsafeBufferPointer<iovec>, count total: Int) {
         let skip = max(0, total - capacity)
         lost += skip
-        forget(total - skip - room)
+        drop(total - skip - room)
         let end = (start + count) % capacity
         let first = Vectors.copyOut(
             source, skip: skip, to: bytes + end, count: min(total - skip, capacity - end))
@@ -31,23 +31,23 @@ struct LastBytes: ~Copyable {
         count += first + second
     }
 
-    private mutating func forget(_ number: Int) {
+    private mutating func drop(_ number: Int) {
         guard number > 0 else { return }
         lost += number
         remove(number)
     }
 
-    /// The oldest bytes, as far as they lie in one piece.
+    /// The oldest bytes, up to the end of the buffer.
     var oldest: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: bytes + start, count: min(count, capacity - start))
     }
 
-    /// Takes the oldest `number` bytes away.
+    /// Removes the oldest `number` bytes.
     mutating func remove(_ number: Int) {
         start = (start + number) % capacity
         count -= number
     }
 
-    /// Begins to count anew.
-    mutating func forgetLost() { lost = 0 }
+    /// Sets `lost` to 0.
+    mutating func resetLost() { lost = 0 }
 }

@@ -4,20 +4,22 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// The one thread that moves every connection's bytes. It lives as long as the process.
+/// The thread that serves all connections. It exists as long as the process.
 let sharedLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 
-/// A duration as NIO has it; nil for one that ends too late to count.
+/// A duration as NIO's type; nil for one that is longer than a century, which means no deadline.
 func timeAmount(_ duration: Duration) -> TimeAmount? {
     let (seconds, attoseconds) = duration.components
-    // A century: beyond it, and well before Int64's nanoseconds end, nobody waits.
+    // A century fits into Int64's nanoseconds.
     if seconds >= 100 * 365 * 86_400 { return nil }
-    // Time that is up already is still a deadline; zero would be none at all on the wire.
+    // An expired deadline is still a deadline: on the wire, 0 means that there is none.
     return .nanoseconds(max(1, seconds * 1_000_000_000 + attoseconds / 1_000_000_000))
 }
 
-/// A copy of a stream socket's descriptor for NIO, which closes what it is given, and which ends the process on one
-/// that is no socket or was never connected.
+/// Duplicates a stream socket's descriptor for NIO, which takes ownership. Checks the socket first, because NIO ends the process
+/// for a descriptor that is not a socket or was never connected.
+///
+/// - Throws: `TTRPCError` when it is not a stream socket of the expected kind.
 func duplicate(_ descriptor: SharedDescriptor, listening: Bool) throws(TTRPCError) -> Int32 {
     do {
         let type = try socketOption(SO_TYPE, "SO_TYPE", of: descriptor)
@@ -50,7 +52,7 @@ private func socketOption(_ option: Int32, _ name: String, of descriptor: Shared
     return value
 }
 
-/// Something that happens once.
+/// A flag that is set at most once, from any thread.
 final class Flag: Sendable {
     private let value = Atomic(false)
     var isSet: Bool { value.load(ordering: .acquiring) }

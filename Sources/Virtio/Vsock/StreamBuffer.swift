@@ -1,12 +1,12 @@
 import Glibc
 
-/// A first-in-first-out queue that grows when it must and never shrinks.
-struct Ring<Element> {
+/// A first-in-first-out queue that grows as needed and never shrinks.
+struct FIFOQueue<Element> {
     private var slots: [Element?]
     private var head = 0
     private(set) var count = 0
 
-    /// - Parameter capacity: elements it holds before it first grows.
+    /// - Parameter capacity: the number of elements that it holds before it first grows.
     init(capacity: Int) { slots = Array(repeating: nil, count: max(1, capacity)) }
 
     var isEmpty: Bool { count == 0 }
@@ -36,7 +36,7 @@ struct Ring<Element> {
     }
 }
 
-/// Bytes on their way to a host socket that is full: bounded, and without memory while it is empty.
+/// Bytes that wait for a host socket that is full. The buffer is bounded, and uses no memory while it is empty.
 struct StreamBuffer: ~Copyable {
     let capacity: Int
     private(set) var count = 0
@@ -49,7 +49,9 @@ struct StreamBuffer: ~Copyable {
 
     var isEmpty: Bool { count == 0 }
 
-    /// Adds all bytes of `vectors` after `skip`; false, and nothing is added, when they don't fit or memory is out.
+    /// Adds the `added` bytes of `vectors` after the first `skip` bytes.
+    ///
+    /// - Returns: false when they don't fit or there is no memory; then nothing is added.
     mutating func append(_ vectors: UnsafeBufferPointer<iovec>, skip: Int, count added: Int) -> Bool {
         guard added <= capacity - count else { return false }
         if storage == nil { storage = malloc(capacity) }
@@ -64,8 +66,8 @@ struct StreamBuffer: ~Copyable {
         return copied == added
     }
 
-    /// Lends what is in the buffer, in at most two pieces; `body` answers how many bytes it took.
-    mutating func take(_ body: (UnsafeMutablePointer<iovec>, Int) -> Int) {
+    /// Calls `body` with the buffer's bytes, in at most two pieces, and removes as many bytes as `body` returns.
+    mutating func drain(_ body: (UnsafeMutablePointer<iovec>, Int) -> Int) {
         guard let storage, count > 0 else { return }
         let first = min(count, capacity - head)
         var parts = (iovec(iov_base: storage + head, iov_len: first), iovec(iov_base: storage, iov_len: count - first))

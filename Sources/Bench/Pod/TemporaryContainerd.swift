@@ -4,9 +4,9 @@ import Hypervisor
 import LinuxSystem
 import Synchronization
 
-/// A containerd for a bench alone, with a network of its own: it and what it leaves is gone with this value's `end`.
-public final class OwnContainerd: Sendable {
-    /// A runtime that it knows.
+/// A containerd for one bench, with a network of its own. `end` ends it and removes what it leaves.
+public final class TemporaryContainerd: Sendable {
+    /// A runtime in its configuration.
     public struct Runtime: Sendable {
         public var handler: String
         /// `io.containerd.runc.v2`.
@@ -18,7 +18,7 @@ public final class OwnContainerd: Sendable {
         }
     }
 
-    /// Where it serves CRI.
+    /// The address of its CRI socket.
     public var address: String { "\(directory)/containerd.sock" }
 
     private let directory: String
@@ -26,12 +26,12 @@ public final class OwnContainerd: Sendable {
     private let daemon: ChildProcess
     private let output: Console
 
-    /// Starts it, and waits until it answers.
+    /// Starts containerd. `importImage` waits until it is ready.
     ///
     /// - Parameters:
-    ///   - directory: an empty one, for all that it keeps.
-    ///   - path: the PATH in which it looks for shims.
-    ///   - environment: more that shims get.
+    ///   - directory: an empty directory for all of its files.
+    ///   - path: the PATH in which it finds shims.
+    ///   - environment: further environment variables for shims.
     ///   - plugins: the directory of the CNI plugins.
     public init(
         directory: String, runtimes: [Runtime], image: String, path: String, environment: [String], plugins: String
@@ -42,20 +42,20 @@ public final class OwnContainerd: Sendable {
         try Self.write(Self.network(directory), "\(directory)/net.d/10-bench.conflist")
         try Self.write(
             Self.configuration(directory, runtimes, image, plugins: plugins), "\(directory)/config.toml")
-        let words = ["PATH=\(path)", "HOME=/root"] + environment
+        let variables = ["PATH=\(path)", "HOME=/root"] + environment
         let output: SharedDescriptor
         (daemon, output) = try ChildProcess.withPipe(
             "containerd",
             .init(
                 executable: "/usr/bin/nsenter",
                 arguments: ["--net=/proc/self/fd/3", "containerd", "--config", "\(directory)/config.toml"],
-                environment: words,
+                environment: variables,
                 descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, namespace.descriptor.raw],
                 diesWithParent: true))
         self.output = try Console("containerd", source: output) { _ in }
     }
 
-    /// Takes an image from an archive; waits first until containerd answers.
+    /// Imports an image from an archive. Waits until containerd is ready.
     public func importImage(_ archive: String, within limit: Duration) throws {
         let end = ContinuousClock.now + limit
         while true {
@@ -68,14 +68,13 @@ public final class OwnContainerd: Sendable {
             if ctr.waitForEnd(timeout: limit) == .exited(0) { return }
             ctr.signal(SIGKILL)
             guard daemon.ended == nil, ContinuousClock.now < end else {
-                throw BenchError("containerd does not take the image: \(output.tail(10).joined(separator: " | "))")
+                throw BenchError("containerd does not import the image: \(output.tail(10).joined(separator: " | "))")
             }
             usleep(100_000)
         }
     }
 
-    /// Ends it, and what a pod that could not be started or removed has left: processes that have this containerd's
-    /// directory on their command line, and mounts in it.
+    /// Ends containerd, and removes what pods may have left: processes with the directory on their command line, and mounts in it.
     public func end() {
         daemon.signal(SIGTERM)
         if daemon.waitForEnd(timeout: .seconds(10)) == nil {
@@ -83,7 +82,7 @@ public final class OwnContainerd: Sendable {
             _ = daemon.waitForEnd(timeout: .seconds(5))
         }
         for pid in PodProcesses.naming("\(directory)/") { kill(pid, SIGKILL) }
-        // What stays is named when the directory is removed.
+        // The removal of the directory reports what stays.
         try? MountEntry.detachAll(below: directory)
     }
 
@@ -91,7 +90,7 @@ public final class OwnContainerd: Sendable {
         try Data(text.utf8).write(to: URL(filePath: path))
     }
 
-    /// A bridge in the namespace that is this containerd's own.
+    /// The CNI configuration: a bridge in containerd's own network namespace.
     private static func network(_ directory: String) -> String {
         """
         {"cniVersion": "0.4.0", "name": "bench", "plugins": [{"type": "bridge", "bridge": "bench0", "isGateway": true,
@@ -126,7 +125,7 @@ public final class OwnContainerd: Sendable {
 
     private static func section(_ runtime: Runtime, _ name: String, _ directory: String) -> String {
         var lines = ["[\(name)]", "runtime_type = \"\(runtime.type)\""]
-        // What runc keeps of containers goes with the directory.
+        // runc's state is removed with the directory.
         if runtime.handler == "runc" { lines += ["[\(name).options]", "Root = \"\(directory)/runc\""] }
         return lines.joined(separator: "\n") + "\n"
     }
