@@ -1,3 +1,4 @@
+import AgentContract
 import CLinux
 import Glibc
 import LinuxSystem
@@ -74,8 +75,8 @@ final class KVMMachine: VirtualMachine {
         if let files {
             let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-            answers.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: "martlet", proc: proc.raw))
-            answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: "martlet"))
+            answers.append(try files.startFiles(vhostUser: deviceEnd.raw, tag: ShareDevice.tag, proc: proc.raw))
+            answers.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag))
         }
         let booted = try vmm.boot(kernel: kernel.raw, initramfs: initramfs?.raw)
         for answer in answers { try answer.wait() }

@@ -1,3 +1,4 @@
+import AgentContract
 import Glibc
 import LinuxSystem
 import Logging
@@ -23,7 +24,7 @@ final class MachineWatch: Sendable {
 
     /// Takes a line of the guest's console.
     func guest(_ line: String, _ logger: Logger) {
-        if line == "martlet-agent ready" {
+        if line == AgentConsole.readyLine {
             logger.phase("agent ready")
             ready.settle(())
         }

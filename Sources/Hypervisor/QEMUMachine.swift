@@ -1,3 +1,4 @@
+import AgentContract
 import CLinux
 import Glibc
 import LinuxSystem
@@ -40,7 +41,7 @@ final class QEMUMachine: VirtualMachine {
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
             var answers = [
                 try vsock.client.startVsock(vhostUser: sockets[2].0.raw, guestCID: configuration.guestCID),
-                try files.client.startFiles(vhostUser: sockets[3].0.raw, tag: "martlet", proc: proc.raw),
+                try files.client.startFiles(vhostUser: sockets[3].0.raw, tag: ShareDevice.tag, proc: proc.raw),
             ]
             for (index, disk) in configuration.disks.enumerated() {
                 let file = try disk.open()

@@ -1,3 +1,5 @@
+import AgentContract
+
 /// What is of Linux alone (config-linux.md).
 public struct Linux: Codable, Sendable, Equatable {
     @OrEmpty public var uidMappings: [IDMapping] = []
@@ -53,16 +55,12 @@ public struct Linux: Codable, Sendable, Equatable {
             self.path = path
         }
 
-        /// Where the guest keeps the namespaces that a pod's containers share: `ipc`, `uts`, and `pid`, which is made when the
-        /// first container asks for it.
-        public static let sandboxDirectory = "/run/martlet/sandbox/ns"
-
         /// The kinds of which the containers of a pod may share one.
         public static let sharedKinds: [Kind] = [.ipc, .uts, .pid]
         /// Whether it is of one of these kinds.
         public var isShareable: Bool { kind.map(Self.sharedKinds.contains) ?? false }
 
-        private var sandboxPath: String { "\(Self.sandboxDirectory)/\(type)" }
+        private var sandboxPath: String { "\(GuestPath.sandboxNamespaces)/\(type)" }
 
         /// Whether it is one of those that the containers of a pod share.
         public var isSandboxes: Bool { isShareable && path == sandboxPath }

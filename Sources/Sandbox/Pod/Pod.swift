@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import FoundationEssentials
 import Glibc
 import Hypervisor
@@ -76,16 +77,11 @@ actor Pod {
     }
 
     private func prepare(_ plan: SandboxPlan) async throws {
+        try await createSandbox(plan)
         var entropy = [UInt8](repeating: 0, count: 64)
         try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
         _ = try await agent.reseed(.with { $0.entropy = Data(entropy) }, timeout: limits.request)
         _ = try await agent.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: limits.request)
-        _ = try await agent.createSandbox(
-            .with {
-                $0.sandboxID = plan.id
-                $0.hostname = plan.hostname
-                $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
-            }, timeout: limits.request)
         let (agent, machine, limits) = (agent, machine, limits)
         heartbeat = Task {
             do {
@@ -98,6 +94,19 @@ actor Pod {
                 if !Task.isCancelled { machine.kill(.ended("the connection to the agent was lost: \(error)")) }
             }
         }
+    }
+
+    /// The first call to the agent, which tells whether it is one that this host can work with.
+    private func createSandbox(_ plan: SandboxPlan) async throws {
+        let reply = try await agent.createSandbox(
+            .with {
+                $0.protocolVersion = AgentProtocol.version
+                $0.martletVersion = martletVersion
+                $0.sandboxID = plan.id
+                $0.hostname = plan.hostname
+                $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
+            }, timeout: limits.request)
+        try reply.checkProtocolVersion()
     }
 
     /// What to tell of a failed step: the VM's end, if that is what made it fail. The VM is gone afterwards.
