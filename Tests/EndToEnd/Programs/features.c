@@ -235,6 +235,13 @@ static void io_uring(void) {
     check(!strcmp(got, "ring"), "read '%s'", got);
 }
 
+// The kernel cuts a backlog to net.core.somaxconn, however long it is.
+static void listen_backlog(void) {
+    int listener = must(socket(AF_INET, SOCK_STREAM, 0), "socket");
+    must(listen(listener, 100000), "listen with a backlog of 100000");
+    close(listener);
+}
+
 static void epoll(void) {
     int pipes[2], fd = must(epoll_create1(0), "epoll_create1");
     must(pipe(pipes), "pipe");
@@ -781,6 +788,7 @@ static const struct feature {
     {"unix98-ptys", unix98_ptys},
     {"aio", aio},
     {"io_uring", io_uring},
+    {"listen-backlog", listen_backlog},
     {"epoll", epoll},
     {"eventfd", event_fd},
     {"timerfd", timer_fd},
