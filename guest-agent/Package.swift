@@ -11,7 +11,8 @@ func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 func program(_ name: String, _ more: [Target.Dependency] = []) -> Target {
-    .executableTarget(name: name, dependencies: ["AgentServer", "ContainerInit", "GuestSystem"] + more, swiftSettings: strict)
+    .executableTarget(
+        name: name, dependencies: ["AgentServer", "ContainerInit", "GuestSystem"] + more, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -40,7 +41,8 @@ let package = Package(
         room(
             "AgentServer",
             [
-                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("AgentContract"), shared("LinuxSystem"),
+                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("AgentContract"),
+                shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),
