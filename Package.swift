@@ -74,7 +74,9 @@ let package = Package(
                 logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
-        room("Shim", ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
+        room(
+            "Shim",
+            ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf, logging]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
             name: "martlet", dependencies: ["AgentContract", "Sandbox", "Bench", argumentParser, logging],
@@ -84,7 +86,9 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
-            dependencies: ["CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService"],
+            dependencies: [
+                "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
@@ -104,7 +108,9 @@ let package = Package(
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
         tests("ContainerdShimTests", ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
-        tests("SandboxTests", ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
+        tests(
+            "SandboxTests",
+            ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]
