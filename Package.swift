@@ -123,10 +123,10 @@ let package = Package(
         tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl", "CLinux", "LinuxSystem"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
-        tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", "VMMControl", logging]),
+        tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",
-            ["Shim", "PodService", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
+            ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
         tests(
             "SandboxTests",
             ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),

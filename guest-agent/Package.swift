@@ -42,7 +42,8 @@ let package = Package(
         room(
             "AgentServer",
             [
-                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem"),
+                "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("AgentContract"), shared("CLinux"),
+                shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),
@@ -56,7 +57,7 @@ let package = Package(
         tests(
             "AgentServerTests",
             [
-                "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("LinuxSystem"),
+                "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("AgentContract"), shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"),
                 shared("AgentAPI"),
             ]),

@@ -81,6 +81,16 @@ public final class SharedDescriptor: Sendable {
     /// Sets or clears O_NONBLOCK on the open file, which affects everyone who shares it.
     public func setNonBlocking(_ on: Bool) throws(SystemError) { try descriptor.setNonBlocking(on) }
 
+    /// fstat(2).
+    public func information() throws(SystemError) -> stat {
+        var information = stat()
+        try check("fstat", procPath, fstat(raw, &information))
+        return information
+    }
+
+    /// A path that names the open file itself, for calls that take paths only. Needs /proc.
+    public var procPath: String { "/proc/self/fd/\(raw)" }
+
     /// A connected pair of Unix sockets of `type` (`SOCK_STREAM`, `SOCK_SEQPACKET`), close-on-exec.
     public static func socketPair(_ type: __socket_type) throws(SystemError) -> (SharedDescriptor, SharedDescriptor) {
         var pair: [Int32] = [-1, -1]

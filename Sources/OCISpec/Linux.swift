@@ -1,3 +1,5 @@
+import AgentContract
+
 /// The properties that only Linux has (config-linux.md).
 public struct Linux: Codable, Sendable, Equatable {
     @OrEmpty public var uidMappings: [IDMapping] = []
@@ -53,16 +55,12 @@ public struct Linux: Codable, Sendable, Equatable {
             self.path = path
         }
 
-        /// The guest's directory of the namespaces that a pod's containers share: `ipc`, `uts`, and `pid`, which is created when the
-        /// first container asks for it.
-        public static let sandboxDirectory = "/run/martlet/sandbox/ns"
-
         /// The kinds of namespaces that the containers of a pod may share.
         public static let sharedKinds: [Kind] = [.ipc, .uts, .pid]
         /// Whether the namespace is of one of these kinds.
         public var isShareable: Bool { kind.map(Self.sharedKinds.contains) ?? false }
 
-        private var sandboxPath: String { "\(Self.sandboxDirectory)/\(type)" }
+        private var sandboxPath: String { "\(GuestPath.sandboxNamespaces)/\(type)" }
 
         /// Whether it is the namespace that the containers of the pod share.
         public var isSandboxes: Bool { isShareable && path == sandboxPath }

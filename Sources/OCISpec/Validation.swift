@@ -47,7 +47,8 @@ extension Process {
         for (index, entry) in env.enumerated() {
             let field = "\(name).env[\(index)]"
             problems.text(field, entry)
-            guard let equals = entry.firstIndex(of: "=") else {
+            // By bytes: a character can be "=" and a mark on it.
+            guard let equals = entry.utf8.firstIndex(of: UInt8(ascii: "=")) else {
                 problems.add(field, "\"\(entry)\" has no '='")
                 continue
             }

@@ -1,4 +1,2 @@
-/// Martlet's version.
-public let martletVersion = "0.1.0"
 /// The version of the runtime specification that Martlet speaks.
 public let specVersion = "1.2.0"

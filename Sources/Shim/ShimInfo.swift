@@ -1,3 +1,4 @@
+import AgentContract
 import Sandbox
 import SwiftProtobuf
 import TaskAPI

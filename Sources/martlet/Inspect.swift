@@ -1,3 +1,4 @@
+import AgentContract
 import ArgumentParser
 import FoundationEssentials
 import Hypervisor

@@ -55,6 +55,29 @@ extension Containers {
             }
         }
 
+        /// As systemd does it: the container's own cgroup may have no processes then.
+        @Test func aProcessFollowsTheFirstOneIntoItsCgroup() throws {
+            try Containerd.play(settings: "spec.host_devices = \"warn\"") { containerd, scene in
+                let (id, log) = (scene.newID(), "\(scene.directory)/output")
+                let script = """
+                    group=/sys/fs/cgroup$(grep '^0::' /proc/self/cgroup | cut -d: -f3); mkdir $group/inner || exit 1
+                    echo 1 >$group/inner/cgroup.procs && echo +memory +pids >$group/cgroup.subtree_control || exit 2
+                    echo ready; while :; do sleep 1; done
+                    """
+                try containerd.begin(
+                    Containerd.run(
+                        ["-d", "--privileged", "--log-uri", "file://\(log)"], id, ["/bin/sh", "-c", script])
+                ).finishWell()
+                for _ in 0..<300 where Leftovers.read(log) != "ready\n" { usleep(100_000) }
+                let exec = try containerd.ctr("task", "exec", "--exec-id", "one", id, "/bin/cat", "/proc/self/cgroup")
+                #expect(exec.code == 0 && exec.text.hasSuffix("/inner\n"), "\(exec.text)\(exec.errorText)")
+                try containerd.succeed("task", "kill", "--signal", "KILL", id)
+                try containerd.wait(for: "STOPPED", of: id)
+                _ = try containerd.ctr("task", "rm", id)
+                try containerd.succeed("container", "rm", id)
+            }
+        }
+
         /// Each once, in containerd's order.
         @Test func eventsTellALife() throws {
             try Containerd.play { containerd, scene in

@@ -44,23 +44,34 @@ extension Containers {
                     $n route add 10.77.0.0/16 via 10.99.0.1 src 10.98.0.2 metric 7
                     $n route add unreachable 10.66.0.0/16
                     $n route add default via fe80::1 dev eth0
+                    $n addr add 10.95.0.0/31 dev eth0
+                    $n addr add fd95::1/127 dev eth0
+                    $n addr add fd96::1/128 dev eth0
+                    $n route add 10.55.0.7/32 via 10.88.0.1 dev eth0 onlink
+                    $n route add 10.55.0.8/31 dev eth0
+                    $n route add fd77::/48 via fd88::1 dev eth0 onlink
                     $n neigh add 169.254.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent
                     """)
                 let hardware = try Command.shell("ip netns exec \(pod) cat /sys/class/net/eth0/address")
                 let script = """
+                    tentative=$(ip -o -6 addr | grep -c tentative)
                     ls /sys/class/net; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu
                     ip -o addr show eth0 | grep -v fe80 | tr -s ' ' | cut -d' ' -f 4
-                    ip route; ip -6 route | grep default; ip neigh | grep PERMANENT
+                    ip route; ip -6 route; ip neigh | grep PERMANENT; echo tentative addresses $tentative
                     """
                 let outcome = try scene.run(bundle: bundle(scene, in: pod, script))
                 #expect(outcome.errorText == "")
                 let expected =
                     ["eth0", "lo", String(hardware.dropLast()), "1400", "10.99.0.2/24", "10.98.0.2/32", "fd99::2/64"]
+                    + ["10.95.0.0/31", "fd95::1/127", "fd96::1/128", "tentative addresses 0"]
                     + [
                         "default via 169.254.1.1 dev eth0 onlink", "unreachable 10.66.0.0/16 ",
                         "10.77.0.0/16 via 10.99.0.1 dev eth0  src 10.98.0.2  metric 7 ",
                         "10.99.0.0/24 dev eth0 scope link  src 10.99.0.2 ", "169.254.1.1 dev eth0 scope link ",
                         "default via fe80::1 dev eth0  metric 1024 ",
+                        "10.95.0.0/31 dev eth0 scope link  src 10.95.0.0 ",
+                        "10.55.0.7 via 10.88.0.1 dev eth0 onlink", "10.55.0.8/31 dev eth0 scope link ",
+                        "fd95::/127 dev eth0", "fd77::/48 via fd88::1 dev eth0 onlink",
                         "169.254.1.1 dev eth0 lladdr 02:00:00:00:00:99 PERMANENT",
                     ]
                 for line in expected {

@@ -25,6 +25,7 @@ import Testing
         #expect(reasons { $0.process?.cwd = "tmp" } == ["process.cwd: \"tmp\" is not an absolute path"])
         #expect(reasons { $0.process?.cwd = "" } == ["process.cwd: must not be empty"])
         #expect(reasons { $0.process?.env = ["A=", "B"] } == ["process.env[1]: \"B\" has no '='"])
+        #expect(reasons { $0.process?.env = ["A=\u{301}b"] } == [])
         #expect(reasons { $0.process?.env = ["=x"] } == ["process.env[0]: \"=x\" has no name before '='"])
         #expect(reasons { $0.process?.args[0] = "a\0b" } == ["process.args[0]: has a NUL character"])
         #expect(reasons { $0.process?.user.umask = 0o1000 } == ["process.user.umask: 512 is more than 0777"])

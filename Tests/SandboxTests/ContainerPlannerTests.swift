@@ -81,4 +81,38 @@ import Testing
             rmdir("\(directory)/rootfs/up")
         }
     }
+
+    /// As runc: links whose targets are missing are followed inside the root, and the targets are made.
+    @Test func mountPointsBehindLinksOfTheImageAreMade() throws {
+        let mounts = [
+            Mount(destination: "/etc/resolv.conf", type: "bind", source: "file"),
+            Mount(destination: "/run/x/y", type: "tmpfs", source: "tmpfs"),
+            Mount(destination: "/up", type: "tmpfs", source: "tmpfs"),
+            Mount(destination: "/data", type: "tmpfs", source: "tmpfs"),
+        ]
+        try withBundle(mounts, readOnly: true) { directory, bundle in
+            let root = "\(directory)/rootfs"
+            #expect(mkdir("\(root)/etc", 0o755) == 0)
+            #expect(symlink("../run/systemd/resolve/stub-resolv.conf", "\(root)/etc/resolv.conf") == 0)
+            #expect(symlink("/realrun", "\(root)/run") == 0)
+            #expect(symlink("../../../above", "\(root)/up") == 0)
+            var bundle = bundle
+            bundle.spec.process?.cwd = "/work/dir"
+            let descriptor = try OwnedDescriptor.open(root, O_RDONLY | O_DIRECTORY)
+            try SandboxPlan.Container(id: "c1", bundle: bundle).makeMountPoints(root: descriptor.raw)
+            let type = { (path: String) -> mode_t in
+                var facts = stat()
+                return lstat(root + path, &facts) == 0 ? facts.st_mode & S_IFMT : 0
+            }
+            #expect(type("/realrun/systemd/resolve/stub-resolv.conf") == S_IFREG)
+            #expect(type("/etc/resolv.conf") == S_IFLNK && type("/run") == S_IFLNK)
+            #expect(type("/realrun/x/y") == S_IFDIR && type("/above") == S_IFDIR && type("/work/dir") == S_IFDIR)
+            #expect(access("\(directory)/above", F_OK) != 0)
+
+            // A working directory in a mount is the guest's to make.
+            bundle.spec.process?.cwd = "/data/inside"
+            try SandboxPlan.Container(id: "c1", bundle: bundle).makeMountPoints(root: descriptor.raw)
+            #expect(type("/data") == S_IFDIR && type("/data/inside") == 0)
+        }
+    }
 }

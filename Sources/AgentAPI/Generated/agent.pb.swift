@@ -8,7 +8,7 @@
 // For information on using the generated types, please see the documentation:
 //   https://github.com/apple/swift-protobuf/
 
-/// What the host asks of the agent in the guest: one service, over ttrpc, on vsock port 1024. The host is trusted here;
+/// What the host asks of the agent in the guest: one service, over ttrpc, on vsock port 1024 (AgentPort.rpc). The host is trusted here;
 /// the host never trusts what comes back.
 
 #if canImport(FoundationEssentials)
@@ -50,13 +50,35 @@ public nonisolated struct AgentCreateSandboxRequest: Sendable {
   /// The size of the guest's /dev/shm, which the containers share that mount it; 0 leaves it as it is.
   public var sharedMemoryBytes: UInt64 = 0
 
+  /// AgentProtocol.version of the host. The agent refuses another one than its own: FailedPrecondition.
+  public var protocolVersion: UInt32 = 0
+
+  /// The host's version of Martlet, for messages.
+  public var martletVersion: String = String()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 }
 
-/// A file tree for a container's mounts. Driver "share": `source` is a share's name on the file device.
-/// Drivers: "share", a tree of the file device, by its name; "block", a disk, by its serial number; "volume", a volume that
+public nonisolated struct AgentCreateSandboxResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// AgentProtocol.version of the agent. The host refuses another one than its own.
+  public var protocolVersion: UInt32 = 0
+
+  /// The agent's version of Martlet, for messages.
+  public var martletVersion: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// A file tree for a container's mounts.
+/// Drivers (StorageDriver): "share", a tree of the file device, by its name; "block", a disk, by its serial number; "volume", a volume that
 /// was made before, by its name.
 public nonisolated struct AgentStorage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -154,8 +176,8 @@ public nonisolated struct AgentVolumeEntry: Sendable {
   public init() {}
 }
 
-/// The vsock streams of a process. Each is a connection that the host makes to vsock port 1025 and opens by sending the
-/// stream's number (8 bytes, little-endian); 0: the process has no such stream and gets /dev/null.
+/// The vsock streams of a process. Each is a connection that the host makes to vsock port 1025 (AgentPort.streams) and
+/// opens by sending the stream's number (StreamNumber); 0: the process has no such stream and gets /dev/null.
 public nonisolated struct AgentStreams: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -311,7 +333,7 @@ public nonisolated struct AgentWaitProcessResponse: Sendable {
   /// Nanoseconds since the epoch, by the guest's clock.
   public var exitedAt: Int64 = 0
 
-  /// How many of the container's processes the kernel has killed so far for want of memory.
+  /// How many of the container's processes the OOM killer has killed so far.
   public var oomKills: UInt64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -688,7 +710,7 @@ nonisolated extension AgentEmpty: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateSandboxRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sandbox_id\0\u{1}hostname\0\u{3}shared_memory_bytes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sandbox_id\0\u{1}hostname\0\u{3}shared_memory_bytes\0\u{3}protocol_version\0\u{3}martlet_version\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -699,6 +721,8 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
       case 1: try { try decoder.decodeSingularStringField(value: &self.sandboxID) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.hostname) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.sharedMemoryBytes) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.protocolVersion) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.martletVersion) }()
       default: break
       }
     }
@@ -714,6 +738,12 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
     if self.sharedMemoryBytes != 0 {
       try visitor.visitSingularUInt64Field(value: self.sharedMemoryBytes, fieldNumber: 3)
     }
+    if self.protocolVersion != 0 {
+      try visitor.visitSingularUInt32Field(value: self.protocolVersion, fieldNumber: 4)
+    }
+    if !self.martletVersion.isEmpty {
+      try visitor.visitSingularStringField(value: self.martletVersion, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -721,6 +751,43 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
     if lhs.sandboxID != rhs.sandboxID {return false}
     if lhs.hostname != rhs.hostname {return false}
     if lhs.sharedMemoryBytes != rhs.sharedMemoryBytes {return false}
+    if lhs.protocolVersion != rhs.protocolVersion {return false}
+    if lhs.martletVersion != rhs.martletVersion {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentCreateSandboxResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".CreateSandboxResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{3}martlet_version\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.protocolVersion) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.martletVersion) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.protocolVersion != 0 {
+      try visitor.visitSingularUInt32Field(value: self.protocolVersion, fieldNumber: 1)
+    }
+    if !self.martletVersion.isEmpty {
+      try visitor.visitSingularStringField(value: self.martletVersion, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentCreateSandboxResponse, rhs: AgentCreateSandboxResponse) -> Bool {
+    if lhs.protocolVersion != rhs.protocolVersion {return false}
+    if lhs.martletVersion != rhs.martletVersion {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -5,8 +5,9 @@ public import TTRPC
 /// What a server of `martlet.agent.v1.Agent` implements. A method that throws a `TTRPCError` answers its code;
 /// see `TTRPCError.init(answering:)` for other errors.
 public protocol AgentService: Sendable {
-    /// Names the sandbox and sets what all its containers share. Once per VM, before any container.
-    func createSandbox(_ request: AgentCreateSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// The first call: host and agent tell each other the version of this API that they speak, and refuse one that differs.
+    /// Names the sandbox and sets what all its containers share. Once per VM.
+    func createSandbox(_ request: AgentCreateSandboxRequest, context: TTRPCContext) async throws -> AgentCreateSandboxResponse
     /// Ends every process and powers the VM off; the reply may not arrive.
     func destroySandbox(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty
     /// Makes a volume in the guest's memory, which lasts as long as the sandbox. One of that name is left as it is.
@@ -33,7 +34,7 @@ public protocol AgentService: Sendable {
     func updateContainer(_ request: AgentUpdateContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// What a container's cgroup has counted.
     func containerStats(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentContainerStatsResponse
-    /// Answers when the kernel has killed more of a container's processes for want of memory than the host knows of.
+    /// Answers when the OOM killer has killed more of a container's processes than the host knows of.
     func waitOOM(_ request: AgentWaitOOMRequest, context: TTRPCContext) async throws -> AgentWaitOOMResponse
     /// Makes the sandbox's network what the request says: interfaces are found by their hardware address; addresses, routes
     /// and neighbours that are not named are taken away.
@@ -85,10 +86,11 @@ public struct AgentServiceClient: Sendable {
         self.client = client
     }
 
-    /// Names the sandbox and sets what all its containers share. Once per VM, before any container.
+    /// The first call: host and agent tell each other the version of this API that they speak, and refuse one that differs.
+    /// Names the sandbox and sets what all its containers share. Once per VM.
     public func createSandbox(
         _ request: AgentCreateSandboxRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
-    ) async throws(TTRPCError) -> AgentEmpty {
+    ) async throws(TTRPCError) -> AgentCreateSandboxResponse {
         try await client.call(Self.service, "CreateSandbox", request, metadata: metadata, timeout: timeout)
     }
 
@@ -193,7 +195,7 @@ public struct AgentServiceClient: Sendable {
         try await client.call(Self.service, "ContainerStats", request, metadata: metadata, timeout: timeout)
     }
 
-    /// Answers when the kernel has killed more of a container's processes for want of memory than the host knows of.
+    /// Answers when the OOM killer has killed more of a container's processes than the host knows of.
     public func waitOOM(
         _ request: AgentWaitOOMRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentWaitOOMResponse {

@@ -1,3 +1,4 @@
+import AgentContract
 import Glibc
 import OCISpec
 import Sandbox

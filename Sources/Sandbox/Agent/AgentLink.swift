@@ -1,16 +1,11 @@
 import AgentAPI
+import AgentContract
 import CLinux
 import Glibc
 import Hypervisor
 import LinuxSystem
 import TTRPC
 import VMMControl
-
-/// The vsock ports that the agent listens on.
-enum AgentPort {
-    static let rpc: UInt32 = 1024
-    static let streams: UInt32 = 1025
-}
 
 /// Makes connections to the agent in a VM.
 struct AgentLink: Sendable {

@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import FoundationEssentials
 import Glibc
 import LinuxSystem
@@ -23,17 +24,23 @@ struct GuestAgent: Sendable {
     // MARK: The sandbox
 
     /// Gives a guest that has just booted entropy, the time and what all of its containers share.
+    ///
+    /// - Throws: `SandboxError` for an agent that speaks another version of the API.
     func prepare(_ plan: SandboxPlan) async throws {
-        var entropy = [UInt8](repeating: 0, count: 64)
-        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
-        _ = try await client.reseed(.with { $0.entropy = Data(entropy) }, timeout: timeout)
-        _ = try await client.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: timeout)
-        _ = try await client.createSandbox(
+        // The first call: it tells whether host and agent fit.
+        let reply = try await client.createSandbox(
             .with {
+                $0.protocolVersion = AgentProtocol.version
+                $0.martletVersion = martletVersion
                 $0.sandboxID = plan.id
                 $0.hostname = plan.hostname
                 $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
             }, timeout: timeout)
+        try reply.checkProtocolVersion()
+        var entropy = [UInt8](repeating: 0, count: 64)
+        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
+        _ = try await client.reseed(.with { $0.entropy = Data(entropy) }, timeout: timeout)
+        _ = try await client.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: timeout)
     }
 
     /// Has the guest end all processes and power off.

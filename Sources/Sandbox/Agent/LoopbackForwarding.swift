@@ -1,3 +1,4 @@
+import AgentContract
 import CLinux
 import Glibc
 import LinuxSystem
@@ -9,9 +10,6 @@ import Synchronization
 ///
 /// The agent tells on which TCP ports somebody listens; on these this process listens too, in the pod's namespace.
 final class LoopbackForwarding: Sendable {
-    /// The mark of a forwarded connection's number, which ends with its port; port 0: the agent tells the ports.
-    private static let mark: UInt64 = 1 << 63
-
     private let namespace: NetworkNamespace
     private let link: AgentLink
     private let limit: Duration
@@ -27,7 +25,7 @@ final class LoopbackForwarding: Sendable {
         self.link = link
         self.limit = limit
         self.logger = logger
-        ports = try await link.stream(Self.mark, deadline: limit)
+        ports = try await link.stream(StreamNumber.loopback(port: 0), deadline: limit)
         try startThread("forwarded ports") { [self] in
             while let ports = nextPorts() { follow(ports) }
         }
@@ -128,7 +126,7 @@ final class LoopbackForwarding: Sendable {
 
     private func carry(_ client: SharedDescriptor, _ port: UInt16) async throws {
         try client.setNonBlocking(true)
-        let guest = try await link.stream(Self.mark | UInt64(port), deadline: limit)
+        let guest = try await link.stream(StreamNumber.loopback(port: port), deadline: limit)
         let input = try StreamRelay(name: "forward in", engine: client, guest: guest, direction: .toGuest)
         let output = try StreamRelay(name: "forward out", engine: client, guest: guest, direction: .fromGuest)
         await output.finish()

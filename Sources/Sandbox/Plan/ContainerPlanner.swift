@@ -1,3 +1,4 @@
+import AgentContract
 import CLinux
 import Glibc
 import Hypervisor
@@ -5,9 +6,6 @@ import LinuxSystem
 import OCISpec
 
 extension SandboxPlan.Container {
-    /// Everything of a container in the guest lies below this directory and its id.
-    static let guestDirectory = "/run/martlet/containers"
-
     /// Plans a container, and says what its bundle asks for and will not get, one line each.
     ///
     /// - Parameter shared: the paths on the host of the namespaces that the pod's containers share.
@@ -40,19 +38,19 @@ extension SandboxPlan.Container {
         id: String, bundle: Bundle, copyLimit: Int = Configuration().volumes.copyLimit,
         warn: (String) -> Void = { _ in }
     ) throws {
-        let directory = "\(Self.guestDirectory)/\(id)"
+        let guestRoot = GuestPath.rootfs(of: id)
         var spec = bundle.spec
         var shares: [SandboxPlan.Share] = []
         let root = try Self.realPath(bundle.rootPath, field: "root.path", mustBe: S_IFDIR)
         let rootReadOnly = spec.root?.readonly ?? false
         shares.append(
-            .init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: "\(directory)/rootfs"))
-        spec.root = Root(path: "\(directory)/rootfs", readonly: rootReadOnly)
+            .init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: guestRoot))
+        spec.root = Root(path: guestRoot, readonly: rootReadOnly)
         // The guest's own network is the pod's: a container in another namespace would have none.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
         var volumes: [SandboxPlan.Volume] = []
         for index in spec.mounts.indices where spec.mounts[index].isOnDisk {
-            let volume = try Self.volume(index, spec.mounts[index], bundle: bundle, below: directory)
+            let volume = try Self.volume(index, spec.mounts[index], bundle: bundle, at: GuestPath.mount(index, of: id))
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
@@ -62,7 +60,7 @@ extension SandboxPlan.Container {
             if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
             let mount = spec.mounts[index]
             let field = "mounts[\(index)].source (\(mount.destination))"
-            let mountPoint = "\(directory)/mounts/\(index)"
+            let mountPoint = GuestPath.mount(index, of: id)
             let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
             if let volume = try SandboxPlan.PodVolume.planned(
                 source: source, field: field, mountPoint: mountPoint, copyLimit: copyLimit, warn: warn)
@@ -73,7 +71,7 @@ extension SandboxPlan.Container {
             }
             if let size = Self.sharedMemory(mount, bundle) {
                 sharedMemory = size
-                spec.mounts[index].source = "/dev/shm"
+                spec.mounts[index].source = GuestPath.sharedMemory
                 continue
             }
             let share = SandboxPlan.Share(
@@ -93,7 +91,7 @@ extension SandboxPlan.Container {
     private static func sharedMemory(_ mount: Mount, _ bundle: Bundle) -> UInt64? {
         let tmpfs = 0x0102_1994  // linux/magic.h
         var facts = statfs()
-        guard mount.destination == "/dev/shm", statfs(bundle.absolute(mount.source), &facts) == 0,
+        guard mount.destination == GuestPath.sharedMemory, statfs(bundle.absolute(mount.source), &facts) == 0,
             facts.f_type == tmpfs
         else { return nil }
         return UInt64(facts.f_blocks) * UInt64(facts.f_bsize)
@@ -101,7 +99,7 @@ extension SandboxPlan.Container {
 
     /// A file or block device of the host becomes a disk of the machine, found by a serial number of its own.
     private static func volume(
-        _ index: Int, _ mount: Mount, bundle: Bundle, below directory: String
+        _ index: Int, _ mount: Mount, bundle: Bundle, at mountPoint: String
     ) throws -> SandboxPlan.Volume {
         let field = "mounts[\(index)].source (\(mount.destination))"
         let path = bundle.absolute(mount.source)
@@ -112,7 +110,7 @@ extension SandboxPlan.Container {
         let disk = Disk(
             path: resolved, readOnly: mount.options.contains("ro"), id: "martlet-mount-\(index)")
         return .init(
-            disk: disk, type: mount.type, options: mount.options, mountPoint: "\(directory)/mounts/\(index)")
+            disk: disk, type: mount.type, options: mount.options, mountPoint: mountPoint)
     }
 
     private static func realPath(_ path: String, field: String, mustBe type: mode_t?) throws -> String {

@@ -3,16 +3,32 @@ import Glibc
 import LinuxSystem
 
 extension SandboxPlan.Container {
-    /// Makes the directories and files that the container's mounts need and its root file system lacks, as runtimes do.
+    /// Makes the directories and files that the container's mounts and its working directory need and its root file system
+    /// lacks, as runtimes do.
     ///
-    /// Only for a read-only root: the guest gets that read-only from the file device, so it can't make them itself. Paths
-    /// are resolved inside the root whatever its symbolic links say (openat2(2), RESOLVE_IN_ROOT). What can't be made, as
-    /// on a file system that is read-only itself, is left to the guest's own error.
+    /// Only for a read-only root: the guest gets that read-only from the file device, so it can't make them itself. What can't
+    /// be made, as on a file system that is read-only itself, is left to the guest's own error.
+    ///
+    /// - Parameter root: a descriptor of the root file system.
     func makeMountPoints(root: Int32) {
-        guard let readOnly = spec.root?.readonly, readOnly else { return }
-        let points = spec.mounts.map(\.destination) + ["/dev", "/proc", "/sys"]
+        guard let readOnly = spec.root?.readonly, readOnly,
+            let own = try? OwnedDescriptor.open(".", O_PATH | O_DIRECTORY, at: root)
+        else { return }
+        let directory = RootDirectory(SharedDescriptor(own))
+        let points = spec.mounts.map(\.destination)
         let files = Set(spec.mounts.filter { $0.isBind && isFile($0.source) }.map(\.destination))
-        for point in points { make(point, root: root, asFile: files.contains(point)) }
+        for point in points + ["/dev", "/proc", "/sys"] {
+            _ = try? directory.makeMountPoint(point, isDirectory: !files.contains(point))
+        }
+        // In a mount the guest makes it.
+        if let cwd = spec.process?.cwd, !points.contains(where: { Self.leads(from: $0, to: cwd) }) {
+            _ = try? directory.makeDirectories(cwd)
+        }
+    }
+
+    /// Whether a path is another or lies below it.
+    private static func leads(from path: String, to other: String) -> Bool {
+        RootDirectory.components(other).starts(with: RootDirectory.components(path))
     }
 
     /// Whether a bind mount's source, which is a share's mount point in the guest, is a file on the host.
@@ -20,35 +36,5 @@ extension SandboxPlan.Container {
         guard let share = shares.first(where: { $0.mountPoint == guestSource }) else { return false }
         var facts = stat()
         return stat(share.source, &facts) == 0 && facts.st_mode & S_IFMT == S_IFREG
-    }
-
-    private func make(_ path: String, root: Int32, asFile: Bool) {
-        var reached = "."
-        let names = path.split(separator: "/").filter { $0 != "." }
-        for (index, name) in names.enumerated() {
-            let next = reached + "/" + name
-            if let there = open(next, root: root, O_RDONLY) {
-                _ = there
-            } else {
-                guard errno == ENOENT, let parent = open(reached, root: root, O_RDONLY | O_DIRECTORY), name != ".."
-                else { return }
-                if asFile && index == names.count - 1 {
-                    let file = openat(
-                        parent.raw, String(name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o644)
-                    if file >= 0 { close(file) }
-                    return
-                }
-                guard mkdirat(parent.raw, String(name), 0o755) == 0 else { return }
-            }
-            reached = next
-        }
-    }
-
-    private func open(_ path: String, root: Int32, _ flags: Int32) -> SharedDescriptor? {
-        // O_PATH: neither a fifo nor a device is opened by being there.
-        let how = UInt64(UInt32(bitPattern: flags | O_CLOEXEC | martlet_O_PATH))
-        let descriptor = martlet_openat2(
-            root, path, how, 0, UInt64(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS))
-        return descriptor < 0 ? nil : SharedDescriptor(OwnedDescriptor(owning: descriptor))
     }
 }

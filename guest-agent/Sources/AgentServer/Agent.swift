@@ -1,3 +1,4 @@
+import AgentContract
 import CAgent
 import CLinux
 import ContainerInit
@@ -8,14 +9,14 @@ import TTRPC
 
 /// The agent's program.
 public enum Agent {
-    /// Becomes a stage when the arguments say so; else serves the host for ever.
+    /// Runs as a container init when the arguments say so; else serves the host for ever.
     ///
-    /// Not asynchronous: a stage must be what it is on the first and only thread, and an asynchronous `main` is run by
+    /// Not asynchronous: a container init sets up its first and only thread, and an asynchronous `main` is run by
     /// threads of the runtime's.
     public static func main(_ arguments: [String], faults: Faults = Faults()) -> Never {
-        if arguments.dropFirst().first == InitStage.argument { InitStage.run() }
+        if arguments.dropFirst().first == ContainerInitProcess.argument { ContainerInitProcess.run() }
         if arguments.dropFirst().first == SharedProcesses.argument {
-            // Ignored: the kernel takes the ends itself.
+            // Ignored: the kernel reaps the orphans itself.
             signal(SIGCHLD, SIG_IGN)
             while true { pause() }
         }
@@ -28,7 +29,7 @@ public enum Agent {
                 try configuration.read(arguments.dropFirst())
                 try await serve(configuration)
             } catch {
-                Console.say("martlet-agent: \(error)")
+                Console.report("\(error)")
             }
             // As the first process this is the kernel's panic, and so the guest's end.
             exit(1)
@@ -62,8 +63,10 @@ public enum Agent {
         }
         let listener = SharedDescriptor(OwnedDescriptor(owning: streams))
         try startThread("streams") { table.serve(listener) }
-        Console.say("martlet-agent ready")
-        configuration.faults.booted((try? readText("/proc/cmdline")) ?? "")
+        let commandLine = (try? readText("/proc/cmdline")) ?? ""
+        if configuration.isInit { Doorbell.ring(commandLine) }
+        Console.write(AgentConsole.readyLine)
+        configuration.faults.booted(commandLine)
         while true { try await Task.sleep(for: .seconds(3600)) }
     }
 }

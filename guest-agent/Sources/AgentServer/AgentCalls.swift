@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import Glibc
 import GuestSystem
 import LinuxSystem
@@ -11,22 +12,31 @@ struct AgentCalls: AgentService {
     let configuration: AgentConfiguration
     let machine: GuestMachine
 
-    func createSandbox(_ request: AgentCreateSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("create sandbox \(request.sandboxID)") { () async throws(AgentFailure) in
+    func createSandbox(
+        _ request: AgentCreateSandboxRequest, context: TTRPCContext
+    ) async throws -> AgentCreateSandboxResponse {
+        try await perform("create sandbox \(request.sandboxID)") { () async throws(AgentFailure) in
+            let version = AgentProtocol.version
+            if let reason = AgentProtocol.mismatch(agent: version, host: request.protocolVersion) {
+                throw AgentFailure(.failedPrecondition, reason)
+            }
             try await sandbox.create(request)
-            return AgentEmpty()
+            return .with {
+                $0.protocolVersion = version
+                $0.martletVersion = martletVersion
+            }
         }
     }
 
     func destroySandbox(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("destroy the sandbox") { () throws(AgentFailure) in
+        try await perform("destroy the sandbox") { () throws(AgentFailure) in
             try machine.powerOff()
             return AgentEmpty()
         }
     }
 
     func makeVolume(_ request: AgentMakeVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("make volume \(request.name)") { () async throws(AgentFailure) in
+        try await perform("make volume \(request.name)") { () async throws(AgentFailure) in
             let volumes = sandbox.volumes
             try await blocking("volume") { () throws(AgentFailure) in try volumes.make(request) }
             return AgentEmpty()
@@ -34,7 +44,7 @@ struct AgentCalls: AgentService {
     }
 
     func writeVolume(_ request: AgentWriteVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("write volume \(request.name)") { () async throws(AgentFailure) in
+        try await perform("write volume \(request.name)") { () async throws(AgentFailure) in
             let volume = try sandbox.volumes.find(request.name)
             try await blocking("volume") { () throws(AgentFailure) in try volume.write(request) }
             return AgentEmpty()
@@ -44,7 +54,7 @@ struct AgentCalls: AgentService {
     func createContainer(
         _ request: AgentCreateContainerRequest, context: TTRPCContext
     ) async throws -> AgentCreateContainerResponse {
-        try await answering("create container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("create container \(request.containerID)") { () async throws(AgentFailure) in
             let pid = try await sandbox.createContainer(request)
             return .with { $0.pid = pid }
         }
@@ -53,7 +63,7 @@ struct AgentCalls: AgentService {
     func startContainer(
         _ request: AgentProcessRequest, context: TTRPCContext
     ) async throws -> AgentStartContainerResponse {
-        try await answering("start container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("start container \(request.containerID)") { () async throws(AgentFailure) in
             guard request.execID.isEmpty else {
                 throw AgentFailure(.failedPrecondition, "process \(request.execID) was started when it was made")
             }
@@ -65,7 +75,7 @@ struct AgentCalls: AgentService {
     }
 
     func removeContainer(_ request: AgentRemoveContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("remove container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("remove container \(request.containerID)") { () async throws(AgentFailure) in
             try await sandbox.remove(request.containerID)
             return AgentEmpty()
         }
@@ -74,7 +84,7 @@ struct AgentCalls: AgentService {
     func execProcess(
         _ request: AgentExecProcessRequest, context: TTRPCContext
     ) async throws -> AgentStartContainerResponse {
-        try await answering("exec \(request.execID) in container \(request.containerID)") {
+        try await perform("exec \(request.execID) in container \(request.containerID)") {
             () async throws(AgentFailure) in
             guard !request.execID.isEmpty else { throw AgentFailure(.invalidArgument, "the exec id is empty") }
             let container = try await sandbox.container(request.containerID)
@@ -85,7 +95,7 @@ struct AgentCalls: AgentService {
     }
 
     func signalProcess(_ request: AgentSignalProcessRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("signal \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
+        try await perform("signal \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
             guard let number = Int32(exactly: request.signal), (0...64).contains(number) else {
                 throw AgentFailure(.invalidArgument, "\(request.signal) is not a signal")
             }
@@ -100,7 +110,7 @@ struct AgentCalls: AgentService {
     }
 
     func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse {
-        try await answering("wait for \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
+        try await perform("wait for \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
             let container = try await sandbox.container(request.containerID)
             let process = try await container.process(request.execID)
             let end = await process.wait()
@@ -116,7 +126,7 @@ struct AgentCalls: AgentService {
     }
 
     func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("resize the terminal of \(name(request.containerID, request.execID))") {
+        try await perform("resize the terminal of \(name(request.containerID, request.execID))") {
             () async throws(AgentFailure) in
             guard let rows = UInt16(exactly: request.height), let columns = UInt16(exactly: request.width) else {
                 throw AgentFailure(.invalidArgument, "\(request.width)×\(request.height) is more than 65535")
@@ -130,28 +140,28 @@ struct AgentCalls: AgentService {
     func listProcesses(
         _ request: AgentListProcessesRequest, context: TTRPCContext
     ) async throws -> AgentListProcessesResponse {
-        try await answering("list processes of container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("list processes of container \(request.containerID)") { () async throws(AgentFailure) in
             let pids = try await sandbox.container(request.containerID).processes()
             return .with { $0.processes = pids.compactMap { .init(running: $0) } }
         }
     }
 
     func pauseContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("pause container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("pause container \(request.containerID)") { () async throws(AgentFailure) in
             try await sandbox.container(request.containerID).pause()
             return AgentEmpty()
         }
     }
 
     func resumeContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("resume container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("resume container \(request.containerID)") { () async throws(AgentFailure) in
             try await sandbox.container(request.containerID).resume()
             return AgentEmpty()
         }
     }
 
     func updateContainer(_ request: AgentUpdateContainerRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("update container \(request.containerID)") { () async throws(AgentFailure) in
+        try await perform("update container \(request.containerID)") { () async throws(AgentFailure) in
             let resources: Linux.Resources = try decoded(request.resourcesJson, "resources")
             try await sandbox.container(request.containerID).update(resources)
             return AgentEmpty()
@@ -161,13 +171,13 @@ struct AgentCalls: AgentService {
     func containerStats(
         _ request: AgentContainerRequest, context: TTRPCContext
     ) async throws -> AgentContainerStatsResponse {
-        try await answering("count what container \(request.containerID) uses") { () async throws(AgentFailure) in
+        try await perform("count what container \(request.containerID) uses") { () async throws(AgentFailure) in
             try await sandbox.container(request.containerID).statistics()
         }
     }
 
     func waitOOM(_ request: AgentWaitOOMRequest, context: TTRPCContext) async throws -> AgentWaitOOMResponse {
-        try await answering("wait for want of memory in container \(request.containerID)") {
+        try await perform("wait for an OOM kill in container \(request.containerID)") {
             () async throws(AgentFailure) in
             let kills = try await sandbox.container(request.containerID).waitOOM(seen: request.seen)
             return .with { $0.oomKills = kills }
@@ -175,9 +185,9 @@ struct AgentCalls: AgentService {
     }
 
     func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("update the network") { () async throws(AgentFailure) in
-            let wanted = try NetworkRequest(request)
-            try await sandbox.updateNetwork(wanted)
+        try await perform("update the network") { () async throws(AgentFailure) in
+            let network = try NetworkRequest(request)
+            try await sandbox.updateNetwork(network)
             return AgentEmpty()
         }
     }
@@ -185,21 +195,21 @@ struct AgentCalls: AgentService {
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         .with {
             $0.kernelVersion = machine.kernelVersion
-            $0.agentVersion = AgentVersion.current
+            $0.agentVersion = martletVersion
             $0.cpus = machine.processorCount
             $0.memoryBytes = machine.memorySize
         }
     }
 
     func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("set the clock") { () throws(AgentFailure) in
+        try await perform("set the clock") { () throws(AgentFailure) in
             try machine.setClock(request.now)
             return AgentEmpty()
         }
     }
 
     func reseed(_ request: AgentReseedRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await answering("reseed") { () throws(AgentFailure) in
+        try await perform("reseed") { () throws(AgentFailure) in
             try machine.reseed(Array(request.entropy))
             return AgentEmpty()
         }
@@ -217,8 +227,8 @@ struct AgentCalls: AgentService {
         exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
     }
 
-    /// What `body` answers; its failure as the call's, with what was being done.
-    private func answering<R: Sendable>(
+    /// Runs `body`, which makes the reply; its failure becomes the call's error, with what was being done.
+    private func perform<R: Sendable>(
         _ what: String, _ body: () async throws(AgentFailure) -> R
     ) async throws(TTRPCError) -> R {
         do throws(AgentFailure) {

@@ -1,6 +1,7 @@
+import AgentContract
 public import OCISpec
 
-/// What the agent is told when it starts.
+/// The agent's configuration.
 public struct AgentConfiguration: Sendable {
     /// Where the host reaches the agent.
     public enum Listening: Sendable {
@@ -10,11 +11,11 @@ public struct AgentConfiguration: Sendable {
         case unix(String)
     }
 
-    public var listening = Listening.vsock(calls: 1024, streams: 1025)
+    public var listening = Listening.vsock(calls: AgentPort.rpc, streams: AgentPort.streams)
     /// The directory that the file device's shares show in.
-    public var shares = "/run/martlet/shares"
+    public var shares = GuestPath.shares
     /// The directory of the volumes that are in memory.
-    public var volumes = "/run/martlet/volumes"
+    public var volumes = GuestPath.volumes
     /// The cgroup that has the containers' cgroups.
     public var controlGroup = "/sys/fs/cgroup/martlet"
     /// How long a container's processes may take to stand still or to go on.
@@ -26,7 +27,7 @@ public struct AgentConfiguration: Sendable {
     public init() {}
 }
 
-/// Points at which the fault-injecting build does harm; the agent itself does nothing there.
+/// Points at which the fault-injecting build injects faults; the agent itself does nothing there.
 public struct Faults: Sendable {
     public var booted: @Sendable (_ commandLine: String) -> Void = { _ in }
     public var started: @Sendable (_ spec: Spec) -> Void = { _ in }
@@ -34,8 +35,4 @@ public struct Faults: Sendable {
     public var stallsStreams: @Sendable (_ spec: Spec) -> Bool = { _ in false }
 
     public init() {}
-}
-
-public enum AgentVersion {
-    public static let current = "0.1.0"
 }

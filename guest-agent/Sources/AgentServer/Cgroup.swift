@@ -2,23 +2,23 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// A container's cgroup (cgroup v2): what its processes are born in, listed by and killed with.
+/// A container's cgroup (cgroup v2): its processes start in it, are listed by it and killed with it.
 struct Cgroup: Sendable {
     let path: String
 
     /// Makes it below `parent`, which is made too where it is missing.
     static func make(_ name: String, below parent: String) throws(SystemError) -> Cgroup {
         try makeDirectories(parent)
-        if let above = parent.lastIndex(of: "/") { passControllersOn(String(parent[..<above])) }
-        passControllersOn(parent)
+        if let above = parent.lastIndex(of: "/") { enableControllers(String(parent[..<above])) }
+        enableControllers(parent)
         let path = parent + "/" + name
         try check("mkdir", path, mkdir(path, 0o755))
         return Cgroup(path: path)
     }
 
-    /// Lets the groups below have every controller that this one has (cgroup-v2.rst, Enabling and Disabling). One that can't be
+    /// Enables for the groups below every controller that this one has (cgroup-v2.rst, Enabling and Disabling). One that can't be
     /// passed on, as on a host whose version 1 has it, is only missing there.
-    private static func passControllersOn(_ group: String) {
+    private static func enableControllers(_ group: String) {
         guard let controllers = try? readText(group + "/cgroup.controllers") else { return }
         for controller in controllers.split(whereSeparator: \.isWhitespace) {
             try? writeText("+\(controller)", to: group + "/cgroup.subtree_control")
@@ -26,6 +26,15 @@ struct Cgroup: Sendable {
     }
 
     func open() throws(SystemError) -> OwnedDescriptor { try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY) }
+
+    /// The cgroup below this one that a process is in; nil where it is in this one or elsewhere.
+    func descendant(of process: pid_t) -> Cgroup? {
+        // The unified hierarchy's line (cgroups(7), /proc/PID/cgroup). The agent is in the root of the cgroup namespace.
+        let lines = (try? readText("/proc/\(process)/cgroup"))?.split(separator: "\n") ?? []
+        guard let line = lines.first(where: { $0.hasPrefix("0::/") }) else { return nil }
+        let inner = Cgroup(path: GuestMounts.cgroups + line.dropFirst(3))
+        return inner.path.hasPrefix(path + "/") ? inner : nil
+    }
 
     /// The processes of it and of those below.
     func processes() throws(SystemError) -> [UInt32] {
@@ -42,11 +51,11 @@ struct Cgroup: Sendable {
         return all
     }
 
-    /// How many of its processes the kernel has killed for want of memory, its own limit's or the whole guest's; 0 where there
+    /// How many of its processes the kernel has killed because memory ran out, its own limit's or the whole guest's; 0 where there
     /// is no memory controller (cgroup-v2.rst, memory.events).
     var oomKills: UInt64 { numbers("memory.events")["oom_kill"] ?? 0 }
 
-    /// SIGKILL to every process in it and below, also to those that are born meanwhile.
+    /// SIGKILL to every process in it and below, also to those that start meanwhile.
     func kill() throws(SystemError) { try writeText("1", to: path + "/cgroup.kill") }
 
     /// Kills what is left and takes it away; throws when processes do not go.

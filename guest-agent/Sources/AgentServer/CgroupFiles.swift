@@ -2,7 +2,7 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// What the files of a cgroup say (cgroup-v2.rst, Interface Files).
+/// The files of a cgroup (cgroup-v2.rst, Interface Files).
 extension Cgroup {
     /// Of a file with one number; "max" is the largest. nil where there is no such file.
     func number(_ file: String) -> UInt64? {
@@ -19,21 +19,21 @@ extension Cgroup {
     static func numbers(_ text: String) -> [String: UInt64] {
         var numbers: [String: UInt64] = [:]
         for line in text.split(separator: "\n") {
-            let words = line.split(separator: " ")
-            if words.count == 2, let value = number(words[1]) { numbers[String(words[0])] = value }
+            let fields = line.split(separator: " ")
+            if fields.count == 2, let value = number(fields[1]) { numbers[String(fields[0])] = value }
         }
         return numbers
     }
 
-    static func number(_ word: Substring?) -> UInt64? {
-        guard let word else { return nil }
-        return word == "max" ? .max : UInt64(word)
+    static func number(_ text: Substring?) -> UInt64? {
+        guard let text else { return nil }
+        return text == "max" ? .max : UInt64(text)
     }
 
-    /// Blocks until the numbers of `file`, one whose changes the kernel tells of, are as wanted, or the time is over; answers
+    /// Blocks until the numbers of `file`, one whose changes the kernel reports, meet the condition, or the time is over; answers
     /// whether they are. Throws when the file is gone.
     func wait(
-        _ file: String, within limit: Duration, until wanted: ([String: UInt64]) -> Bool
+        _ file: String, within limit: Duration, until condition: ([String: UInt64]) -> Bool
     ) throws(SystemError) -> Bool {
         let name = "\(path)/\(file)"
         let descriptor = try OwnedDescriptor.open(name, O_RDONLY)
@@ -41,7 +41,7 @@ extension Cgroup {
         let end = clock.now + limit
         while true {
             try LinuxSystem.check("lseek", name, lseek(descriptor.raw, 0, SEEK_SET))
-            if wanted(Self.numbers(try readText(descriptor.raw, name))) { return true }
+            if condition(Self.numbers(try readText(descriptor.raw, name))) { return true }
             let left = end - clock.now
             if left <= .zero { return false }
             let milliseconds = left.components.seconds * 1000 + left.components.attoseconds / 1_000_000_000_000_000 + 1
@@ -69,7 +69,7 @@ extension Cgroup {
         }
     }
 
-    /// Blocks until the kernel has killed more than `seen` of its processes for want of memory, or the cgroup is gone; answers
+    /// Blocks until the kernel has killed more than `seen` of its processes because memory ran out, or the cgroup is gone; answers
     /// how many it has.
     func waitOOM(seen: UInt64) throws(AgentFailure) -> UInt64 {
         guard access("\(path)/memory.events", F_OK) == 0 else {
@@ -77,7 +77,7 @@ extension Cgroup {
         }
         var kills = seen
         do {
-            // Nobody is told when the file goes: look now and then.
+            // The file's removal is not reported: check from time to time.
             while try !wait(
                 "memory.events", within: .seconds(1),
                 until: {

@@ -5,7 +5,7 @@ import GuestSystem
 import LinuxSystem
 
 extension Cgroup {
-    /// Writes what the plan says, in its order; throws at the first that the kernel does not take, by the property's name.
+    /// Writes the plan's values, in its order; throws at the first that the kernel does not take, by the property's name.
     func apply(_ plan: ResourcePlan) throws(AgentFailure) {
         try Self.check("cpu.cpus", plan.processors, within: "/sys/devices/system/cpu/online", "processor")
         // A kernel without NUMA has one node and no such file.
@@ -29,12 +29,12 @@ extension Cgroup {
         _ field: String, _ list: String, within file: String, _ kind: String
     ) throws(AgentFailure) {
         if list.isEmpty { return }
-        guard let wanted = CPUList(list) else {
+        guard let requested = CPUList(list) else {
             throw AgentFailure(.invalidArgument, "linux.resources.\(field): \"\(list)\" is not a list such as 0-3,7")
         }
         let online = ((try? readText(file)) ?? "0").split(separator: "\n").first ?? "0"
         let there = Set(CPUList(online)?.numbers ?? [])
-        if let missing = wanted.numbers.first(where: { !there.contains($0) }) {
+        if let missing = requested.numbers.first(where: { !there.contains($0) }) {
             throw AgentFailure(
                 .invalidArgument,
                 "linux.resources.\(field): \(list): the guest has no \(kind) \(missing), only \(online)")
@@ -56,8 +56,9 @@ extension Cgroup {
             let raw = martlet_agent_load_device_program(
                 program.instructions, UInt32(program.instructions.count), &log, UInt32(log.count))
             if raw < 0 {
-                let said = String(decoding: log.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-                throw SystemError.last("load the device program", said)
+                let verifierOutput = String(
+                    decoding: log.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                throw SystemError.last("load the device program", verifierOutput)
             }
             let loaded = OwnedDescriptor(owning: raw)
             let directory = try open()

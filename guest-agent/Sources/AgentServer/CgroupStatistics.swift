@@ -32,15 +32,15 @@ extension Cgroup {
     private func disks() -> [AgentDiskStats] {
         guard let text = try? readText(path + "/io.stat") else { return [] }
         return text.split(separator: "\n").compactMap { line in
-            let words = line.split(separator: " ")
-            guard let device = words.first?.split(separator: ":"), device.count == 2, let major = UInt64(device[0]),
+            let fields = line.split(separator: " ")
+            guard let device = fields.first?.split(separator: ":"), device.count == 2, let major = UInt64(device[0]),
                 let minor = UInt64(device[1])
             else { return nil }
             return .with {
                 $0.major = major
                 $0.minor = minor
-                for word in words.dropFirst() {
-                    let parts = word.split(separator: "=")
+                for field in fields.dropFirst() {
+                    let parts = field.split(separator: "=")
                     if parts.count == 2, let value = UInt64(parts[1]) { $0.counters[String(parts[0])] = value }
                 }
             }

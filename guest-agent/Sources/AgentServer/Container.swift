@@ -39,7 +39,7 @@ actor Container {
     private var storages: Storages
     private var state: State
     private var execs: [String: Exec] = [:]
-    /// What holds; a running container's can be changed.
+    /// The limits in force; a running container's can be changed.
     private var resources: Linux.Resources
     private let freezeLimit: Duration
     private var isPaused = false
@@ -120,7 +120,7 @@ actor Container {
         return process
     }
 
-    /// Forgets a further process whose end was told.
+    /// Forgets a further process whose end was reported.
     func forget(_ execID: String, _ process: ContainerProcess) {
         if case .running(let known)? = execs[execID], known === process { execs[execID] = nil }
     }
@@ -136,7 +136,7 @@ actor Container {
         }
     }
 
-    /// Ends what its first process has left behind: with a process namespace that is not its own that would live on.
+    /// Kills what its first process has left behind, which outlives it where the pid namespace is shared.
     func killRemaining() {
         // Fails when the container is being removed, which ends them too.
         try? group.kill()
@@ -146,7 +146,7 @@ actor Container {
         try during("list the processes") { try group.processes() }
     }
 
-    /// How many of its processes the kernel has killed for want of memory.
+    /// How many of its processes the kernel has killed because memory ran out.
     func oomKills() -> UInt64 { group.oomKills }
 
     /// Stops all of its processes where they are.
@@ -175,7 +175,7 @@ actor Container {
         isPaused = false
     }
 
-    /// A process that is born into a frozen group would never answer.
+    /// A process that starts in a frozen cgroup would never answer.
     private func refuseIfPaused() throws(AgentFailure) {
         if isPaused { throw AgentFailure(.failedPrecondition, "the container is paused") }
     }

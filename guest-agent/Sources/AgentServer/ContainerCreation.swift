@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import ContainerInit
 import ContainerPlan
 import GuestSystem
@@ -32,12 +33,13 @@ struct ContainerCreation: Sendable {
         }
         var plan = try ContainerPlan(spec)
         plan.hooks.state.id = id
+        try during("read the kernel's file systems") { try FileSystemTypes() }.check(plan.mounts)
         let resources = spec.linux?.resources ?? Linux.Resources()
         let (limits, devices) = (try ResourcePlan(resources), try DeviceRules(resources.devices))
         var storages = Storages()
         var group: Cgroup?
         do throws(AgentFailure) {
-            if request.storages.contains(where: { $0.driver == "share" }) {
+            if request.storages.contains(where: { $0.driver == StorageDriver.share.rawValue }) {
                 try Shares.mount(on: configuration.shares, wait: .seconds(10), isInit: configuration.isInit)
             }
             for storage in request.storages {
@@ -61,19 +63,19 @@ struct ContainerCreation: Sendable {
         } catch {
             var error = error
             if let kills = group?.oomKills, kills > 0 {
-                error.message += "; linux.resources.memory.limit: too little to set the container up"
+                error.message += "; linux.resources.memory.limit: too small to set the container up"
             }
             throw undo(error, group, &storages)
         }
     }
 
-    /// Takes away what was made before `error`; what can't be is told with it.
+    /// Removes what was made before `error`; a failure to do so is added to it.
     private func undo(_ error: AgentFailure, _ group: Cgroup?, _ storages: inout Storages) -> AgentFailure {
         var error = error
         do {
             try group?.remove()
         } catch {
-            Console.say("martlet-agent: \(error)")
+            Console.report("\(error)")
         }
         do {
             try storages.unmountAll()

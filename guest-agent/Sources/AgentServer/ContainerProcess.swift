@@ -3,13 +3,15 @@ import ContainerInit
 import GuestSystem
 import LinuxSystem
 
-/// A process that the host asked for: a container's first one or a further one.
+/// A process that the host requested: a container's first one or a further one.
 final class ContainerProcess: Sendable {
     let process: GuestProcess
     let streams: ProcessStreams
     private let channel: InitChannel
 
-    /// The stage has set everything up and waits for its word.
+    /// - Parameters:
+    ///   - process: a container init that has set everything up and waits to execute.
+    ///   - channel: the agent's end of its channel.
     init(_ process: GuestProcess, _ streams: ProcessStreams, _ channel: InitChannel) {
         self.process = process
         self.streams = streams
@@ -27,12 +29,12 @@ final class ContainerProcess: Sendable {
 
     /// Executes its program; blocks until that has happened or failed.
     func execute() throws(AgentFailure) {
-        try during("release the stage") { try channel.send(.go) }
-        let answer = try during("wait for the stage") { try channel.receive() }
+        try during("release the container init") { try channel.send(.go) }
+        let answer = try during("wait for the container init") { try channel.receive() }
         // The channel closes with the execution.
         guard let answer else { return }
         if case .failed(let kind, let message) = answer.message { throw AgentFailure(kind, message) }
-        throw AgentFailure(.internal, "the stage answered out of turn")
+        throw AgentFailure(.internal, "the container init sent a message out of turn")
     }
 
     /// Suspends until it has ended. Its output may still be on its way: each stream ends by itself.

@@ -3,10 +3,10 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// The machine's disks, which the host tells apart by their serial numbers.
+/// The machine's disks, which are found by their serial numbers.
 enum Disks {
     /// How long a disk's driver may take to find it after the guest's start.
-    private static let patience = Duration.seconds(10)
+    private static let timeout = Duration.seconds(10)
 
     /// Mounts the file system on the disk with this serial number.
     static func mount(
@@ -24,7 +24,7 @@ enum Disks {
     /// The device node of a disk.
     private static func find(_ serial: String) throws(AgentFailure) -> String {
         let clock = ContinuousClock()
-        let end = clock.now + patience
+        let end = clock.now + timeout
         while true {
             for name in names() {
                 guard let found = try? readText("/sys/block/\(name)/serial") else { continue }

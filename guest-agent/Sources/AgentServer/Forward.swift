@@ -1,31 +1,29 @@
+import AgentContract
 import Glibc
 import GuestSystem
 import LinuxSystem
 
 /// Connections of the host's to the guest's own 127.0.0.1: what comes to the pod's address of that name on the host goes here.
 ///
-/// They come over the streams' port; their numbers have the highest bit set and end with a TCP port. Port 0 is no
-/// connection: over it the agent tells on which ports somebody listens, at once and whenever that changes.
+/// They come over the streams' port, with a number that names a TCP port (`StreamNumber`). On port 0 the agent sends the ports
+/// that are listened on, at once and whenever they change.
 enum Forward {
-    /// The numbers of processes' streams stay below.
-    static let mark: UInt64 = 1 << 63
-    /// How often the ports are looked at, milliseconds: the kernel tells nobody of a new one.
+    /// How often the ports are read, milliseconds: the kernel reports no new one.
     private static let interval: Int32 = 500
 
     /// Serves a connection to its end; on a thread of its own.
-    static func serve(_ connection: SharedDescriptor, _ number: UInt64) {
-        let port = UInt16(truncatingIfNeeded: number)
+    static func serve(_ connection: SharedDescriptor, port: UInt16) {
         if port == 0 { return sendPorts(connection) }
         guard let socket = connect(port) else { return }
         do {
             try startThread("forward out", stackSize: 128 << 10) { pump(socket.raw, connection.raw) }
         } catch {
-            return Console.say("martlet-agent: \(error)")
+            return Console.report("\(error)")
         }
         pump(connection.raw, socket.raw)
     }
 
-    /// From one to the other until the first sends no more, which the other is told.
+    /// Copies from one to the other to the end of the first, and then shuts the other down for writing.
     private static func pump(_ source: Int32, _ sink: Int32) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Relay.bufferSize, alignment: 16)
         defer { buffer.deallocate() }
@@ -34,7 +32,7 @@ enum Forward {
             if count < 0, Glibc.errno == EINTR { continue }
             if count <= 0 { break }
             if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: sink) {
-                // Nobody takes it any more: the sender is told.
+                // The reader is gone: the sender gets that as an error.
                 shutdown(source, Int32(SHUT_RD))
                 break
             }
@@ -42,7 +40,7 @@ enum Forward {
         shutdown(sink, Int32(SHUT_WR))
     }
 
-    /// To 127.0.0.1, or ::1 where nobody listens there.
+    /// To 127.0.0.1, or ::1 where that refuses.
     private static func connect(_ port: UInt16) -> SharedDescriptor? {
         var v4 = sockaddr_in()
         v4.sin_family = sa_family_t(AF_INET)
@@ -72,22 +70,22 @@ enum Forward {
 
     /// Each list: how many, then each port; 2 bytes each, little-endian.
     private static func sendPorts(_ connection: SharedDescriptor) {
-        var told: Set<UInt16>?
+        var sent: Set<UInt16>?
         while true {
             let ports = listeningPorts()
-            if ports != told {
+            if ports != sent {
                 var bytes: [UInt8] = []
                 bytes.append(littleEndian: UInt16(clamping: ports.count))
                 for port in ports.sorted() { bytes.append(littleEndian: port) }
                 guard bytes.withUnsafeBytes({ Relay.writeAll($0, to: connection.raw) }) else { return }
-                told = ports
+                sent = ports
             }
             var item = pollfd(fd: connection.raw, events: Relay.readable | Relay.halfClosed, revents: 0)
             if poll(&item, 1, interval) > 0 { return }
         }
     }
 
-    /// TCP ports on which somebody listens that 127.0.0.1 or ::1 reaches (proc(5), /proc/net/tcp).
+    /// TCP ports with a listener that 127.0.0.1 or ::1 reaches (proc(5), /proc/net/tcp).
     static func listeningPorts() -> Set<UInt16> {
         var ports: Set<UInt16> = []
         for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -100,13 +98,13 @@ enum Forward {
     static func listeningPorts(_ text: String) -> Set<UInt16> {
         var ports: Set<UInt16> = []
         for line in text.split(separator: "\n").dropFirst() {
-            let words = line.split(separator: " ")
+            let fields = line.split(separator: " ")
             // Number, local address, remote address, state: 0A is LISTEN.
-            guard words.count > 3, words[3] == "0A", let colon = words[1].firstIndex(of: ":"),
-                let port = UInt16(words[1][words[1].index(after: colon)...], radix: 16)
+            guard fields.count > 3, fields[3] == "0A", let colon = fields[1].firstIndex(of: ":"),
+                let port = UInt16(fields[1][fields[1].index(after: colon)...], radix: 16)
             else { continue }
-            // Words of the host's byte order: any address, 127.0.0.0/8, the same as IPv6 has it, ::1.
-            let address = words[1][..<colon]
+            // Hexadecimal words in the host's byte order: any address, 127.0.0.0/8, the same as IPv6 has it, ::1.
+            let address = fields[1][..<colon]
             let isAny = address.allSatisfy { $0 == "0" }
             let isLoopback = address.hasSuffix("7F") && (address.count == 8 || address.contains("FFFF0000"))
             if isAny || isLoopback || address == "00000000000000000000000001000000" { ports.insert(port) }

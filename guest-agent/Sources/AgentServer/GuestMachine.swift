@@ -7,7 +7,7 @@ import LinuxSystem
 struct GuestMachine: Sendable {
     let configuration: AgentConfiguration
 
-    /// As `uname -r` says it.
+    /// As `uname -r` prints it.
     var kernelVersion: String {
         let text = try? readText("/proc/sys/kernel/osrelease")
         return text.map { String($0.prefix { $0 != "\n" }) } ?? ""
@@ -39,21 +39,21 @@ struct GuestMachine: Sendable {
         }
     }
 
-    /// Ends every container's processes and the machine, soon after this returned: the reply shall have a chance.
+    /// Ends every container's processes and the machine, soon after this returned, so that the reply gets through.
     func powerOff() throws(AgentFailure) {
-        try during("start the end") {
+        try during("start to power off") {
             try startThread("power off") {
                 usleep(50_000)
                 do {
                     try Cgroup(path: configuration.controlGroup).remove(within: .seconds(2))
                 } catch {
-                    Console.say("martlet-agent: \(error)")
+                    Console.report("\(error)")
                 }
                 guard configuration.isInit else { exit(0) }
                 Shares.unmount(from: configuration.shares)
                 sync()
                 martlet_agent_power_off()
-                Console.say("martlet-agent: the machine does not go off")
+                Console.report("the machine does not power off")
             }
         }
     }

@@ -2,34 +2,34 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// The guest's network, which is made what the host says. It concerns the machine's own interfaces; what a container makes by
-/// itself (bridges, tunnels) is its own.
+/// Configures the guest's network as the host requests. It covers the machine's own interfaces; what a container makes itself
+/// (bridges, tunnels) is left alone.
 struct GuestNetwork {
     /// How long an interface that was just added may take to appear.
-    private static let patience = Duration.seconds(2)
+    private static let interfaceTimeout = Duration.seconds(2)
     /// RTPROT_STATIC: routes that are made here.
     private static let own: UInt8 = 4
 
     private let socket: RouteSocket
-    private let wanted: NetworkRequest
+    private let request: NetworkRequest
 
-    init(_ wanted: NetworkRequest) throws(AgentFailure) {
-        self.wanted = wanted
+    init(_ request: NetworkRequest) throws(AgentFailure) {
+        self.request = request
         socket = try during("open rtnetlink") { try RouteSocket() }
     }
 
-    /// Makes the network what is wanted. What isn't named is removed.
+    /// Makes the network what is requested. What isn't named is removed.
     func converge() throws(AgentFailure) {
         let links = try findLinks()
-        for (interface, link) in zip(wanted.interfaces, links) {
+        for (interface, link) in zip(request.interfaces, links) {
             try during("interface \(interface.name)") { try prepare(interface, link) }
         }
         try during("rename interfaces") { try rename(links) }
-        for (interface, link) in zip(wanted.interfaces, links) {
+        for (interface, link) in zip(request.interfaces, links) {
             try during("interface \(interface.name)") { try setUp(interface, link) }
         }
         let numbers = Dictionary(
-            zip(wanted.interfaces.map(\.name), links.map(\.index)), uniquingKeysWith: { first, _ in first })
+            zip(request.interfaces.map(\.name), links.map(\.index)), uniquingKeysWith: { first, _ in first })
         try convergeRoutes(numbers)
         try convergeNeighbours(numbers)
     }
@@ -41,32 +41,32 @@ struct GuestNetwork {
         try during("list interfaces") { try socket.links().filter { $0.isEthernet && $0.kind.isEmpty } }
     }
 
-    /// The links of the wanted interfaces, in their order. Others that the machine has are silenced.
+    /// The links of the requested interfaces, in their order. Others that the machine has are disabled.
     private func findLinks() throws(AgentFailure) -> [NetworkLink] {
         let clock = ContinuousClock()
-        let end = clock.now + Self.patience
-        HotplugSlots.look()
+        let end = clock.now + Self.interfaceTimeout
+        HotplugSlots.probe()
         while true {
             let links = try hardware()
-            let found = wanted.interfaces.map { interface in
+            let found = request.interfaces.map { interface in
                 // The latest: an interface that went, and came again with its address, left one that leads nowhere.
                 links.last { $0.hardwareAddress == interface.hardwareAddress }
             }
             guard let missing = found.firstIndex(where: { $0 == nil }) else {
                 let result = found.compactMap { $0 }
-                for link in links where !result.contains(link) { try silence(link) }
+                for link in links where !result.contains(link) { try disable(link) }
                 return result
             }
             guard clock.now < end else {
-                let address = hardwareAddressText(wanted.interfaces[missing].hardwareAddress)
+                let address = hardwareAddressText(request.interfaces[missing].hardwareAddress)
                 throw AgentFailure(.notFound, "the machine has no interface \(address)")
             }
-            HotplugSlots.look()
+            HotplugSlots.probe()
             usleep(5000)
         }
     }
 
-    private func silence(_ link: NetworkLink) throws(AgentFailure) {
+    private func disable(_ link: NetworkLink) throws(AgentFailure) {
         try during("interface \(link.name)") {
             for address in try socket.addresses() where address.link == link.index { try socket.remove(address) }
             if link.isUp { try socket.setLink(link.index, up: false) }
@@ -79,9 +79,9 @@ struct GuestNetwork {
         if link.hasNoARP != interface.hasNoARP { try socket.setLink(link.index, noARP: interface.hasNoARP) }
     }
 
-    /// Gives each its name; who has another's gets a name for the time being first.
+    /// Gives each its name. One that has another's name gets a temporary name first.
     private func rename(_ links: [NetworkLink]) throws(SystemError) {
-        let names = wanted.interfaces.map(\.name)
+        let names = request.interfaces.map(\.name)
         for link in try socket.links() where names.contains(link.name) {
             let owner = links[names.firstIndex(of: link.name) ?? 0]
             if owner.index == link.index { continue }
@@ -92,22 +92,22 @@ struct GuestNetwork {
     }
 
     private func setUp(_ interface: NetworkRequest.Interface, _ link: NetworkLink) throws {
-        // Whether another node has an address was asked where the host's interface got it.
+        // Duplicates were detected where the host's interface got the address. Nothing is tentative when a program starts.
         try? writeText("0", to: "/proc/sys/net/ipv6/conf/\(interface.name)/accept_dad")
         let isUp = try socket.links().first { $0.index == link.index }?.isUp ?? false
         if isUp != interface.isUp { try socket.setLink(link.index, up: interface.isUp) }
         let addresses = try socket.addresses().filter { $0.link == link.index }
-        let wanted = interface.addresses.map { address in
+        let requested = interface.addresses.map { address in
             var address = address
             address.link = link.index
             return address
         }
-        for address in addresses where !wanted.contains(where: { $0.prefix == address.prefix }) {
-            // The kernel's own, and those that it made from a router's word.
+        for address in addresses where !requested.contains(where: { $0.prefix == address.prefix }) {
+            // The kernel's own, and those from router advertisements.
             if address.prefix.address.isLinkLocalIPv6 || !address.isPermanent { continue }
             try socket.remove(address)
         }
-        for address in wanted {
+        for address in requested {
             let known = addresses.first { $0.prefix == address.prefix }
             if let known, known.broadcast == address.broadcast, known.scope == address.scope { continue }
             // A changed one is made anew: the kernel changes no more than its lifetime.
@@ -120,7 +120,7 @@ struct GuestNetwork {
 
     private func convergeRoutes(_ numbers: [String: Int32]) throws(AgentFailure) {
         var routes: [NetworkRoute] = []
-        for item in wanted.routes {
+        for item in request.routes {
             var route = item.route
             route.origin = Self.own
             if !item.device.isEmpty {
@@ -128,7 +128,7 @@ struct GuestNetwork {
                     throw AgentFailure(.invalidArgument, "route \(route): no interface \(item.device)")
                 }
                 // An interface that is down has no routes.
-                if wanted.interfaces.contains(where: { $0.name == item.device && !$0.isUp }) { continue }
+                if request.interfaces.contains(where: { $0.name == item.device && !$0.isUp }) { continue }
                 route.link = number
             }
             routes.append(route)
@@ -151,17 +151,17 @@ struct GuestNetwork {
 
     private func convergeNeighbours(_ numbers: [String: Int32]) throws(AgentFailure) {
         try during("change neighbours") {
-            let wanted = self.wanted.neighbours.compactMap { neighbour in
+            let neighbours = request.neighbours.compactMap { neighbour in
                 numbers[neighbour.device].map {
                     NetworkNeighbour(
                         link: $0, address: neighbour.address, hardwareAddress: neighbour.hardwareAddress)
                 }
             }
             let present = try socket.neighbours()
-            for neighbour in present where numbers.values.contains(neighbour.link) && !wanted.contains(neighbour) {
+            for neighbour in present where numbers.values.contains(neighbour.link) && !neighbours.contains(neighbour) {
                 try socket.remove(neighbour)
             }
-            for neighbour in wanted where !present.contains(neighbour) { try socket.add(neighbour) }
+            for neighbour in neighbours where !present.contains(neighbour) { try socket.add(neighbour) }
         }
     }
 }
@@ -171,12 +171,12 @@ extension NetworkRoute {
     fileprivate var isLinkLocal: Bool { destination?.address.isLinkLocalIPv6 == true && gateway == nil }
 }
 
-/// Places of the machine where devices may be that were not there at the start (virtio over MMIO, announced in ACPI).
+/// MMIO slots, which may have got a device after the start (virtio over MMIO, announced in ACPI).
 enum HotplugSlots {
     private static let devices = "/sys/bus/platform/devices"
 
-    /// Has the driver look at each place that it does nothing with. PCI devices come by themselves.
-    static func look() {
+    /// Has the driver probe each slot that it is not bound to. PCI devices come by themselves.
+    static func probe() {
         for name in (try? directoryNames(devices)) ?? [] {
             guard name.hasPrefix("LNRO0005:"), access("\(devices)/\(name)/driver", F_OK) != 0 else { continue }
             // ENODEV: still empty.

@@ -6,7 +6,7 @@ import GuestSystem
 import LinuxSystem
 import OCISpec
 
-/// Starts stages, and waits until they have set everything up.
+/// Starts container inits, and waits until they have set everything up.
 struct InitLauncher: Sendable {
     let reaper: Reaper
     let executable: SelfExecutable
@@ -17,12 +17,15 @@ struct InitLauncher: Sendable {
         self.executable = executable
     }
 
-    /// Starts a stage for `request` in `group`. Blocks until it waits to execute; throws what failed in it.
+    /// Starts a container init in `group`. Blocks until it is ready to execute.
+    ///
+    /// - Parameter container: the container's first process, where a further one joins.
+    /// - Throws: what failed in it.
     func launch(
         _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess? = nil
     ) throws(AgentFailure) -> ContainerProcess {
         let (process, channel) = try start(request, streams: streams, group: group, container: container)
-        streams.born()
+        streams.closeChildEnds()
         do {
             let terminal = try readiness(channel, process)
             try streams.start(terminal: terminal)
@@ -33,44 +36,61 @@ struct InitLauncher: Sendable {
         return ContainerProcess(process, streams, channel)
     }
 
-    /// The stage's end of the channel is its alone when this returns: it shows when the stage is gone.
+    /// When this returns, only the init has its end of the channel: the channel closes when the init is gone.
     private func start(
         _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess?
     ) throws(AgentFailure) -> (GuestProcess, InitChannel) {
-        try during("start the stage") {
+        try during("start the container init") {
             let memory = SharedDescriptor(try Self.memory(try JSON.encode(request)))
             let directory = try group.open()
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
-            let streamDescriptors = streams.birthDescriptors
-            var birth = Reaper.Birth(
-                executable: executable.descriptor.raw, arguments: ["martlet-agent", InitStage.argument],
+            let streamDescriptors = streams.childDescriptors
+            var launch = Reaper.Launch(
+                executable: executable.descriptor.raw, arguments: ["martlet-agent", ContainerInitProcess.argument],
                 descriptors: streamDescriptors.map(\.raw) + [theirs.raw, memory.raw])
-            birth.cgroup = directory.raw
+            launch.cgroup = directory.raw
             switch request {
             case .create(let plan):
-                give(streamDescriptors, to: plan.namespaces.userOutside(plan.process.uid))
-                birth.namespaces = plan.namespaces.atBirth
-                birth.maps = (plan.namespaces.userMap, plan.namespaces.groupMap)
+                chown(streamDescriptors, to: plan.namespaces.guestUser(of: plan.process.uid))
+                launch.namespaces = plan.namespaces.cloneFlags
+                launch.maps = (plan.namespaces.userMap, plan.namespaces.groupMap)
                 if plan.namespaces.sharesProcesses {
-                    birth.pidNamespaceOf = try processes.firstProcess(reaper, executable).descriptor.raw
+                    launch.pidNamespaceOf = try processes.firstProcess(reaper, executable).descriptor.raw
                 }
             case .join(let plan, let namespaces):
                 if let container {
-                    give(streamDescriptors, to: namespaces.userOutside(plan.uid))
-                    birth.descriptors.append(container.descriptor.raw)
+                    chown(streamDescriptors, to: namespaces.guestUser(of: plan.uid))
+                    launch.descriptors.append(container.descriptor.raw)
                     if namespaces.entered & UInt64(NamespaceFlag.pid) != 0 {
-                        birth.pidNamespaceOf = container.descriptor.raw
+                        launch.pidNamespaceOf = container.descriptor.raw
                     }
                 }
             }
-            let process = try reaper.start(birth)
+            let process = try start(launch, near: container, in: group)
             withExtendedLifetime((memory, streamDescriptors, theirs)) {}
             return (process, InitChannel(ours))
         }
     }
 
-    /// In a user namespace of the container's own the stage can't: the agent is nobody there.
-    private func give(_ streams: [SharedDescriptor], to user: UInt32?) {
+    /// Starts it in the container's cgroup, or in that of the container's first process where the container has made cgroups of
+    /// its own and given them controllers: the upper one may have no processes then (cgroup-v2.rst, No Internal Process
+    /// Constraint).
+    private func start(
+        _ launch: Reaper.Launch, near container: GuestProcess?, in group: Cgroup
+    ) throws(SystemError) -> GuestProcess {
+        do {
+            return try reaper.start(launch)
+        } catch  where error.errno == .resourceBusy {
+            guard let container, let inner = group.descendant(of: container.pid) else { throw error }
+            let directory = try inner.open()
+            var launch = launch
+            launch.cgroup = directory.raw
+            return try reaper.start(launch)
+        }
+    }
+
+    /// In a user namespace of the container's own the init can't: the agent's user is not mapped there.
+    private func chown(_ streams: [SharedDescriptor], to user: UInt32?) {
         guard let user, user != 0 else { return }
         // /dev/null stays the guest's.
         for stream in streams {
@@ -81,23 +101,23 @@ struct InitLauncher: Sendable {
     }
 
     private func readiness(_ channel: InitChannel, _ process: GuestProcess) throws(AgentFailure) -> SharedDescriptor? {
-        let answer = try during("wait for the stage") { try channel.receive() }
+        let answer = try during("wait for the container init") { try channel.receive() }
         switch answer?.message {
         case .ready: return answer?.descriptors.first
         case .failed(let kind, let message): throw AgentFailure(kind, message)
-        case .go: throw AgentFailure(.internal, "the stage answered out of turn")
+        case .go: throw AgentFailure(.internal, "the container init sent a message out of turn")
         case nil:
             let end = process.ended.wait(timeout: .seconds(1)).map { "\($0.status)" } ?? "still running"
-            throw AgentFailure(.internal, "the stage ended before the set-up was complete: \(end)")
+            throw AgentFailure(.internal, "the container init ended before the set-up was complete: \(end)")
         }
     }
 
     /// A memory file with `bytes`.
     private static func memory(_ bytes: [UInt8]) throws(SystemError) -> OwnedDescriptor {
-        let file = try OwnedDescriptor.memory("stage", size: 0)
+        let file = try OwnedDescriptor.memory("container-init", size: 0)
         var written = 0
         while written < bytes.count {
-            let count = try retrying("write", "the stage's request") {
+            let count = try retrying("write", "the container init's request") {
                 bytes.withUnsafeBytes { write(file.raw, $0.baseAddress.map { $0 + written }, $0.count - written) }
             }
             written += count

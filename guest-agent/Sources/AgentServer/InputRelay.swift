@@ -6,7 +6,7 @@ struct InputRelay: Sendable {
     let stream: StreamTable.Slot
     /// The write end of a pipe, of which the relay is the only owner while it runs, or a terminal's master.
     let sink: SharedDescriptor
-    /// Signalled when no more input shall come: the process ended, or the host asked.
+    /// Signalled when no more input comes: the process ended, or the host asked.
     let stop: SharedDescriptor
     let finished: @Sendable () -> Void
 
@@ -27,10 +27,10 @@ struct InputRelay: Sendable {
             items[0] = pollfd(fd: connection.raw, events: Relay.readable, revents: 0)
             items[1] = pollfd(fd: sink.raw, events: 0, revents: 0)
             items[2] = pollfd(fd: stopping ? -1 : stop.raw, events: Relay.readable, revents: 0)
-            // Once it shall stop, only what is already here is passed on.
+            // When it is to stop, only what is already here is passed on.
             let count = poll(&items, 3, stopping ? 0 : -1)
             if count < 0 { continue }
-            // Nobody reads any more.
+            // The reader is gone.
             if items[1].revents & (Relay.broken | Relay.hungUp) != 0 { return }
             if items[0].revents != 0 {
                 let length = read(connection.raw, buffer.baseAddress, buffer.count)

@@ -2,10 +2,10 @@ import AgentAPI
 import LinuxSystem
 
 extension AgentListProcessesResponse.Process {
-    /// The most of a command line that is told, bytes.
+    /// The longest command line that is reported, bytes.
     private static let longestCommand = 1024
 
-    /// What /proc says of a process, proc(5); nil when it has ended.
+    /// A process as /proc has it, proc(5); nil when it has ended.
     init?(running pid: UInt32) {
         guard let status = try? readText("/proc/\(pid)/status") else { return nil }
         let fields = status.split(separator: "\n").reduce(into: [Substring: Substring]()) { fields, line in

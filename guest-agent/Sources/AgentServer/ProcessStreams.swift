@@ -6,7 +6,7 @@ import GuestSystem
 import LinuxSystem
 import Synchronization
 
-/// The stdin, stdout and stderr of one process, from the descriptors it is born with to the relays that serve them.
+/// The stdin, stdout and stderr of one process, from the descriptors it starts with to the relays that serve them.
 final class ProcessStreams: Sendable {
     /// The agent's ends.
     private struct Ends {
@@ -14,8 +14,8 @@ final class ProcessStreams: Sendable {
         var stdout: SharedDescriptor?
         var stderr: SharedDescriptor?
         var terminal: SharedDescriptor?
-        /// What the process is born with; the agent's copies are closed when it is.
-        var born: [SharedDescriptor] = []
+        /// The process's ends; the agent's copies are closed when it has started.
+        var child: [SharedDescriptor] = []
     }
 
     private let table: StreamTable
@@ -28,7 +28,7 @@ final class ProcessStreams: Sendable {
     private let processEnded: SharedDescriptor
     private let outputs: [Promise<Void>]
 
-    /// Makes the pipes. With a terminal there are none: its master comes from the stage.
+    /// Makes the pipes. With a terminal there are none: its master comes from the container init.
     init(
         _ numbers: AgentStreams, terminal: Bool, table: StreamTable, stalled: Bool = false
     ) throws(SystemError) {
@@ -40,11 +40,11 @@ final class ProcessStreams: Sendable {
         processEnded = try SharedDescriptor.event()
         var ends = Ends()
         let null = SharedDescriptor(try OwnedDescriptor.open("/dev/null", O_RDWR))
-        ends.born = [null, null, null]
+        ends.child = [null, null, null]
         if !terminal {
-            if numbers.stdin != 0 { (ends.born[0], ends.stdin) = try SharedDescriptor.pipe() }
-            if numbers.stdout != 0 { (ends.stdout, ends.born[1]) = try SharedDescriptor.pipe() }
-            if numbers.stderr != 0 { (ends.stderr, ends.born[2]) = try SharedDescriptor.pipe() }
+            if numbers.stdin != 0 { (ends.child[0], ends.stdin) = try SharedDescriptor.pipe() }
+            if numbers.stdout != 0 { (ends.stdout, ends.child[1]) = try SharedDescriptor.pipe() }
+            if numbers.stderr != 0 { (ends.stderr, ends.child[2]) = try SharedDescriptor.pipe() }
         }
         let count = terminal ? (numbers.stdout == 0 ? 0 : 1) : [ends.stdout, ends.stderr].compactMap { $0 }.count
         var outputs: [Promise<Void>] = []
@@ -54,10 +54,10 @@ final class ProcessStreams: Sendable {
     }
 
     /// The descriptors 0, 1 and 2 of the process.
-    var birthDescriptors: [SharedDescriptor] { ends.withLock { $0.born } }
+    var childDescriptors: [SharedDescriptor] { ends.withLock { $0.child } }
 
-    /// The process has its descriptors: the agent lets go of them, so that ends show.
-    func born() { ends.withLock { $0.born = [] } }
+    /// Closes the agent's copies of the process's ends once the process has its own, so that the agent sees them close.
+    func closeChildEnds() { ends.withLock { $0.child = [] } }
 
     /// Starts to relay; `terminal` is the master of the process's terminal.
     func start(terminal: SharedDescriptor?) throws(SystemError) {
@@ -95,13 +95,13 @@ final class ProcessStreams: Sendable {
         try relay.start("output \(number)")
     }
 
-    /// No more input shall come; what the host has sent is still passed on.
+    /// Ends the input; what the host has sent already is still passed on.
     func closeInput() { stopInput.signal() }
 
     /// The process has ended: its streams end with it.
     func end() {
         closeInput()
-        // A relay may still wait for a connection that nobody needs any more.
+        // A relay may still wait for a connection that is not needed any more.
         table.abandon(numbers.stdin)
         processEnded.signal()
     }
@@ -132,7 +132,7 @@ final class ProcessStreams: Sendable {
         }
     }
 
-    /// Lets go of the terminal: when nobody takes its output its processes shall notice.
+    /// Closes the terminal, so that its processes get a hang-up.
     func hangUp() {
         guard hasTerminal else { return }
         ends.withLock { $0.terminal = nil }

@@ -5,7 +5,7 @@ import LinuxSystem
 /// stream and no other, and what was read is written before anything more is read.
 enum Relay {
     static let bufferSize = 64 << 10
-    /// How long a stream stays open for others who hold it, and say nothing, when its process has ended. Milliseconds.
+    /// How long a stream stays open for other processes that have it open and write nothing, when its process has ended. Milliseconds.
     static let idle: Int32 = 1000
 
     /// Writes all of it; false when the other side takes no more.
@@ -68,7 +68,7 @@ struct OutputRelay: Sendable {
             if items[0].revents != 0 {
                 let length = read(source.raw, buffer.baseAddress, buffer.count)
                 if length < 0, Glibc.errno == EINTR || Glibc.errno == EAGAIN { continue }
-                // EIO: a terminal whose other end nobody has open any more.
+                // EIO: a terminal whose other end is closed.
                 if length <= 0 { return false }
                 if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<length]), to: connection.raw) {
                     return true
@@ -76,13 +76,13 @@ struct OutputRelay: Sendable {
             } else if items[1].revents & (Relay.broken | Relay.hungUp) != 0 {
                 return true
             } else if items[1].revents != 0 || count == 0 && !ended {
-                // The host sends no more, which it never does here, or has closed: only sending tells.
+                // The host sends no more, which it never does here, or has closed: sending tells them apart.
                 if send(connection.raw, nil, 0, Int32(MSG_NOSIGNAL)) < 0 { return true }
                 halfClosed = true
             } else if items[2].revents != 0 {
                 ended = true
             } else {
-                // Somebody else holds the stream open, but had nothing to say.
+                // Another process has the stream open, but writes nothing.
                 return false
             }
         }

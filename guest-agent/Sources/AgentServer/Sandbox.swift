@@ -1,11 +1,12 @@
 import AgentAPI
+import AgentContract
 import Glibc
 import GuestSystem
 import LinuxSystem
 import OCISpec
 import TTRPC
 
-/// What the guest is for: the containers of one pod.
+/// The pod in this guest: its containers and what they share.
 actor Sandbox {
     private enum Entry {
         case creating
@@ -32,28 +33,30 @@ actor Sandbox {
         _ = try Self.checked(request.sandboxID)
         if !request.hostname.isEmpty {
             let name = request.hostname
-            guard name.utf8.count <= 64, !name.utf8.contains(0) else {
-                throw AgentFailure(.invalidArgument, "hostname: longer than 64 bytes, or with a zero byte")
+            guard name.utf8.count <= AgentLimit.hostnameBytes, !name.utf8.contains(0) else {
+                throw AgentFailure(
+                    .invalidArgument, "hostname: longer than \(AgentLimit.hostnameBytes) bytes, or with a zero byte")
             }
             try during("set hostname \(name)") { try check("sethostname", "", sethostname(name, name.utf8.count)) }
         }
         if request.sharedMemoryBytes > 0 {
             try during("size /dev/shm") {
                 try GuestMounts.mountAt(
-                    "tmpfs", "/dev/shm", "tmpfs", MountFlag.remount | MountFlag.noSetID | MountFlag.noDevices,
+                    "tmpfs", GuestPath.sharedMemory, "tmpfs",
+                    MountFlag.remount | MountFlag.noSetID | MountFlag.noDevices,
                     "size=\(request.sharedMemoryBytes)")
             }
         }
         id = request.sandboxID
     }
 
-    /// Makes the guest's network what is wanted. One request at a time: the last one counts.
-    func updateNetwork(_ wanted: NetworkRequest) async throws(AgentFailure) {
+    /// Configures the guest's network. Requests are handled one at a time, so the last one counts.
+    func updateNetwork(_ request: NetworkRequest) async throws(AgentFailure) {
         let before = network
         let update = Task { () -> Result<Void, AgentFailure> in
             _ = await before?.result
             do throws(AgentFailure) {
-                try await blocking("network") { () throws(AgentFailure) in try GuestNetwork(wanted).converge() }
+                try await blocking("network") { () throws(AgentFailure) in try GuestNetwork(request).converge() }
                 return .success(())
             } catch { return .failure(error) }
         }
@@ -67,9 +70,9 @@ actor Sandbox {
         guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
         containers[id] = .creating
         do throws(AgentFailure) {
-            let birth = ContainerCreation(
+            let creation = ContainerCreation(
                 id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes)
-            let parts = try await blocking("create") { () throws(AgentFailure) in try birth.make(request) }
+            let parts = try await blocking("create") { () throws(AgentFailure) in try creation.make(request) }
             let container = Container(parts, launcher: launcher, table: table)
             containers[id] = .ready(container)
             return parts.process.pid

@@ -2,8 +2,8 @@ import GuestSystem
 import LinuxSystem
 import Synchronization
 
-/// The process id namespace that containers of the pod share on request: it lives as long as its first process, which does
-/// nothing but take the ends of orphans.
+/// The pid namespace that containers of the pod share on request: it lives as long as its first process, which does
+/// nothing but reap orphans.
 public final class SharedProcesses: Sendable {
     /// The first argument that makes the agent's program that process.
     static let argument = "keep-processes"
@@ -14,11 +14,11 @@ public final class SharedProcesses: Sendable {
         try keeper.withLock { keeper throws(SystemError) in
             if let keeper, keeper.ended.current == nil { return keeper }
             let none = SharedDescriptor(try OwnedDescriptor.open("/dev/null", 2))
-            var birth = Reaper.Birth(
+            var launch = Reaper.Launch(
                 executable: executable.descriptor.raw, arguments: ["martlet-agent", Self.argument],
                 descriptors: [none.raw, none.raw, none.raw])
-            birth.namespaces = UInt64(NamespaceFlag.pid)
-            let process = try reaper.start(birth)
+            launch.namespaces = UInt64(NamespaceFlag.pid)
+            let process = try reaper.start(launch)
             keeper = process
             return process
         }

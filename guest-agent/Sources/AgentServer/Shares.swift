@@ -1,3 +1,4 @@
+import AgentContract
 import Glibc
 import GuestSystem
 import LinuxSystem
@@ -5,9 +6,6 @@ import Synchronization
 
 /// The file device, on which the host shows the trees of containers.
 enum Shares {
-    /// The device's tag.
-    static let tag = "martlet"
-
     private static let mounted = Mutex(false)
 
     /// Mounts it once; the device may need a moment to be there.
@@ -21,7 +19,7 @@ enum Shares {
             while true {
                 do throws(SystemError) {
                     try makeDirectories(path)
-                    try GuestMounts.mountAt(tag, path, "virtiofs", 0)
+                    try GuestMounts.mountAt(ShareDevice.tag, path, "virtiofs", 0)
                     mounted = true
                     return
                 } catch {

@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import CLinux
 import ContainerPlan
 import Glibc
@@ -16,8 +17,8 @@ struct Storages: Sendable {
     ///   - volumes: those that are in the guest's memory.
     mutating func mount(_ storage: AgentStorage, shares: String, volumes: Volumes) throws(AgentFailure) {
         let what = "mount \(storage.driver) \(storage.source) on \(storage.mountPoint)"
-        try during(what) { [storage] in
-            guard ["share", "block", "volume"].contains(storage.driver) else {
+        let driver = try during(what) { [storage] in
+            guard let driver = StorageDriver(rawValue: storage.driver) else {
                 throw AgentFailure(.unimplemented, "no storage driver of that name")
             }
             // By bytes: a string's `contains("/")` is Foundation's here, and 44 MB come along with it.
@@ -26,11 +27,12 @@ struct Storages: Sendable {
                 throw AgentFailure(.invalidArgument, "not the name of a share, disk or volume")
             }
             let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
-            guard storage.mountPoint.hasPrefix("/run/martlet/"), !parts.contains(".."), parts.last != "" else {
-                throw AgentFailure(.invalidArgument, "the mount point is not below /run/martlet")
+            guard storage.mountPoint.hasPrefix("\(GuestPath.base)/"), !parts.contains(".."), parts.last != "" else {
+                throw AgentFailure(.invalidArgument, "the mount point is not below \(GuestPath.base)")
             }
+            return driver
         }
-        if storage.driver == "block" {
+        if driver == .block {
             let options = try MountOptions(storage.options)
             try during(what) { [storage] in
                 try Disks.mount(serial: storage.source, type: storage.fstype, options, at: storage.mountPoint)
@@ -40,7 +42,7 @@ struct Storages: Sendable {
         }
         try during(what) {
             let tree =
-                storage.driver == "volume"
+                driver == .volume
                 ? try volumes.find(storage.source).tree(storage.path)
                 : try Self.share(shares + "/" + storage.source)
             try attach(tree, storage.source, at: storage.mountPoint, readOnly: storage.readonly)
@@ -91,7 +93,7 @@ struct Storages: Sendable {
         var path = path[...]
         while let slash = path.lastIndex(of: "/") {
             path = path[..<slash]
-            if path == "/run/martlet" || path == "/run/martlet/containers" || rmdir(String(path)) != 0 { return }
+            if path == GuestPath.base || path == GuestPath.containers || rmdir(String(path)) != 0 { return }
         }
     }
 }

@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import CAgent
 import Glibc
 import GuestSystem
@@ -33,7 +34,7 @@ final class StreamTable: Sendable {
         for number in [streams.stdin, streams.stdout, streams.stderr] { release(number) }
     }
 
-    /// Waits no longer for the connection of a stream.
+    /// Stops waiting for the connection of a stream.
     func abandon(_ number: UInt64) {
         slots.withLock { $0[number] }?.settle(nil)
     }
@@ -44,17 +45,17 @@ final class StreamTable: Sendable {
             let raw = martlet_agent_accept(listener.raw)
             if raw < 0 {
                 if Glibc.errno == EINTR || Glibc.errno == ECONNABORTED { continue }
-                Console.say("martlet-agent: \(SystemError.last("accept", "a stream"))")
+                Console.report("\(SystemError.last("accept", "a stream"))")
                 // Out of descriptors or memory: both may come back.
                 usleep(100_000)
                 continue
             }
             let connection = SharedDescriptor(OwnedDescriptor(owning: raw))
             do {
-                // One that never says its number must not hold the others up.
+                // One that never sends its number must not block the others.
                 try startThread("stream") { self.admit(connection) }
             } catch {
-                Console.say("martlet-agent: \(error)")
+                Console.report("\(error)")
             }
         }
     }
@@ -63,11 +64,11 @@ final class StreamTable: Sendable {
     private func admit(_ connection: SharedDescriptor) {
         var wait = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
-        var bytes = [UInt8](repeating: 0, count: 8)
+        var bytes = [UInt8](repeating: 0, count: StreamNumber.encodedSize)
         var filled = 0
-        while filled < 8 {
+        while filled < bytes.count {
             let count = bytes.withUnsafeMutableBytes {
-                recv(connection.raw, $0.baseAddress.map { $0 + filled }, 8 - filled, 0)
+                recv(connection.raw, $0.baseAddress.map { $0 + filled }, $0.count - filled, 0)
             }
             if count < 0, Glibc.errno == EINTR { continue }
             guard count > 0 else { return }
@@ -76,9 +77,9 @@ final class StreamTable: Sendable {
         wait.tv_sec = 0
         setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
         let number = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        if number & Forward.mark != 0 { return Forward.serve(connection, number) }
+        if let port = StreamNumber.loopbackPort(number) { return Forward.serve(connection, port: port) }
         guard number != 0, let slot = try? slot(number), slot.settle(connection) else {
-            Console.say("martlet-agent: a second connection for stream \(number) was refused")
+            Console.report("a second connection for stream \(number) was refused")
             return
         }
     }

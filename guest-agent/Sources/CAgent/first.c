@@ -1,4 +1,4 @@
-// What must happen before Swift starts, and what must be said when it dies.
+// What must happen before Swift starts, and the report of a crash.
 #define _GNU_SOURCE
 #include "CAgent.h"
 
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 // Makes a file the first three descriptors.
-static bool use_for_words(const char *path) {
+static bool use_as_standard_streams(const char *path) {
     int file = open(path, O_RDWR | O_NOCTTY);
     if (file < 0) return false;
     for (int i = 0; i < 3; i++)
@@ -23,7 +23,7 @@ static bool use_for_words(const char *path) {
 
 // Swift's start-up reads /proc/self/exe and aborts when it can't, before main: as the guest's first process the program
 // starts with no file system mounted. 101 is the first priority open to programs, so this precedes Swift's own
-// constructors. A stage, which may be process 1 of a container's namespace, finds /proc there already.
+// constructors. A container init, which may be process 1 of a container's namespace, finds /proc there already.
 __attribute__((constructor(101), used)) static void mount_the_first_file_systems(void) {
     if (getpid() != 1 || access("/proc/self/exe", F_OK) == 0) return;
     mkdir("/proc", 0555);
@@ -31,12 +31,12 @@ __attribute__((constructor(101), used)) static void mount_the_first_file_systems
     mkdir("/dev", 0755);
     mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=0755");
     // An initramfs without a console node, or a kernel whose console is a module, leaves the first process without
-    // descriptors: other files would get their numbers, and what is said would be written into them.
-    if (fcntl(2, F_GETFD) < 0 && !use_for_words("/dev/console")) use_for_words("/dev/null");
+    // descriptors: other files would get their numbers, and messages would be written into them.
+    if (fcntl(2, F_GETFD) < 0 && !use_as_standard_streams("/dev/console")) use_as_standard_streams("/dev/null");
 }
 
 void martlet_agent_find_console(void) {
-    if (!isatty(2)) use_for_words("/dev/console");
+    if (!isatty(2)) use_as_standard_streams("/dev/console");
 }
 
 static const char *name_of(int number) {

@@ -41,13 +41,14 @@ static int write_map(pid_t child, const char *name, const char *map) {
     return error;
 }
 
-// The child's part: nobody it is until its ids are mapped, and who executes a program as nobody loses the capabilities.
+// In the child: waits until its ids are mapped. Until then it runs as the overflow user, and executing a program as that
+// user drops the capabilities.
 static void await_maps(int ready) {
     char byte;
     if (read(ready, &byte, 1) != 1 || martlet_agent_become_root() < 0) _exit(127);
 }
 
-static void become(const struct martlet_agent_spawn *options) {
+static void run_child(const struct martlet_agent_spawn *options) {
     // The kernel's own call: glibc's refuses the two signals that it keeps for itself, which may be ignored too. All zero is
     // SIG_DFL without flags (struct kernel_sigaction: handler, flags, restorer, mask).
     unsigned long standard[4] = {0};
@@ -96,7 +97,7 @@ int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid,
                 close(ready[1]);
                 await_maps(ready[0]);
             }
-            become(options);
+            run_child(options);
             _exit(127);
         }
         if (child < 0) {

@@ -5,14 +5,16 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// Makes a container around the calling process, which was born in the namespaces of the plan.
+/// Makes a container around the calling process, which was started in the namespaces of the plan.
 struct ContainerSetup {
     let plan: ContainerPlan
 
-    /// Answers the container's terminal, if it has one. After it the process is inside the container's root.
+    /// Sets the container up. Afterwards the process is inside the container's root.
+    ///
+    /// - Returns: the container's terminal, if it has one.
     func apply() throws(AgentFailure) -> Terminal? {
         if plan.owns(NamespaceFlag.cgroup) {
-            // Only now: the process was born in its cgroup, which becomes the root of the new namespace.
+            // Only now: the process was started in its cgroup, which becomes the root of the new namespace.
             try during("new cgroup namespace") { try check("unshare", "", martlet_agent_unshare(NamespaceFlag.cgroup)) }
         }
         if plan.owns(NamespaceFlag.time) { try TimeNamespace.enter(offsets: plan.namespaces.clockOffsets) }
@@ -33,6 +35,7 @@ struct ContainerSetup {
         try setKernelParameters()
         for path in plan.readOnlyPaths { try MountSteps(root: root).makeReadOnly(path) }
         for path in plan.maskedPaths { try MountSteps(root: root).mask(path) }
+        try makeWorkingDirectory(root)
         try enter(root)
         try HookSteps(plan: plan.hooks).runCreateContainer()
         return terminal
@@ -63,10 +66,26 @@ struct ContainerSetup {
         }
     }
 
+    /// As runc does it: as root, before the root becomes read-only, with mode 0755.
+    private func makeWorkingDirectory(_ root: RootDirectory) throws(AgentFailure) {
+        let path = plan.process.workingDirectory
+        do throws(SystemError) {
+            _ = try root.open(path, O_PATH)
+        } catch {
+            // Other errors are those of entering it, which the container's user may be able to.
+            guard error.errno == .noSuchFileOrDirectory else { return }
+            do throws(SystemError) {
+                _ = try root.makeDirectories(path)
+            } catch {
+                throw AgentFailure(.invalidArgument, "cwd \(path): \(error)")
+            }
+        }
+    }
+
     private func setKernelParameters() throws(AgentFailure) {
         for parameter in plan.kernelParameters {
             try during("sysctl \(parameter.path)") {
-                if parameter.path.split(separator: "/").contains("..") {
+                if RootDirectory.components(parameter.path).contains("..") {
                     throw SystemError("open", parameter.path, errno: .invalidArgument)
                 }
                 try writeText(parameter.value, to: "/proc/sys/\(parameter.path)")

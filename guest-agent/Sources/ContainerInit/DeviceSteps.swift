@@ -8,7 +8,7 @@ import LinuxSystem
 /// Fills a container's /dev.
 struct DeviceSteps {
     let root: RootDirectory
-    /// Whether the process is in a user namespace of the container's, where nobody makes devices: the guest's are bound.
+    /// Whether the process is in a user namespace of the container's, which can't make devices: the guest's are bound.
     let ownUsers: Bool
 
     static let links = [

@@ -26,10 +26,10 @@ struct HookSteps {
 
     private func run(_ hook: Hook, _ state: HookState) throws {
         let input = try OwnedDescriptor.memory("state", size: 0)
-        let said = try OwnedDescriptor.memory("errors", size: 0)
+        let errorOutput = try OwnedDescriptor.memory("errors", size: 0)
         let bytes = try JSON.encode(state)
         try check("write", "the state", bytes.withUnsafeBytes { pwrite(input.raw, $0.baseAddress, $0.count, 0) })
-        let (pid, process) = try start(hook, [input.raw, -1, said.raw])
+        let (pid, process) = try start(hook, [input.raw, -1, errorOutput.raw])
         let limit = hook.timeout ?? HookPlan.standardTimeout
         var item = pollfd(fd: process.raw, events: Int16(POLLIN), revents: 0)
         let inTime = poll(&item, 1, Int32(clamping: limit * 1000)) > 0
@@ -39,13 +39,14 @@ struct HookSteps {
         guard inTime else { throw AgentFailure(.deadlineExceeded, "has not ended after \(limit) s") }
         switch ExitStatus(waitStatus: status) {
         case .exited(0): return
-        case .exited(let code): throw AgentFailure(.failedPrecondition, "exited with \(code)\(errors(said))")
-        case .signalled(let signal): throw AgentFailure(.failedPrecondition, "ended by signal \(signal)\(errors(said))")
+        case .exited(let code): throw AgentFailure(.failedPrecondition, "exited with \(code)\(errors(errorOutput))")
+        case .signalled(let signal):
+            throw AgentFailure(.failedPrecondition, "ended by signal \(signal)\(errors(errorOutput))")
         case nil: throw AgentFailure(.internal, "has not ended")
         }
     }
 
-    /// The first of what it wrote to its stderr.
+    /// The beginning of what it wrote to stderr.
     private func errors(_ file: borrowing OwnedDescriptor) -> String {
         lseek(file.raw, 0, SEEK_SET)
         let text = ((try? readText(file.raw, "errors", limit: 1024)) ?? "").split(separator: "\n").joined(
@@ -53,7 +54,7 @@ struct HookSteps {
         return text.isEmpty ? "" : ": \(text)"
     }
 
-    /// Answers its pid and a pidfd.
+    /// - Returns: its pid and a pidfd.
     private func start(_ hook: Hook, _ descriptors: [Int32]) throws(SystemError) -> (pid_t, SharedDescriptor) {
         var pid: pid_t = -1
         var process: Int32 = -1

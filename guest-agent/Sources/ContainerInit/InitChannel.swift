@@ -3,15 +3,15 @@ import Glibc
 public import GuestSystem
 public import LinuxSystem
 
-/// What the agent and a stage say to each other: one packet a message, over a SOCK_SEQPACKET pair.
+/// The messages between the agent and a container init: one packet each, over a SOCK_SEQPACKET pair.
 ///
-/// The stage's end closes when it executes the container's program: the agent reads that end as success.
+/// The init's end closes when it executes the container's program, which the agent reads as success.
 public enum InitMessage: Sendable, Equatable {
-    /// From the stage: all is set up; with a terminal its master comes along.
+    /// From the init: everything is set up. With a terminal, its master is passed along.
     case ready
     /// From the agent: execute.
     case go
-    /// From the stage, which then ends.
+    /// From the init, which then exits.
     case failed(AgentFailure.Kind, String)
 
     /// Longer failures are cut.
@@ -41,7 +41,7 @@ public enum InitMessage: Sendable, Equatable {
     }
 }
 
-/// One end of the channel between the agent and a stage.
+/// One end of the channel between the agent and a container init.
 public struct InitChannel: Sendable {
     public let descriptor: SharedDescriptor
 
@@ -53,7 +53,7 @@ public struct InitChannel: Sendable {
             martlet_send_descriptors(
                 descriptor.raw, $0.baseAddress, $0.count, descriptors, Int32(descriptors.count), 0)
         }
-        try check("send to the stage's channel", "", sent)
+        try check("send to the container init's channel", "", sent)
     }
 
     /// Blocks for the next message; nil when the other end was closed.
@@ -61,7 +61,7 @@ public struct InitChannel: Sendable {
         var bytes = [UInt8](repeating: 0, count: InitMessage.maximumSize)
         var numbers: [Int32] = [-1, -1]
         var count: Int32 = 0
-        let received = try retrying("receive from the stage's channel") {
+        let received = try retrying("receive from the container init's channel") {
             bytes.withUnsafeMutableBytes {
                 martlet_receive_descriptors(descriptor.raw, $0.baseAddress, $0.count, &numbers, 2, &count, 0)
             }
@@ -69,7 +69,7 @@ public struct InitChannel: Sendable {
         let descriptors = numbers.prefix(Int(count)).map { SharedDescriptor(OwnedDescriptor(owning: $0)) }
         if received == 0 { return nil }
         guard let message = InitMessage(bytes: bytes.prefix(received)) else {
-            throw SystemError("receive from the stage's channel", "unknown message", errno: .badMessage)
+            throw SystemError("receive from the container init's channel", "unknown message", errno: .badMessage)
         }
         return (message, descriptors)
     }

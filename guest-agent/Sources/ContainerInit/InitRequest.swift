@@ -1,6 +1,6 @@
 public import ContainerPlan
 
-/// What a stage process is asked to become.
+/// What a container init is to set up.
 public enum InitRequest: Codable, Sendable {
     /// The first process of a new container, in namespaces made for it.
     case create(ContainerPlan)
@@ -8,7 +8,7 @@ public enum InitRequest: Codable, Sendable {
     case join(ProcessPlan, NamespacePlan)
 }
 
-/// The descriptors of a stage process when it starts; 0 to 2 are the container's stdin, stdout and stderr.
+/// The descriptors that a container init starts with; 0 to 2 are the process's stdin, stdout and stderr.
 public enum InitDescriptors {
     public static let channel: Int32 = 3
     /// A memory file with the request as JSON.

@@ -19,7 +19,7 @@ struct MountSteps {
 
     private func mount(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
         let options = plan.options
-        if options.isBind, options.fileSystemFlags & MountFlag.remount != 0 {
+        if options.isBind, options.isRemount {
             try setAttributes(of: root.open(plan.destination, O_PATH).raw, options)
         } else if options.isBind {
             try bind(plan)
@@ -29,22 +29,21 @@ struct MountSteps {
         for flag in options.propagation {
             // Opened anew: a descriptor from before the mount leads below it.
             let target = try root.open(plan.destination, O_PATH)
-            try GuestMounts.mountAt("", target.path, nil, flag)
+            try GuestMounts.mountAt("", target.procPath, nil, flag)
         }
     }
 
     private func mountNew(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
         let options = plan.options
-        let remounts = options.fileSystemFlags & MountFlag.remount != 0
         let target =
-            remounts
+            options.isRemount
             ? try root.open(plan.destination, O_PATH)
             : try root.makeMountPoint(plan.destination, isDirectory: true)
         let below = options.copiesUp ? try root.open(plan.destination, O_RDONLY | O_DIRECTORY) : nil
         // Filled before it is read-only.
         let flags = below == nil ? options.mountFlags : options.mountFlags & ~MountFlag.readOnly
         do {
-            try GuestMounts.mountAt(plan.source, target.path, plan.type, flags, options.data)
+            try GuestMounts.mountAt(plan.source, target.procPath, plan.type, flags, options.data)
         } catch  where ownUsers && plan.type == "sysfs" && error.errno == .notPermitted {
             // The network that it shows is the sandbox's, and so only the sandbox's root may mount it anew.
             var bound = plan
@@ -132,9 +131,9 @@ struct MountSteps {
         try during("mask \(path)") {
             guard let target = try existing(path) else { return }
             if try target.information().st_mode & S_IFMT == S_IFDIR {
-                try GuestMounts.mountAt("tmpfs", target.path, "tmpfs", MountFlag.readOnly, "size=0k")
+                try GuestMounts.mountAt("tmpfs", target.procPath, "tmpfs", MountFlag.readOnly, "size=0k")
             } else {
-                try GuestMounts.mountAt("/dev/null", target.path, nil, MountFlag.bind)
+                try GuestMounts.mountAt("/dev/null", target.procPath, nil, MountFlag.bind)
             }
         }
     }

@@ -5,8 +5,7 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// Gives the calling process all that its plan says, from inside the container's root, up to the execution of its
-/// program.
+/// Applies a process's plan to the calling process, from inside the container's root, up to the execution of its program.
 struct ProcessSetup {
     let plan: ProcessPlan
 
@@ -28,7 +27,7 @@ struct ProcessSetup {
         let identity = try identity()
         setsid()
         try terminal?.attach()
-        giveStreams(to: identity)
+        chownStreams(to: identity)
         try setLimits()
         try SchedulingSteps(plan: plan).apply()
         // A kernel without keyrings has nothing to keep apart.
@@ -37,16 +36,23 @@ struct ProcessSetup {
         }
         umask(mode_t(plan.umask))
         let entered = try enterWorkingDirectory(retryOnDenial: true)
-        // Without "no new privileges" only CAP_SYS_ADMIN may load a filter; with it that is the last thing done (see Stage).
+        // Without "no new privileges" only CAP_SYS_ADMIN may load a filter; with it that is the last thing done (see ContainerInit).
         if !plan.noNewPrivileges { try plan.seccomp?.load() }
         try become(identity)
         if !entered { _ = try enterWorkingDirectory(retryOnDenial: false) }
         if plan.noNewPrivileges {
             try during("no new privileges") { try check("prctl", "", martlet_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) }
         }
-        var environment = plan.environment
-        if !environment.contains(where: { $0.hasPrefix("HOME=") }) { environment.append("HOME=\(identity.home)") }
-        return Program(path: try ProgramSearch(plan: plan).path(), environment: environment)
+        return Program(path: try ProgramSearch(plan: plan).path(), environment: environment(home: identity.home))
+    }
+
+    /// The process's environment, with the user's home directory where `HOME` is missing or empty.
+    private func environment(home: String) -> [String] {
+        // By bytes: a character can be "=" and more.
+        if plan.environment.contains(where: { $0.utf8.starts(with: "HOME=".utf8) && $0.utf8.count > 5 }) {
+            return plan.environment
+        }
+        return plan.environment.filter { $0 != "HOME=" } + ["HOME=\(home)"]
     }
 
     private func identity() throws(AgentFailure) -> Identity {
@@ -64,15 +70,15 @@ struct ProcessSetup {
 
     /// Empty where there is no such file: an image need not have one.
     private func accountFile(_ path: String) -> String {
-        // A fifo must not hold the start up.
+        // A fifo must not block the start.
         guard let file = try? OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY) else { return "" }
         var information = stat()
         guard fstat(file.raw, &information) == 0, information.st_mode & S_IFMT == S_IFREG else { return "" }
         return (try? readText(file.raw, path)) ?? ""
     }
 
-    /// So that the process may open its own streams anew (/dev/stdout), whoever it runs as.
-    private func giveStreams(to identity: Identity) {
+    /// Makes the process's user the owner of its pipes and terminal, so that it can open them anew (/dev/stdout).
+    private func chownStreams(to identity: Identity) {
         for number: Int32 in 0...2 {
             var information = stat()
             guard fstat(number, &information) == 0 else { continue }

@@ -6,20 +6,20 @@ import GuestSystem
 struct ProgramSearch {
     let plan: ProcessPlan
 
-    /// Where a container without a PATH looks.
+    /// The search path of a process without a PATH.
     static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     func path() throws(AgentFailure) -> String {
         let name = plan.arguments.first ?? ""
         if name.contains("/") {
-            let error = Self.objection(to: name)
+            let error = Self.executionError(name)
             if error == 0 { return name }
             throw AgentFailure(.invalidArgument, "exec: \"\(name)\": \(String(cString: strerror(error)))")
         }
         var error: Int32 = ENOENT
         for directory in searchPath {
             let candidate = directory.isEmpty ? "./\(name)" : "\(directory)/\(name)"
-            switch Self.objection(to: candidate) {
+            switch Self.executionError(candidate) {
             case 0: return candidate
             case EACCES: error = EACCES
             default: continue
@@ -35,7 +35,7 @@ struct ProgramSearch {
     }
 
     /// 0, or the error with which executing `path` would fail.
-    private static func objection(to path: String) -> Int32 {
+    private static func executionError(_ path: String) -> Int32 {
         var information = stat()
         if stat(path, &information) != 0 { return Glibc.errno }
         if information.st_mode & S_IFMT == S_IFDIR { return EISDIR }

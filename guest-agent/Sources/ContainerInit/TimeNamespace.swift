@@ -6,7 +6,7 @@ import LinuxSystem
 
 /// Clocks of a container's own (time_namespaces(7)).
 enum TimeNamespace {
-    /// Makes the namespace, sets its clocks while nobody is in it, and enters it.
+    /// Makes the namespace, sets its clocks while it is empty, and enters it.
     static func enter(offsets: String) throws(AgentFailure) {
         try during("new time namespace") {
             try check("unshare", "", martlet_agent_unshare(NamespaceFlag.time))

@@ -37,7 +37,7 @@ enum TreeCopy {
             var text = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
             try check("readlink", path, readlinkat(source, name, &text, Int(PATH_MAX)))
             try check("symlink", path, symlinkat(text, target, name))
-        // Nobody listens on a socket that is copied.
+        // A copied socket has no listener.
         case S_IFSOCK: return
         default: try check("mknod", path, mknodat(target, name, information.st_mode, information.st_rdev))
         }

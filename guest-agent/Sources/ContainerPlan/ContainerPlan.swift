@@ -2,7 +2,7 @@ import Glibc
 import GuestSystem
 public import OCISpec
 
-/// A container as its init stage makes it: a value, so that it can be looked at without making anything.
+/// A container as its init sets it up: a value, which can be inspected without making anything.
 public struct ContainerPlan: Codable, Sendable, Equatable {
     public struct MountPlan: Codable, Sendable, Equatable {
         /// Absolute in the container.
@@ -12,6 +12,13 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         /// A path in the guest for a bind, else what the file system takes.
         public var source: String
         public var options: MountOptions
+
+        public init(destination: String, type: String, source: String, options: MountOptions) {
+            self.destination = destination
+            self.type = type
+            self.source = source
+            self.options = options
+        }
     }
 
     public struct DeviceNode: Codable, Sendable, Equatable {

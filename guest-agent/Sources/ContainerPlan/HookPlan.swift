@@ -1,6 +1,6 @@
 public import OCISpec
 
-/// Programs that a container's first process runs in the container before its own, and what they are told.
+/// Programs that a container's first process runs in the container before its own, and the state that they read.
 ///
 /// Source: runtime-spec config.md, "POSIX-platform Hooks"; runtime.md, "State".
 public struct HookPlan: Codable, Sendable, Equatable {

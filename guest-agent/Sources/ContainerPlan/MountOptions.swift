@@ -27,6 +27,9 @@ public struct MountOptions: Codable, Sendable, Equatable {
     /// What the file system itself reads, comma separated.
     public var data = ""
 
+    /// The mount is there already, and changes.
+    public var isRemount: Bool { fileSystemFlags & MountFlag.remount != 0 }
+
     public init() {}
 
     /// Throws when an option asks for what the agent does not do.

@@ -12,23 +12,23 @@ public struct NamespacePlan: Codable, Sendable, Equatable {
     /// Of a user namespace of the container's own.
     private var users: [Linux.IDMapping] = []
     private var groups: [Linux.IDMapping] = []
-    /// What /proc/PID/timens_offsets is to hold.
+    /// What /proc/PID/timens_offsets gets.
     public var clockOffsets = ""
 
     /// Made by the process itself, once it is in its cgroup, and before others use the clocks.
     static let later = UInt64(NamespaceFlag.cgroup | NamespaceFlag.time)
 
-    /// CLONE_NEW* of those that its first process is born in.
-    public var atBirth: UInt64 { own & ~Self.later }
+    /// CLONE_NEW* of those that its first process is started in.
+    public var cloneFlags: UInt64 { own & ~Self.later }
     /// CLONE_NEW* of those that a further process enters.
     public var entered: UInt64 { own | (sharesProcesses ? UInt64(NamespaceFlag.pid) : 0) }
 
-    /// What /proc/PID/uid_map and gid_map are to hold.
+    /// What /proc/PID/uid_map and gid_map get.
     public var userMap: String { Self.map(users) }
     public var groupMap: String { Self.map(groups) }
 
-    /// The guest's number of a user of the container; nil for one that has none.
-    public func userOutside(_ user: UInt32) -> UInt32? {
+    /// The guest's id of a user of the container; nil for one that is not mapped.
+    public func guestUser(of user: UInt32) -> UInt32? {
         guard owns(NamespaceFlag.user) else { return user }
         let range = users.first { $0.containerID <= user && user - $0.containerID < $0.size }
         return range.map { $0.hostID &+ (user - $0.containerID) }

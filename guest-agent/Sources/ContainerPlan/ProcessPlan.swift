@@ -53,7 +53,7 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
     public var scheduling: SchedulingPlan
     /// The container's; nil: none.
     public var seccomp: SeccompFilter?
-    /// personality(2), the container's; nil: as it is born.
+    /// personality(2), the container's; nil: inherited.
     public var personality: UInt?
 
     /// Throws when a value can't be; names the field.
@@ -64,7 +64,7 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
             throw AgentFailure(.invalidArgument, list)
         }
         arguments = process.args
-        environment = process.env
+        environment = Self.environment(process.env)
         workingDirectory = process.cwd
         uid = process.user.uid
         gid = process.user.gid
@@ -86,7 +86,7 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
         scheduling = try SchedulingPlan(process)
     }
 
-    /// Takes from the container's first process what its specification says of all.
+    /// Takes over what the container's specification sets for all of its processes.
     public mutating func inherit(from first: ProcessPlan) {
         seccomp = first.seccomp
         personality = first.personality
@@ -94,6 +94,14 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
             scheduling.initialProcessors = first.scheduling.initialProcessors
             scheduling.finalProcessors = first.scheduling.finalProcessors
         }
+    }
+
+    /// Of several values of a variable the last one counts, as with runc; most programs would see the first.
+    private static func environment(_ entries: [String]) -> [String] {
+        var names: Set<[UInt8]> = []
+        // By bytes: a character can be "=" and more.
+        return entries.reversed().filter { names.insert(Array($0.utf8.prefix { $0 != UInt8(ascii: "=") })).inserted }
+            .reversed()
     }
 
     private static func sets(_ capabilities: Capabilities) -> CapabilitySets {

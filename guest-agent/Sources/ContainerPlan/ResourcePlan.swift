@@ -23,7 +23,7 @@ public struct ResourcePlan: Sendable, Equatable {
 
     static let name = "linux.resources"
 
-    /// `current` are the limits that hold already, where a running container's are changed: what the new ones leave out and a
+    /// `current` are the limits in force, where a running container's are changed: what the new ones leave out and a
     /// conversion needs comes from there.
     ///
     /// Throws what can't be or is not done, by name.
@@ -40,8 +40,8 @@ public struct ResourcePlan: Sendable, Equatable {
         for device in resources.rdma.keys.sorted() {
             let limit = resources.rdma[device]
             let parts = [("hca_handle", limit?.hcaHandles), ("hca_object", limit?.hcaObjects)]
-            let words = parts.compactMap { name, value in value.map { "\(name)=\($0)" } }
-            if !words.isEmpty { add("rdma.\(device)", "rdma.max", "\(device) \(words.joined(separator: " "))") }
+            let entries = parts.compactMap { name, value in value.map { "\(name)=\($0)" } }
+            if !entries.isEmpty { add("rdma.\(device)", "rdma.max", "\(device) \(entries.joined(separator: " "))") }
         }
         for key in resources.unified.keys.sorted() {
             // A name in the cgroup's own directory.

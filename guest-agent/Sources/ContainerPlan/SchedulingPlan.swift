@@ -15,9 +15,9 @@ public struct SchedulingPlan: Codable, Sendable, Equatable {
         public var period: UInt64
     }
 
-    /// nil: as it is born.
+    /// nil: inherited.
     public var attributes: Attributes?
-    /// ioprio_set(2), class and level in one; nil: as it is born.
+    /// ioprio_set(2), class and level in one; nil: inherited.
     public var ioPriority: Int32?
     /// Processors that a further process is bound to until it is in the container, and from then on; empty: any.
     public var initialProcessors: [Int] = []

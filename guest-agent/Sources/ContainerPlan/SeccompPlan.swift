@@ -18,7 +18,7 @@ public struct SeccompPlan: Sendable, Equatable {
         public var name: String
         /// SECCOMP_RET_*, with its data.
         public var action: UInt32
-        /// All must hold.
+        /// All must be met.
         public var conditions: [Condition]
     }
 
@@ -45,7 +45,7 @@ public struct SeccompPlan: Sendable, Equatable {
         architectures = try Self.architectures(seccomp.architectures)
         for flag in seccomp.flags {
             switch flag {
-            // The filter is loaded by the one thread of a process, and nobody listens whom a signal could part from it.
+            // The filter is loaded by the one thread of a process, and no listener waits for it.
             case "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": continue
             case "SECCOMP_FILTER_FLAG_LOG": flags |= 2
             case "SECCOMP_FILTER_FLAG_SPEC_ALLOW": flags |= 4
@@ -89,7 +89,7 @@ public struct SeccompPlan: Sendable, Equatable {
         }
     }
 
-    /// Lists of conditions of which one must hold. Conditions on different arguments hold together; where two are on the same
+    /// Lists of conditions, of which one must be met. Conditions on different arguments are met together; where two are on the same
     /// argument, which a filter can't have, each stands alone, as with runc.
     private static func alternatives(
         _ arguments: [Linux.Seccomp.Argument], _ field: String

@@ -1,10 +1,9 @@
 import Glibc
 
-/// What the agent has to say: a line on the console, which is what the host shows when the guest has died, and in the
-/// kernel's log.
+/// The guest's console, of which the host shows the last lines when the guest has died, and the kernel's log.
 public enum Console {
-    /// Never throws: there is nobody left to tell.
-    public static func say(_ line: String) {
+    /// Writes a line. Never throws: there is nothing else to report to.
+    public static func write(_ line: String) {
         put(line + "\n", to: 2)
         let log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC)
         guard log >= 0 else { return }
@@ -13,8 +12,11 @@ public enum Console {
         close(log)
     }
 
+    /// Writes what went wrong, with the agent's name before it.
+    public static func report(_ failure: String) { write("martlet-agent: \(failure)") }
+
     private static func put(_ text: String, to descriptor: Int32) {
         let bytes = Array(text.utf8)
-        _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        _ = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
     }
 }

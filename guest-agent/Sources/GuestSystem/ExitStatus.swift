@@ -1,9 +1,9 @@
-/// How a process ended, as wait(2) tells it.
+/// How a process ended, as wait(2) reports it.
 public enum ExitStatus: Sendable, Equatable {
     case exited(UInt8)
     case signalled(UInt8)
 
-    /// From the status word of waitpid(2); nil when it tells of a stop or a continuation.
+    /// From the status word of waitpid(2); nil when it reports a stop or a continuation.
     public init?(waitStatus: Int32) {
         let signal = UInt8(truncatingIfNeeded: waitStatus & 0x7f)
         switch signal {
@@ -13,7 +13,7 @@ public enum ExitStatus: Sendable, Equatable {
         }
     }
 
-    /// As a shell says it: 0–255, and 128 + n for signal n.
+    /// As a shell has it: 0–255, and 128 + n for signal n.
     public var code: UInt32 {
         switch self {
         case .exited(let code): UInt32(code)

@@ -18,7 +18,7 @@ public enum GuestSetup {
             try protect()
         } catch {
             // Containers run without these.
-            Console.say("martlet-agent: \(error)")
+            Console.report("\(error)")
         }
     }
 

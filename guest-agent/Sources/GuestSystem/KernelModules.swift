@@ -15,12 +15,12 @@ public enum KernelModules {
             do {
                 try load(name.hasPrefix("/") ? String(name) : directory + "/" + name, commandLine)
             } catch {
-                Console.say("martlet-agent: \(error)")
+                Console.report("\(error)")
             }
         }
     }
 
-    /// What the kernel's command line says for a module, `name.parameter=value`, is for modules in files as for those that
+    /// The parameters of a module on the kernel's command line, `name.parameter=value`: for modules in files as for those that
     /// are built in. The file may have a number before the name: `08-dummy.ko`.
     static func parameters(of path: String, _ commandLine: String) -> String {
         let file = path.split(separator: "/").last ?? ""

@@ -19,24 +19,24 @@ public struct GuestProcess: Sendable {
     public let ended: Promise<End>
 }
 
-/// Starts the agent's children and takes their ends, and those of every orphan of the guest.
+/// Starts the agent's children and reaps them, and every orphan of the guest.
 public final class Reaper: Sendable {
     private let children = Mutex<[pid_t: Promise<GuestProcess.End>]>([:])
 
-    /// Signalled with each birth, for when there was nobody to wait for.
-    private let births: EventDescriptor
+    /// Signalled when a child was started, as there may have been none to wait for.
+    private let started: EventDescriptor
 
-    public init() throws(SystemError) { births = try EventDescriptor() }
+    public init() throws(SystemError) { started = try EventDescriptor() }
 
-    /// What `start` starts.
-    public struct Birth {
+    /// What `start` starts a process with.
+    public struct Launch {
         /// CLONE_NEW* of namespaces that are the process's own.
         public var namespaces: UInt64 = 0
-        /// With a user namespace: what its uid_map and gid_map are to hold. The process is that namespace's root.
+        /// With a user namespace: the content of its uid_map and gid_map. The process is that namespace's root.
         public var maps = (users: "", groups: "")
-        /// A pidfd: the process is born in that process's pid namespace.
+        /// A pidfd: the process starts in that process's pid namespace.
         public var pidNamespaceOf: Int32?
-        /// The cgroup directory that it is born in.
+        /// The cgroup directory that it starts in.
         public var cgroup: Int32?
         public var executable: Int32
         public var arguments: [String]
@@ -52,14 +52,14 @@ public final class Reaper: Sendable {
     }
 
     /// Starts a process; its end is reported by `run()`.
-    public func start(_ birth: Birth) throws(SystemError) -> GuestProcess {
+    public func start(_ launch: Launch) throws(SystemError) -> GuestProcess {
         let ended = try Promise<GuestProcess.End>()
-        let own = birth.pidNamespaceOf == nil ? nil : try OwnedDescriptorBox("/proc/self/ns/pid")
+        let own = launch.pidNamespaceOf == nil ? nil : try OwnedDescriptorBox("/proc/self/ns/pid")
         return try children.withLock { children throws(SystemError) in
             // Under the lock: a child that ends at once is reaped only after it is known here.
-            // A child whose birth fails half-way ends by itself and is an orphan's end.
-            defer { births.signal() }
-            let (pid, descriptor) = try Self.spawn(birth, ownPIDNamespace: own?.descriptor.raw ?? -1)
+            // A child that fails before its program is executed exits by itself and is reaped as an orphan.
+            defer { started.signal() }
+            let (pid, descriptor) = try Self.spawn(launch, ownPIDNamespace: own?.descriptor.raw ?? -1)
             children[pid] = ended
             return GuestProcess(pid: pid, descriptor: descriptor, ended: ended)
         }
@@ -71,19 +71,19 @@ public final class Reaper: Sendable {
     }
 
     private static func spawn(
-        _ birth: Birth, ownPIDNamespace: Int32
+        _ launch: Launch, ownPIDNamespace: Int32
     ) throws(SystemError) -> (pid_t, SharedDescriptor) {
         var pid: pid_t = -1
         var descriptor: Int32 = -1
         var step: UnsafePointer<CChar>?
-        let result = withCStrings(birth.arguments) { arguments in
-            withCStrings(birth.environment) { environment in
-                withCStrings([birth.maps.users, birth.maps.groups]) { maps in
-                    birth.descriptors.withUnsafeBufferPointer { descriptors in
+        let result = withCStrings(launch.arguments) { arguments in
+            withCStrings(launch.environment) { environment in
+                withCStrings([launch.maps.users, launch.maps.groups]) { maps in
+                    launch.descriptors.withUnsafeBufferPointer { descriptors in
                         var options = martlet_agent_spawn(
-                            namespaces: birth.namespaces, user_map: maps[0], group_map: maps[1],
-                            pid_namespace: birth.pidNamespaceOf ?? -1, own_pid_namespace: ownPIDNamespace,
-                            cgroup: birth.cgroup ?? -1, executable: birth.executable, argv: arguments,
+                            namespaces: launch.namespaces, user_map: maps[0], group_map: maps[1],
+                            pid_namespace: launch.pidNamespaceOf ?? -1, own_pid_namespace: ownPIDNamespace,
+                            cgroup: launch.cgroup ?? -1, executable: launch.executable, argv: arguments,
                             envp: environment, descriptors: descriptors.baseAddress,
                             descriptor_count: Int32(descriptors.count))
                         return martlet_agent_spawn(&options, &pid, &descriptor, &step)
@@ -97,19 +97,19 @@ public final class Reaper: Sendable {
         return (pid, SharedDescriptor(OwnedDescriptor(owning: descriptor)))
     }
 
-    /// Takes the ends of children for ever; on a thread of its own.
+    /// Reaps children for ever; on a thread of its own.
     ///
-    /// No signal tells of them: threads that the language's runtime started before could take it away. Orphans come
-    /// only from children, so without any there is nothing to wait for but a birth.
+    /// It does not wait for SIGCHLD, which a thread of the language's runtime could take. Orphans come only from children, so
+    /// without any child there is nothing to wait for but a start.
     public func run() {
         while true {
             var information = siginfo_t()
             if waitid(P_ALL, 0, &information, WEXITED | WNOWAIT) == 0 {
                 reapAll()
             } else if Glibc.errno == ECHILD {
-                var item = pollfd(fd: births.descriptor.raw, events: Int16(POLLIN), revents: 0)
+                var item = pollfd(fd: started.descriptor.raw, events: Int16(POLLIN), revents: 0)
                 poll(&item, 1, -1)
-                births.drain()
+                started.drain()
             }
         }
     }

@@ -2,9 +2,9 @@ import CLinux
 import Glibc
 public import LinuxSystem
 
-/// The agent's own program, as a descriptor to execute stages from.
+/// The agent's own program, as a descriptor to execute container inits from.
 ///
-/// It lies on a read-only mount of its own: a container's root could otherwise open a stage's /proc/PID/exe for writing
+/// It lies on a read-only mount of its own: a container's root could otherwise open a container init's /proc/PID/exe for writing
 /// and so put its own program in the place of the agent's.
 public final class SelfExecutable: Sendable {
     private let mount: SharedDescriptor?

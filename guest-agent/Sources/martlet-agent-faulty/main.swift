@@ -22,8 +22,8 @@ import OCISpec
 var faults = Faults()
 faults.booted = { commandLine in
     let prefix = "martlet.fault="
-    let words = commandLine.split { $0 == " " || $0 == "\n" }
-    inject(words.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) })
+    let arguments = commandLine.split { $0 == " " || $0 == "\n" }
+    inject(arguments.first { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) })
 }
 faults.started = { inject(fault(of: $0)) }
 faults.stallsStreams = { fault(of: $0) == "hang-stdio" }

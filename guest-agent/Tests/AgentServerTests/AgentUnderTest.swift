@@ -1,4 +1,5 @@
 import AgentAPI
+import AgentContract
 import FoundationEssentials
 import Glibc
 import LinuxSystem
@@ -57,8 +58,18 @@ final class AgentUnderTest: Sendable {
         for _ in 0..<3000 where !isReady(directory + "/log") { usleep(10_000) }
         let client = AgentServiceClient(try await TTRPCClient(unixPath: socket))
         let agent = AgentUnderTest(client: client, directory: directory, process: process)
-        _ = try await client.createSandbox(.with { $0.sandboxID = "pod" })
+        try await agent.createSandbox("pod")
         return agent
+    }
+
+    /// - Parameter version: of the agent API, that the host is to speak.
+    func createSandbox(_ id: String, version: UInt32 = AgentProtocol.version) async throws {
+        let reply = try await client.createSandbox(
+            .with {
+                $0.sandboxID = id
+                $0.protocolVersion = version
+            })
+        #expect(reply.protocolVersion == AgentProtocol.version && reply.martletVersion == martletVersion)
     }
 
     /// Runs `body` with an agent of its own.
@@ -78,7 +89,7 @@ final class AgentUnderTest: Sendable {
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 256)
         while fgets(&line, 256, file) != nil {
-            if strcmp(line, "martlet-agent ready\n") == 0 { return true }
+            if strcmp(line, AgentConsole.readyLine + "\n") == 0 { return true }
         }
         return false
     }
@@ -254,6 +265,37 @@ final class AgentUnderTest: Sendable {
         let texts = await (output, errors)
         try await remove(id)
         return (status, String(decoding: texts.0, as: UTF8.self), String(decoding: texts.1, as: UTF8.self))
+    }
+
+    /// Runs a further process in a running container to its end: its exit status and its output.
+    func exec(
+        _ arguments: [String], in container: String, id: String = "e",
+        _ change: (inout OCISpec.Process) -> Void = { _ in }
+    ) async throws -> (status: UInt32, output: String) {
+        let out = try stream()
+        var process = OCISpec.Process(args: arguments, env: ["PATH=/bin"])
+        change(&process)
+        let json = try JSON.encode(process)
+        _ = try await client.execProcess(
+            .with {
+                $0.containerID = container
+                $0.execID = id
+                $0.processJson = Data(json)
+                $0.streams = .with { $0.stdout = out.number }
+            })
+        async let output = Self.readAll(out.socket)
+        let status = try await wait(container, exec: id)
+        return (status, String(decoding: await output, as: UTF8.self))
+    }
+
+    /// Runs `body` with a container that sleeps.
+    func withSleeper(
+        _ id: String, _ change: (inout Spec) -> Void = { _ in }, _ body: () async throws -> Void
+    ) async throws {
+        try await create(id, spec(["sleep", "1000"], id: id, change))
+        try await start(id)
+        try await body()
+        try await remove(id)
     }
 
     static func writeAll(_ bytes: [UInt8], to socket: SharedDescriptor) -> Bool {

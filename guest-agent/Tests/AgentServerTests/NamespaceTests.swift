@@ -62,7 +62,7 @@ struct NamespaceTests {
                     })
                 Issue.record("was created")
             } catch {
-                #expect("\(error)".contains("start the stage: write uid_map: Invalid argument"), "\(error)")
+                #expect("\(error)".contains("start the container init: write uid_map: Invalid argument"), "\(error)")
             }
             let again = try await agent.run(["true"], id: "m")
             #expect(again.status == 0)

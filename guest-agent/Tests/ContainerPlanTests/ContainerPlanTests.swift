@@ -33,7 +33,7 @@ import Testing
             }
         ).namespaces
         #expect(plan.own == 0x0002_0000 | 0x1000_0000 | 0x0200_0080)
-        #expect(plan.atBirth == 0x0002_0000 | 0x1000_0000)
+        #expect(plan.cloneFlags == 0x0002_0000 | 0x1000_0000)
         #expect(plan.entered == plan.own | 0x2000_0000)
         #expect(plan.userMap == "0 1000 10\n10 1 1\n")
         #expect(plan.groupMap == "0 2000 10\n")

@@ -36,6 +36,20 @@ import Testing
         #expect(recursive.propagation == [MountFlag.slave | MountFlag.recursive])
     }
 
+    /// Of every attribute there is a recursive form (runtime-spec, config.md, "Linux mount options").
+    @Test(arguments: MountOptions.attributeOptions.keys.sorted()) func eachAttributeHasARecursiveForm(name: String)
+        throws
+    {
+        let plain = try MountOptions([name])
+        let recursive = try MountOptions(["r" + name])
+        #expect(recursive.recursiveAttributes == plain.attributes && !plain.attributes.isEmpty)
+        #expect(recursive.attributes.isEmpty && recursive.data.isEmpty && recursive.propagation.isEmpty)
+        // The kernel takes a new mode of access times only when it clears the field.
+        if recursive.recursiveAttributes.set & MountOptions.accessTimes != 0 {
+            #expect(recursive.recursiveAttributes.clear & MountOptions.accessTimes == MountOptions.accessTimes)
+        }
+    }
+
     @Test(arguments: ["idmap", "ridmap"])
     func whatIsNotDoneIsRefusedByName(option: String) {
         let failure = #expect(throws: AgentFailure.self) { try MountOptions([option]) }

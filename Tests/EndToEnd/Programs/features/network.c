@@ -189,7 +189,15 @@ static void nft_nat(int family) {
 static void nft_nat4(void) { nft_nat(NFPROTO_IPV4); }
 static void nft_nat6(void) { nft_nat(NFPROTO_IPV6); }
 
+// The kernel cuts a backlog to net.core.somaxconn, however long it is.
+static void listen_backlog(void) {
+    int listener = must(socket(AF_INET, SOCK_STREAM, 0), "socket");
+    must(listen(listener, 100000), "listen with a backlog of 100000");
+    close(listener);
+}
+
 const struct feature network_features[] = {
+    {"listen-backlog", listen_backlog},
     {"packet", packet},
     {"tun", tun},
     {"veth", veth},

@@ -6,14 +6,14 @@
 // that sees a declaration in two ways.
 #include <stdint.h>
 
-// How a stage process is born; see martlet_agent_spawn.
+// What a process is started with; see martlet_agent_spawn.
 struct martlet_agent_spawn {
     uint64_t namespaces;     // CLONE_NEW* of the child
-    const char *user_map;    // with CLONE_NEWUSER: what the child's uid_map is to hold, and its gid_map; it becomes root there
+    const char *user_map;    // with CLONE_NEWUSER: the content of the child's uid_map, and of its gid_map; the child is root there
     const char *group_map;
-    int pid_namespace;       // a pidfd: the child is born in that process's pid namespace; -1: in the caller's
+    int pid_namespace;       // a pidfd: the child starts in that process's pid namespace; -1: in the caller's
     int own_pid_namespace;   // descriptor of the caller's own pid namespace; needed with pid_namespace only
-    int cgroup;              // descriptor of the cgroup directory the child is born in; -1: the caller's
+    int cgroup;              // descriptor of the cgroup directory that the child starts in; -1: the caller's
     int executable;          // what it executes
     char *const *argv;       // NULL-terminated
     char *const *envp;       // NULL-terminated
@@ -62,6 +62,8 @@ int martlet_agent_interface_up(const char *name);
 uint64_t martlet_agent_memory_size(void);
 // Powers the machine off; where that is impossible restarts it, which a hypervisor takes for the end. May return.
 void martlet_agent_power_off(void);
+// Writes a byte to an x86 I/O port. Answers 0, or an errno; ENOSYS on other processors.
+int martlet_agent_write_port(uint16_t port, uint8_t value);
 // A listening SOCK_STREAM vsock socket on `port`, any cid; close-on-exec.
 int martlet_agent_vsock_listen(unsigned port);
 // accept4(2), close-on-exec.
@@ -75,7 +77,7 @@ int martlet_agent_set_io_priority(int priority);
 int martlet_agent_set_personality(unsigned long personality);
 // sched_setaffinity(2) of the calling thread, by a mask of `count` words.
 int martlet_agent_set_affinity(const uint64_t *mask, unsigned count);
-// Loads a program of BPF_PROG_TYPE_CGROUP_DEVICE; answers its descriptor, or -1 with what the kernel's check said in `log`.
+// Loads a program of BPF_PROG_TYPE_CGROUP_DEVICE; answers its descriptor, or -1 with the verifier's output in `log`.
 int martlet_agent_load_device_program(const uint64_t *instructions, unsigned count, char *log, unsigned log_size);
 // Lets it decide for the cgroup, together with those of the cgroups above (BPF_F_ALLOW_MULTI).
 int martlet_agent_attach_device_program(int cgroup, int program);

@@ -6,26 +6,26 @@ import GuestSystem
 import LinuxSystem
 import OCISpec
 
-/// The agent's program as a stage: it turns itself into a container's process and executes that one's program.
+/// The agent's program as a container init: it sets itself up as a process of a container and executes that process's program.
 ///
 /// It is a process of its own, with one thread, because namespaces, credentials and the root belong to threads, and
 /// because nothing but a few system calls is safe between clone and exec in a process with many.
-public enum InitStage {
-    /// The first argument that makes the program a stage.
+public enum ContainerInitProcess {
+    /// The first argument that makes the program a container init.
     public static let argument = "init"
 
     public static func run() -> Never {
-        // Processes of the container that it enters see it: none may look into it or open its descriptors.
+        // Processes of the container that it enters see it: none may trace it or open its descriptors.
         martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         let channel = InitChannel(SharedDescriptor(OwnedDescriptor(owning: InitDescriptors.channel)))
         do {
-            try become(try readRequest(), channel)
+            try setUp(try readRequest(), channel)
         } catch {
             let failure = AgentFailure(error)
             do {
                 try channel.send(.failed(failure.kind, failure.message))
             } catch {
-                Console.say("martlet-agent: stage: \(failure); \(error)")
+                Console.report("container init: \(failure); \(error)")
             }
         }
         _exit(1)
@@ -33,7 +33,7 @@ public enum InitStage {
 
     private static func readRequest() throws(AgentFailure) -> InitRequest {
         let file = OwnedDescriptor(owning: InitDescriptors.request)
-        return try during("read the stage's request") {
+        return try during("read the container init's request") {
             try check("lseek", "", lseek(file.raw, 0, SEEK_SET))
             return try JSON.decode(
                 InitRequest.self, from: Array(try readText(file.raw, "request", limit: 16 << 20).utf8), file: "request"
@@ -41,8 +41,8 @@ public enum InitStage {
         }
     }
 
-    /// Answers only when something failed.
-    private static func become(_ request: InitRequest, _ channel: InitChannel) throws(AgentFailure) {
+    /// Sets the process up as the request says and executes its program: returns only by throwing.
+    private static func setUp(_ request: InitRequest, _ channel: InitChannel) throws(AgentFailure) {
         for number in [InitDescriptors.channel, InitDescriptors.container] {
             _ = martlet_fcntl_int(number, F_SETFD, Int(FD_CLOEXEC))
         }
@@ -77,7 +77,7 @@ public enum InitStage {
         try during("report to the agent") {
             try channel.send(.ready, descriptors: terminal.map { [$0.master.raw] } ?? [])
         }
-        // The agent is gone, or does not want the process any more.
+        // The agent is gone, or has given the process up.
         guard case .go? = try? channel.receive()?.message else { _exit(1) }
         if let hooks { try HookSteps(plan: hooks).runStartContainer() }
         try execute(program, process)
@@ -96,7 +96,7 @@ public enum InitStage {
     private static func execute(_ program: ProcessSetup.Program, _ plan: ProcessPlan) throws(AgentFailure) {
         let failure: AgentFailure? = withCStrings(plan.arguments) { arguments in
             withCStrings(program.environment) { environment in
-                // As late as can be: what comes after it must be allowed by it.
+                // As late as possible: every later system call must pass the filter.
                 if plan.noNewPrivileges {
                     do throws(AgentFailure) { try plan.seccomp?.load() } catch { return error }
                 }
