@@ -117,7 +117,7 @@ extension Pod {
                     $0.execID = exec
                 }, timeout: TTRPCClient.noTimeout)
             if exec.isEmpty { logger.phase("container exited") }
-            await process.streams?.finish(within: ProcessStreams.exitPatience)
+            await process.streams?.finish(within: ProcessStreams.exitTimeout)
             if exec.isEmpty, reply.oomKills > 0 {
                 logger.error(
                     "container \(id): out of memory (OOM): the kernel killed \(reply.oomKills) of its processes")
@@ -180,7 +180,7 @@ extension Pod {
         containers[id]?.execs[exec] = nil
         // Who waits for one that never started.
         process.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
-        await process.streams?.finish(within: ProcessStreams.removalPatience)
+        await process.streams?.finish(within: ProcessStreams.removalTimeout)
         process.streams?.cancel()
         return process
     }
@@ -192,7 +192,7 @@ extension Pod {
         containers[id] = nil
         for process in [container.first] + container.execs.values {
             // One that never started still holds its streams.
-            if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalPatience) }
+            if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalTimeout) }
             process.streams?.cancel()
         }
         for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds())) }
@@ -254,7 +254,7 @@ extension Pod {
                 try StreamRelay(name: "stderr", engine: stderr.descriptor, guest: guest, direction: .fromGuest))
         }
         let streams = ProcessStreams(
-            input: input, hold: engine.stdin?.hold, outputs: outputs, isPatient: engine.isPatient)
+            input: input, writeEnd: engine.stdin?.writeEnd, outputs: outputs, waitsForReader: engine.waitsForReader)
         return (streams, numbers)
     }
 }
