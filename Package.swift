@@ -80,7 +80,9 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",
-            dependencies: ["CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService"],
+            dependencies: [
+                "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService",
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
@@ -98,7 +100,8 @@ let package = Package(
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "GuestKernel", "LinuxSystem", logging]),
-        tests("ContainerdShimTests", ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
+        tests(
+            "ContainerdShimTests", ["Shim", "Sandbox", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", protobuf, logging]),
         tests("SandboxTests", ["Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),

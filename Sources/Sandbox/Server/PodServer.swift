@@ -10,7 +10,7 @@ import TaskAPI
 public enum PodServer {
     /// The descriptors that the process starts with, beside its standard ones.
     package enum Descriptor {
-        /// Listens at the pod's `task.sock`.
+        /// Listens at the pod's socket.
         package static let listener: Int32 = 3
         /// A socket whose other end lives as long as the command that wants the pod.
         static let lifeline: Int32 = 4
@@ -31,8 +31,8 @@ public enum PodServer {
         let directory = StateDirectory(root: root, id: id)
         let service = try PodTaskService(
             PodSurroundings(
-                id: id, directory: directory, configuration: configuration, configurationFile: configurationFile,
-                logger: logger))
+                id: id, directory: directory, socket: directory.read()?.socket, configuration: configuration,
+                configurationFile: configurationFile, logger: logger))
         // A pseudo-terminal that the command made for an engine: as this session's controlling terminal it tells when the
         // engine resizes it. One that a person sits at belongs to another session, whose command follows its size.
         if martlet_ioctl_int(Descriptor.stdin, UInt(TIOCSCTTY), 0) == 0 {

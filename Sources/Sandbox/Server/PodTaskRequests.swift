@@ -60,8 +60,9 @@ extension PodTaskService {
 
     func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
         try await withPod { pod in
-            let processes = try await pod.processes(request.id)
-            return .with { $0.processes = processes.map { process in .with { $0.pid = process.pid } } }
+            // Engines look these ids up among the host's processes (docker top), so the guest's would name others.
+            _ = try await pod.find(request.id)
+            return .with { $0.processes = [.with { $0.pid = pod.pid }] }
         }
     }
 
