@@ -126,7 +126,7 @@ let package = Package(
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",
-            ["Shim", "Sandbox", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, logging]),
+            ["Shim", "Sandbox", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", protobuf, logging]),
         tests(
             "SandboxTests",
             ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),

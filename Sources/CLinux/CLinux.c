@@ -62,6 +62,7 @@ static const char *become(const struct martlet_spawn_options *o, pid_t parent, i
     }
     for (int i = 0; i < o->descriptor_count; i++)
         if (dup2(scratch[i], i) < 0) return "dup2";
+    if (o->directory && chdir(o->directory) < 0) return "chdir";
     return NULL;
 }
 

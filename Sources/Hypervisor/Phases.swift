@@ -1,8 +1,16 @@
 import LinuxSystem
 public import Logging
 
-/// The steps of a start, with their times, in the debug log: one line each, `phase NAME NANOSECONDS` on the monotonic
-/// clock. `martlet bench start` reads them.
+/// The steps of a start in the debug log: the message `phase` with the metadata `phase`, the step's name, and `at`, its
+/// time in nanoseconds of the monotonic clock. `martlet bench start` reads them.
 extension Logger {
-    public func phase(_ name: String, at time: UInt64 = monotonicNanoseconds()) { debug("phase \(name) \(time)") }
+    /// The message of a line that tells a phase.
+    public static let phaseMessage = "phase"
+    public static let phaseNameKey = "phase"
+    public static let phaseTimeKey = "at"
+
+    /// - Parameter time: nanoseconds of the monotonic clock.
+    public func phase(_ name: String, at time: UInt64 = monotonicNanoseconds()) {
+        debug("\(Self.phaseMessage)", metadata: [Self.phaseNameKey: "\(name)", Self.phaseTimeKey: "\(time)"])
+    }
 }

@@ -37,23 +37,30 @@ public final class ChildProcess: Sendable {
     public struct Command: Sendable {
         /// Absolute path of the program.
         public var executable: String
-        /// Without the program's own name.
+        /// The first entry of argv, the name by which the program is called; nil: `executable`.
+        public var argv0: String?
+        /// The entries of argv after the first.
         public var arguments: [String]
         public var environment: [String]
         /// The child's descriptor i is a copy of `descriptors[i]`; -1 stands for /dev/null. The child inherits no others.
         public var descriptors: [Int32]
+        /// The child leads a session and a process group of its own (setsid(2)); `signalGroup` needs that.
         public var newSession: Bool
-        /// The child gets SIGKILL when this process ends, for whatever reason.
+        /// The child's working directory; nil: this process's own.
+        public var directory: String?
+        /// The child gets SIGKILL when this process ends, however it ends.
         public var diesWithParent: Bool
 
         public init(
-            executable: String, arguments: [String], environment: [String] = [], descriptors: [Int32],
-            newSession: Bool = false, diesWithParent: Bool = false
+            executable: String, argv0: String? = nil, arguments: [String], environment: [String] = [],
+            descriptors: [Int32], directory: String? = nil, newSession: Bool = false, diesWithParent: Bool = false
         ) {
             self.executable = executable
+            self.argv0 = argv0
             self.arguments = arguments
             self.environment = environment
             self.descriptors = descriptors
+            self.directory = directory
             self.newSession = newSession
             self.diesWithParent = diesWithParent
         }
@@ -111,13 +118,15 @@ public final class ChildProcess: Sendable {
     }
 
     private static func fork(_ command: Command) -> Result<(pid_t, Int32), SystemError> {
-        let arguments = ([command.executable] + command.arguments).map { strdup($0) } + [nil]
+        let arguments = ([command.argv0 ?? command.executable] + command.arguments).map { strdup($0) } + [nil]
         let environment = command.environment.map { strdup($0) } + [nil]
         let path = strdup(command.executable)
+        let directory = command.directory.map { strdup($0) } ?? nil
         defer {
             for string in arguments { free(string) }
             for string in environment { free(string) }
             free(path)
+            free(directory)
         }
         var pid: pid_t = -1
         var pidfd: Int32 = -1
@@ -126,7 +135,7 @@ public final class ChildProcess: Sendable {
             arguments.withUnsafeBufferPointer { argv in
                 environment.withUnsafeBufferPointer { envp in
                     var options = martlet_spawn_options(
-                        path: path, argv: argv.baseAddress, envp: envp.baseAddress,
+                        path: path, directory: directory, argv: argv.baseAddress, envp: envp.baseAddress,
                         descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count),
                         new_session: command.newSession ? 1 : 0,
                         parent_death_signal: command.diesWithParent ? SIGKILL : 0)
@@ -136,7 +145,8 @@ public final class ChildProcess: Sendable {
         }
         if error != 0 {
             let step = step.map { String(cString: $0) } ?? "spawn"
-            return .failure(SystemError(step, command.executable, errno: .init(rawValue: error)))
+            let subject = step == "chdir" ? command.directory ?? "" : command.executable
+            return .failure(SystemError(step, subject, errno: .init(rawValue: error)))
         }
         return .success((pid, pidfd))
     }
@@ -146,7 +156,12 @@ public final class ChildProcess: Sendable {
         _ = martlet_pidfd_send_signal(pidfd.raw, signal)
     }
 
-    /// How the process ended; nil while it runs.
+    /// Sends a signal to every process of the group that this child was started to lead (`Command.newSession`): to the
+    /// child, and to what it has started that has not left the group. The kernel keeps the group's number from being
+    /// used again as long as one of them runs.
+    public func signalGroup(_ signal: Int32) { _ = kill(-pid, signal) }
+
+    /// How it ended; nil while it runs.
     public var ended: ProcessEnd? { promise.current }
 
     /// Suspends until the process ends.

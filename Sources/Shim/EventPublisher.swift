@@ -8,20 +8,20 @@ import Synchronization
 import TTRPC
 import TaskAPI
 
-/// Tells containerd of events, one after the other: an event is kept until containerd has taken it, however long it is
-/// away.
+/// Forwards events to containerd, one after the other. An event is kept until containerd has taken it, however long
+/// containerd is away.
 final class EventPublisher: Sendable {
     private let queue: AsyncStream<EventEnvelope>.Continuation
     private let namespace: String
     private let work: Task<Void, Never>
 
-    /// - Parameter address: containerd's ttrpc socket; empty: nobody listens, and events are dropped.
+    /// - Parameter address: containerd's ttrpc socket; empty: events are dropped.
     init(address: String, namespace: String, logger: Logger) {
         self.namespace = namespace
         let (stream, queue) = AsyncStream.makeStream(of: EventEnvelope.self)
         self.queue = queue
         let path = address.hasPrefix("unix://") ? String(address.dropFirst(7)) : address
-        if path.isEmpty { logger.warning("no address for events (TTRPC_ADDRESS): they are dropped") }
+        if path.isEmpty { logger.warning("TTRPC_ADDRESS is not set: events are dropped") }
         work = Task {
             var client: EventsServiceClient?
             for await envelope in stream where !path.isEmpty {
@@ -48,14 +48,14 @@ final class EventPublisher: Sendable {
         } catch {}  // a message of our own making can be encoded
     }
 
-    /// Waits until all is delivered, but not longer than `limit`.
+    /// Waits until every event is delivered, at most for `limit`.
     func finish(within limit: Duration) async {
         queue.finish()
         await waiting(atMost: limit) { [work] in await work.value }
         work.cancel()
     }
 
-    /// Answers the connection, for the next one.
+    /// - Returns: the connection, for the next event.
     private static func deliver(
         _ envelope: EventEnvelope, _ client: EventsServiceClient?, _ path: String, _ logger: Logger
     ) async -> EventsServiceClient? {

@@ -10,7 +10,7 @@ import SwiftProtobuf
 import TTRPC
 import TaskAPI
 
-/// What containerd starts a shim for, and what it gives it each time (docs/shim: core/runtime/v2/README.md of containerd).
+/// What containerd starts a shim for, and what it gives it each time (core/runtime/v2/README.md of containerd).
 public struct ShimCommand: Sendable {
     public var namespace: String
     public var id: String
@@ -28,94 +28,107 @@ public struct ShimCommand: Sendable {
         self.debug = debug
     }
 
-    /// Annotations that name the pod of a container: containerd's CRI plugin, CRI-O, and containerd's own for any client.
-    static let groupAnnotations = [
-        "io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.containerd.runc.v2.group",
-    ]
+    /// Annotations that name the pod of a container, which exists: containerd's CRI plugin, and CRI-O.
+    static let sandboxAnnotations = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]
+    /// The annotation by which any client of containerd puts containers into one pod; the first of them makes it.
+    static let groupAnnotation = "io.containerd.runc.v2.group"
 
     /// In containerd's environment: a configuration file other than the standard one.
     static let configurationVariable = "MARTLET_CONFIG"
     /// What the environment may say to a shim.
     public static let variables = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", "MAX_SHIM_VERSION", configurationVariable]
 
-    /// State of the pods of one of containerd's name spaces lies below this directory.
-    func stateRoot(_ configuration: Configuration) -> String { "\(configuration.paths.root)/containerd-\(namespace)" }
+    /// The state directory of a pod of the namespace.
+    private func directory(_ pod: String, _ configuration: Configuration) -> StateDirectory {
+        StateDirectory(
+            root: StateDirectory.root(ofNamespace: namespace, below: configuration.paths.root), id: pod)
+    }
 
     private struct Annotations: Decodable { var annotations: [String: String]? }
 
-    /// The id of the pod that the container belongs to: its own, where nothing else is said.
-    func group() throws -> String {
-        // A sandbox without a container has no config.json; what else is wrong with one is told when the container is made.
+    /// The pod that a container belongs to.
+    struct Group: Equatable {
+        var id: String
+        /// Whether the container makes the pod where there is none.
+        var canBeMade: Bool
+    }
+
+    /// The pod that the container belongs to: its own, where nothing else is said.
+    func group() throws -> Group {
+        let own = Group(id: id, canBeMade: true)
+        // A sandbox without a container has no config.json; one that is bad is refused when the container is made.
         guard let text = try? readText("\(bundle.isEmpty ? "." : bundle)/config.json", limit: Bundle.maximumConfigSize),
             let annotations = try? JSONDecoder().decode(Annotations.self, from: Data(text.utf8)).annotations
-        else { return id }
-        for name in Self.groupAnnotations {
-            if let group = annotations[name], !group.isEmpty { return try ContainerID(group).value }
+        else { return own }
+        for name in Self.sandboxAnnotations + [Self.groupAnnotation] {
+            guard let group = annotations[name], !group.isEmpty, group != id else { continue }
+            return Group(id: try ContainerID(group).value, canBeMade: name == Self.groupAnnotation)
         }
-        return id
+        return own
     }
 
     // MARK: start
 
-    /// Starts the pod's server, or finds the one of the pod that the container joins; answers what containerd reads from
-    /// standard output.
+    /// How often a pod is looked for that another shim is making at this moment, with 20 ms between.
+    private static let attempts = 250
+
+    /// Starts the pod's server, or finds the one of the pod that the container joins.
     ///
     /// - Parameter input: what containerd wrote to standard input.
+    /// - Returns: what containerd reads from standard output.
     public func start(input: [UInt8], environment: [String: String]) async throws -> [UInt8] {
         let configuration = try Configuration.load(file: environment[Self.configurationVariable])
         let group = try group()
-        let root = stateRoot(configuration)
-        let answer = BootstrapAnswer(environment: environment, input: input, id: id, namespace: namespace)
-        if group != id {
-            let directory = StateDirectory(root: root, id: group)
-            guard !directory.isAbandoned(), let socket = directory.read()?.socket else {
-                throw SandboxError.notFound("the shim of pod \(group), which container \(id) belongs to,")
+        let parameters = BootstrapParams(input: input, id: id, namespace: namespace)
+        let answer = BootstrapAnswer(environment: environment, parameters: parameters)
+        let directory = directory(group.id, configuration)
+        for _ in 0..<Self.attempts {
+            if group.id != id, !directory.isAbandoned(), let socket = directory.read()?.socket {
+                try leaveAddress(socket)
+                return try answer.bytes("unix://\(socket)")
             }
-            return try announce(socket, answer)
-        }
-        let directory = StateDirectory(root: root, id: id)
-        let lock = try directory.create(root: root, id: id)
-        do throws(any Error) {
-            let socket = try Self.freshSocketPath(configuration.paths.root)
-            let listener = try UnixAddress.listen(socket)
+            guard group.canBeMade else { break }
             do {
-                // So that what a shim leaves that dies at once, or can't write, is known.
-                try directory.announce(id: id, socket: socket)
-                try launch(socket, listener: listener.raw, lock: lock, environment)
-                return try announce(socket, answer)
-            } catch {
-                unlink(socket)
-                throw error
+                let debug = debug || parameters?.wantsDebug == true
+                let socket = try launch(pod: group.id, directory, configuration, environment, debug: debug)
+                return try answer.bytes("unix://\(socket)")
+            } catch SandboxError.alreadyExists where group.id != id {
+                // The group's first container is making it at this moment.
+                try await Task.sleep(for: .milliseconds(20))
             }
+        }
+        throw SandboxError.notFound("the shim of pod \(group.id), which container \(id) belongs to,")
+    }
+
+    /// Starts the server of a new pod.
+    ///
+    /// - Returns: the socket at which it listens.
+    private func launch(
+        pod: String, _ directory: StateDirectory, _ configuration: Configuration, _ environment: [String: String],
+        debug: Bool
+    ) throws -> String {
+        let lock = try directory.create()
+        do {
+            // Written down first: so what a shim leaves is known that dies at once, or can't write.
+            let (socket, listener) = try directory.listen(below: configuration.paths.root)
+            try leaveAddress(socket)
+            let arguments =
+                ["-namespace", namespace, "-id", pod, "-address", address, "-socket", socket]
+                + (debug ? ["-debug"] : []) + ["serve"]
+            let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
+            let log = Self.openLog()
+            let output = log?.raw ?? -1
+            _ = try ChildProcess(
+                "shim",
+                .init(
+                    executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
+                    environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
+                    descriptors: [-1, output, output, listener.raw, -1, lock.raw], newSession: true))
+            return socket
         } catch {
             directory.sweep()
             throw error
         }
-    }
-
-    /// Short, as a socket's path may have 107 bytes, and an id of containerd's alone 76.
-    private static func freshSocketPath(_ root: String) throws -> String {
-        try makeDirectories("\(root)/s", mode: 0o711)
-        var number: UInt64 = 0
-        try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
-        return "\(root)/s/" + String(number, radix: 36)
-    }
-
-    private func launch(
-        _ socket: String, listener: Int32, lock: SharedDescriptor, _ environment: [String: String]
-    ) throws {
-        let arguments =
-            ["-namespace", namespace, "-id", id, "-address", address, "-socket", socket] + (debug ? ["-debug"] : [])
-            + ["serve"]
-        let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
-        let log = Self.openLog()
-        let output = log?.raw ?? -1
-        _ = try ChildProcess(
-            "shim",
-            .init(
-                executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
-                environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
-                descriptors: [-1, output, output, listener, -1, lock.raw], newSession: true))
     }
 
     /// containerd's fifo for the shim's log, in the bundle. For reading too: so that a containerd that is away breaks
@@ -125,12 +138,10 @@ public struct ShimCommand: Sendable {
         return SharedDescriptor(log)
     }
 
-    /// Leaves the address where containerd 1 looks for it when it comes back, and answers it.
-    private func announce(_ socket: String, _ answer: BootstrapAnswer) throws -> [UInt8] {
-        let address = "unix://\(socket)"
+    /// Leaves the address in the bundle, where containerd 1 looks for it when it comes back.
+    private func leaveAddress(_ socket: String) throws {
         let file = try OwnedDescriptor.open("address", O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-        try check("write", "address", address.withCString { write(file.raw, $0, strlen($0)) })
-        return answer.bytes(address)
+        try check("write", "address", "unix://\(socket)".withCString { write(file.raw, $0, strlen($0)) })
     }
 
     // MARK: serve
@@ -138,25 +149,31 @@ public struct ShimCommand: Sendable {
     /// Serves the pod until it ends; the descriptors are as `launch` leaves them.
     public func serve(socket: String, environment: [String: String]) async throws {
         let configuration = try Configuration.load(file: environment[Self.configurationVariable])
-        var logger = try LogOutput(debug: debug).logger()
+        var logger = try LogOutput(debug: debug, level: .info).logger()
         logger[metadataKey: "pod"] = "\(id)"
+        let log = LifeCycleLog(logger)
         let publisher = EventPublisher(
             address: environment["TTRPC_ADDRESS"] ?? "", namespace: namespace, logger: logger)
         try await PodServer.runShim(
-            id: id, namespace: namespace, directory: StateDirectory(root: stateRoot(configuration), id: id),
-            socket: socket, configuration: configuration, configurationFile: environment[Self.configurationVariable],
-            logger: logger, emit: { publisher.publish($0) })
+            id: id, namespace: namespace, directory: directory(id, configuration), socket: socket,
+            configuration: configuration, configurationFile: environment[Self.configurationVariable], logger: logger,
+            emit: {
+                log.note($0)
+                publisher.publish($0)
+            })
         await publisher.finish(within: .seconds(2))
     }
 
     // MARK: delete
 
-    /// Clears away what a dead shim left; answers a `DeleteResponse`.
+    /// Removes what a dead shim left.
+    ///
+    /// - Returns: a `DeleteResponse`.
     public func delete(environment: [String: String]) throws -> [UInt8] {
         let configuration = try Configuration.load(file: environment[Self.configurationVariable])
-        let directory = StateDirectory(root: stateRoot(configuration), id: id)
+        let directory = directory((try? group().id) ?? id, configuration)
         var pid: UInt32 = 0
-        // A member's pod lives on: its server has dealt with the container itself.
+        // A pod that lives on has dealt with its container itself.
         if directory.isAbandoned(within: .seconds(2)) {
             pid = UInt32(clamping: directory.read()?.processes.first?.pid ?? 0)
             directory.sweep()
@@ -167,23 +184,5 @@ public struct ShimCommand: Sendable {
             $0.exitedAt = timestamp(Int64(time(nil)) * 1_000_000_000)
         }
         return try response.serializedBytes()
-    }
-}
-
-/// How a shim says where it listens, in the words of the containerd that asks.
-struct BootstrapAnswer: Equatable {
-    /// Whether it knows version 3 of the Task service.
-    var isThird: Bool
-
-    /// containerd 2.3 gives parameters on standard input; whoever else understands more than version 2 says so in the environment.
-    init(environment: [String: String], input: [UInt8], id: String, namespace: String) {
-        let parameters = try? BootstrapParams(serializedBytes: input)
-        let isBootstrap = parameters?.instanceID == id && parameters?.namespace == namespace
-        isThird = isBootstrap || environment["MAX_SHIM_VERSION"].flatMap { Int($0) } ?? 0 >= 3
-    }
-
-    /// Only the address means version 2, to all of them; CRI-O reads nothing else, whatever its environment says.
-    func bytes(_ address: String) -> [UInt8] {
-        isThird ? Array(#"{"version":3,"address":"\#(address)","protocol":"ttrpc"}"#.utf8) : Array(address.utf8)
     }
 }

@@ -13,7 +13,7 @@ struct ContainerdShim: ParsableCommand {
 
     enum Action: String, ExpressibleByArgument { case start, delete, serve }
 
-    @Option(name: .customLong("namespace", withSingleDash: true), help: "containerd's name space.")
+    @Option(name: .customLong("namespace", withSingleDash: true), help: "containerd's namespace.")
     var namespace = ""
 
     @Option(name: .customLong("id", withSingleDash: true), help: "The container.")
@@ -50,7 +50,7 @@ struct ContainerdShim: ParsableCommand {
             return
         }
         if info { return write(try ShimInfo.bytes()) }
-        guard let action else { throw ValidationError("say what to do: start or delete") }
+        guard let action else { throw ValidationError("an action is missing: start or delete") }
         guard !namespace.isEmpty else { throw ValidationError("-namespace is empty") }
         guard !id.isEmpty else { throw ValidationError("-id is empty") }
         let command = ShimCommand(
@@ -100,7 +100,7 @@ do {
     ContainerdShim.exit(withError: error)
 } catch {
     // containerd shows what is written here.
-    let words = "\(ContainerdShim.message(for: error))\n"
-    _ = words.withCString { write(STDERR_FILENO, $0, strlen($0)) }
+    let message = "\(ContainerdShim.message(for: error))\n"
+    _ = message.withCString { write(STDERR_FILENO, $0, strlen($0)) }
     exit(1)
 }

@@ -6,8 +6,10 @@ import Testing
     @Test func phasesComeOutOfALog() {
         var times = PhaseTimes()
         for line in [
-            "2026-01-01T00:00:00Z debug: phase server 100", "2026-01-01T00:00:00Z debug: phase first instruction 250",
-            "debug: guest: phase of the moon", "debug: phase server 900", "phase", "",
+            #"{"at":"100","level":"debug","msg":"phase","phase":"server","time":"2026-01-01T00:00:00Z"}"#,
+            #"{"at":"250","level":"debug","msg":"phase","phase":"first instruction","pod":"a"}"#,
+            #"{"level":"debug","msg":"guest: phase agent ready 5"}"#, #"{"at":"900","msg":"phase","phase":"server"}"#,
+            #"{"at":"x","msg":"phase","phase":"agent ready"}"#, #"{"msg":"phase"}"#, "phase", "",
         ] { times.record(line: line) }
         #expect(times.time(of: "server") == 100)
         #expect(times.time(of: "first instruction") == 250)

@@ -32,6 +32,57 @@ import Testing
         }
     }
 
+    /// What a shell writes, once nobody can write any more.
+    private func output(of command: ChildProcess.Command) throws -> (text: String, end: ProcessEnd?) {
+        let (child, output) = try ChildProcess.withPipe("sh", command)
+        return (read(output), child.waitForEnd())
+    }
+
+    private func read(_ output: SharedDescriptor) -> String {
+        var text = ""
+        var buffer = [UInt8](repeating: 0, count: 256)
+        while case let count = Glibc.read(output.raw, &buffer, buffer.count), count > 0 {
+            text += String(decoding: buffer.prefix(count), as: UTF8.self)
+        }
+        return text
+    }
+
+    @Test func argumentsBeginWithTheNameThatIsAskedFor() throws {
+        var command = ChildProcess.Command(
+            executable: "/bin/sh", arguments: ["-c", "tr '\\0' ' ' </proc/$$/cmdline; echo $1", "zero", "one"],
+            descriptors: [-1, ChildProcess.pipe, -1])
+        #expect(try output(of: command).text.hasPrefix("/bin/sh -c "))
+        command.argv0 = "libnetwork-setkey"
+        let named = try output(of: command).text
+        #expect(named.hasPrefix("libnetwork-setkey -c ") && named.hasSuffix("one\n"), "\(named)")
+    }
+
+    @Test func startsInTheDirectoryThatIsAskedFor() throws {
+        var command = ChildProcess.Command(
+            executable: "/bin/sh", arguments: ["-c", "pwd"], descriptors: [-1, ChildProcess.pipe, -1],
+            directory: "/usr")
+        #expect(try output(of: command).text == "/usr\n")
+        command.directory = "/nonexistent"
+        #expect { try output(of: command) } throws: { error in
+            "\(error)".contains("chdir /nonexistent") && "\(error)".contains("No such file")
+        }
+    }
+
+    /// The child ends at once; what it has started holds the pipe.
+    @Test func aSignalReachesTheWholeGroup() throws {
+        let (child, output) = try ChildProcess.withPipe(
+            "sh",
+            .init(
+                executable: "/bin/sh", arguments: ["-c", "sleep 60 & echo up"],
+                descriptors: [-1, ChildProcess.pipe, -1],
+                newSession: true))
+        #expect(child.waitForEnd() == .exited(0))
+        let start = ContinuousClock.now
+        child.signalGroup(SIGKILL)
+        #expect(read(output) == "up\n")
+        #expect(ContinuousClock.now - start < .seconds(30))
+    }
+
     @Test func inheritsOnlyWhatItIsGiven() async throws {
         let (read, write) = try SharedDescriptor.pipe()
         let leaked = try OwnedDescriptor.open("/dev/null", O_RDONLY)
@@ -51,13 +102,8 @@ import Testing
             .init(
                 executable: "/bin/sh", arguments: ["-c", "echo out; echo err >&2"],
                 descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe]))
-        var text = ""
-        var buffer = [UInt8](repeating: 0, count: 256)
         // Until the end, which comes only when nobody has the other end any more.
-        while case let count = read(output.raw, &buffer, buffer.count), count > 0 {
-            text += String(decoding: buffer.prefix(count), as: UTF8.self)
-        }
-        #expect(text == "out\nerr\n")
+        #expect(read(output) == "out\nerr\n")
         #expect(child.waitForEnd() == .exited(0))
     }
 

@@ -73,16 +73,30 @@ import Testing
             try Configuration.load(file: file, annotations: ["io.martlet.vm.memory_mib": "much"])
         }
         #expect(wrong?.description.contains("annotation io.martlet.vm.memory_mib: vm.memory_mib") == true)
+        let refusals = [
+            "2Gi": "expected a whole number", "": "expected a whole number", "1e9": "expected a whole number",
+            "2048.0": "expected a whole number", " 2048": "expected a whole number", "0": "0 is not between",
+            "-1": "-1 is not between", "\(Int.max)": "\(Int.max) is not between", "\(Int.min)": "is not between",
+            "9223372036854775808": "expected a whole number",
+        ]
+        for (text, reason) in refusals {
+            let refused = #expect(throws: ConfigurationError.self, "\(text)") {
+                try Configuration.load(file: file, annotations: ["io.martlet.vm.memory_mib": text])
+            }
+            let message = refused?.description ?? ""
+            #expect(message.hasPrefix("annotation io.martlet.vm.memory_mib: vm.memory_mib: "), "\(message)")
+            #expect(message.contains(reason), "\(text): \(message)")
+        }
     }
 
     @Test func podsAreListedAndWhatTheDeadLeftIsCleared() throws {
         let root = "/tmp/martlet-pods-\(getpid())"
         defer { try? FileManager.default.removeItem(atPath: root) }
         let alive = StateDirectory(root: "\(root)/containerd-k8s.io", id: "alive")
-        let lock = try alive.create(root: "\(root)/containerd-k8s.io", id: "alive")
+        let lock = try alive.create()
         try alive.write(.init(id: "alive", bundle: "/b"))
         let dead = StateDirectory(root: root, id: "dead")
-        _ = try dead.create(root: root, id: "dead")
+        _ = try dead.create()
         withExtendedLifetime(lock) {
             let pods = PodList.all(root: root)
             #expect(pods.map(\.id) == ["dead", "alive"])

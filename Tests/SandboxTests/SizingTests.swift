@@ -63,6 +63,35 @@ import Testing
         #expect(try size(spec(memory: -1)).memoryMiB == 512)
     }
 
+    /// What nobody checks before it comes here must not overflow.
+    @Test(arguments: [
+        "9223372036854775807", "-9223372036854775808", "9223372036854775808", "", "-1", "0", "2Gi", "1e9",
+    ])
+    func anEnginesNumberIsTakenOrIsNone(_ number: String) throws {
+        let annotations = ["memory", "cpu-quota", "cpu-period"].map { ("io.kubernetes.cri.sandbox-\($0)", number) }
+        var all = Dictionary(uniqueKeysWithValues: annotations)
+        all[Self.sandbox] = "sandbox"
+        #expect(try size(spec(all)).memoryMiB == 512)
+        var crio = ["io.kubernetes.cri-o.ContainerType": "sandbox"]
+        for name in ["PodLinuxResources", "PodLinuxOverhead"] {
+            crio["io.kubernetes.cri-o.\(name)"] =
+                #"{"memory_limit_in_bytes": \#(number), "cpu_quota": \#(number), "cpu_period": \#(number)}"#
+        }
+        #expect(try size(spec(crio)).memoryMiB == (number == "1e9" ? 1972 : 512))
+    }
+
+    @Test func anOwnLimitOfAnySizeIsTakenOrRefused() throws {
+        for limit: Int64 in [.max, .min, 0, -1, 1, 1 << 60] { #expect(try size(spec(memory: limit)).memoryMiB == 512) }
+        let error = #expect(throws: SandboxError.self) { try size(spec(memory: 1 << 59)) }
+        #expect(error?.description.contains("549755813952 MiB") == true, "\(String(describing: error))")
+        var limited = spec()
+        limited.linux?.resources = .init()
+        limited.linux?.resources?.cpu = .init()
+        limited.linux?.resources?.cpu?.quota = .max
+        limited.linux?.resources?.cpu?.period = .max
+        #expect(try size(limited).vcpus >= 1)
+    }
+
     @Test func whatCRIOSaysCounts() throws {
         let size = try size(
             spec([

@@ -19,13 +19,13 @@ import Testing
     @Test func anIdIsTakenOnceAndFreeAgain() throws {
         let root = temporary + "/deep/er"
         let directory = StateDirectory(root: root, id: "a")
-        let lock = try directory.create(root: root, id: "a")
-        #expect(throws: SandboxError.self) { try StateDirectory(root: root, id: "a").create(root: root, id: "a") }
+        let lock = try directory.create()
+        #expect(throws: SandboxError.self) { try StateDirectory(root: root, id: "a").create() }
         try directory.write(.init(id: "a", bundle: "/b"))
         #expect(directory.read() == .init(id: "a", bundle: "/b"))
         directory.sweep()
         #expect(access(directory.path, F_OK) != 0)
-        _ = try directory.create(root: root, id: "a")
+        _ = try directory.create()
         directory.sweep()
         _ = lock
     }
@@ -45,23 +45,53 @@ import Testing
         #expect(refusal("") == "pod  does not exist")
     }
 
-    /// A server that dies before its first word.
-    @Test func whatIsAnnouncedIsCleared() throws {
-        let root = temporary
-        let directory = StateDirectory(root: root, id: "a")
-        let lock = try directory.create(root: root, id: "a")
-        let listener = SharedDescriptor(try UnixAddress.listen("\(root)/socket"))
-        try directory.announce(id: "a", socket: "\(root)/socket")
-        #expect(directory.read()?.socket == "\(root)/socket")
+    /// A server that dies before it has written anything down itself.
+    @Test func aSocketIsRemovedWithItsDirectory() throws {
+        let directory = StateDirectory(root: temporary, id: String(repeating: "a", count: 255))
+        let lock = try directory.create()
+        let (socket, listener) = try directory.listen(below: temporary)
+        #expect(directory.read()?.socket == socket && socket.utf8.count <= 107)
+        _ = try UnixAddress.connect(socket)
         directory.sweep()
-        #expect(rmdir(root) == 0, "nothing else is left")
+        #expect(rmdir(temporary) == 0, "nothing else is left")
         withExtendedLifetime((lock, listener)) {}
+    }
+
+    @Test func aNamespacesDirectoryEndsWithItsLastPod() throws {
+        let root = StateDirectory.root(ofNamespace: "n", below: temporary)
+        let pods = ["a", "b"].map { StateDirectory(root: root, id: $0) }
+        let locks = try pods.map { try $0.create() }
+        pods[0].sweep()
+        #expect(access(root, F_OK) == 0)
+        pods[1].sweep()
+        #expect(access(root, F_OK) != 0 && access(temporary, F_OK) == 0)
+        withExtendedLifetime(locks) {}
+    }
+
+    /// One pod's end removes the directory that another one has just made.
+    @Test func podsComeAndGoAtOnce() async throws {
+        let root = StateDirectory.root(ofNamespace: "n", below: temporary)
+        try await withThrowingTaskGroup(of: Void.self) { [temporary] group in
+            for id in ["a", "b", "c"] {
+                group.addTask {
+                    let directory = StateDirectory(root: root, id: id)
+                    for _ in 0..<300 {
+                        let lock = try directory.create()
+                        let (_, listener) = try directory.listen(below: temporary)
+                        directory.sweep()
+                        withExtendedLifetime((lock, listener)) {}
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(rmdir(temporary) == 0, "nothing is left")
     }
 
     @Test func whatADeadServerLeftIsCleared() async throws {
         let root = temporary
         let directory = StateDirectory(root: root, id: "a")
-        var lock: SharedDescriptor? = try directory.create(root: root, id: "a")
+        var lock: SharedDescriptor? = try directory.create()
         let child = try ChildProcess(
             "sleep", .init(executable: "/bin/sleep", arguments: ["60"], descriptors: [-1, -1, -1]))
         let record = try #require(StateDirectory.ProcessRecord(name: "sleep", pid: child.pid))
@@ -71,7 +101,7 @@ import Testing
         try directory.write(.init(id: "a", bundle: "/b", processes: [record, other]))
         #expect(lock != nil)
         lock = nil  // the server has died
-        _ = try directory.create(root: root, id: "a")
+        _ = try directory.create()
         #expect(await child.end() == .signaled(SIGKILL))
         directory.sweep()
         rmdir(root)

@@ -1,18 +1,39 @@
+import FoundationEssentials
+import Hypervisor
 import LinuxSystem
 import Logging
 import Synchronization
 
-/// The phases of a start, from lines of the debug log: `phase NAME NANOSECONDS`.
+/// The phases of a start, as they stand in the debug log (`Logger.phase`).
 struct PhaseTimes: Sendable {
     private(set) var times: [(name: String, at: UInt64)] = []
 
-    /// Records the phase in a line of the log. Other lines are ignored.
+    /// A line of `--log-format json`, as far as it matters here.
+    private struct Line: Decodable {
+        var msg: String
+        var phase: String?
+        var at: String?
+    }
+
+    /// Takes a phase out of a line of a JSON log; other lines change nothing.
     mutating func record(line: some StringProtocol) {
-        let words = line.split(separator: " ")
-        guard let start = words.firstIndex(of: "phase"), words.count > start + 2,
-            let time = words.last.flatMap({ UInt64($0) })
-        else { return }
-        times.append((words[(start + 1)..<(words.count - 1)].joined(separator: " "), time))
+        guard let line = try? JSONDecoder().decode(Line.self, from: Data(line.utf8)) else { return }
+        take(message: line.msg, phase: line.phase, at: line.at)
+    }
+
+    /// Takes a phase out of a log event; other events change nothing.
+    mutating func take(_ event: LogEvent) {
+        take(
+            message: "\(event.message)", phase: event.metadata?[Logger.phaseNameKey].map { "\($0)" },
+            at: event.metadata?[Logger.phaseTimeKey].map { "\($0)" })
+    }
+
+    /// - Parameter time: nanoseconds of the monotonic clock.
+    mutating func add(_ name: String, at time: UInt64) { times.append((name, time)) }
+
+    private mutating func take(message: String, phase: String?, at: String?) {
+        guard message == Logger.phaseMessage, let phase, let time = at.flatMap({ UInt64($0) }) else { return }
+        add(phase, at: time)
     }
 
     func time(of name: String) -> UInt64? { times.first { $0.name == name }?.at }
@@ -41,11 +62,11 @@ final class PhaseLog: Sendable {
 
     func time(of name: String) -> UInt64? { phases.withLock { $0.time(of: name) } }
 
-    fileprivate func record(_ line: String) {
-        // The tiny guest writes an empty line.
-        let line = line == "guest: " ? "phase guest's line \(monotonicNanoseconds())" : line
+    fileprivate func take(_ event: LogEvent) {
         let time = phases.withLock { phases in
-            phases.record(line: line)
+            // A guest that only writes the end of a line.
+            if "\(event.message)" == "guest: " { phases.add("guest's line", at: monotonicNanoseconds()) }
+            phases.take(event)
             return phases.time(of: awaited)
         }
         if let time { arrived.settle(time) }
@@ -63,6 +84,6 @@ final class PhaseLog: Sendable {
             set { metadata[key] = newValue }
         }
 
-        func log(event: LogEvent) { log.record("\(event.message)") }
+        func log(event: LogEvent) { log.take(event) }
     }
 }

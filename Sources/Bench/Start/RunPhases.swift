@@ -29,7 +29,8 @@ struct RunPhases: Sendable {
             "martlet",
             .init(
                 executable: martlet,
-                arguments: ["--debug", "--log", log, "--root", root] + (configuration.map { ["--config", $0] } ?? [])
+                arguments: ["--debug", "--log", log, "--log-format", "json", "--root", root]
+                    + (configuration.map { ["--config", $0] } ?? [])
                     + ["run", "--bundle", bundle, id],
                 environment: Self.environment(), descriptors: [-1, -1, input.raw], diesWithParent: true))
         guard let end = child.waitForEnd(timeout: timeout) else {

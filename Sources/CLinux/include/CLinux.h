@@ -81,6 +81,7 @@ int martlet_tgkill(pid_t thread, int signal);
 // How a child process starts; see martlet_spawn.
 struct martlet_spawn_options {
     const char *path;              // absolute path of the program
+    const char *directory;         // working directory; NULL: this process's own
     char *const *argv;             // NULL-terminated
     char *const *envp;             // NULL-terminated
     const int *descriptors;        // the child's descriptor i is a copy of descriptors[i]; -1: /dev/null

@@ -30,20 +30,22 @@ public struct RunCommand: Sendable {
         self.output = output
     }
 
-    /// Exit code when the VM, the server or Martlet itself failed under a container.
+    /// Exit code when the VM, the server or Martlet itself failed while a container ran.
     static let failure: Int32 = 255
 
-    /// Runs the container; answers its exit code, 128 + n when a signal ended it, 255 when its VM ended under it.
+    /// Runs the container.
     ///
+    /// - Returns: its exit code; 128 + n when signal n ended it, 255 when its VM ended under it.
     /// - Throws: what was wrong with the request; nothing is left then.
     public func run(logger: Logger) async throws -> Int32 {
         let id = try ContainerID(id).value
         guard geteuid() == 0 else {
             throw SandboxError.invalid("martlet run must be run as root (user id 0, not \(geteuid()))")
         }
-        // Read here too, for the terminal and so that bad input is told before anything starts.
+        // Read here too, for the terminal, and so that bad input is refused before anything starts.
         let bundle = try Bundle(directory: bundle)
-        let terminal = try TerminalSession(wanted: bundle.spec.process?.terminal ?? false, consoleSocket: consoleSocket)
+        let terminal = try TerminalSession(
+            isRequested: bundle.spec.process?.terminal ?? false, consoleSocket: consoleSocket)
         let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])
         let server = try await ServerProcess.start(
             id: id, root: root, configurationFile: configurationFile, output: output, stdio: terminal.stdio)
@@ -85,11 +87,11 @@ public struct RunCommand: Sendable {
                 .with {
                     $0.id = id
                     $0.bundle = bundle.directory
-                    $0.terminal = terminal.wanted
+                    $0.terminal = terminal.isRequested
                     $0.stdin = "fd:\(PodServer.Descriptor.stdin)"
                     $0.stdout = "fd:\(PodServer.Descriptor.stdout)"
-                    $0.stderr = terminal.wanted ? "" : "fd:\(PodServer.Descriptor.stderr)"
-                }, timeout: RunCommand.timeout)
+                    $0.stderr = terminal.isRequested ? "" : "fd:\(PodServer.Descriptor.stderr)"
+                }, timeout: RunCommand.requestTimeout)
         } catch {
             // Ended by the person who started it, as any process would be.
             if let signal = progress.state.withLock({ $0.signal }) { return 128 + signal }
@@ -100,9 +102,9 @@ public struct RunCommand: Sendable {
         try await terminal.resize(task, id)
         terminal.begin()
         defer { terminal.end() }
-        _ = try await task.start(.with { $0.id = id }, timeout: RunCommand.timeout)
+        _ = try await task.start(.with { $0.id = id }, timeout: RunCommand.requestTimeout)
         let ended = try await task.wait(.with { $0.id = id }, timeout: TTRPCClient.noTimeout)
-        _ = try? await task.delete(.with { $0.id = id }, timeout: RunCommand.timeout)
+        _ = try? await task.delete(.with { $0.id = id }, timeout: RunCommand.requestTimeout)
         return Int32(ended.exitStatus & 0xff)
     }
 
@@ -112,7 +114,7 @@ public struct RunCommand: Sendable {
     }
 
     /// The server has deadlines of its own, each shorter than this.
-    private static let timeout: Duration = .seconds(600)
+    private static let requestTimeout: Duration = .seconds(600)
 
     private func forward(
         _ signals: SignalQueue, to task: TaskServiceClient, _ terminal: TerminalSession, _ progress: Progress

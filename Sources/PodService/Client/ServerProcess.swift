@@ -20,9 +20,9 @@ struct ServerProcess: Sendable {
         stdio: [SharedDescriptor]
     ) async throws -> ServerProcess {
         let directory = StateDirectory(root: root, id: id)
-        let lock = try directory.create(root: root, id: id)
+        let lock = try directory.create()
         do throws(any Error) {
-            let listener = try UnixAddress.listen(directory.socketPath)
+            let (socket, listener) = try directory.listen(below: root)
             let (lifeline, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
             var arguments = ["pod-server", id, "--root", root] + output.arguments
             if let configurationFile { arguments += ["--config", configurationFile] }
@@ -34,7 +34,7 @@ struct ServerProcess: Sendable {
                 executable: try Programs.own("martlet"), arguments: arguments, environment: environment,
                 descriptors: descriptors, newSession: true)
             let child = try ChildProcess("pod server", command)
-            let client = try await TTRPCClient(unixPath: directory.socketPath)
+            let client = try await TTRPCClient(unixPath: socket)
             return ServerProcess(
                 child: child, task: TaskServiceClient(client), directory: directory, lifeline: lifeline)
         } catch {

@@ -7,7 +7,7 @@ import TaskAPI
 /// The descriptors that a foreground container's streams are tied to, and the terminal behind them if it has one.
 final class TerminalSession: Sendable {
     /// Whether the bundle asks for a terminal.
-    let wanted: Bool
+    let isRequested: Bool
     /// What the server gets as the process's stdin, stdout and stderr.
     let stdio: [SharedDescriptor]
     /// The person's terminal, raw while the container runs.
@@ -17,10 +17,10 @@ final class TerminalSession: Sendable {
 
     /// - Throws: `SandboxError.invalid` when a console socket is given without a terminal, or the other way round where
     ///   no terminal is at hand.
-    init(wanted: Bool, consoleSocket: String?) throws {
-        self.wanted = wanted
+    init(isRequested: Bool, consoleSocket: String?) throws {
+        self.isRequested = isRequested
         if let consoleSocket {
-            guard wanted else {
+            guard isRequested else {
                 throw SandboxError.invalid("--console-socket: process.terminal is false in config.json")
             }
             let (master, slave) = try Terminal.pair()
@@ -35,9 +35,9 @@ final class TerminalSession: Sendable {
                 return SharedDescriptor(
                     copy < 0 ? try OwnedDescriptor.open("/dev/null", O_RDWR) : OwnedDescriptor(owning: copy))
             }
-            own = wanted ? Terminal(STDIN_FILENO) : nil
+            own = isRequested ? Terminal(STDIN_FILENO) : nil
             sizeSource = stdio[0]
-            if wanted && own == nil {
+            if isRequested && own == nil {
                 throw SandboxError.invalid(
                     "process.terminal is true in config.json, but standard input is not a terminal: give one, or --console-socket"
                 )
@@ -50,7 +50,7 @@ final class TerminalSession: Sendable {
 
     /// Gives the container's terminal the size of the one here.
     func resize(_ task: TaskServiceClient, _ id: String) async throws {
-        guard wanted, let size = Terminal.size(of: sizeSource.raw) else { return }
+        guard isRequested, let size = Terminal.size(of: sizeSource.raw) else { return }
         _ = try await task.resizePty(
             .with {
                 $0.id = id

@@ -11,7 +11,7 @@ import TaskAPI
 public enum PodServer {
     /// The descriptors that the process starts with, beside its standard ones.
     package enum Descriptor {
-        /// Listens at the pod's `task.sock`.
+        /// Listens at the pod's socket.
         package static let listener: Int32 = 3
         /// A socket whose other end lives as long as the command that wants the pod.
         static let lifeline: Int32 = 4
@@ -31,7 +31,8 @@ public enum PodServer {
         for descriptor in Descriptor.listener...Descriptor.stderr { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let directory = StateDirectory(root: root, id: id)
         let environment = PodEnvironment(
-            id: id, directory: directory, configuration: configuration, configurationFile: configurationFile,
+            id: id, directory: directory, socket: directory.read()?.socket, configuration: configuration,
+            configurationFile: configurationFile,
             logger: logger)
         let pod = try Pod(environment)
         // A pseudo-terminal that the command made for an engine: as this session's controlling terminal it tells when the

@@ -55,8 +55,9 @@ extension TaskAPIService {
 
     func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
         try await answering {
-            let processes = try await pod.processes(request.id)
-            return .with { $0.processes = processes.map { process in .with { $0.pid = process.pid } } }
+            // Engines look these ids up among the host's processes (docker top), so the guest's would name others.
+            let status = try await pod.status(request.id, exec: "")
+            return .with { $0.processes = [.with { $0.pid = status.pid }] }
         }
     }
 

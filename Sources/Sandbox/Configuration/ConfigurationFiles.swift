@@ -6,6 +6,8 @@ extension Configuration {
     public static let standardFile = "/etc/martlet/martlet.toml"
     /// The least memory in which kernel and initramfs fit, MiB.
     public static let minimumMemoryMiB = 96
+    /// As much as guest physical addresses are laid out for, in MiB.
+    public static let maximumMemoryMiB = 1 << 20
     private static let maximumFileSize = 1 << 20
 
     /// Reads the configuration: `file`, and then the drop-ins, which are all `*.toml` in the directory `martlet.d` beside it, in the
@@ -53,7 +55,8 @@ extension Configuration {
         var reader = ConfigurationReader(tree)
         try reader.choice("hypervisor", notYet: ["libvirt"], into: &hypervisor)
         try reader.integer("vm.vcpus", 1...32, into: &vm.vcpus)
-        try reader.integer("vm.memory_mib", Self.minimumMemoryMiB...(1 << 20), unit: "MiB", into: &vm.memoryMiB)
+        try reader.integer(
+            "vm.memory_mib", Self.minimumMemoryMiB...Self.maximumMemoryMiB, unit: "MiB", into: &vm.memoryMiB)
         try reader.integer("vm.overhead_mib", 0...65536, unit: "MiB", into: &vm.overheadMiB)
         try reader.integer("vm.host_mib", 0...65536, unit: "MiB", into: &vm.hostMiB)
         try reader.path("vm.kernel", emptyIsUnset: true, into: &vm.kernel)

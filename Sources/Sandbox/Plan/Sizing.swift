@@ -33,10 +33,16 @@ struct PodRequest: Sendable, Equatable {
             guard let text = notes["io.kubernetes.cri-o.\(name)"],
                 let values = try? JSON.decode(CRIOResources.self, from: Array(text.utf8), file: name)
             else { continue }
-            memory += values.memoryLimit ?? 0
-            cpuQuota += values.cpuQuota ?? 0
+            memory = Self.sum(memory, values.memoryLimit)
+            cpuQuota = Self.sum(cpuQuota, values.cpuQuota)
             cpuPeriod = max(cpuPeriod, values.cpuPeriod ?? 0)
         }
+    }
+
+    /// At most the largest number: what an engine writes is not checked by anybody.
+    private static func sum(_ one: Int64, _ other: Int64?) -> Int64 {
+        let (sum, overflow) = one.addingReportingOverflow(other ?? 0)
+        return overflow ? (one < 0 ? .min : .max) : sum
     }
 
     /// CRI's LinuxContainerResources as CRI-O writes them.
@@ -65,7 +71,7 @@ extension Sizing {
         let mebibyte: Int64 = 1 << 20
         let own = spec?.linux?.resources
         let limit = own?.memory?.limit ?? 0
-        if request.memory > 0 {
+        if request.memory > 0, request.memory < Self.unlimited {
             memoryMiB = Int((request.memory + mebibyte - 1) / mebibyte) + configuration.vm.overheadMiB
             reason = "the pod's memory limit of \(request.memory / mebibyte) MiB and vm.overhead_mib"
         } else if request.isSandbox, let group = host.memory {
@@ -86,13 +92,20 @@ extension Sizing {
                 "the pod's machine would have \(memoryMiB) MiB (\(reason)); it needs \(Configuration.minimumMemoryMiB) at "
                     + "least: raise the pod's limit, or the overhead of its RuntimeClass")
         }
+        guard memoryMiB <= Configuration.maximumMemoryMiB else {
+            throw SandboxError.invalid(
+                "the pod's machine would have \(memoryMiB) MiB (\(reason)); it can have "
+                    + "\(Configuration.maximumMemoryMiB) at most")
+        }
         let quota = request.cpuQuota > 0 ? request.cpuQuota : request.isSandbox ? host.cpuQuota : own?.cpu?.quota ?? 0
         let period =
-            request.cpuQuota > 0 ? request.cpuPeriod : request.isSandbox ? host.cpuPeriod : Int64(own?.cpu?.period ?? 0)
-        let processors = quota > 0 ? Int((quota + max(period, 1) - 1) / max(period == 0 ? 100_000 : period, 1)) : 0
+            request.cpuQuota > 0
+            ? request.cpuPeriod : request.isSandbox ? host.cpuPeriod : Int64(clamping: own?.cpu?.period ?? 0)
+        // Rounded up; the default period is cgroup's (cgroup-v2.rst, cpu.max).
+        let cpus = quota > 0 ? Int((quota - 1) / max(period == 0 ? 100_000 : period, 1) + 1) : 0
         // More than the host has would only contend with each other.
         let most = max(1, min(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), 32))
-        vcpus = processors > 0 ? min(max(processors, configuration.vm.vcpus), most) : configuration.vm.vcpus
+        vcpus = cpus > 0 ? min(max(cpus, configuration.vm.vcpus), most) : configuration.vm.vcpus
     }
 }
 

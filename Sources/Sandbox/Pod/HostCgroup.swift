@@ -1,11 +1,11 @@
 import Glibc
 import LinuxSystem
 
-/// The control group of the host that a pod's processes live in: one directory in each hierarchy that is mounted, of
+/// The cgroup of the host that a pod's processes live in: one directory in each hierarchy that is mounted, of
 /// version 1, of version 2, or of both.
 ///
-/// The server joins before it starts anything, so that everything it starts is in there too. Limits stay with whoever made
-/// the groups above: a container's own act in the guest.
+/// The server joins before it starts anything, so that everything it starts is in there too. Limits are the business of
+/// whoever made the cgroups above: a container's own limits act in the guest.
 ///
 /// Source: runtime-spec, config-linux.md, "Cgroups Path"; Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 struct HostCgroup: Sendable {
@@ -14,7 +14,7 @@ struct HostCgroup: Sendable {
     /// Where this process was before.
     private let previous: [String]
 
-    /// A hierarchy: where it is mounted, which of its groups is mounted there, and what it is called in /proc/PID/cgroup.
+    /// A hierarchy: where it is mounted, which of its cgroups is mounted there, and its name in /proc/PID/cgroup.
     private struct Hierarchy {
         var mountPoint: String
         var root: String
@@ -22,14 +22,14 @@ struct HostCgroup: Sendable {
         var name: String
     }
 
-    /// The directories that a pod will have whose group is `path` (absolute, below each hierarchy's root).
+    /// The directories that a pod will have whose cgroup is `path` (absolute, below each hierarchy's root).
     static func directories(at path: String) throws -> [String] {
         try check(path)
         return try hierarchies(MountEntry.all()).map { $0.mountPoint + path }
     }
 
     /// The absolute path that a bundle's means: a relative one, which the specification leaves to the runtime, begins at each
-    /// hierarchy's root too (CRI-O writes one where nobody names the pod's group).
+    /// hierarchy's root too (CRI-O writes one where nobody names the pod's cgroup).
     ///
     /// - Throws: for systemd's form, `SLICE:PREFIX:NAME`.
     static func absolute(_ path: String) throws -> String {
@@ -47,7 +47,7 @@ struct HostCgroup: Sendable {
         }
     }
 
-    /// Makes the groups at `path` (absolute, below each hierarchy's root) and moves this process there.
+    /// Makes the cgroups at `path` (absolute, below each hierarchy's root) and moves this process there.
     init(joining path: String) throws {
         try Self.check(path)
         let own = Self.memberships(try readText("/proc/self/cgroup"))
@@ -70,7 +70,7 @@ struct HostCgroup: Sendable {
     }
 
     /// Moves this process back, with those it has started that outlive the pod (a logging program that still writes), and
-    /// removes the groups.
+    /// removes the cgroups.
     func leave() {
         for (directory, before) in zip(directories, previous) {
             try? Self.move(to: before)
@@ -88,7 +88,7 @@ struct HostCgroup: Sendable {
     /// `leave`, which may wait, on a thread of its own.
     func release() async { _ = try? await onThread("cgroup end") { leave() } }
 
-    /// Removes groups whose processes have ended or are about to; waits for that, two seconds in all.
+    /// Removes cgroups whose processes have ended or are about to; waits for that, two seconds in all.
     static func remove(_ directories: [String]) {
         let end = ContinuousClock.now + .seconds(2)
         for directory in directories {
@@ -101,15 +101,18 @@ struct HostCgroup: Sendable {
         for part in directory.dropFirst(mountPoint.count).split(separator: "/") {
             let parent = path
             path += "/" + part
-            if mkdir(path, 0o755) != 0 {
-                if errno == EEXIST { continue }
-                throw SystemError.last("mkdir", path)
-            }
-            // Version 1's cpuset takes no process before it has processors and memory nodes.
-            for name in ["cpuset.cpus", "cpuset.mems"] where access("\(path)/cgroup.clone_children", F_OK) == 0 {
-                guard let inherited = try? readText("\(parent)/\(name)") else { continue }
-                try? writeText(inherited, to: "\(path)/\(name)")
-            }
+            if mkdir(path, 0o755) != 0, errno != EEXIST { throw SystemError.last("mkdir", path) }
+            try fillCpuset(path, from: parent)
+        }
+    }
+
+    /// Gives a cgroup of version 1's cpuset the CPUs and the memory nodes of the cgroup above it where it has none: no
+    /// process can join it before (cgroup-v1/cpusets.rst, section 2). One that exists may have none too; runc does the same.
+    private static func fillCpuset(_ path: String, from parent: String) throws {
+        guard access("\(path)/cgroup.clone_children", F_OK) == 0 else { return }
+        for name in ["cpuset.cpus", "cpuset.mems"] where access("\(path)/\(name)", F_OK) == 0 {
+            guard try readText("\(path)/\(name)").allSatisfy(\.isWhitespace) else { continue }
+            try writeText(try readText("\(parent)/\(name)"), to: "\(path)/\(name)")
         }
     }
 
@@ -134,7 +137,7 @@ struct HostCgroup: Sendable {
         return found
     }
 
-    /// /proc/PID/cgroup: the group by the hierarchy's name.
+    /// /proc/PID/cgroup: the cgroup by the hierarchy's name.
     private static func memberships(_ text: String) -> [String: String] {
         var groups: [String: String] = [:]
         for line in text.split(separator: "\n") {
@@ -144,7 +147,7 @@ struct HostCgroup: Sendable {
         return groups
     }
 
-    /// A group's path as it is seen where only those below `root` are mounted.
+    /// A cgroup's path as it is seen where only those below `root` are mounted.
     private static func below(_ root: String, _ path: String) -> String {
         root != "/" && path.hasPrefix(root) ? String(path.dropFirst(root.count)) : path == "/" ? "" : path
     }

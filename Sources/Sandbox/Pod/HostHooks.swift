@@ -24,8 +24,8 @@ struct HostHooks: Sendable {
         self.logger = logger
     }
 
-    /// When the container's surroundings are there and before its program is: engines set up networks here. A hook that
-    /// fails ends the creation.
+    /// After the container's namespaces exist and before its program is started: engines set up networks here. A hook
+    /// that fails ends the creation.
     func beforeCreation() async throws {
         try await run("prestart", hooks.prestart, "creating")
         try await run("createRuntime", hooks.createRuntime, "creating")
@@ -54,25 +54,40 @@ struct HostHooks: Sendable {
         var state = state
         state.status = status
         let bytes = try Pod.json(state)
-        try await onThread("hook") {
-            let input = try OwnedDescriptor.memory("state", size: 0)
-            let errors = try OwnedDescriptor.memory("errors", size: 0)
-            try check("write", name, bytes.withUnsafeBytes { pwrite(input.raw, $0.baseAddress, $0.count, 0) })
-            let child = try ChildProcess(
+        let bundle = state.bundle
+        try await onThread("hook") { try Self.execute(hook, name: name, state: bytes, bundle: bundle) }
+    }
+
+    /// Runs a hook to its end. The working directory is the bundle, as with runc.
+    ///
+    /// - Parameters:
+    ///   - name: for messages.
+    ///   - state: what the hook reads from its standard input.
+    ///   - bundle: absolute path.
+    /// - Throws: `SandboxError.failed` with what the hook wrote to standard error, when it fails or takes too long.
+    static func execute(_ hook: Hook, name: String, state: Data, bundle: String) throws {
+        let input = try OwnedDescriptor.memory("state", size: 0)
+        let errors = try OwnedDescriptor.memory("errors", size: 0)
+        try check("write", name, state.withUnsafeBytes { pwrite(input.raw, $0.baseAddress, $0.count, 0) })
+        let child: ChildProcess
+        do throws(SystemError) {
+            // The specification gives args "the same semantics as IEEE Std 1003.1-2008 execv's argv": programs such as
+            // dockerd's network hook choose by the first entry what they do.
+            child = try ChildProcess(
                 "hook",
                 .init(
-                    executable: hook.path, arguments: Array(hook.args.dropFirst()), environment: hook.env,
-                    descriptors: [input.raw, -1, errors.raw], newSession: true, diesWithParent: true))
-            let limit = hook.timeout ?? Self.standardTimeout
-            guard let end = child.waitForEnd(timeout: .seconds(limit)) else {
-                child.signal(SIGKILL)
-                throw SandboxError.failed("\(name): has not ended after \(limit) s")
-            }
-            if end == .exited(0) { return }
-            lseek(errors.raw, 0, SEEK_SET)
-            let words = ((try? readText(errors.raw, "errors", limit: 1024)) ?? "").split(separator: "\n")
-            throw SandboxError.failed(
-                "\(name): \(end)" + (words.isEmpty ? "" : ": " + words.joined(separator: "; ")))
+                    executable: hook.path, argv0: hook.args.first, arguments: Array(hook.args.dropFirst()),
+                    environment: hook.env, descriptors: [input.raw, -1, errors.raw], directory: bundle,
+                    newSession: true, diesWithParent: true))
+        } catch { throw SandboxError.failed("\(name): \(error)") }
+        let limit = hook.timeout ?? standardTimeout
+        guard let end = child.waitForEnd(timeout: .seconds(limit)) else {
+            child.signalGroup(SIGKILL)
+            throw SandboxError.failed("\(name): has not ended after \(limit) s")
         }
+        if end == .exited(0) { return }
+        lseek(errors.raw, 0, SEEK_SET)
+        let lines = ((try? readText(errors.raw, "errors", limit: 1024)) ?? "").split(separator: "\n")
+        throw SandboxError.failed("\(name): \(end)" + (lines.isEmpty ? "" : ": " + lines.joined(separator: "; ")))
     }
 }

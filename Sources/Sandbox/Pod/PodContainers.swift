@@ -97,7 +97,7 @@ extension Pod {
         do {
             let exit = try await pod.agent.waitForExit(id, exec: exec)
             if exec.isEmpty { logger.phase("container exited") }
-            await process.streams?.finish(within: ProcessStreams.exitPatience)
+            await process.streams?.finish(within: ProcessStreams.exitTimeout)
             if exec.isEmpty, exit.oomKills > 0 {
                 logger.error(
                     "container \(id): out of memory (OOM): the kernel killed \(exit.oomKills) of its processes")
@@ -167,7 +167,7 @@ extension Pod {
         containers[id]?.execs[exec] = nil
         // Who waits for one that never started.
         process.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
-        await process.streams?.finish(within: ProcessStreams.removalPatience)
+        await process.streams?.finish(within: ProcessStreams.removalTimeout)
         process.streams?.cancel()
         return process
     }
@@ -183,7 +183,7 @@ extension Pod {
         containers[id] = nil
         for process in container.processes {
             // One that never started still holds its streams.
-            if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalPatience) }
+            if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalTimeout) }
             process.streams?.cancel()
         }
         for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds())) }
@@ -234,7 +234,7 @@ extension Pod {
                 try StreamRelay(name: "stderr", engine: stderr.descriptor, guest: guest, direction: .fromGuest))
         }
         let streams = ProcessStreams(
-            input: input, hold: engine.stdin?.hold, outputs: outputs, isPatient: engine.isPatient)
+            input: input, writeEnd: engine.stdin?.writeEnd, outputs: outputs, waitsForReader: engine.waitsForReader)
         return (streams, numbers)
     }
 

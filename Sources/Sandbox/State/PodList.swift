@@ -1,31 +1,30 @@
 import Glibc
 import LinuxSystem
 
-/// A pod of this host, as its state directory tells of it.
+/// A pod of this host, as its state directory describes it.
 public struct PodEntry: Sendable, Equatable, Codable {
     public var id: String
-    /// containerd's name space; empty for `martlet run`.
+    /// containerd's namespace; empty for `martlet run`.
     public var namespace: String
-    /// Whether its server lives. What one left that died can be cleared away.
+    /// Whether its server lives. What a dead server left can be removed.
     public var isRunning: Bool
     /// The server's process id; 0 when nothing was written down.
     public var pid: Int32
     public var bundle: String
     /// Absolute path of its state.
     public var directory: String
-    /// Absolute path of the socket that its server listens at.
+    /// Absolute path of the socket that its server listens at; empty when nothing was written down.
     public var socket: String
 }
 
 /// The pods of this host.
 public enum PodList {
-    /// All pods whose state lies below `root` (`paths.root`), by their name spaces and ids.
+    /// All pods whose state lies below `root` (`paths.root`), by their namespaces and ids.
     public static func all(root: String) -> [PodEntry] {
         var found: [PodEntry] = []
         for name in names(in: root) {
-            let prefix = "containerd-"
-            if name.hasPrefix(prefix) {
-                let namespace = String(name.dropFirst(prefix.count))
+            if name.hasPrefix(StateDirectory.namespacePrefix) {
+                let namespace = String(name.dropFirst(StateDirectory.namespacePrefix.count))
                 found += names(in: "\(root)/\(name)").map { entry(root: "\(root)/\(name)", id: $0, namespace) }
             } else if access("\(root)/\(name)/lock", F_OK) == 0 {
                 found.append(entry(root: root, id: name, ""))
@@ -45,12 +44,14 @@ public enum PodList {
         return pod
     }
 
-    /// Clears away what pods left whose servers have died: processes, control groups, sockets, directories.
+    /// Removes what pods left whose servers have died: processes, cgroups, sockets, directories.
     ///
     /// - Returns: those pods.
     public static func clean(root: String) -> [PodEntry] {
         let dead = all(root: root).filter { !$0.isRunning }
-        for pod in dead { StateDirectory(path: pod.directory).sweep() }
+        for pod in dead {
+            StateDirectory(root: String(pod.directory.dropLast(pod.id.count + 1)), id: pod.id).sweep()
+        }
         return dead
     }
 
@@ -60,7 +61,7 @@ public enum PodList {
         return PodEntry(
             id: id, namespace: namespace, isRunning: !directory.isAbandoned(),
             pid: state?.processes.first?.pid ?? 0, bundle: state?.bundle ?? "", directory: directory.path,
-            socket: state?.socket ?? directory.socketPath)
+            socket: state?.socket ?? "")
     }
 
     private static func names(in path: String) -> [String] {

@@ -5,7 +5,7 @@ import PodNetwork
 
 /// What is on disk of one pod: `ROOT/ID/`, with a lock that its server holds as long as it lives.
 ///
-/// `state.json` names the processes, so that whoever comes after a crash can end exactly those; `task.sock` is where
+/// `state.json` names the processes, so that whoever comes after a crash can end exactly those, and the socket at which
 /// the server listens.
 package struct StateDirectory: Sendable {
     /// A process of the pod; the start time tells it from a later one with the same number.
@@ -26,34 +26,57 @@ package struct StateDirectory: Sendable {
     package struct State: Codable, Sendable, Equatable {
         var id: String
         var bundle: String
-        /// Where an engine reaches the server, where that is not in this directory.
+        /// Where the server listens.
         package var socket: String?
-        /// Directories of the host's control groups that are the pod's own.
+        /// Directories of the host's cgroups that are the pod's own.
         var cgroups: [String] = []
         /// Where the pod has changed interfaces.
         var network: NetworkRecord?
         package var processes: [ProcessRecord] = []
     }
 
-    package let path: String
-    package var socketPath: String { path + "/task.sock" }
+    /// Holds the directories of pods: `paths.root`, or one of an engine's namespace below it.
+    private let root: String
+    private let id: String
+    package var path: String { "\(root)/\(id)" }
     private var lockPath: String { path + "/lock" }
     private var statePath: String { path + "/state.json" }
 
-    package init(root: String, id: String) { path = "\(root)/\(id)" }
-    init(path: String) { self.path = path }
+    package init(root: String, id: String) { (self.root, self.id) = (root, id) }
 
-    /// Makes the directory and takes its lock. What a server left that is dead is cleared away first.
+    /// What the name of a directory begins with that holds the pods of one of containerd's namespaces.
+    static let namespacePrefix = "containerd-"
+
+    /// The directory that holds the pods of one of containerd's namespaces.
+    ///
+    /// - Parameter root: `paths.root`.
+    package static func root(ofNamespace namespace: String, below root: String) -> String {
+        "\(root)/\(namespacePrefix)\(namespace)"
+    }
+
+    /// How often a directory is made again that the end of another pod has removed.
+    private static let attempts = 100
+
+    /// Makes the directory and takes its lock. What a dead server left there is removed first.
     ///
     /// - Throws: `SandboxError.alreadyExists` when a live pod has this id.
-    package func create(root: String, id: String) throws -> SharedDescriptor {
-        try makeDirectories(root, mode: 0o711)
-        if mkdir(path, 0o700) != 0 {
-            guard errno == EEXIST else { throw SystemError.last("mkdir", path) }
-            guard isAbandoned() else { throw SandboxError.alreadyExists(id) }
-            sweep()
-            try check("mkdir", path, mkdir(path, 0o700))
+    package func create() throws -> SharedDescriptor {
+        for _ in 0..<Self.attempts {
+            try makeDirectories(root, mode: 0o711)
+            if mkdir(path, 0o700) == 0 { return try lock() }
+            switch errno {
+            // The last pod of the namespace has ended since, and its directory with it.
+            case ENOENT: continue
+            case EEXIST:
+                guard isAbandoned() else { throw SandboxError.alreadyExists(id) }
+                sweep()
+            default: throw SystemError.last("mkdir", path)
+            }
         }
+        throw SystemError("mkdir", path, errno: .fileExists)
+    }
+
+    private func lock() throws -> SharedDescriptor {
         do {
             let lock = try OwnedDescriptor.open(lockPath, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
             try check("flock", lockPath, flock(lock.raw, LOCK_EX | LOCK_NB))
@@ -63,6 +86,38 @@ package struct StateDirectory: Sendable {
             throw error
         }
     }
+
+    /// Makes the socket at which the server of a new pod will listen, and writes its path down. The path is short, as a
+    /// socket's may have 107 bytes (unix(7)), and an id 255.
+    ///
+    /// - Parameter root: `paths.root`.
+    package func listen(below root: String) throws -> (socket: String, listener: SharedDescriptor) {
+        var number: UInt64 = 0
+        try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
+        let directory = "\(root)/\(Self.socketDirectory)"
+        let socket = "\(directory)/\(String(number, radix: 36))"
+        let listener = try Self.listen(at: socket, in: directory)
+        do { try write(State(id: id, bundle: "", socket: socket)) } catch {
+            unlink(socket)
+            throw error
+        }
+        return (socket, listener)
+    }
+
+    private static func listen(at socket: String, in directory: String) throws -> SharedDescriptor {
+        var attempt = 1
+        while true {
+            try makeDirectories(directory, mode: 0o711)
+            do throws(SystemError) { return SharedDescriptor(try UnixAddress.listen(socket)) } catch {
+                // The last socket has been removed since, and the directory with it.
+                guard error.errno == .noSuchFileOrDirectory, attempt < attempts else { throw error }
+                attempt += 1
+            }
+        }
+    }
+
+    /// Below `paths.root`: holds the sockets of pods. No container's id has this name.
+    static let socketDirectory = "@"
 
     /// No process holds the lock: the pod's server is dead, or there never was one.
     package func isAbandoned() -> Bool {
@@ -85,9 +140,6 @@ package struct StateDirectory: Sendable {
         return true
     }
 
-    /// Writes down where the server of a new pod will listen.
-    package func announce(id: String, socket: String) throws { try write(State(id: id, bundle: "", socket: socket)) }
-
     func write(_ state: State) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -106,15 +158,23 @@ package struct StateDirectory: Sendable {
         return try? JSONDecoder().decode(State.self, from: bytes)
     }
 
-    /// Ends every process of the pod that still runs, undoes what the pod has changed on the host, and removes the directory.
+    /// Ends every process of the pod that still runs, undoes what the pod has changed on the host, and removes the
+    /// directory; with the last pod of a namespace, the namespace's directory too.
     package func sweep() {
+        // A directory that another pod has something in is not removed by rmdir(2).
         let state = read()
         ProcessRecord.end((state?.processes ?? []).filter { $0.pid != getpid() })
         state?.network?.clear()
-        if let socket = state?.socket { unlink(socket) }
+        if let socket = state?.socket {
+            unlink(socket)
+            let suffix = "/\(socket.split(separator: "/").last ?? "")"
+            let directory = socket.dropLast(suffix.count)
+            if directory.hasSuffix("/\(Self.socketDirectory)") { rmdir(String(directory)) }
+        }
         HostCgroup.remove(state?.cgroups ?? [])
-        for name in ["task.sock", "state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
+        for name in ["state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
+        if root.split(separator: "/").last?.hasPrefix(Self.namespacePrefix) == true { rmdir(root) }
     }
 }
 

@@ -7,21 +7,20 @@ struct EngineStreams: Sendable {
     /// One end.
     struct End: Sendable {
         let descriptor: SharedDescriptor
-        /// Keeps a fifo's other side open, so that an engine that comes and goes neither ends the process's input nor breaks
-        /// its output.
-        var hold: SharedDescriptor?
+        /// Of a fifo that is read: its write end, which keeps the process's input from ending when an engine comes and goes.
+        var writeEnd: SharedDescriptor?
     }
 
     var stdin: End?
     var stdout: End?
     var stderr: End?
-    /// Whether output is waited for however long its reader takes: a person's pipe. An engine that is away must not keep an
-    /// exit from being told.
-    let isPatient: Bool
+    /// Whether an exit is reported only when its reader has taken all output, however long that takes: a person's pipe. An
+    /// engine that is away must not delay the report.
+    let waitsForReader: Bool
 
     /// Opens what the Task service's `stdin`, `stdout` and `stderr` name: a fifo by its path, or what `StreamTarget` knows.
     init(_ names: StreamNames, terminal: Bool, of container: String, namespace: String) throws {
-        isPatient = names.stdout.hasPrefix("fd:") || names.stdin.hasPrefix("fd:")
+        waitsForReader = names.stdout.hasPrefix("fd:") || names.stdin.hasPrefix("fd:")
         stdin = try StreamTarget(names.stdin, field: "stdin").map { try $0.openInput() }
         let targets = (
             try StreamTarget(names.stdout, field: "stdout"),
@@ -39,7 +38,7 @@ struct EngineStreams: Sendable {
     }
 }
 
-/// What the name of a stream says.
+/// What the name of a stream stands for.
 enum StreamTarget: Equatable {
     /// A descriptor that this process inherited.
     case inherited(Int32)
@@ -81,11 +80,11 @@ enum StreamTarget: Equatable {
         case .inherited(let number): return .init(descriptor: try Self.inherited(number))
         case .program: throw SandboxError.unsupported("stdin: a program as a source of input")
         case .path(let path), .file(let path):
-            // A fifo has no end before somebody has opened it for writing: it is opened without waiting for that.
+            // O_NONBLOCK: open(2) of a fifo would wait for a writer.
             let input = SharedDescriptor(try OwnedDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY))
             let isFifo = Self.type(of: input) == S_IFIFO
-            let hold = isFifo ? SharedDescriptor(try OwnedDescriptor.open(path, O_WRONLY | O_NONBLOCK)) : nil
-            return .init(descriptor: input, hold: hold)
+            let writeEnd = isFifo ? SharedDescriptor(try OwnedDescriptor.open(path, O_WRONLY | O_NONBLOCK)) : nil
+            return .init(descriptor: input, writeEnd: writeEnd)
         }
     }
 
@@ -94,7 +93,7 @@ enum StreamTarget: Equatable {
         case .inherited(let number): return .init(descriptor: try Self.inherited(number))
         case .program: throw SandboxError.invalid("stderr: a program takes stdout and stderr, and is named as stdout")
         case .path(let path):
-            // For reading too: neither waits for a reader nor breaks without one.
+            // A fifo is opened for reading too: open(2) does not wait for a reader then, and a write does not fail without one.
             var facts = stat()
             let isFifo = stat(path, &facts) == 0 && facts.st_mode & S_IFMT == S_IFIFO
             let flags = isFifo ? O_RDWR : O_WRONLY

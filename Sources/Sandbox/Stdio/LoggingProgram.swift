@@ -28,27 +28,18 @@ struct LoggingProgram: Sendable {
     let stdout: SharedDescriptor
     let stderr: SharedDescriptor
 
-    /// How long it may take to say that it is ready.
-    private static let patience: Int32 = 10_000
-
-    /// Starts it and waits until it is ready. It ends when its input does.
-    init(_ command: Command, container: String, namespace: String) throws {
+    /// Starts the program and waits until it is ready. It ends when its input does.
+    ///
+    /// - Parameters:
+    ///   - container: its id.
+    ///   - namespace: the engine's namespace of containers.
+    ///   - timeout: how long the program may take to be ready.
+    /// - Throws: `SandboxError.failed` when it is not ready in time; it has been killed then, with what it has started.
+    init(_ command: Command, container: String, namespace: String, timeout: Duration = .seconds(10)) throws {
         let (output, outputEnd) = try SharedDescriptor.pipe()
         let (errors, errorsEnd) = try SharedDescriptor.pipe()
-        let ready = try Self.launch(command, output, errors, container, namespace)
-        var item = pollfd(fd: ready.raw, events: Int16(POLLIN), revents: 0)
-        let count = try retrying("poll", command.path) { poll(&item, 1, Self.patience) }
-        if count == 0 { throw SandboxError.failed("\(command.path) was not ready within \(Self.patience / 1000) s") }
-        (stdout, stderr) = (outputEnd, errorsEnd)
-    }
-
-    /// Answers what ends when the program is ready: its copy of the other end is the only one then.
-    private static func launch(
-        _ command: Command, _ output: SharedDescriptor, _ errors: SharedDescriptor, _ container: String,
-        _ namespace: String
-    ) throws -> SharedDescriptor {
-        let (ready, readyEnd) = try SharedDescriptor.pipe()
-        _ = try ChildProcess(
+        // Ends when the program closes its copy of the other end, which is the only one then.
+        let (child, ready) = try ChildProcess.withPipe(
             "logging program",
             .init(
                 executable: command.path, arguments: command.arguments,
@@ -56,7 +47,13 @@ struct LoggingProgram: Sendable {
                     "CONTAINER_ID=\(container)", "CONTAINER_NAMESPACE=\(namespace)",
                     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 ],
-                descriptors: [-1, -1, -1, output.raw, errors.raw, readyEnd.raw], newSession: true))
-        return ready
+                descriptors: [-1, -1, -1, output.raw, errors.raw, ChildProcess.pipe], newSession: true))
+        var item = pollfd(fd: ready.raw, events: Int16(POLLIN), revents: 0)
+        let count = try retrying("poll", command.path) { poll(&item, 1, Int32(timeout / .milliseconds(1))) }
+        if count == 0 {
+            child.signalGroup(SIGKILL)
+            throw SandboxError.failed("logging program \(command.path): was not ready within \(timeout)")
+        }
+        (stdout, stderr) = (outputEnd, errorsEnd)
     }
 }

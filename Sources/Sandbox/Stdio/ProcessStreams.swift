@@ -1,32 +1,35 @@
 import LinuxSystem
 import Synchronization
 
-/// A process's streams under way: one vsock connection and one relay each.
+/// The relays of a process's streams; each has a vsock connection of its own.
 final class ProcessStreams: Sendable {
     private let input: StreamRelay?
     private let outputs: [StreamRelay]
-    /// Whether output is waited for without an end.
-    private let isPatient: Bool
-    /// Keeps a fifo from ending before the engine says so.
-    private let hold: Mutex<SharedDescriptor?>
+    /// Whether output is waited for without a limit.
+    private let waitsForReader: Bool
+    /// The write end of the fifo that input is read from: keeps the input from ending before the engine asks for that.
+    private let writeEnd: Mutex<SharedDescriptor?>
 
-    init(input: StreamRelay?, hold: SharedDescriptor?, outputs: [StreamRelay], isPatient: Bool) {
+    /// - Parameters:
+    ///   - writeEnd: see `EngineStreams.End`.
+    ///   - waitsForReader: see `EngineStreams`.
+    init(input: StreamRelay?, writeEnd: SharedDescriptor?, outputs: [StreamRelay], waitsForReader: Bool) {
         self.input = input
-        self.hold = Mutex(hold)
+        self.writeEnd = Mutex(writeEnd)
         self.outputs = outputs
-        self.isPatient = isPatient
+        self.waitsForReader = waitsForReader
     }
 
-    /// How long an exit waits for output that nobody takes, unless its reader is waited for: short at the exit, longer when
-    /// everything is taken away.
-    static let exitPatience = Duration.milliseconds(500)
-    static let removalPatience = Duration.seconds(3)
+    /// How long the report of an exit waits for output that nobody reads, unless the reader is waited for without a limit.
+    static let exitTimeout = Duration.milliseconds(500)
+    /// How long a removal does.
+    static let removalTimeout = Duration.seconds(3)
 
-    /// Suspends until all output is with the engine, or `limit` has passed.
+    /// Suspends until the engine has all output, or `limit` has passed.
     func finish(within limit: Duration) async {
         input?.cancel()
         let outputs = outputs
-        await waiting(atMost: isPatient ? .seconds(Int32.max) : limit) {
+        await waiting(atMost: waitsForReader ? .seconds(Int32.max) : limit) {
             for output in outputs { await output.finish() }
         }
     }
@@ -39,10 +42,10 @@ final class ProcessStreams: Sendable {
 
     /// Ends the process's input: what the engine has written into a fifo is still passed on.
     func closeInput() {
-        let held = hold.withLock { hold in
-            defer { hold = nil }
-            return hold
+        let closed = writeEnd.withLock { writeEnd in
+            defer { writeEnd = nil }
+            return writeEnd
         }
-        if held == nil { input?.cancel() }
+        if closed == nil { input?.cancel() }
     }
 }

@@ -31,6 +31,7 @@ public nonisolated struct BootstrapParams: Sendable {
 
   public var namespace: String = String()
 
+  /// LogLevel there: an open enumeration in which 0 is info, -4 debug, and 4 a warning.
   public var logLevel: Int32 = 0
 
   public var containerdVersion: String = String()
@@ -69,6 +70,28 @@ public nonisolated struct BootstrapExtension: Sendable {
   public init() {}
 
   fileprivate var _value: SwiftProtobuf.Google_Protobuf_Any? = nil
+}
+
+public nonisolated struct BootstrapResult: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Of the Task service.
+  public var version: Int32 = 0
+
+  public var address: String = String()
+
+  /// ttrpc or grpc.
+  public var `protocol`: String = String()
+
+  public var capabilities: [Int32] = []
+
+  public var metadata: Dictionary<String,String> = [:]
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
@@ -174,6 +197,56 @@ nonisolated extension BootstrapExtension: SwiftProtobuf.Message, SwiftProtobuf._
 
   public static func ==(lhs: BootstrapExtension, rhs: BootstrapExtension) -> Bool {
     if lhs._value != rhs._value {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension BootstrapResult: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Result"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}address\0\u{1}protocol\0\u{1}capabilities\0\u{1}metadata\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularInt32Field(value: &self.version) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.address) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.`protocol`) }()
+      case 4: try { try decoder.decodeRepeatedInt32Field(value: &self.capabilities) }()
+      case 5: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.metadata) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.version != 0 {
+      try visitor.visitSingularInt32Field(value: self.version, fieldNumber: 1)
+    }
+    if !self.address.isEmpty {
+      try visitor.visitSingularStringField(value: self.address, fieldNumber: 2)
+    }
+    if !self.`protocol`.isEmpty {
+      try visitor.visitSingularStringField(value: self.`protocol`, fieldNumber: 3)
+    }
+    if !self.capabilities.isEmpty {
+      try visitor.visitPackedInt32Field(value: self.capabilities, fieldNumber: 4)
+    }
+    if !self.metadata.isEmpty {
+      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.metadata, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: BootstrapResult, rhs: BootstrapResult) -> Bool {
+    if lhs.version != rhs.version {return false}
+    if lhs.address != rhs.address {return false}
+    if lhs.`protocol` != rhs.`protocol` {return false}
+    if lhs.capabilities != rhs.capabilities {return false}
+    if lhs.metadata != rhs.metadata {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

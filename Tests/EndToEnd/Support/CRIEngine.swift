@@ -52,6 +52,9 @@ extension CRIEngine {
     }
 
     private var leftovers: [String] {
-        ["containerd-\(namespace)", "s"].flatMap { name in Leftovers.list("\(pods)/\(name)").map { "\(name)/\($0)" } }
+        // The directories themselves are removed with the last pod.
+        Leftovers.list(pods).filter { $0 == "@" || $0.hasPrefix("containerd-") }.flatMap { name in
+            [name] + Leftovers.list("\(pods)/\(name)").map { "\(name)/\($0)" }
+        }
     }
 }

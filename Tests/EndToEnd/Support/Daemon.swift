@@ -28,6 +28,13 @@ final class Daemon: Sendable {
         running.withLock { $0 = command }
     }
 
+    /// Asks it to end and waits for that; kills it past `limit`.
+    func stop(within limit: Duration = .seconds(30)) throws {
+        let command = try #require(running.withLock { $0 })
+        command.child.signal(SIGTERM)
+        if command.child.waitForEnd(timeout: limit * Lab.patience) == nil { try kill() }
+    }
+
     /// Kills it and waits for that.
     func kill() throws {
         let command = try #require(running.withLock { $0 })

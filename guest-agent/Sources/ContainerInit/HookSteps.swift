@@ -64,8 +64,9 @@ struct HookSteps {
                 hook.path.withCString { path in
                     descriptors.withUnsafeBufferPointer { descriptors in
                         var options = martlet_spawn_options(
-                            path: path, argv: arguments, envp: environment, descriptors: descriptors.baseAddress,
-                            descriptor_count: Int32(descriptors.count), new_session: 0, parent_death_signal: SIGKILL)
+                            path: path, directory: nil, argv: arguments, envp: environment,
+                            descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count),
+                            new_session: 0, parent_death_signal: SIGKILL)
                         return martlet_spawn(&options, &pid, &process, &step)
                     }
                 }

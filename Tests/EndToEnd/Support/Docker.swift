@@ -1,0 +1,126 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+/// A dockerd of a scene's own, in a network namespace, with Martlet's shim as the runtime `martlet` and an image of busybox.
+final class Docker {
+    static let image = "busybox"
+    /// containerd's namespace of docker's containers.
+    private static let namespace = "moby"
+
+    private let scene: Scene
+    private let net: Net
+    private let daemon: Daemon
+    private let directory: String
+    private let environment: [String]
+    private let programs: String
+
+    /// Where docker and what it needs is unpacked, or why it can't be had. Fetched once.
+    private static let engines: Result<String, LabError> = {
+        do {
+            let path = try Command.run("\(Lab.repository)/scripts/engines.sh", [], within: .seconds(600)).trimmed
+            return .success(path)
+        } catch {
+            print("tests with docker are skipped: \(error)")
+            return .failure(LabError("\(error)"))
+        }
+    }()
+
+    /// Why there is none; nil when there can be one.
+    static var obstacle: String? {
+        for program in ["runc", "iptables", "ip"] where Lab.program(program) == nil { return "no \(program) in PATH" }
+        if case .failure(let error) = engines { return "\(error)" }
+        return Containerd.obstacle
+    }
+
+    private init(_ scene: Scene, _ net: Net, settings: String) throws {
+        (self.scene, self.net) = (scene, net)
+        directory = try scene.makeDirectory("docker")
+        programs = try scene.makeDirectory("docker/bin")
+        let engines = try Self.engines.get()
+        for name in Leftovers.list(engines) { symlink("\(engines)/\(name)", "\(programs)/\(name)") }
+        symlink("\(Lab.binaries)/containerd-shim-martlet-v2", "\(programs)/containerd-shim-martlet-v2")
+        let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
+        environment =
+            Lab.environment(programs: programs)
+            + ["MARTLET_CONFIG=\(file)", "DOCKER_HOST=unix://\(directory)/docker.sock", "DOCKER_CONFIG=\(directory)"]
+        // Cgroups of the scene's own, which `Leftovers` knows.
+        try scene.write(
+            "docker/daemon.json",
+            """
+            {
+              "data-root": "\(directory)/data", "exec-root": "\(directory)/exec", "pidfile": "\(directory)/pid",
+              "hosts": ["unix://\(directory)/docker.sock"], "cgroup-parent": "/\(scene.token)docker",
+              "exec-opts": ["native.cgroupdriver=cgroupfs"], "ip6tables": false, "default-runtime": "martlet",
+              "runtimes": {"martlet": {"runtimeType": "io.containerd.martlet.v2"}}
+            }
+            """)
+        daemon = Daemon(
+            ["\(programs)/dockerd", "--config-file", "\(directory)/daemon.json"], network: net.host,
+            environment: environment)
+    }
+
+    private func start() throws {
+        try daemon.start()
+        let end = ContinuousClock.now + .seconds(30) * Lab.patience
+        while try run("version").code != 0 {
+            guard ContinuousClock.now < end else { throw LabError("dockerd does not answer: \(log)") }
+            usleep(100_000)
+        }
+        let archive = "\(directory)/image.tar"
+        try Command.run("\(Lab.repository)/scripts/image.py", ["docker.io/library/busybox:latest", archive])
+        try succeed("load", "-i", archive)
+    }
+
+    /// What the daemon has logged, and the containerd and the shims below it.
+    var log: String { daemon.log }
+
+    /// `docker …`, under way.
+    func begin(_ arguments: [String], input: String? = nil) throws -> Command {
+        let command = try Command(
+            "\(programs)/docker", arguments, input: input == nil ? .null : .pipe, environment: environment)
+        if let input { command.input?.write(input) }
+        return command
+    }
+
+    /// `docker …`, to its end.
+    func run(_ arguments: String...) throws -> Outcome { try begin(arguments).finish() }
+
+    /// `docker …`, which must succeed; answers what it wrote.
+    @discardableResult
+    func succeed(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+        let outcome = try begin(arguments).finish()
+        try #require(
+            outcome.code == 0, "docker \(arguments): \(outcome.errorText)\(log.suffix(2000))",
+            sourceLocation: sourceLocation)
+        return outcome.text
+    }
+
+    /// What is left of pods when they have had five seconds to go.
+    private func settledLeftovers() -> [String] {
+        let end = ContinuousClock.now + .seconds(5) * Lab.patience
+        let pods = "\(scene.directory)/pods"
+        while !Leftovers.list(pods).isEmpty, ContinuousClock.now < end { usleep(50_000) }
+        return Leftovers.list(pods)
+    }
+
+    /// Plays a scene with a dockerd in it; at its end no pod may be left.
+    static func play(
+        settings: String = "", _ body: (Docker, Scene) throws -> Void,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try Scene.play(
+            { scene in
+                let net = try Net(scene)
+                defer { try? net.remove() }
+                let docker = try Docker(scene, net, settings: settings)
+                defer {
+                    try? docker.daemon.stop()
+                    HostGroup.remove("/\(scene.token)docker")
+                }
+                try docker.start()
+                try body(docker, scene)
+                #expect(docker.settledLeftovers() == [], sourceLocation: sourceLocation)
+            }, sourceLocation: sourceLocation)
+    }
+}
