@@ -11,7 +11,8 @@ func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 func program(_ name: String, _ more: [Target.Dependency] = []) -> Target {
-    .executableTarget(name: name, dependencies: ["AgentServer", "ContainerInit", "GuestSystem"] + more, swiftSettings: strict)
+    .executableTarget(
+        name: name, dependencies: ["AgentServer", "ContainerInit", "GuestSystem"] + more, swiftSettings: strict)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {

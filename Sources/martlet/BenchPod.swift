@@ -50,7 +50,8 @@ struct BenchPod: AsyncParsableCommand {
         let report = try await global.reporting { _ in
             let plan = HostFacts.of(try Configuration.load(file: global.config))
             let facts: [BenchReport.Fact] = [
-                .init("host", hostDescription()), .init("martlet", "\(try plan.chooseDriver("auto", accelerator: "auto"))"),
+                .init("host", hostDescription()),
+                .init("martlet", "\(try plan.chooseDriver("auto", accelerator: "auto"))"),
             ]
             guard let address else { return try await inOwnContainerd(facts) }
             return try await measure(

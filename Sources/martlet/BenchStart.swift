@@ -45,7 +45,8 @@ struct BenchStart: AsyncParsableCommand {
             return try await start.run(
                 runs: bench.runs, command: CommandLine.arguments.joined(separator: " "),
                 facts: [
-                    .init("host", hostDescription()), .init("driver", "\(plan.driver)"), .init("kernel", plan.machine.kernel),
+                    .init("host", hostDescription()), .init("driver", "\(plan.driver)"),
+                    .init("kernel", plan.machine.kernel),
                     .init("machine", "\(plan.machine.vcpus) processors, \(plan.machine.memoryMiB) MiB"),
                 ],
                 root: work.path, bundle: { try work.bundle($0, busybox: busybox) }, progress: BenchOptions.progress)

@@ -1,9 +1,9 @@
 import CAgent
 import CLinux
+import ContainerInit
 import Glibc
 import GuestSystem
 import LinuxSystem
-import ContainerInit
 import TTRPC
 
 /// The agent's program.

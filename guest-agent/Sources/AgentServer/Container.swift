@@ -1,10 +1,10 @@
 import AgentAPI
+import ContainerInit
 import ContainerPlan
 import Glibc
 import GuestSystem
 import LinuxSystem
 import OCISpec
-import ContainerInit
 
 /// A container, from its creation to its removal.
 actor Container {

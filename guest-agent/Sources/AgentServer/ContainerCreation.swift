@@ -1,9 +1,9 @@
 import AgentAPI
+import ContainerInit
 import ContainerPlan
 import GuestSystem
 import LinuxSystem
 import OCISpec
-import ContainerInit
 
 /// Makes a container: all or nothing.
 struct ContainerCreation: Sendable {

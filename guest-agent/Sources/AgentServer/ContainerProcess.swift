@@ -1,7 +1,7 @@
 import CLinux
+import ContainerInit
 import GuestSystem
 import LinuxSystem
-import ContainerInit
 
 /// A process that the host asked for: a container's first one or a further one.
 final class ContainerProcess: Sendable {

@@ -1,10 +1,10 @@
 import CLinux
+import ContainerInit
 import ContainerPlan
 import Glibc
 import GuestSystem
 import LinuxSystem
 import OCISpec
-import ContainerInit
 
 /// Starts stages, and waits until they have set everything up.
 struct InitLauncher: Sendable {
