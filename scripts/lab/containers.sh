@@ -54,13 +54,16 @@ input() {
     passed "input"
 }
 
+# Names of processes of Martlet's, cut off at 15 bytes.
+processes() { cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^(martlet|containerd-shim)'; }
+
 no_process_left() {
     local tries
     for ((tries = 0; tries < 100; tries++)); do
-        pgrep '^martlet' >/dev/null || return 0
+        processes >/dev/null || return 0
         sleep 0.1
     done
-    fail "left: $(ps | grep '[m]artlet')"
+    fail "left: $(processes)"
 }
 
 # starts COUNT : containers one after the other.
