@@ -2,12 +2,16 @@
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
-SWIFT ?= swift
+export SWIFT ?= swift
 RELEASE := .build/release
 AGENT := guest-agent/.build/release/martlet-agent
 BENCH_GUEST := guest-agent/.build/release/martlet-bench-guest
-SOURCES := $(shell git ls-files Sources Package.swift 2>/dev/null)
-AGENT_SOURCES := $(SOURCES) $(shell git ls-files guest-agent 2>/dev/null)
+# Directories too: their time changes when a file in them goes.
+SOURCES := Package.swift $(wildcard Package.resolved) $(shell find Sources)
+AGENT_SOURCES := $(SOURCES) $(shell find guest-agent -name '.build*' -prune -o -print)
+# What is written by hand.
+FORMATTED := find Package.swift Sources Tests guest-agent -name '.build*' -prune -o -name '*.swift' \
+	! -name '*.pb.swift' ! -name '*.ttrpc.swift' -print0
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check pictures setup setup-test lab clean
@@ -29,14 +33,14 @@ build: setup $(RELEASE)/martlet ## build the executables into .build/release
 $(RELEASE)/martlet: $(SOURCES)
 	@echo "== building martlet (release)"
 	@for product in martlet martlet-device martlet-vmm containerd-shim-martlet-v2; do \
-		$(SWIFT) build -c release --static-swift-stdlib --product $$product || exit 1; done
+		scripts/swift-build.sh --static-swift-stdlib --product $$product || exit 1; done
 	@touch $@
 
 agent: setup $(AGENT)
 
 $(AGENT): $(AGENT_SOURCES)
 	@echo "== building the guest agent (static)"
-	@cd guest-agent && $(SWIFT) build -c release -Xswiftc -static-executable -Xlinker -s
+	@scripts/swift-build.sh --package-path guest-agent -Xswiftc -static-executable -Xlinker -s
 	@touch $@
 
 guest: agent ## build the guest: kernel and initramfs (KERNEL=stock: the distribution's kernel)
@@ -50,7 +54,7 @@ guest-bench: setup $(BENCH_GUEST) ## build the guest that martlet bench measures
 
 $(BENCH_GUEST): $(AGENT_SOURCES)
 	@echo "== building the guest of martlet bench (static)"
-	@cd guest-agent && $(SWIFT) build -c release -Xswiftc -static-executable -Xlinker -s --product martlet-bench-guest
+	@scripts/swift-build.sh --package-path guest-agent -Xswiftc -static-executable -Xlinker -s --product martlet-bench-guest
 	@touch $@
 
 # For the tests: the own guest with an agent that crashes and hangs on request.
@@ -71,17 +75,17 @@ test-all: setup-test ## the tests of `make test`, and the soaks and full matrice
 
 # The command as it was written: make would expand its dollar signs.
 lab: export LAB_COMMAND = $(value CMD)
-lab: ## run a command where /dev/kvm works, whatever this machine has: make lab CMD='…' (docs/lab.md)
-	@scripts/lab.sh bash -c "$${LAB_COMMAND:?say what to run: make lab CMD=…}"
+lab: ## run a command where /dev/kvm works, whatever this machine has: make lab [ENGINE=bochs] CMD='…' (docs/lab.md)
+	@scripts/lab.sh $(if $(ENGINE),--engine $(ENGINE)) bash -c "$${LAB_COMMAND:?say what to run: make lab CMD=…}"
 
 install: build guest ## install below DESTDIR/PREFIX
 	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
 
 fmt: ## format the sources
-	@$(SWIFT) format --in-place --parallel $$(git ls-files '*.swift' | grep -v -e '\.pb\.swift$$' -e '\.ttrpc\.swift$$')
+	@$(FORMATTED) | xargs -0 $(SWIFT) format --in-place --parallel
 
 lint: ## check the format of the sources
-	@$(SWIFT) format lint --strict --parallel $$(git ls-files '*.swift' | grep -v -e '\.pb\.swift$$' -e '\.ttrpc\.swift$$')
+	@$(FORMATTED) | xargs -0 $(SWIFT) format lint --strict --parallel
 
 protos: ## generate the RPC code anew
 	@scripts/protos.sh

@@ -48,8 +48,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
-        // Without its default traits, one of which needs Foundation.
-        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
+        // The version that the generated code came from (scripts/protos.sh checks it). Without its default traits, one of
+        // which needs all of Foundation.
+        .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0", traits: []),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),

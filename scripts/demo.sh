@@ -18,14 +18,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/rootfs/{bin,dev,proc,sys,tmp,etc}
 cp /bin/busybox "$work/rootfs/bin/"
 ln -s busybox "$work/rootfs/bin/sh"
-.build/release/martlet spec --bundle "$work"
-python3 - "$work/config.json" <<'PYTHON'
-import json, sys
-path = sys.argv[1]
-spec = json.load(open(path))
-spec["process"]["terminal"] = False
-spec["process"]["args"] = ["/bin/sh", "-c", "echo \"hello from a container in a virtual machine: Linux $(busybox uname -r), process $$\""]
-json.dump(spec, open(path, "w"))
-PYTHON
+.build/release/martlet spec --bundle "$work" --no-terminal -- /bin/sh -c \
+    'echo "hello from a container in a virtual machine: Linux $(busybox uname -r), process $$"'
 echo "== martlet run (the host runs Linux $(uname -r))"
 MARTLET_GUEST=.build/guest/$guest .build/release/martlet run --bundle "$work" "demo-$$"

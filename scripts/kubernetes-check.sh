@@ -1,7 +1,7 @@
 #!/bin/bash
 # kubernetes-check.sh : tries Martlet's RuntimeClass on a cluster, by what its users do: a Deployment, probes, exec, logs, cp,
-# attach, port-forward, addresses, a ConfigMap's update, stats, want of memory, refusals, a rolling update, deletion. All in a
-# name space of its own, which is gone in the end. Prints a line for each, and fails when one of them fails.
+# attach, port-forward, addresses, a ConfigMap's update, stats, OOM, refusals, a rolling update, deletion. All in a
+# namespace of its own, which is gone in the end. Prints a line for each, and fails when one of them fails.
 #   KUBECTL  how kubectl is called (kubectl)      CLASS  the RuntimeClass (martlet)
 #   OTHER    a class of runc's (none: the cluster's default)
 #   IMAGE    an image with busybox's programs (busybox)
@@ -107,16 +107,25 @@ check "cp there and back" cmp "$work/file" "$work/back"
 attached() { echo "to the container" | limit=10 k attach -i "$pod" -c beside; k logs "$pod" -c beside | grep -q "to the container"; }
 check "attach" attached
 
+# descendant PID : the last process of the line of first children that begins with PID.
+descendant() {
+    local pid=$1 child
+    # The file has no line end.
+    while child=""; read -r child _ </proc/"$pid"/task/"$pid"/children || [[ -n $child ]]; do pid=$child; done
+    echo "$pid"
+}
 forward() {
-    local port=$((20000 + RANDOM % 20000)) process code
+    local port=$((20000 + RANDOM % 20000)) forwarder code
     timeout -s KILL 40 $kubectl -n "$space" port-forward "$pod" "$port:8080" >"$work/forward" 2>&1 &
+    forwarder=$!
     await 20 grep -q "Forwarding from" "$work/forward"
     ask() { "$@" bash -c "exec 3<>/dev/tcp/127.0.0.1/$port && printf 'GET /hostname HTTP/1.0\r\n\r\n' >&3 && cat <&3" | grep -q "$pod"; }
     # A cluster for tests may have its kubectl in a network of its own.
-    process=$(pgrep -f "port-forward $pod $port:8080" | tail -1)
-    ask timeout 10 || ask timeout 10 nsenter -t "$process" -n
+    ask timeout 10 || ask timeout 10 nsenter -t "$(descendant "$forwarder")" -n
     code=$?
-    pkill -f "port-forward $pod $port:8080"
+    # timeout leads a process group of its own: kubectl and what wraps it.
+    kill -KILL -- -"$forwarder"
+    wait "$forwarder"
     return $code
 }
 check "port-forward" forward 2>/dev/null

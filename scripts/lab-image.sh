@@ -1,7 +1,8 @@
 #!/bin/bash
-# Makes what the lab (lab.sh) boots and prints the directory that holds it: vmlinux, initramfs, version, and modules/ as
-# it belongs to /lib/modules. It is Debian's cloud kernel, which has kvm_amd, and an initramfs of scripts/lab/init.c and
-# the modules that are needed before the root is there, or that give the lab its devices.
+# Makes what the lab (lab.sh) boots and prints the directory that holds it: vmlinux, vmlinuz, version, modules/ as it belongs
+# to /lib/modules, and for each engine initramfs-ENGINE. The kernel is Debian's cloud kernel, which has kvm_amd and
+# kvm_intel; an initramfs has scripts/lab/init-ENGINE.c and the modules that are needed before the root is there, or that
+# give the lab its devices.
 # The result is kept in ${MARTLET_CACHE:-~/.cache/martlet}/lab/<hash of all inputs>.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -9,8 +10,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # With parameters behind a colon. Polling for a halted guest's next interrupt would take time from the other processor; why KVM takes
 # any frequency is in docs/lab.md.
-modules="virtio_pci virtio_console virtiofs overlay kvm:halt_poll_ns=0,tsc_tolerance_ppm=100000 kvm-amd tun vhost_net vhost_vsock loop
-    virtio_blk ext4 crc32c_generic"
+kvm=kvm:halt_poll_ns=0,tsc_tolerance_ppm=100000
+common="overlay tun vhost_net vhost_vsock loop ext4 crc32c_generic"
+without=()
+for section in .BTF _ftrace_eval_map _ftrace_events .orc_unwind .orc_unwind_ip; do without+=(-R "$section" -R ".rela$section"); done
+declare -A modules=(
+    [qemu]="virtio_pci virtio_console virtiofs virtio_blk $kvm kvm-amd $common"
+    [bochs]="ata_piix sd_mod $kvm kvm-intel kvm-amd $common"
+)
 cache=${MARTLET_CACHE:-$HOME/.cache/martlet}/lab
 
 say() { echo "lab: $*" >&2; }
@@ -27,19 +34,19 @@ current() {
     cat "$answer"
 }
 
-key() { { echo "$1"; cat "$here"/{lab-image.sh,cpio.py,lab/init.c}; } | sha256sum | cut -c 1-32; }
+key() { { echo "$1"; cat "$here"/{lab-image.sh,cpio.py} "$here"/lab/*.[ch]; } | sha256sum | cut -c 1-32; }
 
 image=$(current)
 [ -n "$image" ] || { refresh_package_lists; image=$(current); }
 [ -n "$image" ] || { say "apt knows no linux-image-cloud-amd64: is this Debian on x86-64?"; exit 1; }
 result=$cache/$(key "$image")
-if [ -e "$result/initramfs" ]; then
+if [ -e "$result/version" ]; then
     touch "$result"
     echo "$result"
     exit 0
 fi
 
-need kmod zstd xz-utils python3 gcc libc6-dev >&2
+need kmod zstd xz-utils python3 gcc libc6-dev binutils >&2
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
@@ -61,44 +68,56 @@ release=${release#vmlinuz-}
 
 mkdir out
 python3 "$here/extract-vmlinux.py" "root/boot/vmlinuz-$release" >out/vmlinux
-echo "$release" >out/version
+cp "root/boot/vmlinuz-$release" out/vmlinuz
 # The path is that of the finished directory, but depmod writes only names below it.
 depmod -b root "$release"
 mv root/lib/modules out/modules
 
-gcc -static -O2 -Wall -Werror -o init "$here/lab/init.c"
-mkdir load
-declare -A taken=()
-for wanted in $modules; do
-    name=${wanted%%:*} parameters=""
-    case $wanted in *:*) parameters=${wanted#*:} ;; esac
-    # Lines are "insmod /path/name.ko" with dependencies first, or "builtin name".
-    ln -sfn . out/lib
-    modprobe -d "$work/out" -S "$release" --show-depends "$name" >depends 2>&1 ||
-        { say "$release has no module $name:"; cat depends >&2; exit 1; }
-    while read -r _ path _; do
-        file=$(basename "$path")
-        case $path in */*) ;; *) continue ;; esac
-        [ -z "${taken[$file]:-}" ] || continue
-        taken[$file]=1
-        plain=${file%.xz} own=""
-        [ "${plain%.ko}" != "$name" ] || own=${parameters//,/ }
-        case $path in
-        *.xz) xz -dc "$path" ;;
-        *) cat "$path" ;;
-        esac >"load/$plain"
-        echo "$plain${own:+ $own}" >>load/order
-    done <depends
-    rm out/lib
+# add_modules DIRECTORY MODULE… : the modules, unpacked, with what they depend on, and the file "order", which init reads.
+add_modules() {
+    local directory=$1 wanted name parameters path file plain own
+    local -A taken=()
+    shift
+    mkdir "$directory"
+    for wanted in "$@"; do
+        name=${wanted%%:*} parameters=""
+        case $wanted in *:*) parameters=${wanted#*:} ;; esac
+        # Lines are "insmod /path/name.ko" with dependencies first, or "builtin name".
+        modprobe -d "$work/out" -S "$release" --show-depends "$name" >depends 2>&1 ||
+            { say "$release has no module $name:"; cat depends >&2; exit 1; }
+        while read -r _ path _; do
+            file=$(basename "$path")
+            case $path in */*) ;; *) continue ;; esac
+            [ -z "${taken[$file]:-}" ] || continue
+            taken[$file]=1
+            plain=${file%.xz} own=""
+            [ "${plain%.ko}" != "$name" ] || own=${parameters//,/ }
+            case $path in
+            *.xz) xz -dc "$path" ;;
+            *) cat "$path" ;;
+            esac >"$directory/$plain"
+            # What only debuggers and tracers read is sorted and checked at each load: seconds under emulation.
+            strip --strip-debug "${without[@]}" "$directory/$plain"
+            echo "$plain${own:+ $own}" >>"$directory/order"
+        done <depends
+    done
+}
+
+ln -sfn . out/lib
+for engine in "${!modules[@]}"; do
+    gcc -static -O2 -Wall -Wextra -Werror -s -o "init-$engine" "$here"/lab/{init-"$engine",system,command}.c
+    # shellcheck disable=SC2086
+    add_modules "load-$engine" ${modules[$engine]}
+    {
+        for dir in dev proc sys modules host changes new job; do echo "dir /$dir 0755"; done
+        echo "node /dev/console 0600 5 1"
+        echo "file /init 0755 init-$engine"
+        for file in "load-$engine"/*; do echo "file /modules/$(basename "$file") 0644 $file"; done
+    } | python3 "$here/cpio.py" >"out/initramfs-$engine"
 done
-{
-    for dir in dev proc sys modules host changes new; do echo "dir /$dir 0755"; done
-    echo "node /dev/console 0600 5 1"
-    echo "file /init 0755 init"
-    for file in load/*; do echo "file /modules/$(basename "$file") 0644 $file"; done
-} | python3 "$here/cpio.py" >out/initramfs.new
-mv out/initramfs.new out/initramfs
-[ -e "$result/initramfs" ] || mv -T out "$result"
+rm out/lib
+echo "$release" >out/version
+[ -e "$result/version" ] || mv -T out "$result"
 # Of old ones the two that were used last stay.
 find "$cache" -mindepth 1 -maxdepth 1 -type d -regextype posix-extended -regex '.*/[0-9a-f]{32}' -printf '%T@ %p\n' |
     sort -rn | tail -n +4 | cut -d ' ' -f 2- | xargs -r -d '\n' rm -rf

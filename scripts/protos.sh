@@ -39,8 +39,20 @@ generator() {
     echo "$built"
 }
 
+# Another generator may write other code: the package must ask for exactly the version whose generator this is.
+check_version() {
+    local pinned built
+    pinned=$(sed -n 's|.*apple/swift-protobuf", exact: "\([^"]*\)".*|\1|p' Package.swift)
+    built=${plugin##*protoc-gen-swift-}
+    [ "$pinned" = "$built" ] || {
+        echo "protos: the generator is swift-protobuf $built, but Package.swift asks for ${pinned:-no exact version}" >&2
+        exit 1
+    }
+}
+
 need protobuf-compiler libprotobuf-dev python3-protobuf
 plugin="$(generator)"
+check_version
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
 stale=0

@@ -5,19 +5,6 @@ import Hypervisor
 import OCISpec
 import Sandbox
 
-struct SpecCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "spec", abstract: "Write a config.json to start from.")
-
-    @OptionGroup var global: GlobalOptions
-
-    @Option(name: [.long, .short], help: "The directory that gets config.json.")
-    var bundle = "."
-
-    func run() async throws {
-        try await global.reporting { _ in try writeStandardSpec(bundle: bundle) }
-    }
-}
-
 struct Plan: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print what running a bundle would do, as JSON; starts nothing.")

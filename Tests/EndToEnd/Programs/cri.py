@@ -5,6 +5,9 @@ cri.py forward URL PORT          : a connection to a port in the pod, from stand
 
 A request is {"number": 1, "version": "v1", "method": "Status", "timeout": 10, "message": {…}}; its answer has the number, and
 "answer" or "error". DESCRIPTORS is what scripts/cri-descriptors.sh makes of api.proto.
+
+This is the only CRI client of the tests. It has all messages of Kubernetes' api.proto, v1 and v1alpha2, and the streaming
+protocol, and shares no code with what is under test. Sources/CRIAPI has what `martlet bench pod` needs.
 """
 import base64
 import json
