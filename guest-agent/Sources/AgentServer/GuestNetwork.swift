@@ -2,34 +2,34 @@ import Glibc
 import GuestSystem
 import LinuxSystem
 
-/// The guest's network, which is made what the host says. It concerns the machine's own interfaces; what a container makes by
-/// itself (bridges, tunnels) is its own.
+/// Makes the guest's network what the host requests. It concerns the machine's own interfaces; what a container makes by itself
+/// (bridges, tunnels) is its own.
 struct GuestNetwork {
     /// How long an interface that was just added may take to appear.
-    private static let patience = Duration.seconds(2)
+    private static let timeout = Duration.seconds(2)
     /// RTPROT_STATIC: routes that are made here.
     private static let own: UInt8 = 4
 
     private let socket: RouteSocket
-    private let wanted: NetworkRequest
+    private let request: NetworkRequest
 
-    init(_ wanted: NetworkRequest) throws(AgentFailure) {
-        self.wanted = wanted
+    init(_ request: NetworkRequest) throws(AgentFailure) {
+        self.request = request
         socket = try during("open rtnetlink") { try RouteSocket() }
     }
 
-    /// Makes the network what is wanted. What isn't named is removed.
+    /// Makes the network what the request says. What isn't named is removed.
     func converge() throws(AgentFailure) {
         let links = try findLinks()
-        for (interface, link) in zip(wanted.interfaces, links) {
+        for (interface, link) in zip(request.interfaces, links) {
             try during("interface \(interface.name)") { try prepare(interface, link) }
         }
         try during("rename interfaces") { try rename(links) }
-        for (interface, link) in zip(wanted.interfaces, links) {
+        for (interface, link) in zip(request.interfaces, links) {
             try during("interface \(interface.name)") { try setUp(interface, link) }
         }
         let numbers = Dictionary(
-            zip(wanted.interfaces.map(\.name), links.map(\.index)), uniquingKeysWith: { first, _ in first })
+            zip(request.interfaces.map(\.name), links.map(\.index)), uniquingKeysWith: { first, _ in first })
         try convergeRoutes(numbers)
         try convergeNeighbours(numbers)
     }
@@ -41,35 +41,38 @@ struct GuestNetwork {
         try during("list interfaces") { try socket.links().filter { $0.isEthernet && $0.kind.isEmpty } }
     }
 
-    /// The links of the wanted interfaces, in their order. Others that the machine has are silenced.
+    /// The links of the requested interfaces, in their order. The others are released: the host takes a device away when this
+    /// has returned.
     private func findLinks() throws(AgentFailure) -> [NetworkLink] {
         let clock = ContinuousClock()
-        let end = clock.now + Self.patience
-        HotplugSlots.look()
+        let end = clock.now + Self.timeout
+        HotplugSlots.probe()
         while true {
             let links = try hardware()
-            let found = wanted.interfaces.map { interface in
-                // The latest: an interface that went, and came again with its address, left one that leads nowhere.
+            let found = request.interfaces.map { interface in
+                // The latest: one that was removed and added again with its address may be here twice.
                 links.last { $0.hardwareAddress == interface.hardwareAddress }
             }
             guard let missing = found.firstIndex(where: { $0 == nil }) else {
                 let result = found.compactMap { $0 }
-                for link in links where !result.contains(link) { try silence(link) }
+                for link in links where !result.contains(link) { try release(link) }
                 return result
             }
             guard clock.now < end else {
-                let address = hardwareAddressText(wanted.interfaces[missing].hardwareAddress)
+                let address = hardwareAddressText(request.interfaces[missing].hardwareAddress)
                 throw AgentFailure(.notFound, "the machine has no interface \(address)")
             }
-            HotplugSlots.look()
+            HotplugSlots.probe()
             usleep(5000)
         }
     }
 
-    private func silence(_ link: NetworkLink) throws(AgentFailure) {
+    /// Takes an interface out of use. One in an MMIO slot disappears with its driver; a PCI device is unplugged by the machine.
+    private func release(_ link: NetworkLink) throws(AgentFailure) {
         try during("interface \(link.name)") {
             for address in try socket.addresses() where address.link == link.index { try socket.remove(address) }
             if link.isUp { try socket.setLink(link.index, up: false) }
+            try HotplugSlots.unbind(interface: link.name)
         }
     }
 
@@ -81,7 +84,7 @@ struct GuestNetwork {
 
     /// Gives each its name; who has another's gets a name for the time being first.
     private func rename(_ links: [NetworkLink]) throws(SystemError) {
-        let names = wanted.interfaces.map(\.name)
+        let names = request.interfaces.map(\.name)
         for link in try socket.links() where names.contains(link.name) {
             let owner = links[names.firstIndex(of: link.name) ?? 0]
             if owner.index == link.index { continue }
@@ -120,7 +123,7 @@ struct GuestNetwork {
 
     private func convergeRoutes(_ numbers: [String: Int32]) throws(AgentFailure) {
         var routes: [NetworkRoute] = []
-        for item in wanted.routes {
+        for item in request.routes {
             var route = item.route
             route.origin = Self.own
             if !item.device.isEmpty {
@@ -128,7 +131,7 @@ struct GuestNetwork {
                     throw AgentFailure(.invalidArgument, "route \(route): no interface \(item.device)")
                 }
                 // An interface that is down has no routes.
-                if wanted.interfaces.contains(where: { $0.name == item.device && !$0.isUp }) { continue }
+                if request.interfaces.contains(where: { $0.name == item.device && !$0.isUp }) { continue }
                 route.link = number
             }
             routes.append(route)
@@ -151,7 +154,7 @@ struct GuestNetwork {
 
     private func convergeNeighbours(_ numbers: [String: Int32]) throws(AgentFailure) {
         try during("change neighbours") {
-            let wanted = self.wanted.neighbours.compactMap { neighbour in
+            let wanted = request.neighbours.compactMap { neighbour in
                 numbers[neighbour.device].map {
                     NetworkNeighbour(
                         link: $0, address: neighbour.address, hardwareAddress: neighbour.hardwareAddress)
@@ -169,18 +172,4 @@ struct GuestNetwork {
 extension NetworkRoute {
     /// The route that comes with an interface's own IPv6 address.
     fileprivate var isLinkLocal: Bool { destination?.address.isLinkLocalIPv6 == true && gateway == nil }
-}
-
-/// Places of the machine where devices may be that were not there at the start (virtio over MMIO, announced in ACPI).
-enum HotplugSlots {
-    private static let devices = "/sys/bus/platform/devices"
-
-    /// Has the driver look at each place that it does nothing with. PCI devices come by themselves.
-    static func look() {
-        for name in (try? directoryNames(devices)) ?? [] {
-            guard name.hasPrefix("LNRO0005:"), access("\(devices)/\(name)/driver", F_OK) != 0 else { continue }
-            // ENODEV: still empty.
-            try? writeText(name, to: "/sys/bus/platform/drivers/virtio-mmio/bind")
-        }
-    }
 }
