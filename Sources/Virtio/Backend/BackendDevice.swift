@@ -11,12 +11,26 @@ public protocol BackendDevice: AnyObject {
     var queueCount: Int { get }
     /// The configuration space comes from the device, not from a vhost-user front end.
     var ownsConfiguration: Bool { get }
-    /// The configuration space.
+    /// The configuration space, as it is now.
     var configuration: [UInt8] { get }
+    /// Has the device call `changed`, on any thread, after its configuration space has changed by itself. A device whose
+    /// space never does so does nothing.
+    func onConfigurationChange(_ changed: @escaping @Sendable () -> Void)
+    /// The driver has written to the configuration space. A device whose space is read-only does nothing.
+    ///
+    /// - Parameters:
+    ///   - bytes: 1, 2 or 4.
+    ///   - offset: from the space's start on; may lie behind its end.
+    func writeConfiguration(_ bytes: [UInt8], at offset: Int)
     /// Starts to serve a queue, and looks at what is in it already.
     func start(queue: Int, _ setup: QueueSetup) throws
     /// Stops serving a queue, after what is in work. Answers its position. It touches no guest memory afterwards.
     func stop(queue: Int) -> UInt16
+}
+
+extension BackendDevice {
+    public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) {}
+    public func writeConfiguration(_ bytes: [UInt8], at offset: Int) {}
 }
 
 /// All a device needs to serve a queue.

@@ -16,7 +16,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
         let tap: SharedDescriptor
         /// The driver must give buffers before a frame can be taken.
         var isStarved = true
-        /// The tap is no more.
+        /// The tap is gone.
         var isCut = false
         /// How often it has joined and left. Odd: the driver wants it, and the tap sends it frames. The control queue's thread
         /// changes it.
@@ -37,8 +37,9 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     let queues: [Virtqueue]
     let hardwareAddress: [UInt8]
-    /// Other pairs are active now: their threads must look again.
-    var onChange: (@Sendable () -> Void)?
+    /// Other pairs are active now: their threads must look at their queues again.
+    var onPairsChange: (@Sendable () -> Void)?
+    let link = NetLink()
     private let pairs: [Pair]
     private var negotiated: NetProtocol.Features = []
     /// Which queue it is, where there is one (5.1.2).
@@ -59,9 +60,15 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     /// Hardware address, status, and the number of pairs where there are several (5.1.4).
     var configuration: [UInt8] {
         var bytes = hardwareAddress
-        bytes.append(littleEndian: NetProtocol.linkUp)
+        bytes.append(littleEndian: link.isUp ? NetProtocol.linkUp : 0)
         if pairs.count > 1 { bytes.append(littleEndian: UInt16(pairs.count)) }
         return bytes
+    }
+
+    /// The tap of a pair is gone, and with it that of all.
+    private func cut(_ pair: Pair) {
+        pair.isCut = true
+        link.loseTap()
     }
 
     func serve(queue: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
@@ -103,7 +110,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     private func activate(_ count: Int) {
         for (index, pair) in pairs.enumerated() where pair.isActive != (index < count) { pair.activate(index < count) }
-        onChange?()
+        onPairsChange?()
     }
 
     /// Does what the held request of the control queue asks for; answers how many bytes it wrote.
@@ -159,7 +166,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
             if count < NetProtocol.headerSize {
                 // Nothing there; or no part in it any more; or the tap's link is gone, and nothing will ever be.
                 let isOver = errno == EBADFD ? pair.turn == turn : ![EAGAIN, EINTR].contains(errno)
-                if count >= 0 || isOver { pair.isCut = true }
+                if count >= 0 || isOver { cut(pair) }
                 return received == 0 ? .nothing : .done
             }
             let chains = isMergeable ? queue.chains(filledBy: count) : 1
