@@ -102,8 +102,9 @@ final class KVMMachine: VirtualMachine {
         try vmm.client.addNetwork(queues: queues, hardwareAddress: hardwareAddress).wait()
     }
 
-    /// The device sees by itself that a tap is gone.
-    func removeNetwork(hardwareAddress: [UInt8]) {}
+    func removeNetwork(hardwareAddress: [UInt8]) throws {
+        try vmm.client.removeNetwork(hardwareAddress: hardwareAddress)
+    }
 
     private func shares() throws(HypervisorError) -> ControlClient {
         guard let files else { throw HypervisorError("the machine has no file device") }
