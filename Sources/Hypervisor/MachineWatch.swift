@@ -72,7 +72,8 @@ final class MachineWatch: Sendable {
         switch event {
         case .broken(let reason): sign(.deviceBroken(name: device, reason: reason))
         case .ended(.poweredOff, _): sign(.poweredOff)
-        case .ended(.reset, let reason), .ended(.tripleFault, let reason): sign(.guestCrashed(reason))
+        case .ended(.reset, let reason), .ended(.tripleFault, let reason), .ended(.halted, let reason):
+            sign(.guestCrashed(reason))
         case .ended(.unhandled, let reason): sign(.machineFailed(reason))
         case .started, .ready: break
         }

@@ -1,5 +1,4 @@
 import Glibc
-import GuestKernel
 public import LinuxSystem
 import Virtio
 
@@ -10,43 +9,23 @@ public struct BootImage: Sendable {
     /// Without a final NUL.
     public var commandLine: [UInt8]
 
+    /// - Parameters:
+    ///   - kernel: the kernel's file.
+    ///   - initramfs: the initial file system's file; nil: none.
+    ///   - commandLine: without a final NUL.
     public init(kernel: SharedDescriptor, initramfs: SharedDescriptor?, commandLine: [UInt8]) {
         self.kernel = kernel
         self.initramfs = initramfs
         self.commandLine = commandLine
     }
 
-    /// Puts everything into the guest's memory, with the tables that tell the kernel of it.
+    /// Loads the initramfs as high as possible, since the kernel unpacks from the bottom of memory upwards.
     ///
-    /// Source: Documentation/arch/x86/boot.rst, "64-bit Boot Protocol".
-    ///
-    /// - Returns: the address where the kernel starts.
-    func load(into memory: GuestMemory, _ map: MemoryMap) throws -> UInt64 {
-        let image = try KernelImage(file: kernel.raw, name: "image")
-        for (number, segment) in image.segments.enumerated() {
-            guard segment.address >= MemoryMap.highStart, segment.address + segment.memoryCount <= map.lowMemoryEnd
-            else {
-                throw MachineError(
-                    "guest kernel: segment \(number), \(segment.memoryCount) bytes at \(hexadecimal(segment.address)), "
-                        + "does not fit the \(map.size >> 20) MiB of the machine")
-            }
-            try read(kernel, "guest kernel", segment.fileOffset, segment.fileCount, to: segment.address, memory)
-        }
-        guard image.segments.contains(where: { $0.address <= image.entry && image.entry < $0.address + $0.memoryCount })
-        else { throw MachineError("guest kernel: its entry \(hexadecimal(image.entry)) is in none of its segments") }
-        let kernelEnd = image.segments.map { $0.address + $0.memoryCount }.max() ?? 0
-        let files = try loadInitramfs(
-            into: memory, above: kernelEnd, below: min(image.initramfsLimit, map.lowMemoryEnd))
-        try write(
-            commandLine + [0], at: MemoryMap.commandLine, memory, limit: MemoryMap.commandLineLimit, "command line")
-        let parameters = BootParameters(
-            setupHeader: image.setupHeader, commandLineCount: commandLine.count, initramfs: files, map: map)
-        try write(parameters.page, at: MemoryMap.bootParameters, memory, limit: 4096, "boot parameters")
-        return image.entry
-    }
-
-    /// As high as possible: the kernel unpacks from the bottom of memory upwards.
-    private func loadInitramfs(
+    /// - Parameters:
+    ///   - low: the first byte that it may take.
+    ///   - high: the end of what it may take.
+    /// - Returns: where it is, and its size in bytes; nil where there is none.
+    func loadInitramfs(
         into memory: GuestMemory, above low: UInt64, below high: UInt64
     ) throws -> (address: UInt64, count: UInt64)? {
         guard let initramfs else { return nil }
@@ -63,7 +42,8 @@ public struct BootImage: Sendable {
         return (address, count)
     }
 
-    private func read(
+    /// Copies a part of a file into memory; `name` is for the error.
+    func read(
         _ file: SharedDescriptor, _ name: String, _ offset: UInt64, _ count: UInt64, to address: UInt64,
         _ memory: GuestMemory
     ) throws {
@@ -81,13 +61,6 @@ public struct BootImage: Sendable {
         }
         if done == nil { throw MachineError("\(name): \(count) bytes at \(hexadecimal(address)) are outside memory") }
     }
-
-    private func write(
-        _ bytes: [UInt8], at address: UInt64, _ memory: GuestMemory, limit: Int, _ name: String
-    ) throws {
-        guard bytes.count <= limit else { throw MachineError("\(name): \(bytes.count) bytes are more than \(limit)") }
-        try memory.write(bytes, at: address, name)
-    }
 }
 
 extension GuestMemory {
@@ -99,4 +72,5 @@ extension GuestMemory {
     }
 }
 
+/// A number as `0x…`.
 func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }

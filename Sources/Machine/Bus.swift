@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// Something with registers on a bus. Called by the processors' threads, several at a time.
+/// Something with registers on a bus. Called by the vCPUs' threads, several at a time.
 open class BusDevice: @unchecked Sendable {
     public init() {}
     /// Fills `data`, 1 to 8 bytes, from `offset` on.
@@ -9,54 +9,57 @@ open class BusDevice: @unchecked Sendable {
     open func write(_ offset: UInt64, _ data: UnsafeRawBufferPointer) {}
 }
 
-/// An address space with devices in it: ports, or memory that is no memory. Fixed once the machine runs.
+/// An address space with devices in it: ports, or guest-physical addresses without memory. Fixed once the machine runs.
 ///
-/// Where there is no device a read gives ones and a write is lost, as on a bus that nobody drives.
+/// Where there is no device a read gives ones and a write is lost.
 public struct Bus: Sendable {
-    private struct Place {
+    private struct Entry {
         var range: Range<UInt64>
         var device: BusDevice
     }
     /// By address.
-    private var places: [Place] = []
+    private var entries: [Entry] = []
 
     public init() {}
 
+    /// Adds a device.
+    ///
+    /// - Parameter range: its addresses; the device gets offsets into it.
     /// - Throws: `MachineError` where another device is there already.
     public mutating func add(_ device: BusDevice, at range: Range<UInt64>) throws(MachineError) {
-        if let other = places.first(where: { $0.range.overlaps(range) }) {
+        if let other = entries.first(where: { $0.range.overlaps(range) }) {
             throw MachineError(
                 "two devices at \(hexadecimal(max(range.lowerBound, other.range.lowerBound))) of one bus")
         }
-        let index = places.firstIndex { $0.range.lowerBound > range.lowerBound } ?? places.endIndex
-        places.insert(Place(range: range, device: device), at: index)
+        let index = entries.firstIndex { $0.range.lowerBound > range.lowerBound } ?? entries.endIndex
+        entries.insert(Entry(range: range, device: device), at: index)
     }
 
     func read(_ address: UInt64, _ data: UnsafeMutableRawBufferPointer) {
-        guard let place = place(of: address, data.count) else {
+        guard let entry = entry(of: address, data.count) else {
             data.initializeMemory(as: UInt8.self, repeating: 0xff)
             return
         }
         data.initializeMemory(as: UInt8.self, repeating: 0)
-        place.device.read(address - place.range.lowerBound, data)
+        entry.device.read(address - entry.range.lowerBound, data)
     }
 
     func write(_ address: UInt64, _ data: UnsafeRawBufferPointer) {
-        guard let place = place(of: address, data.count) else { return }
-        place.device.write(address - place.range.lowerBound, data)
+        guard let entry = entry(of: address, data.count) else { return }
+        entry.device.write(address - entry.range.lowerBound, data)
     }
 
     /// The device that has all of the access.
-    private func place(of address: UInt64, _ count: Int) -> Place? {
+    private func entry(of address: UInt64, _ count: Int) -> Entry? {
         var low = 0
-        var high = places.count
+        var high = entries.count
         while low < high {
             let middle = (low + high) / 2
-            if places[middle].range.upperBound <= address { low = middle + 1 } else { high = middle }
+            if entries[middle].range.upperBound <= address { low = middle + 1 } else { high = middle }
         }
-        guard low < places.count, places[low].range.lowerBound <= address,
-            places[low].range.upperBound - address >= UInt64(count)
+        guard low < entries.count, entries[low].range.lowerBound <= address,
+            entries[low].range.upperBound - address >= UInt64(count)
         else { return nil }
-        return places[low]
+        return entries[low]
     }
 }

@@ -2,14 +2,14 @@ import CLinux
 import LinuxSystem
 import Synchronization
 
-/// An edge-triggered interrupt line that this process raises by itself.
+/// An edge-triggered interrupt that this process raises by itself.
 ///
-/// An eventfd does the same for any process, but for a pin of the I/O APIC KVM leaves it to a worker of the kernel's: two
-/// switches of threads for each interrupt, and on a busy host a wait.
+/// An eventfd does the same for any process. But for an input of the I/O APIC KVM leaves it to a kernel thread: two context
+/// switches for each interrupt, and on a busy host a wait.
 final class InterruptLine: Sendable {
     private let machine: SharedDescriptor
     private let gsi: UInt32
-    /// Two pulses that overlapped would be one, and the second one's reason might go unseen.
+    /// Two pulses that overlapped would be one, and the guest might miss the second one's reason.
     private let pulsing = Mutex(())
 
     init(_ vm: VM, gsi: UInt32) {
@@ -17,7 +17,7 @@ final class InterruptLine: Sendable {
         self.gsi = gsi
     }
 
-    /// Raises the line and lowers it (KVM api.rst 4.25).
+    /// Raises the interrupt and lowers it (KVM api.rst 4.25).
     func pulse() {
         pulsing.withLock { _ in
             for level: UInt32 in [1, 0] {

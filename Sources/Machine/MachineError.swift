@@ -1,4 +1,4 @@
-/// Why a virtual machine could not be made, or ended before its time.
+/// Why a virtual machine could not be made, or refused a request.
 public struct MachineError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String
     public init(_ description: String) { self.description = description }

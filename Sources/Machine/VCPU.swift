@@ -2,196 +2,209 @@ import CLinux
 import Glibc
 import LinuxSystem
 import Synchronization
-import Virtio
 
-/// A virtual processor: its state before the start, and the loop that runs it.
+/// A virtual CPU: the loop that runs it, and the requests that other threads make of that loop. What concerns one
+/// architecture's registers is in an extension in that architecture's directory.
 ///
-/// `run` belongs to one thread; `stop` may be called by any.
+/// `run` belongs to one thread; `request` may be called by any.
 public final class VCPU: @unchecked Sendable {
-    let index: Int
-    private let descriptor: OwnedDescriptor
-    private let shared: Mapping
-    private let thread = Atomic<Int32>(0)
-    private let stopping = Atomic<Bool>(false)
+    /// What the vCPU's thread is to do.
+    enum Request: Sendable {
+        /// Run the guest.
+        case run
+        /// Say what the vCPU does, once, and run the guest.
+        case inspect
+        /// Stay out of the guest until there is another request.
+        case park
+        /// Leave `run` for good.
+        case stop
+    }
 
-    private var run: UnsafeMutablePointer<kvm_run> { shared.base.assumingMemoryBound(to: kvm_run.self) }
+    /// What the vCPU's thread reports; called on that thread.
+    struct Observer: Sendable {
+        var parked: @Sendable () -> Void = {}
+        var inspected: @Sendable (VCPUActivity) -> Void = { _ in }
+    }
+
+    private struct Control {
+        var request = Request.run
+        /// How often the vCPU was asked to park: a thread that is parked still when it is asked again reports that again.
+        var parks = 0
+        /// The thread in `run`; 0: none.
+        var thread: pid_t = 0
+    }
+
+    let index: Int
+    let descriptor: OwnedDescriptor
+    /// `struct kvm_run`, and the data of port accesses after it.
+    let shared: Mapping
+    private let control = Mutex(Control())
+    /// Wakes the thread while it is parked.
+    private let wake: EventDescriptor
+
+    var state: UnsafeMutablePointer<kvm_run> { shared.base.assumingMemoryBound(to: kvm_run.self) }
 
     init(_ vm: VM, index: Int) throws {
         self.index = index
         descriptor = try vm.makeVCPU(index)
-        shared = try Mapping(file: descriptor.raw, count: vm.kvm.processorMappingSize, flags: MAP_SHARED)
+        shared = try Mapping(file: descriptor.raw, count: vm.kvm.vcpuMappingSize, flags: MAP_SHARED)
+        wake = try EventDescriptor()
     }
 
-    // MARK: State
-
-    /// KVM api.rst 4.87.
-    func setIdentity(_ entries: [kvm_cpuid_entry2]) throws {
-        let list = CPUIDList(entries)
-        try check("KVM_SET_CPUID2", "", martlet_ioctl_pointer(descriptor.raw, MARTLET_KVM_SET_CPUID2, list.pointer))
-    }
-
-    func specialRegisters() throws -> kvm_sregs {
-        var registers = kvm_sregs()
-        try call("KVM_GET_SREGS", MARTLET_KVM_GET_SREGS, &registers)
-        return registers
-    }
-
-    /// Puts the state and its tables in place.
-    public func set(_ state: VCPUState, memory: GuestMemory) throws {
-        for table in state.tables { try memory.write(table.bytes, at: table.address, "processor tables") }
-        var state = state
-        try call("KVM_SET_SREGS", MARTLET_KVM_SET_SREGS, &state.special)
-        try call("KVM_SET_REGS", MARTLET_KVM_SET_REGS, &state.registers)
-        var unit = kvm_fpu()
-        unit.fcw = 0x37f
-        unit.mxcsr = 0x1f80
-        try call("KVM_SET_FPU", MARTLET_KVM_SET_FPU, &unit)
-    }
-
-    /// The model-specific registers that a firmware would have set: fast string instructions, and memory that is
-    /// write-back where no range register says otherwise.
-    func setModelRegisters() throws {
-        let values: [(UInt32, UInt64)] = [(0x1a0, 1), (0x2ff, 1 << 11 | 6)]
-        let header = MemoryLayout<kvm_msrs>.size
-        let stride = MemoryLayout<kvm_msr_entry>.stride
-        let buffer = UnsafeMutableRawPointer.allocate(byteCount: header + values.count * stride, alignment: 8)
-        defer { buffer.deallocate() }
-        buffer.storeBytes(of: UInt64(values.count), as: UInt64.self)
-        for (index, value) in values.enumerated() {
-            var entry = kvm_msr_entry()
-            entry.index = value.0
-            entry.data = value.1
-            (buffer + header + index * stride).storeBytes(of: entry, as: kvm_msr_entry.self)
-        }
-        let done = try check("KVM_SET_MSRS", "", martlet_ioctl_pointer(descriptor.raw, MARTLET_KVM_SET_MSRS, buffer))
-        guard done == values.count else {
-            throw MachineError("KVM_SET_MSRS: register \(hexadecimal(UInt64(values[Int(done)].0))) was refused")
-        }
-    }
-
-    /// The local APIC: LINT1 is the NMI, and LINT0 is masked. KVM leaves LINT0 open for the 8259s, which hear of the lower
-    /// interrupts too; nobody sets those up in a machine of this kind, so they would answer with vectors of exceptions.
-    func setLocalInterrupts() throws {
-        var state = kvm_lapic_state()
-        try call("KVM_GET_LAPIC", MARTLET_KVM_GET_LAPIC, &state)
-        withUnsafeMutableBytes(of: &state) { bytes in
-            let externalInterrupt: UInt32 = 7 << 8
-            let masked: UInt32 = 1 << 16
-            let nonMaskable: UInt32 = 4 << 8
-            bytes.storeBytes(of: externalInterrupt | masked, toByteOffset: 0x350, as: UInt32.self)
-            bytes.storeBytes(of: nonMaskable, toByteOffset: 0x360, as: UInt32.self)
-        }
-        try call("KVM_SET_LAPIC", MARTLET_KVM_SET_LAPIC, &state)
-    }
-
-    private func call<T>(_ name: String, _ request: UInt, _ argument: inout T) throws(SystemError) {
+    /// One of the vCPU's ioctls with a structure.
+    func call<T>(_ name: String, _ request: UInt, _ argument: inout T) throws(SystemError) {
         try check(
-            name, "processor \(index)",
+            name, "vCPU \(index)",
             withUnsafeMutablePointer(to: &argument) {
                 martlet_ioctl_pointer(descriptor.raw, request, UnsafeMutableRawPointer($0))
             })
     }
 
+    // MARK: Requests
+
+    /// Asks the vCPU's thread for something. Takes effect at once: the thread leaves the guest without executing a further
+    /// instruction of it. `stop` is final.
+    func request(_ request: Request) {
+        control.withLock { control in
+            if control.request == .stop { return }
+            if request == .inspect, control.request != .run { return }
+            control.request = request
+            if request == .park { control.parks += 1 }
+            if request != .run {
+                state.pointee.immediate_exit = 1
+                // A thread that is not in KVM_RUN yet sees the flag; one that is gets out by the signal.
+                if control.thread != 0 { martlet_tgkill(control.thread, VCPUSignal.number) }
+            }
+            wake.signal()
+        }
+    }
+
+    /// The request that the thread is to follow now. An inspection is taken by this.
+    private func nextRequest() -> (Request, parks: Int) {
+        control.withLock { control in
+            state.pointee.immediate_exit = 0
+            defer { if control.request == .inspect { control.request = .run } }
+            return (control.request, control.parks)
+        }
+    }
+
     // MARK: Running
 
-    /// Runs the guest until it ends or `stop` is called. What it does outside of itself goes to the buses.
-    func run(ports: Bus, memory: Bus) -> VCPUEnd {
-        thread.store(martlet_gettid(), ordering: .sequentiallyConsistent)
-        let run = run
+    /// Runs the guest until it ends or is stopped. Its accesses to devices go to the buses.
+    func run(_ buses: Buses, observer: Observer = Observer()) -> VCPUEnd {
+        VCPUSignal.unblock()
+        control.withLock { $0.thread = martlet_gettid() }
+        defer { control.withLock { $0.thread = 0 } }
         while true {
-            if stopping.load(ordering: .sequentiallyConsistent) { return .stopped }
             if martlet_ioctl_int(descriptor.raw, MARTLET_KVM_RUN, 0) < 0 {
-                if errno == EINTR || errno == EAGAIN { continue }
-                return .unhandled("KVM_RUN: \(SystemError.last("processor \(index)").errno)")
+                guard errno == EINTR || errno == EAGAIN else {
+                    return .unhandled("KVM_RUN: \(SystemError.last("vCPU \(index)").errno)")
+                }
+                if follow(observer) == .stop { return .stopped }
+                continue
             }
-            switch Int32(bitPattern: run.pointee.exit_reason) {
-            case KVM_EXIT_IO: portAccess(ports)
-            case KVM_EXIT_MMIO: memoryAccess(memory)
-            case KVM_EXIT_HLT: return .halted
-            case KVM_EXIT_SHUTDOWN: return .tripleFault
+            let reason = Int32(bitPattern: state.pointee.exit_reason)
+            switch reason {
+            case KVM_EXIT_MMIO: accessMemory(buses.memory)
             case KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN: continue
-            case KVM_EXIT_SYSTEM_EVENT: return .systemEvent(run.pointee.system_event.type)
-            default: return .unhandled(unhandled())
+            case KVM_EXIT_HLT: return .halted(registers)
+            case KVM_EXIT_SHUTDOWN: return .tripleFault(registers)
+            case KVM_EXIT_SYSTEM_EVENT: return .systemEvent(state.pointee.system_event.type)
+            default: if !handlePlatformExit(reason, buses) { return .unhandled(unhandled(reason)) }
             }
         }
     }
 
-    /// Makes `run` return soon, now or when it is called.
-    func stop() {
-        stopping.store(true, ordering: .sequentiallyConsistent)
-        run.pointee.immediate_exit = 1
-        let id = thread.load(ordering: .sequentiallyConsistent)
-        // A thread that is not in KVM_RUN yet sees the flags; one that is gets out by the signal.
-        if id != 0 { martlet_tgkill(id, MachineSignal.kick) }
-    }
-
-    /// KVM_EXIT_IO: one access, or several for a string instruction.
-    private func portAccess(_ ports: Bus) {
-        let access = run.pointee.io
-        let size = Int(access.size)
-        var place = shared.base + Int(access.data_offset)
-        for _ in 0..<access.count {
-            let data = UnsafeMutableRawBufferPointer(start: place, count: size)
-            if Int32(access.direction) == KVM_EXIT_IO_OUT {
-                ports.write(UInt64(access.port), UnsafeRawBufferPointer(data))
-            } else {
-                ports.read(UInt64(access.port), data)
+    /// Does what was asked for; returns when the guest is to run again, or is to be left for good.
+    private func follow(_ observer: Observer) -> Request {
+        var reported = 0
+        while true {
+            let (request, parks) = nextRequest()
+            switch request {
+            case .run, .stop: return request
+            case .inspect: observer.inspected(activity)
+            case .park:
+                if reported != parks {
+                    reported = parks
+                    prepareForPause()
+                    observer.parked()
+                }
+                var item = pollfd(fd: wake.descriptor.raw, events: Int16(POLLIN), revents: 0)
+                poll(&item, 1, -1)
+                wake.drain()
             }
-            place += size
         }
     }
 
-    private func memoryAccess(_ bus: Bus) {
-        let address = run.pointee.mmio.phys_addr
-        let count = min(Int(run.pointee.mmio.len), 8)
-        let isWrite = run.pointee.mmio.is_write != 0
-        withUnsafeMutableBytes(of: &run.pointee.mmio.data) { data in
+    private func accessMemory(_ bus: Bus) {
+        let address = state.pointee.mmio.phys_addr
+        let count = min(Int(state.pointee.mmio.len), 8)
+        let isWrite = state.pointee.mmio.is_write != 0
+        withUnsafeMutableBytes(of: &state.pointee.mmio.data) { data in
             let data = UnsafeMutableRawBufferPointer(rebasing: data[..<count])
             if isWrite { bus.write(address, UnsafeRawBufferPointer(data)) } else { bus.read(address, data) }
         }
     }
 
-    private func unhandled() -> String {
-        switch Int32(bitPattern: run.pointee.exit_reason) {
-        case KVM_EXIT_INTERNAL_ERROR:
-            "KVM could not go on (internal error \(run.pointee.`internal`.suberror))\(position)"
-        case KVM_EXIT_FAIL_ENTRY:
-            "the processor refused to enter the guest "
-                + "(reason \(hexadecimal(run.pointee.fail_entry.hardware_entry_failure_reason)))\(position)"
-        default: "KVM exit \(run.pointee.exit_reason)\(position)"
-        }
-    }
+    // MARK: Ends
 
-    /// Where the guest was, for messages.
-    private var position: String {
-        var registers = kvm_regs()
-        let failed = withUnsafeMutablePointer(to: &registers) {
-            martlet_ioctl_pointer(descriptor.raw, MARTLET_KVM_GET_REGS, $0)
-        }
-        return failed < 0 ? "" : " at rip \(hexadecimal(registers.rip))"
+    private func unhandled(_ reason: Int32) -> String {
+        let cause =
+            switch reason {
+            case KVM_EXIT_INTERNAL_ERROR:
+                "KVM could not go on (internal error \(state.pointee.`internal`.suberror))"
+            case KVM_EXIT_FAIL_ENTRY:
+                "the CPU refused to enter the guest "
+                    + "(reason \(hexadecimal(state.pointee.fail_entry.hardware_entry_failure_reason)))"
+            default: "KVM exit \(reason)"
+            }
+        return cause + (registers.map { ": \($0)" } ?? "")
     }
 }
 
-/// Why a processor no longer runs.
+/// Where a vCPU's accesses to devices go.
+struct Buses: Sendable {
+    var ports = Bus()
+    var memory = Bus()
+}
+
+/// Why a vCPU no longer runs. The registers are as they were then; nil where KVM does not give them.
 public enum VCPUEnd: Sendable, Equatable {
-    /// `stop` was called.
+    /// A request.
     case stopped
     /// HLT where there are no interrupt controllers.
-    case halted
-    /// A fault while handling a fault while handling a fault: the processor shuts down.
-    case tripleFault
+    case halted(VCPURegisters?)
+    /// A fault while a double fault is delivered: the CPU shuts down.
+    case tripleFault(VCPURegisters?)
     /// KVM_EXIT_SYSTEM_EVENT with its type.
     case systemEvent(UInt32)
-    /// What KVM said that has no meaning here.
+    /// An exit that this program does not handle.
     case unhandled(String)
 }
 
-/// The signal that gets a thread out of KVM_RUN. Its handler does nothing.
-enum MachineSignal {
-    static let kick = SIGUSR1
+/// What a vCPU does at the moment of an inspection.
+enum VCPUActivity: Sendable, Equatable {
+    case running
+    /// It has not been started by the guest.
+    case notStarted
+    /// It is halted with interrupts disabled: nothing in the machine wakes it.
+    case dead(VCPURegisters)
+}
 
-    /// To be called before the first processor runs.
+/// The signal that gets a thread out of KVM_RUN. Its handler does nothing.
+enum VCPUSignal {
+    static let number = SIGUSR1
+
+    /// To be called before the first vCPU runs.
     static func install() throws(SystemError) {
-        try check("sigaction", "SIGUSR1", martlet_ignore_with_handler(kick))
+        try check("sigaction", "SIGUSR1", martlet_ignore_with_handler(number))
+    }
+
+    /// Has this thread take the signal, whatever mask it inherited: libdispatch's threads block all signals.
+    static func unblock() {
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        sigaddset(&signals, number)
+        pthread_sigmask(SIG_UNBLOCK, &signals, nil)
     }
 }

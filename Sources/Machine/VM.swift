@@ -4,15 +4,15 @@ public import LinuxSystem
 public import VhostUser
 public import Virtio
 
-/// A virtual machine of KVM's: its memory, its interrupt controllers, and the wires to eventfds.
+/// A virtual machine of KVM's: its memory, its interrupt controllers, and what connects guest and eventfds.
 public final class VM: Sendable {
     let kvm: KVM
     let descriptor: SharedDescriptor
     public let map: MemoryMap
     public let memory: GuestMemory
     private let memoryFile: SharedDescriptor
-    /// What the guest reads at the devices' registers, `MemoryMap.virtioPages` pages: memory that it can't write, so that only
-    /// writes leave the guest.
+    /// The registers of the MMIO slots as the guest reads them, a page each. The guest can't write them as memory, so that only
+    /// its writes leave the guest.
     let registers: Mapping
 
     /// The memory, for device processes that map it too.
@@ -25,11 +25,12 @@ public final class VM: Sendable {
         }
     }
 
-    /// Makes a machine with memory and interrupt controllers (two 8259, an I/O APIC, a local APIC for each processor), no
-    /// processors yet.
+    /// Makes a machine with memory and interrupt controllers, and no vCPU yet.
     ///
     /// - Parameters:
+    ///   - map: where memory is.
     ///   - memoryFile: a memory file of `map.size` bytes.
+    /// - Throws: `MachineError` where the file has another size; `SystemError` where KVM refuses.
     public init(_ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor) throws {
         self.kvm = kvm
         self.map = map
@@ -45,10 +46,10 @@ public final class VM: Sendable {
                 owning: try retrying("KVM_CREATE_VM") {
                     martlet_ioctl_int(kvm.device.raw, UInt(MARTLET_KVM_CREATE_VM), 0)
                 }))
-        let registerBytes = MemoryMap.virtioPages * Int(MemoryMap.virtioPage)
+        let registerBytes = Platform.slotInterrupts.count * Int(MemoryMap.virtioPage)
         let registerFile = try OwnedDescriptor.memory("registers", size: Int64(registerBytes))
         registers = try Mapping(file: registerFile.raw, count: registerBytes)
-        // Memory before the interrupt controllers: each slot that is added later waits for those to settle.
+        // Memory before the interrupt controllers: each memory slot that is added later waits for those to settle.
         try addMemory(
             slot: 0, at: MemoryMap.virtioBase, registers.base, UInt64(registerBytes), flags: UInt32(KVM_MEM_READONLY))
         for (index, range) in map.ranges.enumerated() {
@@ -58,10 +59,7 @@ public final class VM: Sendable {
             }
             try addMemory(slot: UInt32(index + 1), at: range.address, base, range.count)
         }
-        try call("KVM_SET_TSS_ADDR", MARTLET_KVM_SET_TSS_ADDR, Int(MemoryMap.taskState))
-        var identityMap = MemoryMap.identityMap
-        try call("KVM_SET_IDENTITY_MAP_ADDR", MARTLET_KVM_SET_IDENTITY_MAP_ADDR, &identityMap)
-        try call("KVM_CREATE_IRQCHIP", MARTLET_KVM_CREATE_IRQCHIP, 0)
+        try Platform.prepare(self)
     }
 
     /// KVM api.rst 4.35.
@@ -77,26 +75,49 @@ public final class VM: Sendable {
         try call("KVM_SET_USER_MEMORY_REGION", MARTLET_KVM_SET_USER_MEMORY_REGION, &region)
     }
 
-    /// Has a signal of `event` raise the interrupt line `gsi`, from edge to edge (4.75).
+    // MARK: Eventfds
+
+    /// Has a signal of `event` raise the interrupt `gsi`, edge-triggered (4.75).
     public func connect(_ event: Int32, toInterrupt gsi: UInt32) throws {
-        var wire = kvm_irqfd()
-        wire.fd = UInt32(bitPattern: event)
-        wire.gsi = gsi
-        try call("KVM_IRQFD", MARTLET_KVM_IRQFD, &wire)
+        try irqfd(event, gsi, flags: 0)
+    }
+
+    /// Takes back what `connect(_:toInterrupt:)` did.
+    func disconnect(_ event: Int32, fromInterrupt gsi: UInt32) throws {
+        try irqfd(event, gsi, flags: UInt32(KVM_IRQFD_FLAG_DEASSIGN))
+    }
+
+    private func irqfd(_ event: Int32, _ gsi: UInt32, flags: UInt32) throws {
+        var request = kvm_irqfd()
+        request.fd = UInt32(bitPattern: event)
+        request.gsi = gsi
+        request.flags = flags
+        try call("KVM_IRQFD", MARTLET_KVM_IRQFD, &request)
     }
 
     /// Has a write of `value`, 4 bytes, at the guest-physical `address` signal `event` instead of leaving the guest (4.59).
     public func connect(write value: UInt32, at address: UInt64, to event: Int32) throws {
-        var wire = kvm_ioeventfd()
-        wire.datamatch = UInt64(value)
-        wire.addr = address
-        wire.len = 4
-        wire.fd = event
-        wire.flags = 1 << UInt32(kvm_ioeventfd_flag_nr_datamatch)
-        try call("KVM_IOEVENTFD", MARTLET_KVM_IOEVENTFD, &wire)
+        try ioeventfd(value, address, event, flags: 0)
     }
 
-    /// Makes processor number `index` (4.7).
+    /// Takes back what `connect(write:at:to:)` did.
+    func disconnect(write value: UInt32, at address: UInt64, from event: Int32) throws {
+        try ioeventfd(value, address, event, flags: 1 << UInt32(kvm_ioeventfd_flag_nr_deassign))
+    }
+
+    private func ioeventfd(_ value: UInt32, _ address: UInt64, _ event: Int32, flags: UInt32) throws {
+        var request = kvm_ioeventfd()
+        request.datamatch = UInt64(value)
+        request.addr = address
+        request.len = 4
+        request.fd = event
+        request.flags = 1 << UInt32(kvm_ioeventfd_flag_nr_datamatch) | flags
+        try call("KVM_IOEVENTFD", MARTLET_KVM_IOEVENTFD, &request)
+    }
+
+    // MARK: Requests to KVM
+
+    /// Makes vCPU number `index` (4.7).
     func makeVCPU(_ index: Int) throws -> OwnedDescriptor {
         OwnedDescriptor(
             owning: try check(
@@ -104,7 +125,7 @@ public final class VM: Sendable {
                 martlet_ioctl_int(descriptor.raw, UInt(MARTLET_KVM_CREATE_VCPU), index)))
     }
 
-    private func call(_ name: String, _ request: UInt, _ argument: Int) throws(SystemError) {
+    func call(_ name: String, _ request: UInt, _ argument: Int) throws(SystemError) {
         try check(name, "", martlet_ioctl_int(descriptor.raw, request, argument))
     }
 

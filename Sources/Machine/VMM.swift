@@ -1,206 +1,177 @@
-import CLinux
-import Glibc
 public import LinuxSystem
-import Synchronization
-public import Virtio
 
-/// A whole machine: processors, buses, devices and the wires between them.
+/// A whole machine: vCPUs, buses, devices and what connects them.
 ///
-/// Devices are added first, then `boot` fixes the buses and starts the processors' threads; what comes later takes a spare
-/// place. Belongs to the loop's thread.
-public final class VMM {
-    /// How many processors a machine may have.
-    public static let processorCounts = 1...32
-    /// Inputs of the I/O APIC: the events', then one for each virtio device.
-    private static let eventGSI: UInt32 = 5
-    private static let virtioGSIs: ClosedRange<UInt32> = 6...23
-    /// How many virtio devices can be added to a running machine.
-    private static let spareCount = 8
+/// Devices are added first. `boot` fixes the buses and starts the vCPUs' threads; devices that come later take a free MMIO slot.
+/// Belongs to the loop's thread.
+public final class VMM: @unchecked Sendable {
+    /// How many vCPUs a machine may have.
+    public static let vcpuCounts = 1...32
+    /// How many MMIO slots a booted machine has for devices that come later, at most.
+    private static let hotplugSlots = 8
+    /// The console's number (virtio 1.2, 5).
+    private static let consoleID: UInt32 = 3
+    /// How often a guest whose console has not started is inspected, nanoseconds.
+    private static let inspectionInterval: UInt64 = 500_000_000
 
     public let vm: VM
-    private let processors: [VCPU]
-    private let identities: [[kvm_cpuid_entry2]]
-    private let loop: LoopTasks
-    private let power: PowerControl
+    let loop: LoopTasks
+    let lifecycle = MachineLifecycle()
+    /// All slots; the guest is told of those that are taken at the boot and of some more.
+    let slots: [MMIOSlot]
+    /// The booted machine's free slots that the guest knows, in the order in which they are taken.
+    var freeSlots: [MMIOSlot] = []
+    private let threads: VCPUThreads
+    private let platform: Platform
     private let onEnd: @Sendable (MachineEnd) -> Void
-    private var ports = Bus()
-    private var registers = Bus()
-    private var serialPort: ACPIConfiguration.SerialPort?
-    private var virtio: [ACPIConfiguration.VirtioDevice] = []
-    /// Free places of the running machine, the next one first.
-    private var spares: [HotplugSlot] = []
-    private let acknowledged: EventDescriptor
+    /// Gets the driver's acknowledgements of used buffers, which change nothing: nothing reads it.
+    let acknowledgements: EventDescriptor
+    /// Monotonic time of the next inspection, nanoseconds; nil: the console has started.
+    private var nextInspection: UInt64?
 
+    /// What the machine does now.
+    public var state: MachineState { lifecycle.state }
+
+    /// Makes a machine without devices.
+    ///
     /// - Parameters:
     ///   - memoryFile: a memory file of `map.size` bytes.
-    ///   - onEnd: the machine has stopped; called once, on any thread.
+    ///   - vcpus: how many, in `vcpuCounts`.
+    ///   - loop: of the thread that the machine belongs to.
+    ///   - onEnd: the machine has ended by itself; called once, on the loop's thread.
+    /// - Throws: `MachineError`, or `SystemError` where KVM refuses.
     public init(
-        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, processors count: Int, loop: LoopTasks,
+        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, vcpus count: Int, loop: LoopTasks,
         onEnd: @escaping @Sendable (MachineEnd) -> Void
     ) throws {
-        guard Self.processorCounts.contains(count) else {
-            throw MachineError("\(count) processors: not 1 to \(Self.processorCounts.upperBound)")
+        guard Self.vcpuCounts.contains(count) else {
+            throw MachineError("\(count) vCPUs: not 1 to \(Self.vcpuCounts.upperBound)")
         }
-        let ended = Once()
-        let onEnd: @Sendable (MachineEnd) -> Void = { end in if ended.first() { onEnd(end) } }
-        self.onEnd = onEnd
         self.loop = loop
-        acknowledged = try EventDescriptor()
-        vm = try VM(kvm, map: map, memoryFile: memoryFile)
-        let supported = try kvm.supportedCPUID()
-        let deadlineTimer = kvm.extent(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
-        identities = (0..<count).map {
-            VCPUIdentity.entries(supported, processor: $0, count: count, deadlineTimer: deadlineTimer)
+        acknowledgements = try EventDescriptor()
+        let vm = try VM(kvm, map: map, memoryFile: memoryFile)
+        self.vm = vm
+        let vcpus = try (0..<count).map { try VCPU(vm, index: $0) }
+        let threads = VCPUThreads(vcpus)
+        self.threads = threads
+        let lifecycle = lifecycle
+        let registers = vm.registers.base
+        let end: @Sendable (MachineEnd) -> Void = { end in
+            // The first end counts: it stops the other vCPUs, and the calling one too.
+            do { try lifecycle.apply(.end(end)) } catch { return }
+            threads.stop()
+            loop.post { onEnd(end) }
         }
-        let vm = vm
-        processors = try (0..<count).map { try VCPU(vm, index: $0) }
-        power = try PowerControl(onEnd: onEnd)
-        try ports.add(power, at: PowerControl.ports)
-        try vm.connect(power.interrupt.raw, toInterrupt: Self.eventGSI)
-    }
-
-    /// Adds a virtio device at the next free place.
-    ///
-    /// - Parameters:
-    ///   - deviceID: the kind of device (virtio 1.2, 5).
-    ///   - onFailure: one of its queues could not start; told on the loop's thread.
-    @discardableResult
-    public func addVirtio(
-        deviceID: UInt32, _ device: any BackendDevice, maximumSize: UInt32 = 256,
-        onFailure: @escaping @Sendable (String) -> Void
-    ) throws -> VirtioTransport {
-        guard virtio.count < Self.virtioGSIs.count else {
-            throw MachineError("more than \(Self.virtioGSIs.count) virtio devices")
-        }
-        let place = place(virtio.count)
-        let transport = try VirtioTransport(
-            deviceID: deviceID, device: device, memory: vm.memory, page: page(virtio.count), loop: loop,
-            maximumSize: maximumSize, onFailure: onFailure)
-        try registers.add(transport, at: place.address..<place.address + MemoryMap.virtioPage)
-        try connect(transport, at: place)
-        virtio.append(place)
-        return transport
-    }
-
-    /// Puts a virtio device on one of the running machine's spare places, where its driver finds it when it looks again.
-    ///
-    /// - Parameters: as of `addVirtio`.
-    public func plugVirtio(
-        deviceID: UInt32, _ device: any BackendDevice, maximumSize: UInt32 = 256,
-        onFailure: @escaping @Sendable (String) -> Void
-    ) throws {
-        guard let spare = spares.first else { throw MachineError("the machine has no spare place for a device") }
-        let transport = try VirtioTransport(
-            deviceID: deviceID, device: device, memory: vm.memory, page: spare.page, loop: loop,
-            maximumSize: maximumSize, onFailure: onFailure)
-        try connect(transport, at: spare.place)
-        spare.slot.fill(transport)
-        spares.removeFirst()
-    }
-
-    /// Where virtio device `number` is.
-    private func place(_ number: Int) -> ACPIConfiguration.VirtioDevice {
-        .init(
-            address: MemoryMap.virtioBase + UInt64(number) * MemoryMap.virtioPage,
-            gsi: Self.virtioGSIs.lowerBound + UInt32(number))
-    }
-
-    private func page(_ number: Int) -> RegisterPage {
-        RegisterPage(vm.registers.base + number * RegisterPage.size)
-    }
-
-    private func connect(_ transport: VirtioTransport, at place: ACPIConfiguration.VirtioDevice) throws {
-        try vm.connect(transport.interrupt.raw, toInterrupt: place.gsi)
-        let line = InterruptLine(vm, gsi: place.gsi)
-        transport.raiseDirectly { line.pulse() }
-        for (queue, kick) in transport.kicks.enumerated() {
-            try vm.connect(write: UInt32(queue), at: place.address + VirtioRegister.queueNotify, to: kick.raw)
-        }
-        // The acknowledgement of used buffers changes nothing: nobody listens to this one.
-        try vm.connect(
-            write: 1, at: place.address + VirtioRegister.interruptAcknowledge, to: acknowledged.descriptor.raw)
-    }
-
-    /// Leaves places free for devices that come later, as many as there are, `spareCount` at most.
-    private func reserveHotplugSlots() throws {
-        for number in (virtio.count..<Self.virtioGSIs.count).prefix(Self.spareCount) {
-            let spare = HotplugSlot(place: place(number), page: page(number))
-            try registers.add(spare.slot, at: spare.place.address..<spare.place.address + MemoryMap.virtioPage)
-            spares.append(spare)
+        self.onEnd = end
+        platform = try Platform(vm, vcpus, onEnd: end)
+        slots = Platform.slotInterrupts.enumerated().map { index, gsi in
+            MMIOSlot(
+                index: index, address: MemoryMap.virtioBase + UInt64(index) * MemoryMap.virtioPage, gsi: gsi,
+                page: RegisterPage(registers + index * RegisterPage.size))
         }
     }
+
+    deinit { threads.stop() }
 
     /// Adds a serial port that sends to `output`, without waiting.
-    public func addSerialPort(output: SharedDescriptor) throws {
-        let port = try SerialPort(output: output)
-        try ports.add(port, at: SerialPort.ports)
-        try vm.connect(port.interrupt.raw, toInterrupt: SerialPort.gsi)
-        serialPort = .init(port: UInt16(SerialPort.ports.lowerBound), gsi: SerialPort.gsi)
-    }
-
-    /// Loads Linux and starts the processors.
     ///
-    /// - Returns: the monotonic time in nanoseconds just before the first processor entered the guest.
+    /// - Parameter output: a socket.
+    /// - Throws: `MachineError` where the machine has been booted, or has a serial port.
+    public func addSerialPort(output: SharedDescriptor) throws {
+        try lifecycle.require("add serial port") { $0 == .created }
+        try platform.addSerialPort(output: output)
+    }
+
+    // MARK: Running
+
+    /// Loads Linux and starts the vCPUs.
+    ///
+    /// - Returns: the monotonic time in nanoseconds just before the first vCPU entered the guest.
+    /// - Throws: `MachineError` where the machine has been booted, or the image does not fit it.
     public func boot(_ image: BootImage) throws -> UInt64 {
-        let entry = try image.load(into: vm.memory, vm.map)
-        if spares.isEmpty { try reserveHotplugSlots() }
-        let tables = try ACPITables.build(at: MemoryMap.acpiTables, configuration)
-        guard tables.count <= Int(MemoryMap.acpiEnd - MemoryMap.acpiTables) else {
-            throw MachineError("ACPI tables of \(tables.count) bytes")
+        try lifecycle.require("boot") { $0 == .created }
+        let taken = slots.prefix { $0.transport != nil }
+        freeSlots = Array(slots[taken.endIndex...].prefix(Self.hotplugSlots))
+        let announced = taken + freeSlots
+        try platform.prepareBoot(image, slots: Array(announced))
+        var buses = Buses(ports: platform.ports)
+        for slot in announced {
+            try buses.memory.add(slot, at: slot.address..<slot.address + MemoryMap.virtioPage)
         }
-        try vm.memory.write(tables, at: MemoryMap.acpiTables, "ACPI tables")
-        var generation = [UInt8](repeating: 0, count: 16)
-        try check("getentropy", "", generation.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
-        try vm.memory.write(generation, at: MemoryMap.generationID, "generation identifier")
-        for (processor, identity) in zip(processors, identities) {
-            try processor.setIdentity(identity)
-            try processor.setModelRegisters()
-            try processor.setLocalInterrupts()
-        }
-        // The others wait for the guest to start them.
-        try processors[0].set(.linux(entry: entry, processors[0].specialRegisters()), memory: vm.memory)
-        return try start()
-    }
-
-    private var configuration: ACPIConfiguration {
-        ACPIConfiguration(
-            cpuCount: processors.count, virtioDevices: virtio + spares.map(\.place),
-            generationID: MemoryMap.generationID,
-            eventGSI: Self.eventGSI, serialPort: serialPort)
-    }
-
-    private func start() throws -> UInt64 {
-        try MachineSignal.install()
-        let (ports, registers, onEnd) = (ports, registers, onEnd)
+        try lifecycle.apply(.boot)
         let time = monotonicNanoseconds()
-        for processor in processors {
-            try startThread("vcpu \(processor.index)") {
-                let end = processor.run(ports: ports, memory: registers)
-                if let end = MachineEnd(end, processor: processor.index) { onEnd(end) }
-            }
+        nextInspection = time + Self.inspectionInterval
+        let (onEnd, vm) = (onEnd, vm)
+        do {
+            try threads.start(
+                buses,
+                onEnd: { vcpu, end in
+                    // The vCPU's descriptor does not keep this process's mappings.
+                    withExtendedLifetime(vm) { if let end = MachineEnd(end, vcpu: vcpu) { onEnd(end) } }
+                },
+                onDead: { onEnd(.halted(vcpu: $0, $1)) })
+        } catch {
+            stop()
+            throw error
         }
         return time
     }
 
-    /// Presses the power button: an ordinary Linux guest shuts down.
-    public func pressPowerButton() { power.raise(.powerButton) }
-}
-
-extension MachineEnd {
-    /// What a processor's end means for the machine; nil where it was asked for.
-    init?(_ end: VCPUEnd, processor: Int) {
-        switch end {
-        case .stopped: return nil
-        case .halted: self = .unhandled("processor \(processor) halted for good")
-        case .tripleFault: self = .tripleFault(processor: processor)
-        case .systemEvent(let type): self = .unhandled("KVM system event \(type)")
-        case .unhandled(let reason): self = .unhandled("processor \(processor): \(reason)")
+    /// Pauses the vCPUs. A vCPU may wait for the loop, so this does not wait for them.
+    ///
+    /// - Parameter done: called on the loop's thread when no vCPU is in the guest, or with the reason why that will not be.
+    /// - Throws: `MachineError` with the state's name where the machine is not running.
+    public func pause(_ done: @escaping @Sendable (Result<Void, MachineError>) -> Void) throws(MachineError) {
+        try lifecycle.apply(.pause)
+        threads.park { [lifecycle, loop] areParked in
+            loop.post {
+                // The machine may have ended meanwhile.
+                if areParked, (try? lifecycle.apply(.parked)) != nil { return done(.success(())) }
+                done(.failure(MachineError("pause: the machine is \(lifecycle.state)")))
+            }
         }
     }
-}
 
-/// Tells the first caller from all others.
-private final class Once: Sendable {
-    private let done = Atomic<Bool>(false)
-    func first() -> Bool { !done.exchange(true, ordering: .sequentiallyConsistent) }
+    /// Has the paused vCPUs go on.
+    ///
+    /// - Throws: `MachineError` with the state's name where the machine is not paused.
+    public func resume() throws(MachineError) {
+        try lifecycle.apply(.resume)
+        threads.resume()
+    }
+
+    /// Stops the vCPUs for good, in any state. Does not wait for their threads.
+    public func stop() {
+        do { try lifecycle.apply(.stop) } catch { preconditionFailure("\(error)") }
+        threads.stop()
+    }
+
+    /// Presses the power button: an ordinary Linux guest shuts down.
+    ///
+    /// - Throws: `MachineError` where the machine has not been booted, or has ended.
+    public func pressPowerButton() throws(MachineError) {
+        try lifecycle.require("power button", \.isBooted)
+        platform.pressPowerButton()
+    }
+
+    // MARK: A guest that dies early
+
+    /// How long the loop may sleep: milliseconds, -1: without limit.
+    public var timeout: Int32 {
+        guard let nextInspection, state == .running else { return -1 }
+        let now = monotonicNanoseconds()
+        return nextInspection <= now ? 0 : Int32(clamping: (nextInspection - now) / 1_000_000 + 1)
+    }
+
+    /// Does what is due after each round of the loop: a guest that has not started its console yet may have halted for good,
+    /// and nothing else would say so.
+    public func afterRound() {
+        guard let due = nextInspection, state == .running, due <= monotonicNanoseconds() else { return }
+        if slots.contains(where: { $0.transport.map { $0.deviceID == Self.consoleID && $0.isStarted } ?? false }) {
+            nextInspection = nil
+            return
+        }
+        nextInspection = monotonicNanoseconds() + Self.inspectionInterval
+        threads.inspect()
+    }
 }

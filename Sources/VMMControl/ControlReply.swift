@@ -30,6 +30,8 @@ public enum ControlEvent: Equatable, Sendable {
 public enum MachineStop: UInt8, Sendable {
     case poweredOff = 1
     case reset, tripleFault, unhandled
+    /// Every vCPU is halted for good.
+    case halted
 }
 
 /// What a process sends: a reply to the request of the same sequence number, or an event.

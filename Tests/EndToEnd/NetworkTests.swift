@@ -7,7 +7,7 @@ extension Containers {
     /// Containers in network namespaces as an engine makes them.
     @Suite struct NetworkTests {
         /// Runs `body` with a switch, and checks that nothing of it is in the pods' namespaces afterwards.
-        private func play(mtu: Int = 1500, _ body: (Scene, Net) throws -> Void) throws {
+        func play(mtu: Int = 1500, _ body: (Scene, Net) throws -> Void) throws {
             try Scene.play { scene in
                 let net = try Net(scene, mtu: mtu)
                 do { try body(scene, net) } catch {
@@ -18,7 +18,7 @@ extension Containers {
             }
         }
 
-        private func bundle(_ scene: Scene, in pod: String?, _ script: String) throws -> String {
+        func bundle(_ scene: Scene, in pod: String?, _ script: String) throws -> String {
             try scene.bundle(script: script) { spec in
                 for index in spec.linux?.namespaces.indices ?? 0..<0 {
                     guard spec.linux?.namespaces[index].kind == .network else { continue }

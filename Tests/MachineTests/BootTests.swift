@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import GuestKernel
 import LinuxSystem
@@ -36,7 +35,7 @@ import Testing
         let image = BootImage(
             kernel: try text(kernel), initramfs: try initramfs.map(text),
             commandLine: [UInt8](repeating: UInt8(ascii: "x"), count: commandLine))
-        return (memory, try image.load(into: memory, map))
+        return (memory, try image.loadLinux(into: memory, map))
     }
 
     private func bytes(_ memory: GuestMemory, _ address: UInt64, _ count: Int) -> [UInt8] {
@@ -91,44 +90,5 @@ import Testing
         elf = TinyGuest.elf(TinyGuest.reset)
         elf[26] = 0x20
         #expect(refusal { try load(elf) }.contains("entry"))
-    }
-}
-
-@Suite struct IdentityTests {
-    private func leaf(
-        _ function: UInt32, _ index: UInt32 = 0, eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0
-    )
-        -> kvm_cpuid_entry2
-    {
-        var entry = kvm_cpuid_entry2()
-        (entry.function, entry.index) = (function, index)
-        (entry.eax, entry.ebx, entry.ecx, entry.edx) = (eax, ebx, ecx, edx)
-        return entry
-    }
-
-    @Test func everyProcessorIsTheSameButForItsNumber() {
-        let host = [
-            leaf(0, eax: 0x10), leaf(1, ebx: 0x7f20_0800, ecx: 1 << 15), leaf(0xa, eax: 0x0730_0402),
-            leaf(0xb, edx: 99), leaf(0x8000_0001, ecx: 1 << 23), leaf(0x8000_0022, eax: 1),
-        ]
-        for count in [1, 2, 3, 8, 32] {
-            for processor in 0..<count {
-                let entries = VCPUIdentity.entries(host, processor: processor, count: count, deadlineTimer: true)
-                func one(_ function: UInt32, _ index: UInt32 = 0) -> kvm_cpuid_entry2? {
-                    let found = entries.filter { $0.function == function && $0.index == index }
-                    #expect(found.count == 1)
-                    return found.first
-                }
-                #expect(one(1)?.ebx == 0x0800 | UInt32(count) << 16 | UInt32(processor) << 24)
-                #expect(one(1)?.ecx == 1 << 31 | 1 << 24 | 1 << 21)
-                #expect(one(0xa)?.eax == 0)
-                #expect(one(0x8000_0022)?.eax == 0)
-                #expect(one(0x8000_0001).map { $0.ecx & 1 << 23 } == 0)
-                #expect(one(0xb, 1)?.ebx == UInt32(count))
-                #expect(one(0xb, 1)?.edx == UInt32(processor))
-                let bits = one(0xb, 1)?.eax ?? 99
-                #expect(1 << bits >= count && (count == 1 || 1 << (bits - 1) < count))
-            }
-        }
     }
 }

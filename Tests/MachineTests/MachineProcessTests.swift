@@ -7,124 +7,51 @@ import VMMControl
 
 @testable import Machine
 
-/// The real `martlet-vmm`, as the pod's server sees it.
-private final class MachineProcess {
-    static let executable = program("martlet-vmm")
-    static let isPossible: Bool = {
-        let possible = TinyKVM.isReady && geteuid() == 0 && access(executable, X_OK) == 0
-        if !possible { print("martlet-vmm is not tested: it needs root, /dev/kvm and \(executable)") }
-        return possible
-    }()
-
-    private static func program(_ name: String) -> String {
-        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let count = readlink("/proc/self/exe", &buffer, buffer.count)
-        let path = String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        // The test runner is beside what is tested, or is the toolchain's and got the bundle as an argument.
-        let found = ([path] + CommandLine.arguments).map {
-            $0.split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/" + name
-        }
-        return found.first { access($0, X_OK) == 0 } ?? name
-    }
-
-    let child: ChildProcess
-    let client: ControlClient
-    let notices: Notices
-
-    final class Notices: Sendable {
-        private let list = Mutex<[ControlEvent]>([])
-        func add(_ notice: ControlEvent) { list.withLock { $0.append(notice) } }
-        var all: [ControlEvent] { list.withLock { $0 } }
-
-        /// How the machine ended; nil when it did not within `limit`.
-        func end(within limit: Duration) -> (MachineStop, String)? {
-            let deadline = ContinuousClock.now + limit
-            while ContinuousClock.now < deadline {
-                for case .ended(let end, let reason) in all { return (end, reason) }
-                usleep(5000)
-            }
-            return nil
-        }
-    }
-
-    init(tracedTo trace: String? = nil) throws {
-        let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
-        var words = [Self.executable]
-        if let trace { words = ["/usr/bin/strace", "-f", "-e", "trace=file,process", "-o", trace] + words }
-        child = try ChildProcess(
-            "martlet-vmm",
-            .init(
-                executable: words[0], arguments: Array(words.dropFirst()), descriptors: [-1, 2, 2, theirs.raw],
-                diesWithParent: true))
-        let notices = Notices()
-        self.notices = notices
-        client = ControlClient(control: ours) { notices.add($0) }
-    }
-
-    deinit {
-        child.signal(SIGKILL)
-        _ = child.waitForEnd(timeout: .seconds(5))
-    }
-
-    func make(mebibytes: UInt64 = 64, processors: UInt32 = 1) throws {
-        let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
-        let memory = try OwnedDescriptor.memory("tiny", size: Int64(mebibytes) << 20)
-        try client.makeMachine(
-            kvm: kvm.raw, memory: memory.raw, bytes: mebibytes << 20, vcpus: processors
-        ).wait()
-    }
-
-    func boot(_ image: [UInt8]) throws {
-        let file = try OwnedDescriptor.memory("kernel", size: 0)
-        #expect(write(file.raw, image, image.count) == image.count)
-        try client.boot(kernel: file.raw, initramfs: nil, commandLine: "").wait()
-    }
-
-    func status(_ field: String) -> String? {
-        guard let text = try? readText("/proc/\(child.pid)/status") else { return nil }
-        let line = text.split(separator: "\n").first { $0.hasPrefix(field + ":") }
-        return line.map { $0.dropFirst(field.count + 1).split(separator: "\t").joined(separator: " ") }
-    }
-}
-
 @Suite(.serialized, .enabled(if: MachineProcess.isPossible, "needs root, /dev/kvm and martlet-vmm"))
 struct MachineProcessTests {
     @Test func eachEndHasItsReason() throws {
         let guests: [([UInt8], MachineStop, String)] = [
             (TinyGuest.reset, .reset, "the guest reset the machine"),
-            (TinyGuest.tripleFault, .tripleFault, "processor 0 shut down after a triple fault"),
-            (TinyGuest.lost, .unhandled, "processor 0: KVM could not go on"),
+            (TinyGuest.tripleFault, .tripleFault, "vCPU 0 shut down after a triple fault"),
+            (TinyGuest.lost, .unhandled, "vCPU 0: KVM could not go on"),
+            (TinyGuest.halt, .halted, "vCPU 0 halted for good: rip 0x10000"),
+            (TinyGuest.powerOff, .poweredOff, "the guest powered off"),
         ]
         for (code, end, reason) in guests {
             let machine = try MachineProcess()
             try machine.make()
             try machine.boot(TinyGuest.elf(code))
-            let told = try #require(machine.notices.end(within: .seconds(2)), "\(reason)")
-            #expect(told.0 == end)
-            #expect(told.1.hasPrefix(reason), "\(told.1)")
+            let reported = try #require(machine.events.end(within: .seconds(2)), "\(reason)")
+            #expect(reported.0 == end)
+            #expect(reported.1.hasPrefix(reason), "\(reported.1)")
         }
+    }
+
+    /// An idle guest is not a dead one: it waits for an interrupt.
+    @Test func aGuestThatWaitsIsNotEnded() throws {
+        let machine = try MachineProcess()
+        try machine.make(vcpus: 2)
+        try machine.boot(TinyGuest.elf(TinyGuest.wait))
+        #expect(machine.events.end(within: .milliseconds(1700)) == nil)
+        #expect(machine.child.ended == nil)
     }
 
     @Test func whatIsAskedOutOfOrderIsRefused() throws {
         let machine = try MachineProcess()
-        func refusal(_ body: () throws -> Void) -> String {
-            do { try body() } catch { return "\(error)" }
-            return "done"
-        }
         #expect(refusal { try machine.boot(TinyGuest.elf(TinyGuest.reset)) }.contains("no machine yet"))
         #expect(refusal { try machine.client.addEntropy().wait() }.contains("no machine yet"))
         #expect(refusal { try machine.make(mebibytes: 32) }.contains("64 MiB"))
-        #expect(refusal { try machine.make(processors: 33) }.contains("33 processors"))
+        #expect(refusal { try machine.make(vcpus: 33) }.contains("33 vCPUs"))
         try machine.make()
         #expect(refusal { try machine.make() }.contains("already"))
-        #expect(refusal { try machine.client.pressPowerButton() }.contains("does not run yet"))
+        #expect(refusal { try machine.client.pressPowerButton() }.contains("the machine is created"))
         #expect(refusal { try machine.boot(Array("#!/bin/sh".utf8)) }.contains("neither"))
         #expect(refusal { try machine.boot(Array(TinyGuest.elf(TinyGuest.reset).prefix(70))) }.contains("guest kernel"))
         for _ in 0..<18 { try machine.client.addEntropy().wait() }
         #expect(refusal { try machine.client.addEntropy().wait() }.contains("more than 18"))
         try machine.boot(TinyGuest.elf(TinyGuest.reset))
-        #expect(refusal { try machine.boot(TinyGuest.elf(TinyGuest.reset)) }.contains("runs"))
-        #expect(machine.notices.end(within: .seconds(2))?.0 == .reset)
+        #expect(refusal { try machine.boot(TinyGuest.elf(TinyGuest.reset)) }.contains("boot: the machine is "))
+        #expect(machine.events.end(within: .seconds(2))?.0 == .reset)
     }
 
     @Test func itRunsAsNobodyInAnEmptyRoot() throws {
@@ -155,7 +82,7 @@ struct MachineProcessTests {
             let machine = try MachineProcess(tracedTo: path)
             try addDevices(machine)
             try machine.boot(TinyGuest.elf(TinyGuest.reset))
-            #expect(machine.notices.end(within: .seconds(10))?.0 == .reset)
+            #expect(machine.events.end(within: .seconds(10))?.0 == .reset)
             machine.child.signal(SIGTERM)
         }
         let lines = try readText(path).split(separator: "\n")
@@ -168,7 +95,7 @@ struct MachineProcessTests {
 
     /// Every device that it serves itself.
     private func addDevices(_ machine: MachineProcess) throws {
-        try machine.make(processors: 2)
+        try machine.make(vcpus: 2)
         let (_, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         try machine.client.addConsole(output: theirs.raw, kind: .virtio).wait()
         try machine.client.addConsole(output: theirs.raw, kind: .serial).wait()
@@ -201,6 +128,6 @@ struct MachineProcessTests {
         let after = try memory()
         #expect(after - before <= 1024, "from \(before) to \(after) KiB")
         #expect(machine.child.ended == nil)
-        #expect(machine.notices.all.isEmpty, "\(machine.notices.all)")
+        #expect(machine.events.all.isEmpty, "\(machine.events.all)")
     }
 }

@@ -95,6 +95,31 @@ enum TinyGuest {
     ///     mov $0x602,%dx; mov $1,%al; outb; jmp .
     static let reset: [UInt8] = [0x66, 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xeb, 0xfe]
 
+    /// Where guests leave a mark, or count.
+    static let mark: UInt64 = 0x18_0000
+
+    /// Turns the machine off, then writes 1 to the mark.
+    ///
+    ///     mov $0x600,%dx; mov $0x34,%al; outb; movb $1,0x180000; jmp .
+    static let powerOff: [UInt8] = [
+        0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xc6, 0x04, 0x25, 0x00, 0x00, 0x18, 0x00, 0x01, 0xeb, 0xfe,
+    ]
+
+    /// Counts up at the mark for ever.
+    ///
+    ///     1: incq 0x180000; jmp 1b
+    static let count: [UInt8] = [0x48, 0xff, 0x04, 0x25, 0x00, 0x00, 0x18, 0x00, 0xeb, 0xf6]
+
+    /// Halts with interrupts disabled.
+    ///
+    ///     cli; 1: hlt; jmp 1b
+    static let halt: [UInt8] = [0xfa, 0xf4, 0xeb, 0xfd]
+
+    /// Halts with interrupts enabled, of which none comes.
+    ///
+    ///     sti; 1: hlt; jmp 1b
+    static let wait: [UInt8] = [0xfb, 0xf4, 0xeb, 0xfd]
+
     /// Code as an ELF file: one segment, loaded and entered at 1 MiB.
     static func elf(_ code: [UInt8]) -> [UInt8] {
         func bytes(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian, Array.init) }

@@ -55,12 +55,11 @@ final class Recorder: BusDevice, @unchecked Sendable {
     }
 }
 
-/// One processor, 64 MiB and a few instructions, run in this process.
+/// One vCPU, 64 MiB and a few instructions, run in this process.
 final class TinyMachine {
     let vm: VM
-    let processor: VCPU
-    var ports = Bus()
-    var memory = Bus()
+    let vcpu: VCPU
+    var buses = Buses()
     /// Gets what the guest writes to port 0x602, after which it stops.
     let last: Recorder
 
@@ -69,24 +68,24 @@ final class TinyMachine {
         let file = SharedDescriptor(try OwnedDescriptor.memory("tiny guest", size: Int64(map.size)))
         let kvm = try KVM(device: SharedDescriptor(OwnedDescriptor.open("/dev/kvm", O_RDWR)))
         vm = try VM(kvm, map: map, memoryFile: file)
-        let processor = try VCPU(vm, index: 0)
-        self.processor = processor
-        last = Recorder { _ in processor.stop() }
-        try ports.add(last, at: 0x602..<0x606)
+        let vcpu = try VCPU(vm, index: 0)
+        self.vcpu = vcpu
+        last = Recorder { _ in vcpu.request(.stop) }
+        try buses.ports.add(last, at: 0x602..<0x606)
         try vm.memory.write(code, at: TinyGuest.address, "code")
-        try processor.setIdentity(kvm.supportedCPUID())
-        try processor.setLocalInterrupts()
-        try processor.set(.linux(entry: TinyGuest.address, processor.specialRegisters()), memory: vm.memory)
-        try MachineSignal.install()
+        try vcpu.setCPUID(kvm.supportedCPUID())
+        try vcpu.setLocalAPIC()
+        try vcpu.set(.linux(entry: TinyGuest.address, vcpu.specialRegisters()), memory: vm.memory)
+        try VCPUSignal.install()
     }
 
     /// Runs it to its end, for ten seconds at most.
     func run() throws -> VCPUEnd {
         let done = try Promise<VCPUEnd>()
-        let (processor, ports, memory) = (processor, ports, memory)
-        try startThread("tiny guest") { done.settle(processor.run(ports: ports, memory: memory)) }
+        let (vcpu, buses) = (vcpu, buses)
+        try startThread("tiny guest") { done.settle(vcpu.run(buses)) }
         if let end = done.wait(timeout: .seconds(10)) { return end }
-        processor.stop()
+        vcpu.request(.stop)
         Issue.record("the guest still ran after ten seconds")
         return try #require(done.wait(timeout: .seconds(5)))
     }

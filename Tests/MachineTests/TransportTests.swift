@@ -11,9 +11,26 @@ private final class FakeDevice: BackendDevice, @unchecked Sendable {
     let features: UInt64 = 1 << 5
     let queueCount = 2
     let ownsConfiguration = true
-    let configuration: [UInt8] = [1, 2, 3, 4, 5, 6]
+    let space = Mutex<[UInt8]>([1, 2, 3, 4, 5, 6])
+    let changed = Mutex<(@Sendable () -> Void)?>(nil)
+    var configuration: [UInt8] { space.withLock { $0 } }
     let log = Mutex<[String]>([])
     let rings = [Virtqueue(maximumSize: 256), Virtqueue(maximumSize: 256)]
+
+    func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) { self.changed.withLock { $0 = changed } }
+
+    func writeConfiguration(_ bytes: [UInt8], at offset: Int) {
+        log.withLock { $0.append("write \(bytes) at \(offset)") }
+        space.withLock {
+            if offset + bytes.count <= $0.count { $0.replaceSubrange(offset..<offset + bytes.count, with: bytes) }
+        }
+    }
+
+    /// Changes the space by itself.
+    func change(_ bytes: [UInt8]) {
+        space.withLock { $0 = bytes }
+        changed.withLock { $0 }?()
+    }
 
     func start(queue: Int, _ setup: QueueSetup) throws {
         log.withLock { $0.append("start \(queue)") }
@@ -33,6 +50,7 @@ private final class Bench {
     let device = FakeDevice()
     let transport: VirtioTransport
     private let loop: EventLoop
+    let tasks: LoopTasks
     private let memory: GuestMemory
     private let registers = UnsafeMutableRawPointer.allocate(byteCount: RegisterPage.size, alignment: 4096)
 
@@ -44,6 +62,7 @@ private final class Bench {
         let loop = try EventLoop()
         self.loop = loop
         let tasks = try LoopTasks(loop)
+        self.tasks = tasks
         try startThread("loop") {
             do { try loop.run() } catch { Issue.record("\(error)") }
             withExtendedLifetime(tasks) {}
@@ -75,7 +94,15 @@ private final class Bench {
     }
 
     func write(_ offset: UInt64, _ value: UInt32) {
-        withUnsafeBytes(of: value.littleEndian) { transport.write(offset, $0) }
+        write(offset, bytes: withUnsafeBytes(of: value.littleEndian, Array.init))
+    }
+
+    func write(_ offset: UInt64, bytes: [UInt8]) { bytes.withUnsafeBytes { transport.write(offset, $0) } }
+
+    /// Takes the interrupts that came; whether there were some.
+    func takeInterrupt() -> Bool {
+        var value: UInt64 = 0
+        return Glibc.read(transport.interrupt.raw, &value, 8) == 8
     }
 
     var status: UInt32 { read(VirtioRegister.status) }
@@ -191,6 +218,67 @@ private final class Bench {
             bench.start()
             #expect(bench.status == 15)
         }
+    }
+
+    /// A change reaches the driver: the space, its generation, the status's second bit, and an interrupt.
+    @Test func aChangedConfigurationIsReported() throws {
+        let bench = try Bench()
+        let generation = bench.read(VirtioRegister.configurationGeneration)
+        // A driver that has not started the device sees the change, and gets no interrupt.
+        bench.device.change([9, 2, 3, 4, 5, 6])
+        try bench.tasks.sync {}
+        #expect(bench.read(VirtioRegister.configuration) == 0x0403_0209)
+        #expect(bench.read(VirtioRegister.configurationGeneration) != generation)
+        #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+        #expect(!bench.takeInterrupt())
+        bench.start()
+        let started = bench.read(VirtioRegister.configurationGeneration)
+        bench.device.change([9, 2, 3, 4, 5, 7])
+        try bench.tasks.sync {}
+        #expect(bench.read(VirtioRegister.configuration + 4) == 0x0705)
+        #expect(bench.read(VirtioRegister.configurationGeneration) != started)
+        #expect(bench.read(VirtioRegister.interruptStatus) == 3)
+        #expect(bench.takeInterrupt())
+        bench.write(VirtioRegister.interruptAcknowledge, 3)
+        #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+    }
+
+    @Test func whatTheDriverWritesReachesTheDevice() throws {
+        let bench = try Bench()
+        bench.start()
+        bench.write(VirtioRegister.configuration, bytes: [0xa, 0xb, 0xc, 0xd])
+        bench.write(VirtioRegister.configuration + 4, bytes: [0xe])
+        bench.write(VirtioRegister.configuration + 4, bytes: [1, 2])
+        // None of these is an access that a driver may make.
+        bench.write(VirtioRegister.configuration + 1, bytes: [1, 2])
+        bench.write(VirtioRegister.configuration, bytes: [1, 2, 3])
+        bench.write(VirtioRegister.configuration, bytes: [1, 2, 3, 4, 5, 6, 7, 8])
+        #expect(
+            bench.device.log.withLock { $0.dropFirst(2) } == [
+                "write [10, 11, 12, 13] at 0", "write [14] at 4", "write [1, 2] at 4",
+            ])
+        #expect(bench.read(VirtioRegister.configuration) == 0x0d0c_0b0a)
+        #expect(bench.read(VirtioRegister.configuration + 4) == 0x0201)
+        // The driver knows of its own changes.
+        #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+        #expect(!bench.takeInterrupt())
+    }
+
+    @Test func aDetachedDeviceIsStoppedForGood() throws {
+        let bench = try Bench()
+        bench.start()
+        let isDetached = try bench.tasks.sync { [transport = bench.transport] in transport.detach() }
+        #expect(isDetached)
+        #expect(bench.device.log.withLock { $0.suffix(2) } == ["stop 0", "stop 1"])
+        // The page is another device's from now on: nothing of a late access, nor of the device, changes it.
+        let before = (0..<0x80).map { bench.read(UInt64($0) * 4) }
+        bench.start()
+        bench.write(VirtioRegister.status, 0)
+        bench.write(VirtioRegister.configuration, 0)
+        bench.device.change([0, 0, 0, 0, 0, 0])
+        try bench.tasks.sync {}
+        #expect((0..<0x80).map { bench.read(UInt64($0) * 4) } == before)
+        #expect(bench.device.log.withLock { $0.count } == 4)
     }
 
     @Test func aKickSignalsTheQueuesEventfd() throws {

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Synchronization
 import Testing
 
 @testable import Virtio
@@ -172,13 +173,32 @@ import Testing
         let scene = try NetScene()
         try scene.start()
         for _ in 0..<64 { scene.receive.ring.add([(NetScene.payload, 2048, true)]) }
+        let changes = Atomic(0)
+        scene.backend.onConfigurationChange { changes.add(1, ordering: .relaxed) }
+        #expect(scene.backend.isLinkUp)
         shutdown(scene.wire.raw, Int32(SHUT_RDWR))
         scene.receive.signal()
         let before = clock()
         usleep(200_000)
         #expect(clock() - before < 100_000)
         #expect(scene.broken.current == nil && scene.receive.ring.takeUsed().isEmpty)
+        // The driver is told once that the link is down, for good.
+        #expect(changes.load(ordering: .relaxed) == 1)
+        #expect(scene.backend.configuration == [2, 0, 0, 0, 0, 7, 0, 0])
+        scene.backend.setLink(isUp: true)
+        #expect(!scene.backend.isLinkUp && changes.load(ordering: .relaxed) == 1)
         _ = scene.stop()
+    }
+
+    @Test func theHostSetsTheLink() throws {
+        let scene = try NetScene()
+        let changes = Atomic(0)
+        scene.backend.onConfigurationChange { changes.add(1, ordering: .relaxed) }
+        for isUp in [false, false, true, true] {
+            scene.backend.setLink(isUp: isUp)
+            #expect(scene.backend.configuration == [2, 0, 0, 0, 0, 7, isUp ? 1 : 0, 0])
+        }
+        #expect(changes.load(ordering: .relaxed) == 2)
     }
 
     /// The rings begin anew, as often as the driver likes, whatever is in them.

@@ -39,6 +39,9 @@
 #include "kvm.h"
 #include "network.h"
 #include "privileges.h"
+#if defined(__x86_64__)
+#include "x86_cpuid.h"
+#endif
 
 // Constants that Swift cannot import, or finds in two modules.
 enum { MARTLET_TIOCSPTLCK = 0x40045431, MARTLET_TIOCGPTPEER = 0x5441, MARTLET_MS_PRIVATE = 1 << 18 };

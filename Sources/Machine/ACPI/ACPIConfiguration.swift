@@ -1,4 +1,4 @@
-/// What a machine's ACPI tables say of it.
+/// What a machine's ACPI tables describe.
 struct ACPIConfiguration: Sendable, Equatable {
     /// A virtio-mmio register block and its interrupt.
     struct VirtioDevice: Sendable, Equatable {
@@ -17,7 +17,7 @@ struct ACPIConfiguration: Sendable, Equatable {
         var gsi: UInt32
     }
 
-    /// Processors, with the local APIC ids from 0 on.
+    /// vCPUs, with the local APIC ids from 0 on.
     var cpuCount: Int
     var virtioDevices: [VirtioDevice]
     /// Guest-physical address of the 16 bytes of the VM generation identifier.
@@ -25,19 +25,6 @@ struct ACPIConfiguration: Sendable, Equatable {
     /// The interrupt of the generic event device: a rising edge makes the guest read `ACPIPort.event`.
     var eventGSI: UInt32
     var serialPort: SerialPort?
-}
-
-/// The machine's ACPI registers, a byte each, where no PC has had devices.
-enum ACPIPort {
-    /// Takes `ACPISleep.powerOff` when the guest turns itself off. Reads as 0.
-    static let sleepControl: UInt16 = 0x600
-    /// A guest clears bit 7 before it sleeps. Reads as 0: the machine never wakes.
-    static let sleepStatus: UInt16 = 0x601
-    /// `resetValue` restarts the machine.
-    static let reset: UInt16 = 0x602
-    static let resetValue: UInt8 = 1
-    /// The `ACPIEvents` since it was last read; reading clears it.
-    static let event: UInt16 = 0x604
 }
 
 /// The value that a guest writes to the sleep control register to turn the machine off (ACPI 6.3, 4.8.3.7).
@@ -48,7 +35,7 @@ enum ACPISleep {
     static let powerOff: UInt8 = powerOffType << 2 | enable
 }
 
-/// What the generic event device tells a guest of.
+/// The events that the generic event device reports to a guest.
 struct ACPIEvents: OptionSet, Sendable {
     let rawValue: UInt8
 

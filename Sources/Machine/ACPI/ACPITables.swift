@@ -7,12 +7,13 @@ enum ACPITables {
 
     /// The tables as they lie in guest memory from `address` on, which is a multiple of 16: the RSDP, and what it
     /// leads to.
+    ///
     /// - Throws: a device that the tables can't name: an interrupt that the IOAPIC has no input for, a register block
-    ///   beyond 4 GiB, no or too many processors.
+    ///   beyond 4 GiB, no or too many vCPUs.
     static func build(at address: UInt64, _ configuration: ACPIConfiguration) throws(MachineError) -> [UInt8] {
         try check(configuration)
         let dsdt = table("DSDT", revision: 2, try DSDT.content(configuration).bytes)
-        let madt = table("APIC", revision: 5, madt(cpuCount: configuration.cpuCount))
+        let madt = MADT.table(cpuCount: configuration.cpuCount)
         // The tables' sizes don't depend on the addresses in them, but the addresses on the sizes.
         let xsdtAddress = aligned(address + UInt64(RSDP.size))
         let facpAddress = aligned(xsdtAddress + UInt64(xsdt([0, 0]).count))
@@ -30,7 +31,7 @@ enum ACPITables {
 
     private static func check(_ configuration: ACPIConfiguration) throws(MachineError) {
         guard (1...4096).contains(configuration.cpuCount) else {
-            throw MachineError("ACPI: \(configuration.cpuCount) processors")
+            throw MachineError("ACPI: \(configuration.cpuCount) vCPUs")
         }
         let interrupts =
             configuration.virtioDevices.map(\.gsi) + [configuration.eventGSI]
@@ -64,28 +65,6 @@ enum ACPITables {
         var content: [UInt8] = []
         for address in tables { content.append(littleEndian: address) }
         return table("XSDT", revision: 1, content)
-    }
-
-    /// The processors and the IOAPIC (5.2.12). There is no PC's pair of 8259s, and so no flag for one.
-    private static func madt(cpuCount: Int) -> [UInt8] {
-        let enabled: UInt32 = 1
-        var bytes: [UInt8] = []
-        bytes.append(littleEndian: UInt32(MemoryMap.localAPIC))
-        bytes.append(littleEndian: 0 as UInt32)
-        for id in 0..<UInt32(cpuCount) {
-            if id < 255 {
-                bytes += [0, 8, UInt8(id), UInt8(id)]
-                bytes.append(littleEndian: enabled)
-            } else {
-                // 255 is "all" to an APIC with ids of a byte: an x2APIC from there on.
-                bytes += [9, 16, 0, 0]
-                for word in [id, enabled, id] { bytes.append(littleEndian: word) }
-            }
-        }
-        bytes += [1, 12, 0, 0]
-        bytes.append(littleEndian: UInt32(MemoryMap.ioAPIC))
-        bytes.append(littleEndian: 0 as UInt32)
-        return bytes
     }
 }
 

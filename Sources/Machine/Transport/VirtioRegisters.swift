@@ -24,7 +24,14 @@ enum VirtioRegister {
     static let deviceHigh: UInt64 = 0x0a4
     static let sharedMemoryLengthLow: UInt64 = 0x0b0
     static let sharedMemoryBaseHigh: UInt64 = 0x0bc
+    static let configurationGeneration: UInt64 = 0x0fc
     static let configuration: UInt64 = 0x100
+}
+
+/// Bits of the interrupt status (virtio 1.2, 4.2.2).
+enum InterruptStatus {
+    static let usedBuffers: UInt32 = 1
+    static let configurationChange: UInt32 = 2
 }
 
 /// The device status field (virtio 1.2, 2.1).
@@ -37,7 +44,7 @@ struct DeviceStatus: OptionSet, Sendable {
     static let needsReset = DeviceStatus(rawValue: 64)
     static let failed = DeviceStatus(rawValue: 128)
 
-    /// The way of a driver's initialization (virtio 1.2, 3.1.1): each state, and the only one that follows it. A reset and
+    /// The steps of a driver's initialization (virtio 1.2, 3.1.1): each state, and the only one that follows it. A reset and
     /// FAILED are always possible; everything else that a driver writes changes nothing.
     private static let steps: [(from: DeviceStatus, to: DeviceStatus)] = [
         ([], [.acknowledge]),
@@ -52,13 +59,13 @@ struct DeviceStatus: OptionSet, Sendable {
         case failed, refused
     }
 
-    /// What the driver's writing `wanted` means in this state.
-    func transition(to wanted: UInt32) -> Transition {
-        if wanted == 0 { return .reset }
+    /// What the driver's write means in this state.
+    func transition(to value: UInt32) -> Transition {
+        if value == 0 { return .reset }
         if contains(.failed) { return .refused }
-        if wanted & Self.failed.rawValue != 0 { return .failed }
+        if value & Self.failed.rawValue != 0 { return .failed }
         // A driver that reads, sets a bit and writes keeps NEEDS_RESET, which is not its own.
-        let wanted = DeviceStatus(rawValue: wanted).subtracting(.needsReset)
-        return Self.steps.contains { $0.from == self && $0.to == wanted } ? .step(wanted) : .refused
+        let next = DeviceStatus(rawValue: value).subtracting(.needsReset)
+        return Self.steps.contains { $0.from == self && $0.to == next } ? .step(next) : .refused
     }
 }

@@ -5,13 +5,13 @@ import Virtio
 
 /// A virtio device over MMIO (virtio 1.2, 4.2): one page of registers, an interrupt, and a kick for each queue.
 ///
-/// A state machine between the driver's register accesses, which come from the processors' threads, and a `BackendDevice`,
-/// which is driven on the loop's thread. It knows no KVM: kicks and the interrupt are eventfds.
+/// A state machine between the driver's register accesses, which come from the vCPUs' threads, and a `BackendDevice`, which is
+/// driven on the loop's thread. It knows no KVM: kicks and the interrupt are eventfds.
 ///
-/// What the driver has said of a queue is checked when the device starts and holds until the reset: later writes change
-/// nothing. The interrupt status always says "used buffers": the interrupt is edge-triggered and the device's own, so
-/// whoever asks was interrupted, and devices in other processes can signal it without a word to this one. So its
-/// acknowledgement changes nothing, and need not leave KVM.
+/// What the driver has written of a queue is checked when the device starts, and is fixed until the reset: later writes change
+/// nothing. The interrupt status always says "used buffers": the interrupt is edge-triggered and the device's own, so a driver
+/// that reads the status was interrupted, and devices in other processes can signal the interrupt without this one. So the
+/// acknowledgement of used buffers changes nothing, and need not leave KVM.
 public final class VirtioTransport: BusDevice, @unchecked Sendable {
     public static let vendor: UInt32 = 0x544c_524d  // "MRLT"
     static let magic: UInt32 = 0x7472_6976  // "virt"
@@ -25,6 +25,8 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         var driverFeatures: UInt64 = 0
         var queueSelector: UInt32 = 0
         var queues: [Queue]
+        /// The slot belongs to another device: nothing that a late access does may reach the page.
+        var isDetached = false
     }
 
     private struct Queue {
@@ -47,19 +49,21 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     private let memory: GuestMemory
     private let page: RegisterPage
     private let loop: LoopTasks
-    private let onFailure: @Sendable (String) -> Void
+    let onFailure: @Sendable (String) -> Void
     private let features: UInt64
     private let registers: Mutex<Registers>
     private let lines: [RingLines]
-    /// Outside the lock, because the loop sets them while a processor waits for the loop under it.
+    /// Outside the lock, because the loop sets it while a vCPU waits for the loop under the lock.
     private let needsReset = Atomic<Bool>(false)
+    /// `detach` was called. Belongs to the loop's thread.
+    private var isDetached = false
 
     /// - Parameters:
     ///   - deviceID: the kind of device (virtio 1.2, 5).
     ///   - page: where the driver reads.
     ///   - loop: where `device` is driven.
     ///   - maximumSize: entries a queue may have.
-    ///   - onFailure: a queue could not start; told on the loop's thread.
+    ///   - onFailure: a queue could not start; called on the loop's thread.
     init(
         deviceID: UInt32, device: any BackendDevice, memory: GuestMemory, page: RegisterPage, loop: LoopTasks,
         maximumSize: UInt32 = 256, onFailure: @escaping @Sendable (String) -> Void
@@ -86,18 +90,24 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         super.init()
         describe()
         registers.withLock { show($0) }
+        device.onConfigurationChange { [weak self, loop] in
+            loop.post { [weak self] in self?.showConfiguration(notify: true) }
+        }
     }
 
-    /// Has a device of this process raise the guest's interrupt by `raise`, and not by the eventfd.
+    /// The driver has started the device.
+    var isStarted: Bool { page[VirtioRegister.status] & DeviceStatus.driverOK.rawValue != 0 }
+
+    /// Has a device of this process raise the guest's interrupt by `raise` instead of the eventfd.
     func raiseDirectly(by raise: @escaping @Sendable () -> Void) {
         for line in lines { line.setDirect(raise) }
     }
 
-    /// The driver broke a ring, or the device can't go on: the driver is told that only a reset helps (virtio 1.2, 2.1.2).
+    /// The driver broke a ring, or the device can't go on: tells the driver that only a reset helps (virtio 1.2, 2.1.2).
     public func deviceBroke() {
         needsReset.store(true, ordering: .sequentiallyConsistent)
         page.set(DeviceStatus.needsReset.rawValue, at: VirtioRegister.status)
-        page.set(2, at: VirtioRegister.interruptStatus)
+        page.set(InterruptStatus.configurationChange, at: VirtioRegister.interruptStatus)
         lines.first?.interrupt()
     }
 
@@ -112,13 +122,28 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         page[VirtioRegister.version] = Self.version
         page[VirtioRegister.deviceID] = deviceID
         page[VirtioRegister.vendorID] = Self.vendor
-        page[VirtioRegister.interruptStatus] = 1
+        page[VirtioRegister.interruptStatus] = InterruptStatus.usedBuffers
         for offset in stride(
             from: VirtioRegister.sharedMemoryLengthLow, through: VirtioRegister.sharedMemoryBaseHigh, by: 4)
         {
             page[offset] = .max  // there is none
         }
         page.write(device.configuration, at: VirtioRegister.configuration)
+    }
+
+    /// Has the page show the device's configuration space as it is now; on the loop's thread.
+    ///
+    /// The driver reads the generation, fields, and the generation again, all without an exit. It changes before and after the
+    /// fields, so that a driver that saw some old and some new ones reads them again, or is told by the interrupt that follows
+    /// (virtio 1.2, 2.5.3).
+    private func showConfiguration(notify: Bool) {
+        if isDetached { return }
+        page[VirtioRegister.configurationGeneration] &+= 1
+        page.write(device.configuration, at: VirtioRegister.configuration)
+        page[VirtioRegister.configurationGeneration] &+= 1
+        guard notify, isStarted else { return }
+        page.set(InterruptStatus.configurationChange, at: VirtioRegister.interruptStatus)
+        lines.first?.interrupt()
     }
 
     /// Has the page show what the driver's writes have changed.
@@ -130,7 +155,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         page[VirtioRegister.queueSizeMaximum] = queue == nil ? 0 : maximumSize
         page[VirtioRegister.queueReady] = queue.map { registers.queues[$0].isReady ? 1 : 0 } ?? 0
         page[VirtioRegister.status] = registers.status.rawValue
-        // The device may break at any time, without the lock: whoever comes second sets the bit.
+        // The device may break at any time, without the lock: the second of the two sets the bit.
         if needsReset.load(ordering: .sequentiallyConsistent) {
             page.set(DeviceStatus.needsReset.rawValue, at: VirtioRegister.status)
         }
@@ -139,24 +164,42 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     // MARK: Writing
 
     override public func write(_ offset: UInt64, _ data: UnsafeRawBufferPointer) {
-        // The configuration space of every device here is read-only.
-        guard data.count == 4, offset % 4 == 0, offset < VirtioRegister.configuration else { return }
+        if offset >= VirtioRegister.configuration { return writeConfiguration(offset, data) }
+        guard data.count == 4, offset % 4 == 0 else { return }
         let value = UInt32(littleEndian: data.loadUnaligned(as: UInt32.self))
         switch offset {
         case VirtioRegister.interruptAcknowledge:
-            // The other bit stays as it is: see above.
-            page.clear(value & 2, at: VirtioRegister.interruptStatus)
+            // "Used buffers" stays as it is: see above.
+            registers.withLock { registers in
+                if registers.isDetached { return }
+                page.clear(value & InterruptStatus.configurationChange, at: VirtioRegister.interruptStatus)
+            }
         case VirtioRegister.queueNotify:
             // Only where KVM does not signal the kick by itself.
             if value < UInt32(kicks.count) { kicks[Int(value)].signal() }
         default:
             registers.withLock { registers in
+                if registers.isDetached { return }
                 if offset == VirtioRegister.status {
                     writeStatus(value, &registers)
                 } else {
                     store(offset, value, &registers)
                 }
                 show(registers)
+            }
+        }
+    }
+
+    /// Fields have 1, 2 or 4 bytes; a driver writes one of 8 as two (4.2.2.2).
+    private func writeConfiguration(_ offset: UInt64, _ data: UnsafeRawBufferPointer) {
+        guard [1, 2, 4].contains(data.count), offset % UInt64(data.count) == 0 else { return }
+        let bytes = Array(data)
+        registers.withLock { registers in
+            if registers.isDetached { return }
+            onLoop { [self] in
+                device.writeConfiguration(bytes, at: Int(offset - VirtioRegister.configuration))
+                showConfiguration(notify: false)
+                return true
             }
         }
     }
@@ -210,8 +253,8 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
                 start(&registers)
             } else if status.contains(.featuresOK) {
                 // Not set: the driver reads it back and knows (virtio 1.2, 2.2.2).
-                let wanted = registers.driverFeatures
-                guard wanted & ~features == 0, wanted & RingFeatures.version1.rawValue != 0 else { return }
+                let accepted = registers.driverFeatures
+                guard accepted & ~features == 0, accepted & RingFeatures.version1.rawValue != 0 else { return }
             }
             registers.status = status
         }
@@ -219,7 +262,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
 
     // MARK: The device
 
-    /// Starts every queue that is ready, all under one visit of the loop.
+    /// Starts every queue that is ready, all in one task of the loop.
     private func start(_ registers: inout Registers) {
         let ready = registers.queues.indices.filter { registers.queues[$0].isReady }
         let setups = ready.map { setup($0, registers) }
@@ -247,6 +290,20 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
             kick: kicks[index], lines: lines[index])
     }
 
+    /// Stops the device for good, for a slot that is to be free. On the loop's thread.
+    ///
+    /// - Returns: false where a vCPU's access is under way, which may wait for the loop: then nothing is done.
+    func detach() -> Bool {
+        let isDone: Void? = registers.withLockIfAvailable { registers in
+            for queue in registers.queues.indices where registers.queues[queue].isRunning {
+                _ = device.stop(queue: queue)
+            }
+            registers = Registers(queues: registers.queues.map { _ in Queue() }, isDetached: true)
+            isDetached = true
+        }
+        return isDone != nil
+    }
+
     private func reset(_ registers: inout Registers) {
         let running = registers.queues.indices.filter { registers.queues[$0].isRunning }
         if !running.isEmpty {
@@ -255,34 +312,6 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         }
         registers = Registers(queues: registers.queues.map { _ in Queue() })
         needsReset.store(false, ordering: .sequentiallyConsistent)
-        page.clear(2, at: VirtioRegister.interruptStatus)
-    }
-}
-
-/// What the loop does for a transport; the transport waits meanwhile, so nothing is touched by two threads.
-private struct StartWork: @unchecked Sendable {
-    let device: any BackendDevice
-    let setups: [(Int, QueueSetup)]
-
-    let onFailure: @Sendable (String) -> Void
-
-    /// False when a queue could not start: its geometry is wrong, or the device's process does not answer.
-    func run() -> Bool {
-        for (queue, setup) in setups {
-            do { try device.start(queue: queue, setup) } catch {
-                onFailure("queue \(queue): \(error)")
-                return false
-            }
-        }
-        return true
-    }
-}
-
-private struct StopWork: @unchecked Sendable {
-    let device: any BackendDevice
-    let queues: [Int]
-    func run() -> Bool {
-        for queue in queues { _ = device.stop(queue: queue) }
-        return true
+        page.clear(InterruptStatus.configurationChange, at: VirtioRegister.interruptStatus)
     }
 }

@@ -111,10 +111,8 @@ actor PodNetworking {
     private func converge() async throws {
         guard let network, let pod, !hasEnded else { return }
         let machine = pod.machine
+        try await removeInterfaces(network, pod)
         let plan = try await onThread("network") {
-            for hardwareAddress in try network.release() {
-                try machine.removeNetwork(hardwareAddress: hardwareAddress)
-            }
             var connections = try network.connect()[...]
             do {
                 while let interface = connections.first {
@@ -128,7 +126,30 @@ actor PodNetworking {
             }
             return try network.plan()
         }
-        guard plan != self.plan else { return }
+        if plan != self.plan { try await update(plan, pod) }
+    }
+
+    /// Removes the interfaces that are gone from the namespace. The guest releases them first: a driver that lost its device
+    /// would keep the device's slot from the next one. The machine takes them away even if the guest does not.
+    private func removeInterfaces(_ network: PodNetwork, _ pod: RunningPod) async throws {
+        let machine = pod.machine
+        let removed = try await onThread("network") { try network.release() }
+        if removed.isEmpty { return }
+        let released: Result<Void, any Error>
+        do {
+            let plan = try await onThread("network") { try network.plan() }
+            released = .success(try await update(plan, pod))
+        } catch {
+            released = .failure(error)
+        }
+        try await onThread("network") {
+            for hardwareAddress in removed { try machine.removeNetwork(hardwareAddress: hardwareAddress) }
+        }
+        try released.get()
+    }
+
+    /// Makes the guest's network what `plan` says.
+    private func update(_ plan: NetworkPlan, _ pod: RunningPod) async throws {
         for warning in plan.warnings where !self.plan.warnings.contains(warning) {
             logger.warning("network: \(warning)")
         }

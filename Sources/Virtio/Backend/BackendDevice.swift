@@ -12,8 +12,17 @@ public protocol BackendDevice: AnyObject {
     var queueCount: Int { get }
     /// Whether the device supplies its configuration space. If not, the vhost-user front end does.
     var ownsConfiguration: Bool { get }
-    /// The configuration space.
+    /// The configuration space, as it is now.
     var configuration: [UInt8] { get }
+    /// Has the device call `changed`, on any thread, after its configuration space has changed by itself. A device whose
+    /// space never does so does nothing.
+    func onConfigurationChange(_ changed: @escaping @Sendable () -> Void)
+    /// The driver has written to the configuration space. A device whose space is read-only does nothing.
+    ///
+    /// - Parameters:
+    ///   - bytes: 1, 2 or 4.
+    ///   - offset: from the space's start on; may lie behind its end.
+    func writeConfiguration(_ bytes: [UInt8], at offset: Int)
     /// Starts to serve a queue, and serves what is in it already.
     ///
     /// - Throws: `QueueError` when the driver's geometry is wrong, `SystemError` when a descriptor can't be watched.
@@ -22,6 +31,11 @@ public protocol BackendDevice: AnyObject {
     ///
     /// - Returns: the queue's position: the index of the available entry that would be taken next.
     func stop(queue: Int) -> UInt16
+}
+
+extension BackendDevice {
+    public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) {}
+    public func writeConfiguration(_ bytes: [UInt8], at offset: Int) {}
 }
 
 /// What a device needs to serve a queue.

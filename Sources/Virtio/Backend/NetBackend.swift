@@ -14,13 +14,20 @@ public final class NetBackend: BackendDevice {
     ) throws(SystemError) {
         device = NetDevice(tap: tap, hardwareAddress: hardwareAddress)
         queues = try ThreadQueues("network", device, threads: tap.count, of: { $0 / 2 }, onBroken: onBroken)
-        device.onChange = { [weak queues] in queues?.wakeUp() }
+        device.onPairsChange = { [weak queues] in queues?.wakeUp() }
     }
 
     public var features: UInt64 { device.features }
     public var queueCount: Int { device.queues.count }
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
+    /// The link is up: the tap is there, and the host wants it so. The guest gets a configuration change when that changes.
+    public var isLinkUp: Bool { device.link.isUp }
+
+    /// Sets the link up or down. The link of a tap that is gone stays down.
+    public func setLink(isUp: Bool) { device.link.set(isWanted: isUp) }
+
+    public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) { device.link.onChange(changed) }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
         // Before the queue's thread starts to serve it.

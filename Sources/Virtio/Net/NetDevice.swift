@@ -38,7 +38,8 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     let queues: [Virtqueue]
     let hardwareAddress: [UInt8]
     /// Called when pairs were activated or deactivated: their threads must check their queues again.
-    var onChange: (@Sendable () -> Void)?
+    var onPairsChange: (@Sendable () -> Void)?
+    let link = NetLink()
     private let pairs: [Pair]
     private var negotiated: NetProtocol.Features = []
     /// The index of the control queue, if there is one (5.1.2).
@@ -61,9 +62,15 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
     /// The configuration space: hardware address, status, and the number of pairs when there are several (5.1.4).
     var configuration: [UInt8] {
         var bytes = hardwareAddress
-        bytes.append(littleEndian: NetProtocol.linkUp)
+        bytes.append(littleEndian: link.isUp ? NetProtocol.linkUp : 0)
         if pairs.count > 1 { bytes.append(littleEndian: UInt16(pairs.count)) }
         return bytes
+    }
+
+    /// The tap of a pair is gone, and with it that of all.
+    private func detach(_ pair: Pair) {
+        pair.isDetached = true
+        link.loseTap()
     }
 
     func serve(queue: Int, interrupt: () -> Void) throws(QueueError) -> ServiceProgress {
@@ -107,7 +114,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
 
     private func activate(_ count: Int) {
         for (index, pair) in pairs.enumerated() where pair.isActive != (index < count) { pair.activate(index < count) }
-        onChange?()
+        onPairsChange?()
     }
 
     /// Performs the current request of the control queue.
@@ -166,7 +173,7 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
                 // There is no frame, the pair was deactivated, or the tap's link is gone for good.
                 let isGone =
                     errno == EBADFD ? pair.generation == generation : ![EAGAIN, EINTR].contains(errno)
-                if count >= 0 || isGone { pair.isDetached = true }
+                if count >= 0 || isGone { detach(pair) }
                 return received == 0 ? .nothing : .done
             }
             let chains = isMergeable ? queue.chains(filledBy: count) : 1

@@ -3,7 +3,7 @@ import Testing
 @testable import Machine
 
 extension ACPIConfiguration {
-    /// A machine with so many processors and devices, as the tests want it.
+    /// A machine with so many vCPUs and devices, as the tests want it.
     static func sample(cpus: Int = 2, devices: Int = 3, serial: Bool = false) -> ACPIConfiguration {
         ACPIConfiguration(
             cpuCount: cpus,
@@ -63,7 +63,7 @@ extension [UInt8] {
                 (tables.xsdt, "XSDT"), (tables.fadt, "FACP"), (tables.madt, "APIC"), (tables.dsdt, "DSDT"),
             ] {
                 #expect(table.prefix(4) == Array(signature.utf8)[...])
-                #expect(table.sum == 0, "\(signature) with \(cpus) processors, \(devices) devices")
+                #expect(table.sum == 0, "\(signature) with \(cpus) vCPUs, \(devices) devices")
             }
             #expect(tables.xsdt.count == 36 + 2 * 8)
             // Nothing lies after the last table.
@@ -85,7 +85,7 @@ extension [UInt8] {
         #expect(Array(fadt[244..<256]) == register(0x600) && Array(fadt[256..<268]) == register(0x601))
     }
 
-    @Test func theMADTNamesProcessorsAndIOAPIC() throws {
+    @Test func theMADTNamesVCPUsAndIOAPIC() throws {
         let madt = try FoundTables(.sample(cpus: 2)).madt
         #expect(
             Array(madt[36...]) == [

@@ -41,7 +41,8 @@ struct GuestNetwork {
         try during("list interfaces") { try socket.links().filter { $0.isEthernet && $0.kind.isEmpty } }
     }
 
-    /// The links of the requested interfaces, in their order. Others that the machine has are disabled.
+    /// The links of the requested interfaces, in their order. The others are released: the host takes a device away when this
+    /// has returned.
     private func findLinks() throws(AgentFailure) -> [NetworkLink] {
         let clock = ContinuousClock()
         let end = clock.now + Self.interfaceTimeout
@@ -49,12 +50,12 @@ struct GuestNetwork {
         while true {
             let links = try hardware()
             let found = request.interfaces.map { interface in
-                // The latest: an interface that went, and came again with its address, left one that leads nowhere.
+                // The latest: one that was removed and added again with its address may be here twice.
                 links.last { $0.hardwareAddress == interface.hardwareAddress }
             }
             guard let missing = found.firstIndex(where: { $0 == nil }) else {
                 let result = found.compactMap { $0 }
-                for link in links where !result.contains(link) { try disable(link) }
+                for link in links where !result.contains(link) { try release(link) }
                 return result
             }
             guard clock.now < end else {
@@ -66,10 +67,12 @@ struct GuestNetwork {
         }
     }
 
-    private func disable(_ link: NetworkLink) throws(AgentFailure) {
+    /// Takes an interface out of use. One in an MMIO slot disappears with its driver; a PCI device is unplugged by the machine.
+    private func release(_ link: NetworkLink) throws(AgentFailure) {
         try during("interface \(link.name)") {
             for address in try socket.addresses() where address.link == link.index { try socket.remove(address) }
             if link.isUp { try socket.setLink(link.index, up: false) }
+            try HotplugSlots.unbind(interface: link.name)
         }
     }
 
@@ -169,18 +172,4 @@ struct GuestNetwork {
 extension NetworkRoute {
     /// The route that comes with an interface's own IPv6 address.
     fileprivate var isLinkLocal: Bool { destination?.address.isLinkLocalIPv6 == true && gateway == nil }
-}
-
-/// MMIO slots, which may have got a device after the start (virtio over MMIO, announced in ACPI).
-enum HotplugSlots {
-    private static let devices = "/sys/bus/platform/devices"
-
-    /// Has the driver probe each slot that it is not bound to. PCI devices come by themselves.
-    static func probe() {
-        for name in (try? directoryNames(devices)) ?? [] {
-            guard name.hasPrefix("LNRO0005:"), access("\(devices)/\(name)/driver", F_OK) != 0 else { continue }
-            // ENODEV: still empty.
-            try? writeText(name, to: "/sys/bus/platform/drivers/virtio-mmio/bind")
-        }
-    }
 }

@@ -1,4 +1,4 @@
-/// The "zero page": what the boot loader tells the kernel (`struct boot_params`, Documentation/arch/x86/zero-page.rst).
+/// The "zero page", which the boot loader passes to the kernel (`struct boot_params`, Documentation/arch/x86/zero-page.rst).
 struct BootParameters {
     private(set) var page = [UInt8](repeating: 0, count: 4096)
 
@@ -27,10 +27,10 @@ struct BootParameters {
         let entries = Self.addressMap(map)
         page[0x1e8] = UInt8(entries.count)
         for (index, entry) in entries.enumerated() {
-            let place = 0x2d0 + index * 20
-            put(entry.address, at: place)
-            put(entry.count, at: place + 8)
-            put(entry.kind.rawValue, at: place + 16)
+            let offset = 0x2d0 + index * 20
+            put(entry.address, at: offset)
+            put(entry.count, at: offset + 8)
+            put(entry.kind.rawValue, at: offset + 16)
         }
     }
 

@@ -1,17 +1,21 @@
 import CLinux
 import Virtio
 
-/// How a processor starts: the register sets that KVM is given, and the tables that they point to.
-public struct VCPUState: Sendable {
+/// How the first vCPU starts: the register sets that KVM is given, and the tables that they point to.
+public struct InitialState: Sendable {
     var registers = kvm_regs()
     var special = kvm_sregs()
     /// Bytes, by guest-physical address, that the state refers to.
     var tables: [(address: UInt64, bytes: [UInt8])] = []
 
-    /// 64-bit mode with the lowest 4 GiB mapped to themselves, as Linux wants to be entered: RSI has the boot parameters
+    /// 64-bit mode with the lowest 4 GiB mapped to themselves, as Linux is to be entered. RSI has the boot parameters' address
     /// (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol").
-    public static func linux(entry: UInt64, _ initial: kvm_sregs) -> VCPUState {
-        var state = VCPUState()
+    ///
+    /// - Parameters:
+    ///   - entry: guest-physical address of the first instruction.
+    ///   - initial: the special registers of a new vCPU.
+    public static func linux(entry: UInt64, _ initial: kvm_sregs) -> InitialState {
+        var state = InitialState()
         state.registers.rflags = 2
         state.registers.rip = entry
         state.registers.rsp = MemoryMap.bootStack
@@ -23,10 +27,10 @@ public struct VCPUState: Sendable {
         return state
     }
 
-    /// Flat code and data segments at selectors 0x8 and 0x10, a task state at 0x18.
+    /// Flat code and data segments at selectors 0x8 and 0x10, a task state segment at 0x18.
     private static let descriptorTable = bytes([0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x008f_8b00_0000_ffff])
 
-    /// One table of 512 GiB pages' worth with one entry, one of 1 GiB's with four, four of 2 MiB pages.
+    /// A PML4 with one entry, a page directory pointer table with four, and four page directories of 2 MiB pages.
     private static let pageTables: [UInt8] = {
         let present: UInt64 = 3
         let large: UInt64 = 0x80
@@ -38,8 +42,8 @@ public struct VCPUState: Sendable {
                 + (0..<2048).map { UInt64($0) << 21 | large | present })
     }()
 
-    private static func bytes(_ words: [UInt64]) -> [UInt8] {
-        words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { Array($0) } }
+    private static func bytes(_ values: [UInt64]) -> [UInt8] {
+        values.flatMap { value in withUnsafeBytes(of: value.littleEndian) { Array($0) } }
     }
 }
 

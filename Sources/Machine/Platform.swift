@@ -1,0 +1,42 @@
+import LinuxSystem
+
+/// What a machine has of its CPU's architecture. Everything outside of the architecture's directory is the same on each.
+///
+/// An architecture is a directory beside `X86` with a type that conforms to this, an extension of `VCPU` (registers, exits of its
+/// own, `prepareForPause`, `activity`), an extension of `MemoryMap` (addresses), headers in `CLinux`, and a line in `Platform`.
+///
+/// Belongs to the machine's thread.
+protocol MachinePlatform: AnyObject {
+    /// Capabilities of KVM that a machine needs here, besides those that it needs everywhere.
+    static var requiredCapabilities: [(number: Int32, name: String)] { get }
+    /// The interrupts of the MMIO slots, one each.
+    static var slotInterrupts: ClosedRange<UInt32> { get }
+
+    /// Makes the interrupt controllers of a VM that has its memory, and no vCPU yet.
+    static func prepare(_ vm: VM) throws
+
+    /// - Parameters:
+    ///   - vcpus: of `vm`.
+    ///   - onEnd: the guest has turned the machine off, or reset it; called on a vCPU's thread, which stops by that.
+    init(_ vm: VM, _ vcpus: [VCPU], onEnd: @escaping @Sendable (MachineEnd) -> Void) throws
+
+    /// The devices that are not behind memory; an empty bus where there are none.
+    var ports: Bus { get }
+
+    /// Adds a serial port whose output goes to a socket, without waiting.
+    func addSerialPort(output: SharedDescriptor) throws
+
+    /// Loads the kernel and what describes the machine to it, and sets the vCPUs' registers for the start.
+    ///
+    /// - Parameter slots: the MMIO slots that the guest is told of.
+    func prepareBoot(_ image: BootImage, slots: [MMIOSlot]) throws
+
+    /// Tells the guest that the power button was pressed.
+    func pressPowerButton()
+}
+
+#if arch(x86_64)
+    typealias Platform = X86Platform
+#else
+    #error("the machine supports x86_64 only; see MachinePlatform")
+#endif

@@ -1,0 +1,72 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The x86 part of a machine: CPUID, APICs, ports, ACPI tables and the boot protocol.
+final class X86Platform: MachinePlatform {
+    static let requiredCapabilities: [(number: Int32, name: String)] = [(KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID")]
+    /// Inputs of the I/O APIC: the event device's, then one for each MMIO slot.
+    private static let eventGSI: UInt32 = 5
+    static let slotInterrupts: ClosedRange<UInt32> = 6...23
+
+    private let vm: VM
+    private let vcpus: [VCPU]
+    private let cpuid: [[kvm_cpuid_entry2]]
+    private let power: PowerControl
+    private(set) var ports = Bus()
+    private var serialPort: ACPIConfiguration.SerialPort?
+
+    /// Makes two 8259s, an I/O APIC, and a local APIC for each vCPU. Before that KVM is told of the pages that it needs for
+    /// itself on Intel's processors (KVM api.rst 4.34, 4.41).
+    static func prepare(_ vm: VM) throws {
+        try vm.call("KVM_SET_TSS_ADDR", MARTLET_KVM_SET_TSS_ADDR, Int(MemoryMap.taskState))
+        var identityMap = MemoryMap.identityMap
+        try vm.call("KVM_SET_IDENTITY_MAP_ADDR", MARTLET_KVM_SET_IDENTITY_MAP_ADDR, &identityMap)
+        try vm.call("KVM_CREATE_IRQCHIP", MARTLET_KVM_CREATE_IRQCHIP, 0)
+    }
+
+    init(_ vm: VM, _ vcpus: [VCPU], onEnd: @escaping @Sendable (MachineEnd) -> Void) throws {
+        self.vm = vm
+        self.vcpus = vcpus
+        let supported = CPUIDEntries.filled(try vm.kvm.supportedCPUID(), host: CPUIDEntries.host)
+        let deadlineTimer = vm.kvm.value(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
+        cpuid = vcpus.map {
+            CPUIDEntries.entries(supported, vcpu: $0.index, count: vcpus.count, deadlineTimer: deadlineTimer)
+        }
+        power = try PowerControl(onEnd: onEnd)
+        try ports.add(power, at: PowerControl.ports)
+        try vm.connect(power.interrupt.raw, toInterrupt: Self.eventGSI)
+    }
+
+    func addSerialPort(output: SharedDescriptor) throws {
+        let port = try SerialPort(output: output)
+        try ports.add(port, at: SerialPort.ports)
+        try vm.connect(port.interrupt.raw, toInterrupt: SerialPort.gsi)
+        serialPort = .init(port: UInt16(SerialPort.ports.lowerBound), gsi: SerialPort.gsi)
+    }
+
+    func prepareBoot(_ image: BootImage, slots: [MMIOSlot]) throws {
+        let entry = try image.loadLinux(into: vm.memory, vm.map)
+        let tables = try ACPITables.build(
+            at: MemoryMap.acpiTables,
+            ACPIConfiguration(
+                cpuCount: vcpus.count, virtioDevices: slots.map { .init(address: $0.address, gsi: $0.gsi) },
+                generationID: MemoryMap.generationID, eventGSI: Self.eventGSI, serialPort: serialPort))
+        guard tables.count <= Int(MemoryMap.acpiEnd - MemoryMap.acpiTables) else {
+            throw MachineError("ACPI tables of \(tables.count) bytes")
+        }
+        try vm.memory.write(tables, at: MemoryMap.acpiTables, "ACPI tables")
+        var generation = [UInt8](repeating: 0, count: 16)
+        try check("getentropy", "", generation.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
+        try vm.memory.write(generation, at: MemoryMap.generationID, "generation identifier")
+        for (vcpu, entries) in zip(vcpus, cpuid) {
+            try vcpu.setCPUID(entries)
+            try vcpu.setMSRs()
+            try vcpu.setLocalAPIC()
+        }
+        // The guest starts the others by their local APICs.
+        try vcpus[0].set(.linux(entry: entry, vcpus[0].specialRegisters()), memory: vm.memory)
+    }
+
+    func pressPowerButton() { power.raise(.powerButton) }
+}

@@ -1,0 +1,122 @@
+import DeviceService
+import LinuxSystem
+import Machine
+import VMMControl
+import VhostUser
+import Virtio
+
+/// The devices that the host has added to a machine. Belongs to the loop's thread.
+final class MachineDevices {
+    /// The kinds of devices (virtio 1.2, 5).
+    private enum Kind: UInt32 {
+        case network = 1
+        case block = 2
+        case console = 3
+        case entropy = 4
+        case vsock = 19
+        case files = 26
+    }
+
+    /// A network interface in an MMIO slot.
+    private struct NetworkInterface {
+        var hardwareAddress: [UInt8]
+        var slot: Int
+        var backend: NetBackend
+    }
+
+    private let vmm: VMM
+    private let control: ControlSocket
+    private let loop: EventLoop
+    private let reporter: EndReporter
+    private(set) var vsock: VsockService?
+    private var networks: [NetworkInterface] = []
+
+    init(_ vmm: VMM, _ control: ControlSocket, _ loop: EventLoop, _ reporter: EndReporter) {
+        self.vmm = vmm
+        self.control = control
+        self.loop = loop
+        self.reporter = reporter
+    }
+
+    /// How long the loop may sleep: milliseconds, -1: without limit.
+    var timeout: Int32 { vsock?.backend.timeout ?? -1 }
+
+    /// Does what is due after each round of the loop.
+    func afterRound() { vsock?.backend.afterRound() }
+
+    private func add(_ kind: Kind, _ device: any BackendDevice, maximumSize: UInt32 = 256) throws {
+        try vmm.addVirtio(deviceID: kind.rawValue, device, maximumSize: maximumSize, onFailure: broken("\(kind)"))
+    }
+
+    private func broken(_ name: String) -> @Sendable (String) -> Void {
+        let control = control
+        return { reason in control.reportBroken("\(name): \(reason)") }
+    }
+
+    // MARK: Before the boot
+
+    func addConsole(_ output: SharedDescriptor) throws {
+        let console = try ConsoleBackend(output: output, loop: loop, onBroken: broken("console"))
+        try add(.console, console)
+        reporter.console = console
+    }
+
+    func addEntropy() throws { try add(.entropy, RNGBackend(loop: loop, onBroken: broken("rng"))) }
+
+    func addVsock(guestCID: UInt64) throws {
+        guard vsock == nil else { throw MachineError("the machine has a vsock device already") }
+        let service = VsockService(
+            guestCID: guestCID, queueCount: 3, control: control, loop: loop, onBroken: broken("vsock"))
+        try add(.vsock, service.backend)
+        vsock = service
+    }
+
+    func addFiles(tag: String, socket: SharedDescriptor) throws {
+        let device = try VhostUserFrontEnd(
+            socket: socket, memory: vmm.vm.sharedMemory, queueCount: 2,
+            configuration: .own(FileDevice.configuration(tag: tag, requestQueues: 1)))
+        let broken = broken("files")
+        try device.watch(loop) { broken("\($0)") }
+        try add(.files, device, maximumSize: 512)
+    }
+
+    func addBlock(_ file: SharedDescriptor, readOnly: Bool, id: String) throws {
+        try add(.block, BlockBackend(file: file, readOnly: readOnly, id: id, onBroken: broken("block")))
+    }
+
+    // MARK: Network interfaces of the booted machine
+
+    func addNetwork(hardwareAddress: [UInt8], tap: [SharedDescriptor]) throws {
+        guard tap.count <= Tap.maximumQueues else {
+            throw MachineError("a network interface of \(tap.count) queues: more than \(Tap.maximumQueues)")
+        }
+        let broken = broken("network")
+        let backend = try NetBackend(tap: tap, hardwareAddress: hardwareAddress, onBroken: broken)
+        let slot = try vmm.plugVirtio(deviceID: Kind.network.rawValue, backend, onFailure: broken)
+        networks.append(NetworkInterface(hardwareAddress: hardwareAddress, slot: slot, backend: backend))
+    }
+
+    /// Takes an interface away.
+    ///
+    /// - Parameter done: its slot is free.
+    func removeNetwork(hardwareAddress: [UInt8], _ done: @escaping @Sendable () -> Void) throws {
+        let index = try index(of: hardwareAddress)
+        try vmm.unplugVirtio(slot: networks[index].slot, done)
+        networks.remove(at: index)
+    }
+
+    func setNetworkLink(hardwareAddress: [UInt8], isUp: Bool) throws {
+        networks[try index(of: hardwareAddress)].backend.setLink(isUp: isUp)
+    }
+
+    /// The interface with an address. Of several (ipvlan's have their parent's) one whose tap is gone comes first, as it is the
+    /// one that the host has removed.
+    private func index(of hardwareAddress: [UInt8]) throws(MachineError) -> Int {
+        let candidates = networks.indices.filter { networks[$0].hardwareAddress == hardwareAddress }
+        guard let index = candidates.first(where: { !networks[$0].backend.isLinkUp }) ?? candidates.first else {
+            let text = hardwareAddress.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
+            throw MachineError("the machine has no network interface \(text)")
+        }
+        return index
+    }
+}

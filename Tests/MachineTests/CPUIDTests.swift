@@ -1,0 +1,98 @@
+import CLinux
+import Testing
+
+@testable import Machine
+
+@Suite struct CPUIDTests {
+    private func leaf(
+        _ function: UInt32, _ index: UInt32 = 0, eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0
+    )
+        -> kvm_cpuid_entry2
+    {
+        var entry = kvm_cpuid_entry2()
+        (entry.function, entry.index) = (function, index)
+        (entry.eax, entry.ebx, entry.ecx, entry.edx) = (eax, ebx, ecx, edx)
+        return entry
+    }
+
+    @Test func everyVCPUIsTheSameButForItsNumber() {
+        let host = [
+            leaf(0, eax: 0x10), leaf(1, ebx: 0x7f20_0800, ecx: 1 << 15), leaf(0xa, eax: 0x0730_0402),
+            leaf(0xb, edx: 99), leaf(0x8000_0001, ecx: 1 << 23), leaf(0x8000_0022, eax: 1),
+        ]
+        for count in [1, 2, 3, 8, 32] {
+            for vcpu in 0..<count {
+                let entries = CPUIDEntries.entries(host, vcpu: vcpu, count: count, deadlineTimer: true)
+                func one(_ function: UInt32, _ index: UInt32 = 0) -> kvm_cpuid_entry2? {
+                    let found = entries.filter { $0.function == function && $0.index == index }
+                    #expect(found.count == 1)
+                    return found.first
+                }
+                #expect(one(1)?.ebx == 0x0800 | UInt32(count) << 16 | UInt32(vcpu) << 24)
+                #expect(one(1)?.ecx == 1 << 31 | 1 << 24 | 1 << 21)
+                #expect(one(0xa)?.eax == 0)
+                #expect(one(0x8000_0022)?.eax == 0)
+                #expect(one(0x8000_0001).map { $0.ecx & 1 << 23 } == 0)
+                #expect(one(0xb, 1)?.ebx == UInt32(count))
+                #expect(one(0xb, 1)?.edx == UInt32(vcpu))
+                let bits = one(0xb, 1)?.eax ?? 99
+                #expect(1 << bits >= count && (count == 1 || 1 << (bits - 1) < count))
+            }
+        }
+    }
+
+    private typealias Registers = CPUIDEntries.Registers
+
+    /// A family 15h processor, as far as the tests ask for it.
+    private static let host: [UInt32: [CPUIDEntries.Registers]] = [
+        0x8000_0000: [.init(eax: 0x8000_001e)],
+        0x8000_0005: [.init(eax: 0xff30_ff18, ebx: 0xff30_ff20, ecx: 0x1004_0140, edx: 0x4003_0140)],
+        0x8000_0006: [.init(eax: 0x6400_4200, ebx: 0x6400_4200, ecx: 0x0800_8140, edx: 0x0030_8140)],
+        0x8000_001d: [
+            .init(eax: 0x121, ebx: 0x00c0_003f, ecx: 63), .init(eax: 0x4_0122, ebx: 0x0040_003f, ecx: 511, edx: 0),
+            .init(eax: 0x1c163, ebx: 0x0bc0_003f, ecx: 2047), .init(),
+        ],
+        0x8000_001e: [.init(eax: 7, ebx: 0x103, ecx: 0x101)],
+    ]
+
+    private static func cpu(_ leaf: UInt32, _ subleaf: UInt32) -> CPUIDEntries.Registers {
+        let leaves = host[leaf] ?? []
+        return Int(subleaf) < leaves.count ? leaves[Int(subleaf)] : .init()
+    }
+
+    /// Linux 6.1's KVM gives zeros in 0x80000005, and Linux divides by a field of it.
+    @Test func cacheLeavesWithoutContentAreTheHosts() {
+        let zeros = [0x8000_0005, 0x8000_0006, 0x8000_001d, 0x8000_001e].map { leaf($0) }
+        for empty in [zeros, [zeros[0]], []] {
+            let supported = [leaf(0, eax: 0xd), leaf(0x8000_0000, eax: 0x8000_0021)] + empty
+            let filled = CPUIDEntries.filled(supported, host: Self.cpu)
+            for number: UInt32 in [0x8000_0005, 0x8000_0006, 0x8000_001e] {
+                #expect(filled.filter { $0.function == number }.map { Registers($0) } == Self.host[number])
+            }
+            let caches = filled.filter { $0.function == 0x8000_001d }
+            #expect(caches.map { Registers($0) } == Self.host[0x8000_001d])
+            #expect(caches.map(\.index) == [0, 1, 2, 3])
+            #expect(caches.allSatisfy { $0.flags == UInt32(KVM_CPUID_FLAG_SIGNIFCANT_INDEX) })
+            // The host's topology is not the guest's.
+            let entries = CPUIDEntries.entries(filled, vcpu: 1, count: 2, deadlineTimer: true)
+            #expect(entries.filter { $0.function == 0x8000_001e }.map { Registers($0) } == [.init(eax: 1, ebx: 1)])
+            #expect(entries.first { $0.function == 0x8000_0005 }.map { $0.ecx >> 16 & 0xff } == 4)
+        }
+    }
+
+    @Test func whatKVMGivesStays() {
+        let known = leaf(0x8000_0005, ebx: 1, ecx: 2)
+        let supported = [leaf(0x8000_0000, eax: 0x8000_0006), known]
+        let filled = CPUIDEntries.filled(supported, host: Self.cpu)
+        #expect(filled.filter { $0.function == 0x8000_0005 }.map { Registers($0) } == [Registers(known)])
+        #expect(filled.contains { $0.function == 0x8000_0006 })
+        // Beyond the guest's last leaf nothing is added; nor what the host has not.
+        #expect(!filled.contains { $0.function == 0x8000_001d })
+        #expect(CPUIDEntries.filled(supported) { _, _ in .init() }.count == supported.count)
+    }
+
+    @Test func thisCPUAnswers() {
+        #expect(CPUIDEntries.host(0, 0).eax >= 1)
+        #expect(CPUIDEntries.host(0x8000_0000, 0).eax >= 0x8000_0008)
+    }
+}
