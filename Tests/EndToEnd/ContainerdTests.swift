@@ -60,7 +60,8 @@ extension Containers {
             try Containerd.play(settings: "spec.host_devices = \"warn\"") { containerd, scene in
                 let (id, log) = (scene.newID(), "\(scene.directory)/output")
                 let script = """
-                    group=/sys/fs/cgroup$(grep '^0::' /proc/self/cgroup | cut -d: -f3); mkdir $group/inner || exit 1
+                    mkdir -p /run/cg && mount -t cgroup2 none /run/cg || exit 1
+                    group=/run/cg$(grep '^0::' /proc/self/cgroup | cut -d: -f3); mkdir $group/inner || exit 1
                     echo 1 >$group/inner/cgroup.procs && echo +memory +pids >$group/cgroup.subtree_control || exit 2
                     echo ready; while :; do sleep 1; done
                     """
@@ -70,7 +71,9 @@ extension Containers {
                 ).finishWell()
                 for _ in 0..<300 where Leftovers.read(log) != "ready\n" { usleep(100_000) }
                 let exec = try containerd.ctr("task", "exec", "--exec-id", "one", id, "/bin/cat", "/proc/self/cgroup")
-                #expect(exec.code == 0 && exec.text.hasSuffix("/inner\n"), "\(exec.text)\(exec.errorText)")
+                #expect(
+                    exec.code == 0 && exec.text.hasSuffix("/inner\n"),
+                    "\(exec.text)\(exec.errorText)\(Leftovers.read(log) ?? "")")
                 try containerd.succeed("task", "kill", "--signal", "KILL", id)
                 try containerd.wait(for: "STOPPED", of: id)
                 _ = try containerd.ctr("task", "rm", id)

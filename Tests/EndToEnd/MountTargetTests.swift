@@ -36,7 +36,7 @@ extension Containers {
                 #expect(
                     outcome.lines == [
                         "/work/dir", "0 755", "nameserver 192.0.2.1", "../run/systemd/resolve/stub-resolv.conf",
-                        "/above:", "g", "", "/absent/dir:", "h", "", "/realrun/x:", "f", "1",
+                        "/above:", "g", "/absent/dir:", "h", "/realrun/x:", "f", "1",
                     ], "\(outcome.text)\(outcome.errorText)")
                 #expect(access("\(bundle)/above", F_OK) != 0 && access("/realrun", F_OK) != 0)
             }
