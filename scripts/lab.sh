@@ -117,7 +117,7 @@ case $status in
 up) [ -z "$late" ] || { echo "lab: the time limit of $limit s is over" >&2; exit 124; } ;;
 esac
 show_log
-tail -n 30 "$work/console" >&2 2>/dev/null || true
+tail -n 60 "$work/console" >&2 2>/dev/null || true
 case $status in
 up) broken "the lab broke down ($engine_name's exit status $ended)" ;;
 *) broken "the lab did not come up${late:+ within $limit s} ($engine_name's exit status $ended)" ;;
