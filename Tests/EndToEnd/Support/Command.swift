@@ -171,7 +171,11 @@ final class Command: Sendable {
 final class Writer: Sendable {
     private let descriptor: Mutex<SharedDescriptor?>
 
-    init(_ descriptor: SharedDescriptor) { self.descriptor = Mutex(descriptor) }
+    init(_ descriptor: SharedDescriptor) {
+        // A reader that has gone is an error of write(2), and no signal that ends the tests.
+        signal(SIGPIPE, SIG_IGN)
+        self.descriptor = Mutex(descriptor)
+    }
 
     /// Writes all of it; false when nobody reads any more.
     @discardableResult
