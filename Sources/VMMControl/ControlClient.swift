@@ -119,7 +119,8 @@ public final class ControlClient: Sendable {
         return try post(message, [vhostUser, file])
     }
 
-    /// Adds an entry to the file device's root: a directory (a detached mount, or an O_PATH descriptor), or a file.
+    /// Makes the file device serve a directory (a detached mount, or an O_PATH descriptor) or a file.
+    /// - Parameter name: its path in the device, `FILESYSTEM/ENTRY`; the same FILESYSTEM for all of one file system.
     public func addShare(name: String, directory: Int32, readOnly: Bool) throws(DeviceError) {
         var message = ControlMessage(.addShare)
         message.text = name
@@ -127,7 +128,7 @@ public final class ControlClient: Sendable {
         try post(message, [directory]).wait()
     }
 
-    /// Takes an entry out of the file device's root.
+    /// Takes a directory or file out of the file device.
     public func removeShare(name: String) throws(DeviceError) {
         var message = ControlMessage(.removeShare)
         message.text = name

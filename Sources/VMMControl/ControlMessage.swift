@@ -16,9 +16,9 @@ public struct ControlMessage: Equatable, Sendable {
         case startVsock = 1
         /// To the device. Descriptors: vhost-user socket, procfs root. `text`: the tag.
         case startFiles
-        /// To the device. Descriptor: the directory or file. `text`: the name. `flags`: `readOnly`.
+        /// To the device. Descriptor: the directory or file. `text`: its path in the device. `flags`: `readOnly`.
         case addShare
-        /// To the device. `text`: the name.
+        /// To the device. `text`: its path in the device.
         case removeShare
         /// To the device. Descriptor: the stream. `port`: in the guest. `number`: nanoseconds until it is too late.
         case connect

@@ -58,16 +58,16 @@ enum FilesRun {
 /// A directory of one run, with the share's root in it.
 struct RunDirectory: Sendable {
     let path: String
-    /// What the guest's share is: for virtiofsd the whole of it, for Martlet the entry `work`.
+    /// What the guest's share is: for virtiofsd the whole of it, for Martlet the entry `work/files`.
     var root: String { path + "/root" }
-    var work: String { root + "/work" }
+    var work: String { root + "/work/files" }
 
     /// Makes it below `parent`, after what earlier runs have written is on the disk.
     init(in parent: String) throws {
         var template = Array("\(parent)/martlet-bench.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError.last("mkdtemp", parent) }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        for directory in [root, work] { try check("mkdir", directory, mkdir(directory, 0o755)) }
+        for directory in [root, root + "/work", work] { try check("mkdir", directory, mkdir(directory, 0o755)) }
         let file = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
         try check("syncfs", path, martlet_syncfs(file.raw))
     }

@@ -3,11 +3,13 @@ import Glibc
 import LinuxSystem
 
 extension SandboxPlan.Container {
-    /// Makes the directories and files that the container's mounts need and its root file system lacks, as runtimes do.
+    /// Makes the directories and files that the container's mounts need and its root file system lacks, as runc does.
     ///
     /// Only for a read-only root: the guest gets that read-only from the file device, so it can't make them itself. Paths
     /// are resolved inside the root whatever its symbolic links say (openat2(2), RESOLVE_IN_ROOT). What can't be made, as
     /// on a file system that is read-only itself, is left to the guest's own error.
+    ///
+    /// - Parameter root: the root file system's directory, with the mounts in it.
     func makeMountPoints(root: Int32) {
         guard let readOnly = spec.root?.readonly, readOnly else { return }
         let points = spec.mounts.map(\.destination) + ["/dev", "/proc", "/sys"]

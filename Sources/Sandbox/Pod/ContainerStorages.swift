@@ -1,26 +1,18 @@
 import AgentAPI
 
 extension SandboxPlan.Container {
-    /// What the agent is to mount before the container is made.
+    /// What the agent is to mount before the container is made, but for shares.
     var storages: [AgentStorage] {
-        shares.map { share in
+        volumes.map { volume in
             .with {
-                $0.driver = "share"
-                $0.source = share.name
-                $0.mountPoint = share.mountPoint
-                $0.readonly = share.readOnly
+                $0.driver = "block"
+                $0.source = volume.disk.id
+                $0.mountPoint = volume.mountPoint
+                $0.readonly = volume.disk.readOnly
+                $0.fstype = volume.type
+                $0.options = volume.options
             }
         }
-            + volumes.map { volume in
-                .with {
-                    $0.driver = "block"
-                    $0.source = volume.disk.id
-                    $0.mountPoint = volume.mountPoint
-                    $0.readonly = volume.disk.readOnly
-                    $0.fstype = volume.type
-                    $0.options = volume.options
-                }
-            }
             + podVolumes.map { volume in
                 .with {
                     $0.driver = "volume"

@@ -37,6 +37,7 @@ actor Pod {
     let link: AgentLink
     let context: Context
     let volumes: PodVolumes
+    let shares: PodShares
     var containers: [String: Container] = [:]
     var nextStream: UInt64 = 1
     private var heartbeat: Task<Void, Never>?
@@ -52,6 +53,7 @@ actor Pod {
         self.link = link
         self.agent = agent
         self.context = context
+        shares = PodShares(machine, logger: context.logger)
         volumes = PodVolumes(
             agent, limit: context.limits.request, copyLimit: context.copyLimit, logger: context.logger)
     }

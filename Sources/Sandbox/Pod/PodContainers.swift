@@ -17,7 +17,7 @@ extension Pod {
         var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: names)
         let engine = try EngineStreams(names, terminal: first.terminal, of: plan.id, in: context)
         do {
-            try share(plan, root: root)
+            let shared = try share(plan, root: root)
             for volume in plan.podVolumes { try await volumes.provide(volume) }
             let (streams, numbers) = try await open(engine)
             first.streams = streams
@@ -25,7 +25,7 @@ extension Pod {
                 $0.containerID = plan.id
                 $0.specJson = try Pod.json(plan.spec)
                 $0.streams = numbers
-                $0.storages = plan.storages
+                $0.storages = shared + plan.storages
             }
             _ = try await agent.createContainer(request, timeout: limits.request)
             logger.phase("container created")
@@ -210,21 +210,12 @@ extension Pod {
         return container.first
     }
 
-    /// Hands a container's file trees to the file device.
-    private func share(_ plan: SandboxPlan.Container, root: SharedDescriptor?) throws {
-        for share in plan.shares {
-            let isRoot = share.mountPoint == plan.spec.root?.path
-            let tree = try detachedTree(root.flatMap { isRoot ? .open($0) : nil } ?? .path(share.source))
-            if isRoot { plan.makeMountPoints(root: tree.raw) }
-            try machine.addShare(name: share.name, tree: tree.raw, readOnly: share.readOnly)
-        }
+    /// Hands a container's file trees to the file device; returns what the agent mounts.
+    private func share(_ plan: SandboxPlan.Container, root: SharedDescriptor?) throws -> [AgentStorage] {
+        try shares.add(plan, root: root)
     }
 
-    private func unshare(_ plan: SandboxPlan.Container) {
-        for share in plan.shares {
-            do { try machine.removeShare(name: share.name) } catch { logger.debug("remove share: \(error)") }
-        }
-    }
+    private func unshare(_ plan: SandboxPlan.Container) { shares.remove(plan.id) }
 
     /// Connects a process's streams; the agent is told their numbers.
     private func open(_ engine: EngineStreams) async throws -> (ProcessStreams, AgentStreams) {
