@@ -85,7 +85,9 @@ final class PodShares: Sendable {
             }
             state.counts[name, default: 0] += 1
             let others = state.containers.values.joined().compactMap { use -> String? in
-                guard use.fileSystem == mount.fileSystem, let above = use.root, let root = mount.root else { return nil }
+                guard use.fileSystem == mount.fileSystem, let above = use.root, let root = mount.root else {
+                    return nil
+                }
                 let prefix = above == "/" ? "/" : above + "/"
                 guard root != above, root.utf8.starts(with: prefix.utf8) else { return nil }
                 return "\(use.guestPath)/" + String(decoding: root.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
