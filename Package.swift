@@ -83,17 +83,22 @@ let package = Package(
         room(
             "PodService",
             [
-                "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", protobuf,
+                "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox",
+                protobuf,
                 logging,
             ]),
         room(
             "Shim",
-            ["AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService", protobuf, logging]),
+            [
+                "AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService",
+                protobuf, logging,
+            ]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "AgentContract", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Bench", argumentParser,
+                "AgentContract", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Bench",
+                argumentParser,
                 logging,
             ],
             swiftSettings: strict),

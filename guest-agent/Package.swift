@@ -57,7 +57,8 @@ let package = Package(
         tests(
             "AgentServerTests",
             [
-                "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("AgentContract"), shared("LinuxSystem"),
+                "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("AgentContract"),
+                shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"),
                 shared("AgentAPI"),
             ]),

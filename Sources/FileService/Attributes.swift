@@ -6,25 +6,13 @@ extension FileServer {
     func getAttributes(_ request: FuseRequest) throws(FileError) -> Int {
         let slot = try slot(request.header.nodeid)
         let input = try request.fixed(fuse_getattr_in.self)
-        if slot == NodeTable.root { return putAttributes(rootAttributes()) }
+        if nodes.slots[slot].isSynthetic { return putAttributes(syntheticAttributes(slot)) }
         if input.getattr_flags & FuseFlag.getattrHandle != 0,
             let file = handles.find(input.fh, node: request.header.nodeid, directory: false)
         {
             return putAttributes(attributes(slot, try FileStatus(of: file.descriptor)))
         }
         return putAttributes(attributes(slot, try status(slot)))
-    }
-
-    /// What the guest's stat(2) shows of the root: no file system's own number, as some of these are seen beside it.
-    static let rootInode: UInt64 = 1 << 63 | 1
-
-    private func rootAttributes() -> fuse_attr {
-        var result = fuse_attr()
-        result.ino = Self.rootInode
-        result.mode = S_IFDIR | 0o555
-        result.nlink = 2
-        result.blksize = 4096
-        return result
     }
 
     private func putAttributes(_ attributes: fuse_attr) -> Int {
@@ -38,7 +26,7 @@ extension FileServer {
         let slot = try writableSlot(request.header.nodeid)
         let input = try request.fixed(fuse_setattr_in.self)
         let valid = AttributeSet(rawValue: input.valid)
-        let path = try descriptor(slot)
+        let path = try writableDescriptor(slot)
         let type = nodes.slots[slot].identity.type
         if valid.contains(.mode) {
             guard type != S_IFLNK else { throw .unsupported }
@@ -91,7 +79,7 @@ extension FileServer {
     func access(_ request: FuseRequest) throws(FileError) -> Int {
         let slot = try slot(request.header.nodeid)
         let input = try request.fixed(fuse_access_in.self)
-        if slot == NodeTable.root {
+        if nodes.slots[slot].isSynthetic {
             if input.mask & UInt32(W_OK) != 0 { throw .readOnly }
             return 0
         }
@@ -118,7 +106,9 @@ extension FileServer {
             return put(out)
         }
         var host = Glibc.statvfs()
-        if fstatvfs(try descriptor(slot), &host) < 0 { throw .last }
+        // The directory of a file system stands for it.
+        let file = nodes.slots[slot].isSynthetic ? syntheticEntries(slot).first?.slot ?? slot : slot
+        if fstatvfs(try descriptor(file), &host) < 0 { throw .last }
         out.st.blocks = UInt64(host.f_blocks)
         out.st.bfree = UInt64(host.f_bfree)
         out.st.bavail = UInt64(host.f_bavail)
@@ -139,20 +129,16 @@ extension FileServer {
         return count
     }
 
-    /// sync(2) in the guest, once for each share.
+    /// sync(2) in the guest, once for each superblock: the root's, which is the home's, and that of each submount.
     func syncFileSystem(_ request: FuseRequest) throws(FileError) -> Int {
         let slot = try slot(request.header.nodeid)
-        if slot == NodeTable.root {
-            // The root stands for all shares that are no submounts; these are of one file system.
-            for share in shares where !share.readOnly && isHome(share) { return try syncFileSystem(of: share.slot) }
-            return 0
+        guard nodes.slots[slot].isSynthetic else { return isWritable(slot) ? try syncFileSystem(of: slot) : 0 }
+        let id = slot == NodeTable.root ? fileSystems.first { $0.isHome }?.id : nodes.slots[slot].fileSystem
+        let share = shares.first {
+            let type = nodes.slots[$0.slot].identity.type
+            return $0.fileSystem == id && !$0.readOnly && (type == S_IFDIR || type == S_IFREG)
         }
-        if share(nodes.slots[slot].share)?.readOnly != false { return 0 }
-        return try syncFileSystem(of: slot)
-    }
-
-    private func isHome(_ share: Share) -> Bool {
-        nodes.slots[share.slot].attributeFlags == 0 && nodes.slots[share.slot].identity.type == S_IFDIR
+        return try share.map { share throws(FileError) in try syncFileSystem(of: share.slot) } ?? 0
     }
 
     private func syncFileSystem(of slot: Int) throws(FileError) -> Int {

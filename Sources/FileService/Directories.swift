@@ -13,6 +13,13 @@ final class DirectoryEntries {
     deinit { bytes.deallocate() }
 }
 
+/// DT_* of readdir(3).
+enum DirentType {
+    static let characterDevice: UInt32 = 2
+    static let directory: UInt32 = 4
+    static let regular: UInt32 = 8
+}
+
 /// READDIR and READDIRPLUS.
 extension FileServer {
     private struct Entry {
@@ -29,7 +36,9 @@ extension FileServer {
         let slot = try slot(request.header.nodeid)
         let input = try request.fixed(fuse_read_in.self)
         let room = min(Int(input.size), request.room)
-        if slot == NodeTable.root { return try readRoot(from: input.offset, room: room, plus: plus) }
+        if nodes.slots[slot].isSynthetic {
+            return try readSynthetic(slot, from: input.offset, room: room, plus: plus)
+        }
         guard let file = handles.find(input.fh, node: request.header.nodeid, directory: true) else { throw .badHandle }
         let entries = file.entries ?? DirectoryEntries()
         file.entries = entries
@@ -43,10 +52,13 @@ extension FileServer {
         }
         var written = 0
         while true {
-            guard let entry = try next(entries, file.descriptor, hasMore: written > 0) else {
-                // The end, or a fault to be told with the next request.
+            guard var entry = try next(entries, file.descriptor, hasMore: written > 0) else {
+                // The end, or an error that the next request gets.
                 if written == 0 { file.entries = nil }
                 return written
+            }
+            if file.hasWhiteouts, entry.type == DirentType.regular, isMarked(file.descriptor, entry.name) {
+                entry.type = DirentType.characterDevice
             }
             guard let size = emit(entry, at: written, room: room, plus: plus, directory: file.descriptor, parent: slot)
             else {
@@ -110,43 +122,39 @@ extension FileServer {
         return end - start
     }
 
-    /// The root: an entry for each share. Positions are share numbers, so that a share that comes or goes in between
-    /// moves no other.
-    private func readRoot(from position: UInt64, room: Int, plus: Bool) throws(FileError) -> Int {
+    /// The root or the directory of a file system. Positions are the numbers of shares or file systems, so that one that
+    /// comes or goes in between moves no other.
+    private func readSynthetic(_ slot: Int, from position: UInt64, room: Int, plus: Bool) throws(FileError) -> Int {
         var written = 0
-        func add(_ name: String, _ inode: UInt64, _ next: UInt64, _ type: UInt32, _ share: Share?) -> Bool {
+        typealias Child = (id: Int32, name: String, slot: Int)
+        func add(_ name: String, _ inode: UInt64, _ next: UInt64, _ type: UInt32, _ child: Child?) -> Bool {
             if next <= position { return true }
             return name.withCString { text in
                 let entry = Entry(inode: inode, next: next, type: type, name: text, length: strlen(text))
-                guard let size = emitRoot(entry, at: written, room: room, plus: plus, share: share) else {
-                    return false
-                }
+                guard let size = emitSynthetic(entry, at: written, room: room, plus: plus, child) else { return false }
                 written += size
                 return true
             }
         }
-        let directoryType: UInt32 = 4  // DT_DIR
+        let own = syntheticAttributes(slot).ino
         var fits =
-            add(".", Self.rootInode, 1, directoryType, nil) && add("..", Self.rootInode, 2, directoryType, nil)
-        for share in shares where fits {
-            let type = nodes.slots[share.slot].identity.type >> 12
-            fits = add(share.name, entryInode(share.slot), UInt64(share.id) + 2, type, share)
+            add(".", own, 1, DirentType.directory, nil) && add("..", Self.rootInode, 2, DirentType.directory, nil)
+        for child in syntheticEntries(slot) where fits {
+            let node = nodes.slots[child.slot]
+            let inode = node.isSynthetic ? syntheticAttributes(child.slot).ino : shownInode(child.slot)
+            fits = add(child.name, inode, UInt64(child.id) + 2, node.identity.type >> 12, child)
         }
         if !fits, written == 0 { throw .invalid }
         return written
     }
 
-    private func emitRoot(_ entry: Entry, at start: Int, room: Int, plus: Bool, share: Share?) -> Int? {
+    private func emitSynthetic(
+        _ entry: Entry, at start: Int, room: Int, plus: Bool, _ child: (id: Int32, name: String, slot: Int)?
+    ) -> Int? {
         let head = plus ? MemoryLayout<fuse_entry_out>.size : 0
         guard let size = emit(entry, at: start + head, room: room, plus: false, directory: -1, parent: NodeTable.root)
         else { return nil }
-        if plus {
-            var out = fuse_entry_out()
-            if let share, let status = try? FileStatus(of: nodes.slots[share.slot].descriptor) {
-                out = self.entry(share.slot, status)
-            }
-            _ = put(out, at: start)
-        }
+        if plus { _ = put(child.flatMap { try? syntheticEntry($0) } ?? fuse_entry_out(), at: start) }
         // With its head of a multiple of 8 bytes the record stays aligned.
         return head + size
     }

@@ -4,21 +4,15 @@ public import LinuxSystem
 
 /// Serves directories of the host to a guest that speaks FUSE (protocol 7.31 and later).
 ///
-/// The guest sees one read-only root with an entry for each share. A request is answered from its bytes and the
-/// descriptors handed in, nothing else: the server opens no absolute path, nothing relative to its working
-/// directory, and nothing that is not a regular file or a directory.
+/// The guest sees one read-only root with a directory for each file system of the host, and in that an entry for each
+/// share. A request is answered from its bytes and the descriptors handed in, nothing else: the server opens no absolute
+/// path, nothing relative to its working directory, and nothing that is not a regular file or a directory.
 ///
 /// Safe to use from several threads: one lock guards the tables and everything that changes names or attributes;
 /// reads, writes and flushes of open files run beside it.
 public final class FileServer: @unchecked Sendable {
     /// What a server allows.
     public struct Options: Sendable {
-        /// Serve `trusted.*` extended attributes; needs CAP_SYS_ADMIN.
-        public var servesTrusted = false
-        /// Show what lies in the same file system of the host as the first share under the device number of the root,
-        /// and make only others submounts. Linux 6.1 to 6.18 remember of files of a connection's first mount alone that
-        /// they have no security.capability, and ask for it before every single write(2) to others.
-        public var hasHome = false
         /// Most files that the guest may know at a time; one takes about 250 bytes here and 1 KiB in the guest.
         public var maximumNodes = 2 << 20
         /// Most descriptors to use, for open files and directories together. Default: the process's hard limit
@@ -27,22 +21,17 @@ public final class FileServer: @unchecked Sendable {
         public init() {}
     }
 
-    struct Share {
-        var id: Int32
-        var name: String
-        var readOnly: Bool
-        var slot: Int
-    }
-
     let proc: OwnedDescriptor
     let options: Options
     var nodes: NodeTable
     var handles: HandleTable
     var shares: [Share] = []
-    private var nextShare: Int32 = 1
-    /// The host's device whose files share the root's device number in the guest.
-    private var home: UInt64?
-    /// Whether the guest mounts each share as a file system of its own (FUSE_SUBMOUNTS).
+    var fileSystems: [FileSystem] = []
+    /// The next number of a share or file system.
+    var nextID: Int32 = 1
+    /// The name of the file system whose files have the root's device number in the guest.
+    var home: String?
+    /// Whether the guest mounts each file system's directory as one of its own (FUSE_SUBMOUNTS).
     var submounts = true
     /// Whether SETXATTR has its longer form (FUSE_SETXATTR_EXT).
     var setxattrExtended = false
@@ -53,6 +42,8 @@ public final class FileServer: @unchecked Sendable {
     private let arguments: UnsafeMutableRawBufferPointer
     let answer: UnsafeMutableRawBufferPointer
     private let pathBuffer: UnsafeMutablePointer<CChar>
+    /// The name of an extended attribute on the host.
+    let attributeName: UnsafeMutableBufferPointer<CChar>
 
     /// - Parameter proc: the root of a procfs, for reopening O_PATH descriptors through `self/fd`.
     ///
@@ -73,15 +64,20 @@ public final class FileServer: @unchecked Sendable {
         arguments = .allocate(byteCount: FuseLimits.message, alignment: 16)
         answer = .allocate(byteCount: FuseLimits.message, alignment: 16)
         pathBuffer = .allocate(capacity: 32)
+        attributeName = .allocate(capacity: 512)
         mutex = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
     }
 
     deinit {
-        for share in shares { nodes.kill(share: share.id) }
-        nodes.reset()
+        for slot in nodes.slots.indices where nodes.slots[slot].inUse {
+            nodes.closeDescriptor(slot)
+            free(nodes.slots[slot].name)
+        }
+        for share in shares { close(share.descriptor) }
         pthread_mutex_destroy(mutex)
         mutex.deallocate()
+        attributeName.deallocate()
         pathBuffer.deallocate()
         answer.deallocate()
         arguments.deallocate()
@@ -92,54 +88,6 @@ public final class FileServer: @unchecked Sendable {
         defer { pthread_mutex_unlock(mutex) }
         return try body()
     }
-
-    // MARK: Shares
-
-    /// Gives the guest an entry `name` in the root: the directory (its tree, with the mounts in it) or the single
-    /// file of `descriptor`. The server keeps the descriptor.
-    public func addShare(
-        name: String, descriptor: consuming OwnedDescriptor, readOnly: Bool
-    ) throws(SystemError) {
-        guard isFileName(name) else { throw SystemError("add share", name, errno: .invalidArgument) }
-        let status: FileStatus
-        do { status = try FileStatus(of: descriptor.raw) } catch {
-            throw SystemError("add share: statx", name, errno: .init(rawValue: error.code))
-        }
-        guard status.type != S_IFLNK else {
-            throw SystemError("add share: a symbolic link", name, errno: .invalidArgument)
-        }
-        let raw = descriptor.release()
-        do throws(FileError) {
-            try locked { () throws(FileError) in
-                if shares.contains(where: { $0.name == name }) { throw FileError(EEXIST) }
-                let slot = try nodes.add(nextShare, status.identity, parent: NodeTable.root, name: name)
-                shares.append(Share(id: nextShare, name: name, readOnly: readOnly, slot: slot))
-                nextShare += 1
-                nodes.adoptShareRoot(slot, raw)
-                if options.hasHome, home == nil, status.isDirectory { home = status.device }
-                let submount = status.isDirectory && status.device != home
-                nodes.slots[slot].attributeFlags = submount ? FuseFlag.attributeSubmount : 0
-            }
-        } catch {
-            close(raw)
-            throw SystemError("add share", name, errno: .init(rawValue: error.code))
-        }
-    }
-
-    /// Takes a share away, in use or not: the guest gets ESTALE for all that it knows of it, and its descriptors
-    /// are closed (one that a transfer uses right now, when that is done).
-    public func removeShare(name: String) throws(SystemError) {
-        let known = locked {
-            guard let index = shares.firstIndex(where: { $0.name == name }) else { return false }
-            let id = shares.remove(at: index).id
-            for slot in handles.removeAll(of: id) { nodes.removeHandle(slot) }
-            nodes.kill(share: id)
-            return true
-        }
-        if !known { throw SystemError("remove share", name, errno: .noSuchFileOrDirectory) }
-    }
-
-    func share(_ id: Int32) -> Share? { shares.first { $0.id == id } }
 
     // MARK: Requests
 
@@ -214,6 +162,7 @@ public final class FileServer: @unchecked Sendable {
         case .rename2: return try rename(request, extended: true)
         case .open: return try open(request)
         case .create: return try create(request)
+        case .tmpfile: return try createUnnamed(request)
         case .release: return try release(request, directory: false)
         case .releasedir: return try release(request, directory: true)
         case .flush: return try flush(request)
@@ -243,8 +192,8 @@ public final class FileServer: @unchecked Sendable {
         }
         _ = "self/fd/".withCString { strcpy(pathBuffer, $0) }
         var value = descriptor
-        for place in stride(from: 8 + digits - 1, through: 8, by: -1) {
-            pathBuffer[place] = CChar(48 + value % 10)
+        for index in stride(from: 8 + digits - 1, through: 8, by: -1) {
+            pathBuffer[index] = CChar(48 + value % 10)
             value /= 10
         }
         pathBuffer[8 + digits] = 0
@@ -253,10 +202,10 @@ public final class FileServer: @unchecked Sendable {
 
     /// Sets the process's umask, which the host applies unless the directory has a default ACL.
     func useUmask(_ mask: UInt32) {
-        let wanted = mode_t(mask & 0o777)
-        if wanted == umaskNow { return }
-        umask(wanted)
-        umaskNow = wanted
+        let new = mode_t(mask & 0o777)
+        if new == umaskNow { return }
+        umask(new)
+        umaskNow = new
     }
 
     /// Puts a structure of the wire into the answer; returns its length.
@@ -288,7 +237,7 @@ struct FuseRequest {
         return ((base + offset).assumingMemoryBound(to: CChar.self), offset + length + 1)
     }
 
-    /// The name of a directory entry at `offset`: one that names an entry, not a way.
+    /// The name of a directory entry at `offset`: a single component.
     func name(at offset: Int, last: Bool = true) throws(FileError) -> UnsafePointer<CChar> {
         let (name, next) = try string(at: offset, longest: FuseLimits.nameLength)
         guard isEntryName(name), !last || next == arguments.count else { throw .invalid }
@@ -300,8 +249,4 @@ struct FuseRequest {
 func isEntryName(_ name: UnsafePointer<CChar>) -> Bool {
     if name[0] == 0 || strchr(name, 47) != nil { return false }
     return !(name[0] == 46 && (name[1] == 0 || (name[1] == 46 && name[2] == 0)))
-}
-
-private func isFileName(_ name: String) -> Bool {
-    name.utf8.count <= FuseLimits.nameLength && !name.utf8.contains(0) && name.withCString(isEntryName)
 }

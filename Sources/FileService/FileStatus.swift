@@ -1,12 +1,10 @@
 import CLinux
 import Glibc
 
-/// Which file on the host: within one share, no two files that exist at a time have the same.
+/// Which file on the host: no two files that exist at a time have the same.
 struct FileIdentity: Hashable {
     var device: UInt64
     var inode: UInt64
-    /// The mount (STATX_MNT_ID): the same directory seen through two mounts has other children.
-    var mount: UInt64
     /// S_IFMT bits.
     var type: UInt32
 }
@@ -15,7 +13,7 @@ struct FileIdentity: Hashable {
 struct FileStatus {
     private(set) var raw = CLinux.statx()
 
-    private static let mask: UInt32 = 0x7ff | 0x1000  // STATX_BASIC_STATS | STATX_MNT_ID
+    private static let mask: UInt32 = 0x7ff  // STATX_BASIC_STATS
 
     /// Of the open file itself.
     init(of descriptor: Int32) throws(FileError) {
@@ -38,11 +36,11 @@ struct FileStatus {
     var isDirectory: Bool { type == S_IFDIR }
     var isRegular: Bool { type == S_IFREG }
     var identity: FileIdentity {
-        FileIdentity(device: device, inode: raw.stx_ino, mount: raw.stx_mnt_id, type: type)
+        FileIdentity(device: device, inode: raw.stx_ino, type: type)
     }
 
     /// The wire's attributes, with `inode` as the number that the guest's stat(2) shows.
-    func attributes(inode: UInt64, flags: UInt32) -> fuse_attr {
+    func attributes(inode: UInt64) -> fuse_attr {
         var result = fuse_attr()
         result.ino = inode
         result.size = raw.stx_size
@@ -59,13 +57,12 @@ struct FileStatus {
         result.gid = raw.stx_gid
         result.rdev = DeviceNumber.encode(major: raw.stx_rdev_major, minor: raw.stx_rdev_minor)
         result.blksize = raw.stx_blksize
-        result.flags = flags
         return result
     }
 }
 
-/// A number for a file whose own one could clash with another file system's under the same `st_dev` of the guest:
-/// its device mixed in, and the top bit set, where no file system's own numbers are.
+/// A number for a file whose own one could clash with another device's under the same `st_dev` of the guest: its
+/// device mixed in, and the top bit set, where no file system's own numbers are.
 func foreignInode(_ identity: FileIdentity) -> UInt64 {
     // The finalizer of SplitMix64: every input bit changes about half of the output's.
     var x = identity.inode &+ identity.device &* 0x9e37_79b9_7f4a_7c15

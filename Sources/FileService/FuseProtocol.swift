@@ -17,6 +17,7 @@ enum FuseOperation: UInt32 {
     case batchForget = 42
     case fallocate, readdirplus, rename2, lseek, copyFileRange
     case syncfs = 50
+    case tmpfile
 }
 
 /// The answer to a request that failed: a number of errno.h, which the guest's kernel hands to its caller.

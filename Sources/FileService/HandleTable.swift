@@ -7,21 +7,25 @@ final class OpenFile: @unchecked Sendable {
     /// The node's slot and number.
     let slot: Int
     let node: UInt64
-    let share: Int32
+    /// The nearest and the outermost share that led to the file when it was opened.
+    let shares: (nearest: Int32, outermost: Int32)
     let isDirectory: Bool
     let isWritable: Bool
-    /// Of a read-only share.
+    /// Only read-only shares led to it.
     let isReadOnly: Bool
+    /// A directory in which files may stand for whiteouts.
+    var hasWhiteouts = false
     /// Entries that the host gave and the guest did not get yet (`getdents64`); used under the server's lock.
     var entries: DirectoryEntries?
 
     init(
-        descriptor: Int32, slot: Int, node: UInt64, share: Int32, isDirectory: Bool, isWritable: Bool, isReadOnly: Bool
+        descriptor: Int32, slot: Int, node: UInt64, shares: (nearest: Int32, outermost: Int32), isDirectory: Bool,
+        isWritable: Bool, isReadOnly: Bool
     ) {
         self.descriptor = descriptor
         self.slot = slot
         self.node = node
-        self.share = share
+        self.shares = shares
         self.isDirectory = isDirectory
         self.isWritable = isWritable
         self.isReadOnly = isReadOnly
@@ -82,11 +86,14 @@ struct HandleTable {
         return nil
     }
 
-    /// Removes all of a share, or just all; answers the slots of their nodes.
-    mutating func removeAll(of share: Int32? = nil) -> [Int] {
+    /// The open files.
+    var all: some Sequence<OpenFile> { files.lazy.compactMap { $0 } }
+
+    /// Removes those that `isGone` says; returns the slots of their nodes.
+    mutating func removeAll(where isGone: (OpenFile) -> Bool) -> [Int] {
         var nodes: [Int] = []
         for slot in files.indices {
-            guard let file = files[slot], share == nil || file.share == share else { continue }
+            guard let file = files[slot], isGone(file) else { continue }
             nodes.append(file.slot)
             remove(UInt64(generations[slot]) << 32 | UInt64(slot))
         }

@@ -31,7 +31,7 @@ extension FileServer {
         if handles.isFull { throw .full }
         let raw: Int32
         if kill, flags & O_TRUNC != 0 {
-            _ = try descriptor(slot)
+            _ = try writableDescriptor(slot)
             raw = try droppingSetID { () throws(FileError) in try openForIO(slot, flags) }
         } else {
             raw = try openForIO(slot, flags)
@@ -47,12 +47,13 @@ extension FileServer {
     ) throws(FileError) -> fuse_open_out {
         let node = nodes.slots[slot]
         let file = OpenFile(
-            descriptor: raw, slot: slot, node: nodes.number(slot), share: node.share,
-            isDirectory: node.identity.type == S_IFDIR, isWritable: flags & O_ACCMODE != O_RDONLY,
-            isReadOnly: share(node.share)?.readOnly ?? true)
+            descriptor: raw, slot: slot, node: nodes.number(slot), shares: nodes.shares(above: slot),
+            isDirectory: node.isDirectory, isWritable: flags & O_ACCMODE != O_RDONLY, isReadOnly: !isWritable(slot))
         if handles.isFull { throw .full }
         var out = fuse_open_out()
-        if !file.isDirectory {
+        if file.isDirectory {
+            file.hasWhiteouts = hasWhiteouts(raw)
+        } else {
             if !isNew, mayKeepCache(slot, try FileStatus(of: raw)), flags & O_TRUNC == 0 {
                 out.open_flags |= FuseFlag.openKeepCache
             }
@@ -82,7 +83,7 @@ extension FileServer {
         let input = try request.fixed(fuse_create_in.self)
         let flags = try openFlags(input.flags)
         let name = try request.name(at: MemoryLayout<fuse_create_in>.size)
-        let directory = try directory(parent)
+        let directory = try writableDirectory(parent)
         if handles.isFull { throw .full }
         useUmask(input.umask)
         let made: Int32?
@@ -115,9 +116,37 @@ extension FileServer {
         return size + put(out, at: size)
     }
 
+    /// TMPFILE: a file without a name, as of open(2) with O_TMPFILE. The handle reaches it until a name is linked to it.
+    func createUnnamed(_ request: FuseRequest) throws(FileError) -> Int {
+        let parent = try writableSlot(request.header.nodeid)
+        let input = try request.fixed(fuse_create_in.self)
+        let flags = try openFlags(input.flags) & ~O_TRUNC
+        guard flags & O_ACCMODE != O_RDONLY else { throw .invalid }
+        let directory = try writableDirectory(parent)
+        if handles.isFull { throw .full }
+        useUmask(input.umask)
+        let all = flags | Int32(bitPattern: input.flags) & O_EXCL | martlet_O_TMPFILE | O_NONBLOCK | O_CLOEXEC
+        let made = try asCaller(request.header) {
+            martlet_openat2(directory, ".", UInt64(UInt32(bitPattern: all)), UInt64(input.mode & 0o7777), Self.resolve)
+        }
+        let slot: Int
+        let status: FileStatus
+        do throws(FileError) {
+            status = try FileStatus(of: made)
+            slot = try newNode(nodes.slots[parent].fileSystem, status.identity)
+        } catch {
+            close(made)
+            throw error
+        }
+        nodes.slots[slot].formerShares = nodes.shares(above: parent)
+        let out = try handle(slot, made, flags, isNew: true)
+        let size = put(entry(slot, status))
+        return size + put(out, at: size)
+    }
+
     func openDirectory(_ request: FuseRequest) throws(FileError) -> Int {
         let slot = try slot(request.header.nodeid)
-        if slot == NodeTable.root { return put(fuse_open_out()) }
+        if nodes.slots[slot].isSynthetic { return put(fuse_open_out()) }
         guard nodes.slots[slot].identity.type == S_IFDIR else { throw .notDirectory }
         if handles.isFull { throw .full }
         return put(try handle(slot, try openForIO(slot, O_RDONLY | O_DIRECTORY), O_RDONLY))
@@ -125,7 +154,7 @@ extension FileServer {
 
     func release(_ request: FuseRequest, directory: Bool) throws(FileError) -> Int {
         let input = try request.fixed(fuse_release_in.self)
-        if request.header.nodeid == UInt64(NodeTable.root) { return 0 }
+        if let slot = nodes.slot(request.header.nodeid), nodes.slots[slot].isSynthetic { return 0 }
         guard let file = handles.find(input.fh, node: request.header.nodeid, directory: directory) else {
             throw .badHandle
         }

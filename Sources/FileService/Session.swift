@@ -36,18 +36,14 @@ extension FileServer {
     }
 
     private func forgetSession() {
-        for slot in handles.removeAll() { nodes.removeHandle(slot) }
+        for slot in handles.removeAll(where: { _ in true }) { nodes.removeHandle(slot) }
         nodes.reset()
     }
 
     func lookup(_ request: FuseRequest) throws(FileError) -> Int {
         let parent = try slot(request.header.nodeid)
         let name = try request.name(at: 0)
-        if parent == NodeTable.root {
-            guard let share = shares.first(where: { strcmp($0.name, name) == 0 }) else { throw .missing }
-            let status = try FileStatus(of: nodes.slots[share.slot].descriptor)
-            return put(entry(share.slot, status))
-        }
+        if nodes.slots[parent].isSynthetic { return put(try syntheticEntry(parent, name)) }
         let status = try FileStatus(directory(parent), name)
         return put(entry(try node(status, parent: parent, name: name), status))
     }

@@ -7,7 +7,7 @@ extension FileServer {
     /// The open file of a handle.
     private func file(_ node: UInt64, _ number: UInt64, directory: Bool = false) throws(FileError) -> OpenFile {
         try locked { () throws(FileError) in
-            guard nodes.slot(node).map({ !nodes.slots[$0].dead }) == true else { throw .stale }
+            guard nodes.slot(node).map({ !nodes.slots[$0].isStale }) == true else { throw .stale }
             guard let file = handles.find(number, node: node, directory: directory) else { throw .badHandle }
             return file
         }
@@ -105,7 +105,7 @@ extension FileServer {
 
     private func sync(_ header: fuse_in_header, _ reader: inout RequestReader, directory: Bool) throws(FileError) {
         guard let input = reader.take(fuse_fsync_in()) else { throw .invalid }
-        if header.nodeid == UInt64(NodeTable.root) { return }
+        if directory, locked({ nodes.slot(header.nodeid).map { nodes.slots[$0].isSynthetic } == true }) { return }
         let file = try file(header.nodeid, input.fh, directory: directory)
         let dataOnly = input.fsync_flags & FuseFlag.fsyncDataOnly != 0
         if (dataOnly ? fdatasync(file.descriptor) : fsync(file.descriptor)) < 0 { throw .last }

@@ -4,18 +4,22 @@ import Glibc
 /// How the server gets from a node to the file.
 extension FileServer {
     /// One step down: nothing that leads anywhere else is followed.
-    private static let resolve: UInt64 = 0x08 | 0x04 | 0x02  // RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS
+    static let resolve: UInt64 = 0x08 | 0x04 | 0x02  // RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS
 
-    /// The slot of the node that a request is about; ESTALE for a number that nobody has (any more).
+    /// The slot of the node that a request is about.
+    ///
+    /// - Throws: ESTALE for a number that nobody has (any more).
     func slot(_ number: UInt64) throws(FileError) -> Int {
-        guard let slot = nodes.slot(number), !nodes.slots[slot].dead else { throw .stale }
+        guard let slot = nodes.slot(number), !nodes.slots[slot].isStale else { throw .stale }
         return slot
     }
 
-    /// The slot of a node that may be changed; EROFS if it is served read-only.
+    /// The slot of a node that may be changed.
+    ///
+    /// - Throws: EROFS if only read-only shares lead to it.
     func writableSlot(_ number: UInt64) throws(FileError) -> Int {
         let slot = try slot(number)
-        guard let share = share(nodes.slots[slot].share), !share.readOnly else { throw .readOnly }
+        guard isWritable(slot) else { throw .readOnly }
         return slot
     }
 
@@ -36,76 +40,123 @@ extension FileServer {
         return martlet_openat2(directory, name, UInt64(UInt32(bitPattern: all)), UInt64(mode), Self.resolve)
     }
 
-    /// The O_PATH descriptor of a node, opened now if it has none: by walking down from the last directory on its
-    /// way that has one, and checking at each step that the file is still the one that the guest means.
+    /// The O_PATH descriptor of a node, opened now if it has none.
     func descriptor(_ slot: Int) throws(FileError) -> Int32 {
-        if slot == NodeTable.root { throw .readOnly }
-        if nodes.slots[slot].descriptor >= 0 {
+        let node = nodes.slots[slot]
+        if node.isSynthetic { throw .readOnly }
+        if node.descriptor >= 0 {
+            nodes.touch(slot)
+            return node.descriptor
+        }
+        if node.rootDescriptor >= 0 { return node.rootDescriptor }
+        return try walk(to: slot, through: nil)
+    }
+
+    /// The O_PATH descriptor of a node through which the file can be changed: of the mount of a writable share, and the
+    /// same one for all nodes to which that share leads.
+    ///
+    /// - Throws: EROFS if only read-only shares lead to it.
+    func writableDescriptor(_ slot: Int) throws(FileError) -> Int32 {
+        if nodes.slots[slot].isSynthetic { throw .readOnly }
+        guard let root = nodes.writableRoot(above: slot) else {
+            guard isWritable(slot) else { throw .readOnly }
+            return try descriptor(slot)
+        }
+        if slot == root { return nodes.slots[slot].rootDescriptor }
+        if nodes.slots[slot].descriptor >= 0, nodes.slots[slot].descriptorShare == nodes.slots[root].rootShare {
             nodes.touch(slot)
             return nodes.slots[slot].descriptor
         }
-        var way = [slot]
-        var above = nodes.slots[slot].parent
-        while above > NodeTable.root, nodes.slots[above].descriptor < 0, way.count <= nodes.slots.count {
-            way.append(above)
-            above = nodes.slots[above].parent
+        return try walk(to: slot, through: root)
+    }
+
+    /// Opens a node's descriptor by walking down, from the root of a share that is given, or else from the last directory
+    /// on the path that has a descriptor. Each step checks that the file is still the one that the guest means.
+    private func walk(to slot: Int, through root: Int?) throws(FileError) -> Int32 {
+        let share = root.map { nodes.slots[$0].rootShare }
+        var path = [slot]
+        var top = nodes.slots[slot].parent
+        while top != 0, top != root, path.count <= nodes.slots.count {
+            let node = nodes.slots[top]
+            if let share {
+                if node.descriptor >= 0, node.descriptorShare == share { break }
+            } else if node.descriptor >= 0 || node.isShareRoot {
+                break
+            }
+            path.append(top)
+            top = node.parent
         }
-        for step in way.reversed() {
-            // Kept for this step only: the way may be longer than there are descriptors.
-            let parent = nodes.slots[step].parent
-            let usedBefore = nodes.slots[parent].usedBy
-            let keep = step == way.last ? usedBefore == nodes.request : false
-            if nodes.slots[parent].descriptor >= 0 { nodes.touch(parent) }
-            defer { if !keep { nodes.slots[parent].usedBy = 0 } }
+        var last = top
+        for step in path.reversed() {
+            let directory = last
+            // Kept for this step only: the path may be longer than there are descriptors.
+            let usedBefore = nodes.slots[directory].usedBy
+            let keeps = directory == top && usedBefore == nodes.request
+            if nodes.slots[directory].descriptor >= 0 { nodes.touch(directory) }
+            defer { if !keeps { nodes.slots[directory].usedBy = 0 } }
             do throws(FileError) {
-                try reopen(step)
+                try reopen(step, in: directory, isRoot: directory == root)
             } catch {
                 try reopenThroughHandle(step, otherwise: error)
             }
+            last = step
         }
         return nodes.slots[slot].descriptor
     }
 
-    private func reopen(_ slot: Int) throws(FileError) {
+    /// - Parameter isRoot: use the descriptor of the share whose root the directory is.
+    private func reopen(_ slot: Int, in directory: Int, isRoot: Bool) throws(FileError) {
         let node = nodes.slots[slot]
-        guard node.parent > NodeTable.root, let name = node.name else { throw .stale }
-        let directory = nodes.slots[node.parent].descriptor
-        guard directory >= 0, !node.dead else { throw .stale }
+        guard directory != 0, let name = node.name, !node.isStale else { throw .stale }
+        let parent = nodes.slots[directory]
+        let usesRoot = isRoot || parent.descriptor < 0
         let raw: Int32
         do throws(FileError) {
-            raw = try openEntry(directory, name)
+            raw = try openEntry(usesRoot ? parent.rootDescriptor : parent.descriptor, name)
         } catch {
-            throw error.code == ENFILE || error.code == EMFILE ? .full : .stale
+            if error.code == ENFILE || error.code == EMFILE { throw .full }
+            nodes.slots[slot].isMislocated = true
+            throw .stale
         }
         guard let status = try? FileStatus(of: raw), status.identity == node.identity else {
             close(raw)
+            nodes.slots[slot].isMislocated = true
             throw .stale
         }
-        try nodes.install(slot, raw)
+        try nodes.install(slot, raw, share: usesRoot ? parent.rootShare : parent.descriptorShare)
     }
 
-    /// A file that is gone from its place is still there for who has it open.
+    /// A file that has lost its name is still there for who has it open.
     private func reopenThroughHandle(_ slot: Int, otherwise error: FileError) throws(FileError) {
         guard error == .stale, nodes.slots[slot].handles > 0, let file = handles.any(of: nodes.number(slot)) else {
             throw error
         }
         let raw = martlet_openat(proc.raw, procPath(file.descriptor), martlet_O_PATH | O_CLOEXEC)
         if raw < 0 { throw .last }
-        try nodes.install(slot, raw)
+        try nodes.install(slot, raw, share: -1)
     }
 
     /// The descriptor of a directory node; ENOTDIR for another kind.
     func directory(_ slot: Int) throws(FileError) -> Int32 {
-        guard nodes.slots[slot].identity.type == S_IFDIR else { throw .notDirectory }
+        guard nodes.slots[slot].isDirectory else { throw .notDirectory }
         return try descriptor(slot)
+    }
+
+    /// The descriptor of a directory node in which entries can be changed.
+    func writableDirectory(_ slot: Int) throws(FileError) -> Int32 {
+        guard nodes.slots[slot].isDirectory else { throw .notDirectory }
+        return try writableDescriptor(slot)
     }
 
     /// Opens a regular file or a directory for input and output. Nothing else: to open a fifo can block, and to
     /// open a device does whatever the device does; the guest's kernel has its own for these.
-    func openForIO(_ slot: Int, _ flags: Int32) throws(FileError) -> Int32 {
+    ///
+    /// - Parameter writes: through a writable share, also where the flags don't say so.
+    func openForIO(_ slot: Int, _ flags: Int32, writes: Bool = false) throws(FileError) -> Int32 {
         let type = nodes.slots[slot].identity.type
         guard type == S_IFREG || type == S_IFDIR else { throw FileError(type == S_IFLNK ? ELOOP : ENXIO) }
-        let path = try descriptor(slot)
+        let writes = writes || flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
+        let path = writes ? try writableDescriptor(slot) : try descriptor(slot)
         let all = flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL | O_NOCTTY) | O_NONBLOCK | O_CLOEXEC
         var raw = martlet_openat(proc.raw, procPath(path), all)
         if raw < 0, errno == EMFILE || errno == ENFILE, nodes.evict() {
@@ -119,64 +170,57 @@ extension FileServer {
 
     /// The node of a file just seen as `name` in the directory of slot `parent`, without a lookup counted yet.
     func node(_ status: FileStatus, parent: Int, name: UnsafePointer<CChar>) throws(FileError) -> Int {
-        let share = nodes.slots[parent].share
+        let fileSystem = nodes.slots[parent].fileSystem
         let identity = status.identity
         let slot: Int
-        if let known = nodes.find(share, identity) {
+        if let known = nodes.find(fileSystem, identity) {
             slot = known
-            nodes.place(slot, parent: parent, name: name)
         } else {
-            slot = try nodes.add(share, identity, parent: parent, name: name)
+            slot = try newNode(fileSystem, identity)
         }
-        show(slot, parentDevice: nodes.slots[parent].identity.device)
+        nodes.setLocation(slot, parent: parent, name: name)
         return slot
     }
 
-    /// Decides what the guest's stat(2) shows, so that device and inode number together are unique there: a directory
-    /// of another file system becomes a submount with a device number of its own; another kind of file, which can't,
-    /// gets a number that no file of the directory's file system has.
-    private func show(_ slot: Int, parentDevice: UInt64) {
-        let identity = nodes.slots[slot].identity
-        if nodes.slots[slot].isShareRoot { return }
-        let foreign = identity.device != parentDevice
-        let submount = foreign && identity.type == S_IFDIR && submounts
-        nodes.slots[slot].attributeFlags = submount ? FuseFlag.attributeSubmount : 0
-        nodes.slots[slot].shownInode = (foreign && !submount) || !submounts ? foreignInode(identity) : identity.inode
+    /// The node of a file that the guest does not know yet.
+    func newNode(_ fileSystem: Int32, _ identity: FileIdentity) throws(FileError) -> Int {
+        let device = fileSystems.first { $0.id == fileSystem }?.device
+        return try nodes.add(fileSystem, identity, isForeign: device != identity.device)
     }
 
     /// The answer of LOOKUP and its like; counts one lookup.
     func entry(_ slot: Int, _ status: FileStatus) -> fuse_entry_out {
         nodes.addLookup(slot)
+        return entry(slot, attributes(slot, status))
+    }
+
+    func entry(_ slot: Int, _ attributes: fuse_attr) -> fuse_entry_out {
         var out = fuse_entry_out()
         out.nodeid = nodes.number(slot)
         out.entry_valid = FuseLimits.validity
         out.attr_valid = FuseLimits.validity
-        out.attr = attributes(slot, status)
-        out.attr.ino = entryInode(slot)
+        out.attr = attributes
         return out
     }
 
     func attributes(_ slot: Int, _ status: FileStatus) -> fuse_attr {
-        let node = nodes.slots[slot]
-        return status.attributes(inode: shownInode(node), flags: submounts ? node.attributeFlags : 0)
+        var result = status.attributes(inode: shownInode(slot))
+        if status.mayBeWhiteout, isMarked(slot) { result.mode = S_IFCHR }
+        return result
     }
 
-    private func shownInode(_ node: Node) -> UInt64 {
-        let isForeign = node.isShareRoot && (node.identity.type != S_IFDIR || !submounts)
-        return isForeign ? foreignInode(node.identity) : node.shownInode
-    }
-
-    /// The number of an entry. As such a submount is the directory that it hides, in the device of the directory above;
-    /// as itself, in GETATTR, it is the root of its own device.
-    func entryInode(_ slot: Int) -> UInt64 {
-        let node = nodes.slots[slot]
-        return node.attributeFlags != 0 ? foreignInode(node.identity) : shownInode(node)
+    /// What the guest's stat(2) shows, so that device and inode number together are unique there: the host's number, or
+    /// one that no file has for what is of another device than the guest's device number stands for.
+    func shownInode(_ slot: Int) -> UInt64 {
+        let isForeign = nodes.slots[slot].isForeign || !submounts
+        let identity = nodes.slots[slot].identity
+        return isForeign ? foreignInode(identity) : identity.inode
     }
 
     /// What the host says of a node now.
     func status(_ slot: Int) throws(FileError) -> FileStatus {
         let node = nodes.slots[slot]
-        if node.descriptor < 0, node.parent > NodeTable.root, let name = node.name {
+        if node.descriptor < 0, !node.isShareRoot, node.parent != 0, let name = node.name {
             // Cheaper than to open the file: most are only ever looked at.
             let directory = try descriptor(node.parent)
             if let status = try? FileStatus(directory, name), status.identity == node.identity { return status }

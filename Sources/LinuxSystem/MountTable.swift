@@ -2,11 +2,15 @@ import Glibc
 
 /// A mount, as /proc/PID/mountinfo lists it (proc(5)).
 public struct MountEntry: Sendable, Equatable {
+    /// The mount's number, which statx(2) gives as STATX_MNT_ID.
+    public var id: UInt64
     /// The file system's number, `major:minor`.
     public var device: String
     /// The part of the file system that is mounted: a path in it.
     public var root: String
     public var mountPoint: String
+    /// The mount itself is read-only, whatever its file system is.
+    public var isReadOnly: Bool
     /// The file system's type: `tmpfs`.
     public var type: String
     /// Options of the file system, not of the mount.
@@ -32,9 +36,11 @@ public struct MountEntry: Sendable, Equatable {
         text.split(separator: "\n").compactMap { line in
             // 36 35 98:0 /root /mnt rw … - type source options
             let fields = line.split(separator: " ").map(String.init)
-            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, dash > 4 else { return nil }
+            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, dash > 5, let id = UInt64(fields[0])
+            else { return nil }
             return MountEntry(
-                device: fields[2], root: unescaped(fields[3]), mountPoint: unescaped(fields[4]), type: fields[dash + 1],
+                id: id, device: fields[2], root: unescaped(fields[3]), mountPoint: unescaped(fields[4]),
+                isReadOnly: fields[5].split(separator: ",").contains("ro"), type: fields[dash + 1],
                 options: fields[dash + 3].split(separator: ",").map(String.init))
         }
     }

@@ -21,12 +21,14 @@ extension ControlClient {
         try post(.startBlock(vhostUser: vhostUser, file: file, readOnly: readOnly, id: id))
     }
 
-    /// Adds an entry to the file device's root: a directory (a detached mount, or an O_PATH descriptor), or a file.
+    /// Makes the file device serve a directory (a detached mount, or an O_PATH descriptor) or a file.
+    ///
+    /// - Parameter name: its path in the device, `FILESYSTEM/ENTRY`; the same FILESYSTEM for all of one file system.
     public func addShare(name: String, directory: Int32, readOnly: Bool) throws(DeviceError) {
         try post(.addShare(name: name, tree: directory, readOnly: readOnly)).wait()
     }
 
-    /// Takes an entry out of the file device's root.
+    /// Takes a directory or file out of the file device.
     public func removeShare(name: String) throws(DeviceError) { try post(.removeShare(name: name)).wait() }
 
     /// Connects `stream`, one end of a stream socket pair, to a vsock port of the guest. The caller closes its copy.

@@ -34,9 +34,7 @@ final class FilesProcess {
     private func start(tag: String, machine: SharedDescriptor, proc: SharedDescriptor) throws {
         try control.requireUnused()
         let socket = control.socket
-        var options = FileServer.Options()
-        options.hasHome = true
-        let server = try FileServer(proc: try proc.duplicate(), options: options)
+        let server = try FileServer(proc: try proc.duplicate())
         let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
         try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: machine)
         self.server = server

@@ -68,5 +68,57 @@ extension Containers {
                 #expect(outcome.lines[2...] == [places[0], places[1]])
             }
         }
+
+        /// Modes without permissions, files without a name, times, owners and names that servers have got wrong.
+        @Test func unusualFilesAreKept() throws {
+            try Scene.play { scene in
+                let host = try scene.makeDirectory("host")
+                try Command.shell(
+                    """
+                    cd \(host); chmod 1777 .; mkdir many; touch -d @-1 old; seq 20000 | (cd many; xargs touch)
+                    """)
+                let script = """
+                    cd /host
+                    for mask in 0777 0577 0333; do (umask $mask; echo $mask >mask-$mask) || echo failed; done
+                    echo old >a; echo new >b; exec 3<a; mv b a; cat <&3; cat a
+                    exec 4<>unnamed; rm unnamed; chmod 600 /proc/self/fd/4; truncate -s 5 /proc/self/fd/4
+                    stat -L -c '%a %s %h' /proc/self/fd/4
+                    ls many | wc -l; ls -lR many | wc -l; stat -c %Y old; touch -r old older
+                    if [ $(id -u) = 0 ]; then ln -s x owned; chown -h 70000:70001 owned; fi
+                    echo long >$(printf '%0255d' 7); echo bytes >$(printf 'a\\377b')
+                    ln -s $(printf '%04095d' 7) link; readlink link | wc -c
+                    """
+                for user in [UInt32(0), 1000] {
+                    let bundle = try scene.bundle(script: script) { spec in
+                        spec.process?.user = User(uid: user, gid: user)
+                        spec.mounts.append(
+                            Mount(destination: "/host", type: "bind", source: host, options: ["rbind"]))
+                    }
+                    let outcome = try scene.run(bundle: bundle, within: .seconds(200))
+                    let expected = ["old", "new", "600 5 0", "20000", "20002", "-1", "4096"]
+                    #expect(outcome.lines == expected, "uid \(user): \(outcome.text)\(outcome.errorText)")
+                    let seen = try Command.run(
+                        "python3",
+                        [
+                            "-c",
+                            """
+                            import os, sys
+                            os.chdir(sys.argv[1])
+                            for mask in ["0777", "0577", "0333"]:
+                                print("%o" % (os.stat("mask-" + mask).st_mode & 0o7777), open("mask-" + mask).read().strip())
+                            print(os.stat("older").st_mtime, open(b"a\\xffb").read().strip(), len(os.readlink("link")))
+                            print(open("7".rjust(255, "0")).read().strip())
+                            if os.path.lexists("owned"): print(os.lstat("owned").st_uid, os.lstat("owned").st_gid)
+                            for name in os.listdir(b"."):
+                                if name not in (b"many", b"old"): os.unlink(name)
+                            """, host,
+                        ])
+                    let lines = ["0 0777", "200 0577", "444 0333", "-1.0 bytes 4095", "long"]
+                    #expect(
+                        seen.split(separator: "\n").map(String.init) == lines + (user == 0 ? ["70000 70001"] : []),
+                        "uid \(user): \(seen)")
+                }
+            }
+        }
     }
 }

@@ -69,7 +69,7 @@ extension FilesTests {
                 #expect(scene.isUntouched)
                 guest.cuts = []
                 #expect(guest.error(.destroy, 0, []) == 0)
-                #expect(guest.server.nodes.count == 2 && guest.server.handles.count == 0)
+                #expect(guest.server.nodes.count == 3 && guest.server.handles.count == 0)
                 #expect(geteuid() == 0 && getegid() == 0)
             }
             #expect(openDescriptors() == before)

@@ -225,7 +225,7 @@ extension FilesTests {
                     }
                 }
             }
-            #expect(guest.server.nodes.count == 2, "all forgotten but root and share")
+            #expect(guest.server.nodes.count == 3, "all forgotten but root, file system and share")
             let handle = value(try guest.send(.opendir, root, guest.openArguments(0)), fuse_open_out.self).fh
             #expect(guest.error(.readdir, root, guest.readArguments(handle, 0, 16)) == EINVAL)
             #expect(guest.error(.readdir, root, guest.readArguments(handle, .max - 1, 4096)) == EINVAL)

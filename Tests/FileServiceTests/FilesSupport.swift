@@ -95,15 +95,35 @@ final class FuseGuest {
     var group: UInt32 = 0
     /// Sizes into which buffers are cut; the last repeats. Empty: header and arguments in one piece each.
     var cuts: [Int] = []
+    /// The directories of the shares in the root.
+    private(set) var fileSystems: [String: String] = [:]
 
     init(_ options: FileServer.Options = .init()) throws {
         let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
         server = try FileServer(proc: proc, options: options)
     }
 
-    func share(_ name: String, _ path: String, readOnly: Bool = false) throws {
-        let flags = martlet_O_PATH | O_NOFOLLOW
-        try server.addShare(name: name, descriptor: OwnedDescriptor.open(path, flags), readOnly: readOnly)
+    /// Shares a directory or file as `name` in the directory of its file system.
+    ///
+    /// - Parameter detached: as a mount of its own, read-only if the share is, as a pod does it.
+    func share(_ name: String, _ path: String, readOnly: Bool = false, detached: Bool = false) throws {
+        var descriptor = try OwnedDescriptor.open(path, martlet_O_PATH | O_NOFOLLOW)
+        if detached {
+            let flags = UInt32(OPEN_TREE_CLONE) | UInt32(bitPattern: O_CLOEXEC) | UInt32(AT_EMPTY_PATH)
+            let tree = try check("open_tree", path, martlet_open_tree(descriptor.raw, "", flags))
+            descriptor = OwnedDescriptor(owning: tree)
+            let attributes = UInt64(readOnly ? MOUNT_ATTR_RDONLY : 0)
+            let result = martlet_mount_setattr(
+                tree, "", UInt32(AT_EMPTY_PATH), attributes, 0, UInt64(MARTLET_MS_PRIVATE))
+            try check("mount_setattr", path, result)
+        }
+        let fileSystem = "fs-\(try FileStatus(of: descriptor.raw).device)"
+        try server.addShare(name: "\(fileSystem)/\(name)", descriptor: descriptor, readOnly: readOnly)
+        fileSystems[name] = fileSystem
+    }
+
+    func removeShare(_ name: String) throws {
+        try server.removeShare(name: "\(fileSystems[name] ?? "")/\(name)")
     }
 
     /// Bytes of a request: header and arguments.
@@ -188,8 +208,11 @@ final class FuseGuest {
         return value(try send(.initialize, 0, wire(input)), fuse_init_out.self)
     }
 
+    /// In the root the name may be a share's.
     func lookup(_ parent: UInt64, _ name: String) throws -> fuse_entry_out {
-        value(try send(.lookup, parent, text(name)), fuse_entry_out.self)
+        var parent = parent
+        if parent == 1, let fileSystem = fileSystems[name] { parent = try lookup(1, fileSystem).nodeid }
+        return value(try send(.lookup, parent, text(name)), fuse_entry_out.self)
     }
 
     /// Walks a path from the root.
@@ -289,6 +312,14 @@ final class FuseGuest {
 
     func makeDirectory(_ parent: UInt64, _ name: String, _ mode: UInt32 = 0o755) throws -> fuse_entry_out {
         value(try send(.mkdir, parent, directoryArguments(name, mode)), fuse_entry_out.self)
+    }
+
+    /// Makes a file without a name; sends TMPFILE with the name that Linux sends.
+    func createUnnamed(
+        _ parent: UInt64, _ flags: Int32 = O_RDWR, mode: UInt32 = 0o644
+    ) throws -> (entry: fuse_entry_out, handle: UInt64) {
+        let reply = try send(.tmpfile, parent, createArguments("/", flags, mode: mode))
+        return (value(reply, fuse_entry_out.self), value(Array(reply.dropFirst(128)), fuse_open_out.self).fh)
     }
 
     func renameArguments(_ from: String, _ newParent: UInt64, _ to: String, _ flags: UInt32 = 0) -> [UInt8] {

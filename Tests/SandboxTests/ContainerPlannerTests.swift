@@ -37,10 +37,10 @@ import Testing
             #expect(
                 plan.shares == [
                     .init(
-                        name: "c1.root", source: "\(directory)/rootfs", readOnly: true,
+                        source: "\(directory)/rootfs", mounts: .all, readOnly: .top,
                         mountPoint: "/run/martlet/containers/c1/rootfs"),
                     .init(
-                        name: "c1.1", source: "\(directory)/file", readOnly: true,
+                        source: "\(directory)/file", mounts: .top, readOnly: .top,
                         mountPoint: "/run/martlet/containers/c1/mounts/1"),
                 ])
             #expect(plan.spec.root == Root(path: "/run/martlet/containers/c1/rootfs", readonly: true))

@@ -116,14 +116,14 @@ import Testing
             try shell("mkdir -p \(volume)/a/b; mount --bind \(volume)/a/b \(part)")
             defer { _ = try? shell("umount \(part)") }
             let (plan, _) = try plan(pod, [volume, part])
-            #expect(plan.shares.map(\.name) == ["c.root"])
+            #expect(plan.shares.map(\.mountPoint) == ["/run/martlet/containers/c/rootfs"])
             let (whole, rest) = (try #require(plan.podVolumes.first), try #require(plan.podVolumes.last))
             #expect(whole.kind == .memory && whole.size == 3 << 20 && whole.title == "emptyDir cache")
             #expect(whole.mode == 0o2770 && whole.gid == 77 && whole.part == "" && whole.source == volume)
             // The same volume, of which it is a part.
             #expect(rest.name == whole.name && rest.part == "a/b" && rest.source == volume && rest.size == 3 << 20)
             #expect(plan.spec.mounts.map(\.source) == plan.podVolumes.map(\.mountPoint))
-            #expect(plan.storages.map(\.driver) == ["share", "volume", "volume"])
+            #expect(plan.storages.map(\.driver) == ["volume", "volume"])
             #expect(try VolumeTree.directories(to: "a/b", in: volume).map(\.path) == ["a", "a/b"])
             // Programs that share memory by name use it so.
             let memory = try self.plan(pod, [volume], at: ["/dev/shm"]).plan
@@ -141,7 +141,10 @@ import Testing
             try shell("mkdir -p \(pod)/volume-subpaths/settings/main; touch \(pod)/volume-subpaths/settings/main/0")
             let (plan, warnings) = try plan(pod, [volume, "\(pod)/volume-subpaths/settings/main/0"])
             #expect(plan.podVolumes.map(\.kind) == [.copy] && plan.podVolumes.map(\.size) == [nil])
-            #expect(plan.shares.map(\.name) == ["c.root", "c.1"] && warnings == [])
+            #expect(
+                plan.shares.map(\.mountPoint) == [
+                    "/run/martlet/containers/c/rootfs", "/run/martlet/containers/c/mounts/1",
+                ] && warnings == [])
         }
     }
 

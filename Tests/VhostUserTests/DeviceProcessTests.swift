@@ -64,7 +64,7 @@ struct DeviceProcessTests {
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open("/usr", O_PATH | O_DIRECTORY)
         #expect(throws: DeviceError.failed("the device is not started")) {
-            try device.client.addShare(name: "early", directory: directory.raw, readOnly: true)
+            try device.client.addShare(name: "root/early", directory: directory.raw, readOnly: true)
         }
         try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
         let kept = String(Privileges.Capabilities.fileServer.rawValue, radix: 16)
@@ -77,15 +77,15 @@ struct DeviceProcessTests {
         }
         let numbers = limits?.split(separator: " ").compactMap { Int($0) } ?? []
         #expect(numbers.count == 2 && numbers.first == numbers.last)
-        try device.client.addShare(name: "usr", directory: directory.raw, readOnly: true)
+        try device.client.addShare(name: "root/usr", directory: directory.raw, readOnly: true)
         #expect(throws: DeviceError.self) {
-            try device.client.addShare(name: "usr", directory: directory.raw, readOnly: true)
+            try device.client.addShare(name: "root/usr", directory: directory.raw, readOnly: true)
         }
         #expect(throws: DeviceError.self) {
-            try device.client.addShare(name: "a/b", directory: directory.raw, readOnly: true)
+            try device.client.addShare(name: "a/b/c", directory: directory.raw, readOnly: true)
         }
-        try device.client.removeShare(name: "usr")
-        #expect(throws: DeviceError.self) { try device.client.removeShare(name: "usr") }
+        try device.client.removeShare(name: "root/usr")
+        #expect(throws: DeviceError.self) { try device.client.removeShare(name: "root/usr") }
         // A killed process: all callers get an error.
         kill(device.pid, SIGKILL)
         #expect(device.sink.waitForClose())
@@ -188,13 +188,13 @@ struct DeviceProcessTests {
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
         try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
-        try device.client.addShare(name: "s", directory: directory.raw, readOnly: false)
+        try device.client.addShare(name: "fs/s", directory: directory.raw, readOnly: false)
         let guest = try FuseGuest()
         let front = FakeFrontEnd(ours, memory: guest.memory)
         try front.bringUp(
             guest.rings, guest.kicks.map(\.raw), guest.calls.map(\.raw), protocolFeatures: 9)
         try guest.begin()
-        let node = try guest.lookUp("s")
+        let node = try guest.lookUp("s", in: guest.lookUp("fs"))
         let file = try guest.lookUp("file", in: node)
         #expect(node > 1 && file > 1)
         _ = try guest.call(14, file, FakeFrontEnd.bytes(UInt32(O_RDONLY), 0 as UInt32))

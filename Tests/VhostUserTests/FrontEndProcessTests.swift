@@ -41,14 +41,16 @@ import VMMControl
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share.path, O_PATH | O_DIRECTORY)
         try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
-        try device.client.addShare(name: "s", directory: directory.raw, readOnly: true)
+        try device.client.addShare(name: "fs/s", directory: directory.raw, readOnly: true)
         let guest = try FuseGuest()
         let front = try Self.files(guest, ours)
         for queue in 0..<2 { try front.start(queue: queue, guest.setup(queue)) }
         try guest.begin()
-        #expect(try guest.contents(guest.lookUp("file", in: guest.lookUp("s"))) == Array("content".utf8))
+        #expect(
+            try guest.contents(guest.lookUp("file", in: guest.lookUp("s", in: guest.lookUp("fs"))))
+                == Array("content".utf8))
         #expect(guest.wasInterrupted(1))
-        #expect(front.stop(queue: 0) == 0 && front.stop(queue: 1) == 5)
+        #expect(front.stop(queue: 0) == 0 && front.stop(queue: 1) == 6)
         // A killed process: its end is reported.
         final class Report { var failure: VhostUserFrontEnd.Failure? }
         let report = Report()

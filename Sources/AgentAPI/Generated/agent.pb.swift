@@ -78,8 +78,8 @@ public nonisolated struct AgentCreateSandboxResponse: Sendable {
 }
 
 /// A file tree for a container's mounts.
-/// Drivers (StorageDriver): "share", a tree of the file device, by its name; "block", a disk, by its serial number; "volume", a volume that
-/// was made before, by its name.
+/// Drivers (StorageDriver): "share", a mount that the file device serves, by its path there; "block", a disk, by its serial
+/// number; "volume", a volume that was made before, by its name.
 public nonisolated struct AgentStorage: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -94,12 +94,14 @@ public nonisolated struct AgentStorage: Sendable {
 
   public var readonly: Bool = false
 
-  /// Of a disk: the file system's type, and the options of its mount as a specification has them.
+  /// Of a disk: the file system's type, and the options of its mount as a specification has them. Of a share: `options`
+  /// are other paths to the same directory, which are looked up when it is mounted.
   public var fstype: String = String()
 
   public var options: [String] = []
 
-  /// Of a volume: what of it is mounted, relative; empty: all.
+  /// Of a volume: what of it is mounted, relative; empty: all. Of a share: where below `mount_point` it is mounted,
+  /// relative, through no symbolic link; empty: at it.
   public var path: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()

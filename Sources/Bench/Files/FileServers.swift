@@ -28,7 +28,7 @@ final class MartletServer: FileServerProcess {
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
             try device.client.startFiles(vhostUser: ours.raw, tag: "martlet", proc: proc.raw).wait()
             let work = try OwnedDescriptor.open(directory.work, O_RDONLY | O_DIRECTORY)
-            try device.client.addShare(name: "work", directory: work.raw, readOnly: false)
+            try device.client.addShare(name: "work/files", directory: work.raw, readOnly: false)
         } catch {
             end()
             throw error

@@ -60,16 +60,16 @@ enum FilesRun {
 /// The directory of one run, which contains the share's root.
 struct RunDirectory: Sendable {
     let path: String
-    /// The root of the share: virtiofsd serves all of it, Martlet the entry `work`.
+    /// The root of the share: virtiofsd serves all of it, Martlet the entry `work/files`.
     var root: String { path + "/root" }
-    var work: String { root + "/work" }
+    var work: String { root + "/work/files" }
 
     /// Creates the directory in `parent`, and waits until the file system has written the data of earlier runs.
     init(in parent: String) throws {
         var template = Array("\(parent)/martlet-bench.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw SystemError.last("mkdtemp", parent) }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        for directory in [root, work] { try check("mkdir", directory, mkdir(directory, 0o755)) }
+        for directory in [root, root + "/work", work] { try check("mkdir", directory, mkdir(directory, 0o755)) }
         let file = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
         try check("syncfs", path, martlet_syncfs(file.raw))
     }

@@ -2,26 +2,18 @@ import AgentAPI
 import AgentContract
 
 extension SandboxPlan.Container {
-    /// What the agent is to mount before the container is made.
+    /// What the agent is to mount before the container is made, but for shares.
     var storages: [AgentStorage] {
-        shares.map { share in
+        volumes.map { volume in
             .with {
-                $0.driver = StorageDriver.share.rawValue
-                $0.source = share.name
-                $0.mountPoint = share.mountPoint
-                $0.readonly = share.readOnly
+                $0.driver = StorageDriver.block.rawValue
+                $0.source = volume.disk.id
+                $0.mountPoint = volume.mountPoint
+                $0.readonly = volume.disk.readOnly
+                $0.fstype = volume.type
+                $0.options = volume.options
             }
         }
-            + volumes.map { volume in
-                .with {
-                    $0.driver = StorageDriver.block.rawValue
-                    $0.source = volume.disk.id
-                    $0.mountPoint = volume.mountPoint
-                    $0.readonly = volume.disk.readOnly
-                    $0.fstype = volume.type
-                    $0.options = volume.options
-                }
-            }
             + podVolumes.map { volume in
                 .with {
                     $0.driver = StorageDriver.volume.rawValue
@@ -30,5 +22,17 @@ extension SandboxPlan.Container {
                     $0.mountPoint = volume.mountPoint
                 }
             }
+    }
+}
+
+extension AgentStorage {
+    init(_ share: ShareStorage) {
+        self.init()
+        driver = StorageDriver.share.rawValue
+        source = share.name
+        mountPoint = share.mountPoint
+        path = share.path
+        readonly = share.isReadOnly
+        options = share.otherPaths
     }
 }

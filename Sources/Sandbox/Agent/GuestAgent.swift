@@ -57,12 +57,15 @@ struct GuestAgent: Sendable {
 
     // MARK: Containers
 
-    func createContainer(_ plan: SandboxPlan.Container, streams: StreamNumbers) async throws {
+    /// - Parameter shares: what the agent mounts of the file device, in this order, before the plan's other storages.
+    func createContainer(
+        _ plan: SandboxPlan.Container, shares: [ShareStorage], streams: StreamNumbers
+    ) async throws {
         let request = try AgentCreateContainerRequest.with {
             $0.containerID = plan.id
             $0.specJson = try encoded(plan.spec)
             $0.streams = AgentStreams(streams)
-            $0.storages = plan.storages
+            $0.storages = shares.map(AgentStorage.init) + plan.storages
         }
         _ = try await client.createContainer(request, timeout: timeout)
     }

@@ -44,7 +44,7 @@ extension SandboxPlan.Container {
         let root = try Self.realPath(bundle.rootPath, field: "root.path", mustBe: S_IFDIR)
         let rootReadOnly = spec.root?.readonly ?? false
         shares.append(
-            .init(name: "\(id).root", source: root, readOnly: rootReadOnly, mountPoint: guestRoot))
+            .init(source: root, mounts: .all, readOnly: rootReadOnly ? .top : .none, mountPoint: guestRoot))
         spec.root = Root(path: guestRoot, readonly: rootReadOnly)
         // The guest's own network is the pod's: a container in another namespace would have none.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
@@ -75,8 +75,7 @@ extension SandboxPlan.Container {
                 continue
             }
             let share = SandboxPlan.Share(
-                name: "\(id).\(index)", source: source,
-                readOnly: mount.options.contains { ["ro", "rro"].contains($0) },
+                source: source, mounts: mount.isRecursive ? .all : .top, readOnly: mount.readOnlyExtent,
                 mountPoint: mountPoint)
             shares.append(share)
             spec.mounts[index].source = share.mountPoint
@@ -146,6 +145,15 @@ extension Mount {
         "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "atime", "nodiratime", "diratime",
         "relatime", "norelatime", "strictatime", "nostrictatime",
     ]
+
+    /// Whether a bind mount takes the mounts below its source along.
+    fileprivate var isRecursive: Bool { options.contains("rbind") }
+
+    /// Which mounts of a bind mount are read-only: the last of the options that says something counts, as with mount(8).
+    fileprivate var readOnlyExtent: SandboxPlan.Share.Extent {
+        if let last = options.last(where: { ["rro", "rrw"].contains($0) }), last == "rro" { return .all }
+        return options.last { ["ro", "rw"].contains($0) } == "ro" ? .top : .none
+    }
 
     /// A file system in a file or on a block device of the host.
     fileprivate var isOnDisk: Bool { !isBind && Self.diskTypes.contains(type) }

@@ -9,7 +9,7 @@ extension SandboxPlan.Container {
     /// Only for a read-only root: the guest gets that read-only from the file device, so it can't make them itself. What can't
     /// be made, as on a file system that is read-only itself, is left to the guest's own error.
     ///
-    /// - Parameter root: a descriptor of the root file system.
+    /// - Parameter root: the root file system's directory, with the mounts in it.
     func makeMountPoints(root: Int32) {
         guard let readOnly = spec.root?.readonly, readOnly,
             let own = try? OwnedDescriptor.open(".", O_PATH | O_DIRECTORY, at: root)

@@ -4,13 +4,23 @@ public import OCISpec
 /// All that starting a pod will do, with its first container where it has one from the start, as a value: nothing is started
 /// by making one.
 public struct SandboxPlan: Sendable, Equatable, Codable {
-    /// A file tree of the host that the guest sees by its name on the file device.
+    /// A file tree of the host that the file device serves.
     public struct Share: Sendable, Equatable, Codable {
-        public var name: String
+        /// Which mounts something holds for.
+        public enum Extent: String, Sendable, Codable {
+            case none
+            /// The mount of the source.
+            case top
+            /// That one and all below it.
+            case all
+        }
+
         /// Absolute path on the host.
         public var source: String
-        /// Enforced by the file device.
-        public var readOnly: Bool
+        /// Which mounts the guest sees: with `all` those below the source too.
+        public var mounts: Extent
+        /// Which of them are read-only; enforced by the file device.
+        public var readOnly: Extent
         /// Where the agent makes it available in the guest.
         public var mountPoint: String
     }

@@ -191,16 +191,12 @@ extension Pod {
             // With the machine gone there is nothing left to remove.
             logger.debug("remove container \(id): \(error)")
         }
-        await removeShares(of: container.plan, pod)
+        await pod.shares.remove(id)
         await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
             environment.emit(.deleted(container: id, pid: pod.pid, record))
         }
         return container.first
-    }
-
-    func removeShares(of plan: SandboxPlan.Container, _ pod: RunningPod) async {
-        for error in await pod.machine.removeShares(plan.shares) { logger.debug("remove share: \(error)") }
     }
 
     // MARK: Streams

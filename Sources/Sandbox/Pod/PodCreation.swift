@@ -57,7 +57,7 @@ extension Pod {
                 configuration, bundle: bundle.directory, rootfs: RootMounts(request.rootfs, bundle: bundle)
             ) { try SandboxPlan(id: id, bundle: bundle, configuration: configuration) }
             if let plan = pod.plan.container {
-                do { try await build(plan, request, in: pod) } catch {
+                do { try await build(plan, request, shares: pod.firstShares, in: pod) } catch {
                     throw await pod.machine.cause(ofFailedRequest: error)
                 }
             }
@@ -75,9 +75,12 @@ extension Pod {
         defer { creations[id] = nil }
         do {
             let plan = try await planMember(request, pod)
-            try await pod.machine.addShares(plan.openShares(RootMounts(request.rootfs, bundle: request.bundle)))
-            do { try await build(plan, request, in: pod) } catch {
-                await removeShares(of: plan, pod)
+            do {
+                let mounts = try await plan.cloneShares(RootMounts(request.rootfs, bundle: request.bundle))
+                let shares = try await pod.shares.add(mounts, container: id)
+                try await build(plan, request, shares: shares, in: pod)
+            } catch {
+                await pod.shares.remove(id)
                 throw error
             }
         } catch { throw await pod.machine.cause(ofFailedRequest: error) }
@@ -110,14 +113,16 @@ extension Pod {
     }
 
     /// Has the guest make a container whose shares the file device has.
-    private func build(_ plan: SandboxPlan.Container, _ request: ContainerRequest, in pod: RunningPod) async throws {
+    private func build(
+        _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage], in pod: RunningPod
+    ) async throws {
         let (id, bundle) = (plan.id, request.bundle.directory)
         var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: request.streams)
         do {
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
             first.streams = streams
-            try await pod.agent.createContainer(plan, streams: numbers)
+            try await pod.agent.createContainer(plan, shares: shares, streams: numbers)
             logger.phase("container created")
         } catch {
             first.streams?.cancel()

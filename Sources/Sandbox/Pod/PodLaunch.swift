@@ -61,20 +61,22 @@ final class PodLaunch: Sendable {
             // Before anything is started that belongs there.
             try await joinCgroup(path, plan)
         }
-        let trees = Task { try await openShares(of: plan.container, rootfs) }
+        let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)
         let machine = try await startMachine(plan)
-        async let shared: Void = machine.addShares(trees.value)
+        let shares = PodShares(machine, logger: logger)
+        async let storages = shares.add(mounts.value, container: plan.id)
         let link = AgentLink(machine: machine)
         let client = try await connect(link, machine)
         let agent = GuestAgent(client: client, timeout: configuration.limits.request)
         try await agent.prepare(plan)
         let volumes = PodVolumes(
             client, limit: configuration.limits.request, copyLimit: configuration.volumes.copyLimit, logger: logger)
-        let (running, _) = try await (network, shared)
+        let (running, firstShares) = try await (network, storages)
         return RunningPod(
             plan: plan, configuration: configuration, machine: machine, network: running,
-            cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes,
+            cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes, shares: shares,
+            firstShares: firstShares,
             heartbeat: Heartbeat.start(client, configuration.limits, machine))
     }
 
@@ -85,12 +87,12 @@ final class PodLaunch: Sendable {
         try keep { $0.cgroup = cgroup }
     }
 
-    private func openShares(of container: SandboxPlan.Container?, _ rootfs: RootMounts?) async throws -> [ShareTree] {
+    private func cloneShares(of container: SandboxPlan.Container?, _ rootfs: RootMounts?) async throws -> [ShareMount] {
         guard let container else { return [] }
         logger.phase("rootfs begin")
-        let trees = try await container.openShares(rootfs)
+        let mounts = try await container.cloneShares(rootfs)
         logger.phase("rootfs ready")
-        return trees
+        return mounts
     }
 
     private func startNetwork(_ plan: SandboxPlan) async throws -> PodNetworking {

@@ -36,6 +36,10 @@ struct RunningPod: Sendable {
     let link: AgentLink
     let agent: GuestAgent
     let volumes: PodVolumes
+    /// What of the host the file device serves.
+    let shares: PodShares
+    /// Of the container that the pod was made with.
+    let firstShares: [ShareStorage]
     /// Ends the machine when the agent stops answering.
     let heartbeat: Task<Void, Never>
 

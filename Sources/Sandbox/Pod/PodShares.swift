@@ -1,52 +1,144 @@
+import CLinux
 import Glibc
 import Hypervisor
 import LinuxSystem
+import Logging
+import Synchronization
 
-/// A share of a container that is open and not yet with the file device.
-struct ShareTree: Sendable {
-    let share: SandboxPlan.Share
-    let tree: SharedDescriptor
+/// A mount of the host that a container gets.
+struct ShareMount: Sendable {
+    let mount: DetachedMount
+    /// Where the agent makes the share available that the mount is part of.
+    let mountPoint: String
+}
+
+/// What the agent is to mount of the file device.
+struct ShareStorage: Sendable, Equatable {
+    /// The share's path in the device: `FILESYSTEM/ENTRY`.
+    var name: String
+    var mountPoint: String
+    /// Below the mount point; empty: the mount point itself.
+    var path: String
+    var isReadOnly: Bool
+    /// Other paths in the guest by which the share is known already.
+    var otherPaths: [String]
 }
 
 extension SandboxPlan.Container {
-    /// Opens all file trees of the host that the container sees.
+    /// Clones all mounts of the host that the container sees. Nothing is mounted on the host.
     ///
     /// - Parameter rootfs: the mounts that make its root file system; nil: that is where the plan says.
-    /// - Returns: detached trees; nothing is mounted on the host.
-    func openShares(_ rootfs: RootMounts?) async throws -> [ShareTree] {
+    /// - Throws: when a file tree is gone.
+    func cloneShares(_ rootfs: RootMounts?) async throws -> [ShareMount] {
         let root = try await rootfs?.tree()
         return try await onThread("shares") {
-            try shares.map { share in
+            var mounts: [ShareMount] = []
+            for share in shares {
                 let isRoot = share.mountPoint == spec.root?.path
-                let tree = try detachedTree(root.flatMap { isRoot ? .open($0) : nil } ?? .path(share.source))
-                if isRoot { makeMountPoints(root: tree.raw) }
-                return ShareTree(share: share, tree: SharedDescriptor(tree))
+                if isRoot { try makeMountPoints(root, share.source) }
+                let source = root.flatMap { isRoot ? TreeSource.open($0) : nil } ?? .path(share.source)
+                mounts += try DetachedMount.clone(source, all: share.mounts == .all, readOnly: share.readOnly)
+                    .map { ShareMount(mount: $0, mountPoint: share.mountPoint) }
             }
+            return mounts
         }
+    }
+
+    private func makeMountPoints(_ root: SharedDescriptor?, _ path: String) throws {
+        if let root { return makeMountPoints(root: root.raw) }
+        makeMountPoints(root: try OwnedDescriptor.open(path, martlet_O_PATH | O_DIRECTORY).raw)
     }
 }
 
-extension VirtualMachine {
-    /// Hands file trees to the file device.
-    func addShares(_ trees: [ShareTree]) async throws {
-        if trees.isEmpty { return }
-        try await onThread("add shares") {
-            for tree in trees {
-                try addShare(name: tree.share.name, tree: tree.tree.raw, readOnly: tree.share.readOnly)
+/// What of the host the pod's file device serves.
+///
+/// Each mount of the host that a container gets is a share of its own, so that the guest has the same mounts as the host. A
+/// directory or file that several containers mount, or one several times, is one share: it is counted. Thus one file of
+/// the host is one inode in the guest.
+///
+/// Safe to use from several threads; waits for the file device.
+final class PodShares: Sendable {
+    /// A mount of a container.
+    private struct Use {
+        var share: String
+        var fileSystem: String
+        /// The path of the share's root in its file system; nil where that is not known.
+        var root: String?
+        /// Where the agent has mounted it.
+        var guestPath: String
+    }
+
+    private struct State {
+        /// How many mounts of containers use a share, by its name.
+        var counts: [String: Int] = [:]
+        /// The mounts of a container, by its id.
+        var containers: [String: [Use]] = [:]
+    }
+
+    private let state = Mutex(State())
+    private let machine: any VirtualMachine
+    private let logger: Logger
+
+    init(_ machine: any VirtualMachine, logger: Logger) {
+        self.machine = machine
+        self.logger = logger
+    }
+
+    /// Hands the mounts of a container to the file device. Those handed over before a failure stay until `remove`.
+    ///
+    /// - Returns: what the agent is to mount, in this order.
+    /// - Throws: when the file device does not take one.
+    func add(_ mounts: [ShareMount], container: String) async throws -> [ShareStorage] {
+        try await onThread("add shares") { [self] in
+            try mounts.map { entry in
+                let (mount, mountPoint) = (entry.mount, entry.mountPoint)
+                let guestPath = mount.path.isEmpty ? mountPoint : "\(mountPoint)/\(mount.path)"
+                let (name, others) = try add(mount, at: guestPath, container: container)
+                return ShareStorage(
+                    name: name, mountPoint: mountPoint, path: mount.path, isReadOnly: mount.isReadOnly,
+                    otherPaths: others)
             }
         }
     }
 
-    /// Takes them away again.
-    ///
-    /// - Returns: why some are still there.
-    func removeShares(_ shares: [SandboxPlan.Share]) async -> [any Error] {
-        let errors = try? await onThread("remove shares") {
-            shares.compactMap { share -> (any Error)? in
-                do { try removeShare(name: share.name) } catch { return error }
-                return nil
+    /// - Returns: the share's name, and the paths in the guest by which it is known already.
+    private func add(
+        _ mount: DetachedMount, at guestPath: String, container: String
+    ) throws -> (name: String, others: [String]) {
+        // The file device decides by share who may write, so one that is mounted both ways is two.
+        let name = "\(mount.fileSystem)/\(mount.file)" + (mount.isReadOnly ? ".ro" : "")
+        return try state.withLock { state in
+            if state.counts[name] == nil {
+                try machine.addShare(name: name, tree: mount.tree.raw, readOnly: mount.isReadOnly)
+            }
+            state.counts[name, default: 0] += 1
+            let others = state.containers.values.joined().compactMap { use -> String? in
+                guard use.fileSystem == mount.fileSystem, let above = use.root, let root = mount.root else {
+                    return nil
+                }
+                let prefix = above == "/" ? "/" : above + "/"
+                guard root != above, root.utf8.starts(with: prefix.utf8) else { return nil }
+                return "\(use.guestPath)/" + String(decoding: root.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
+            }
+            let use = Use(share: name, fileSystem: mount.fileSystem, root: mount.root, guestPath: guestPath)
+            state.containers[container, default: []].append(use)
+            return (name, others)
+        }
+    }
+
+    /// Takes away what only this container used.
+    func remove(_ container: String) async {
+        _ = try? await onThread("remove shares") { [self] in release(container) }
+    }
+
+    private func release(_ container: String) {
+        state.withLock { state in
+            for name in state.containers.removeValue(forKey: container)?.map(\.share) ?? [] {
+                let count = (state.counts[name] ?? 1) - 1
+                state.counts[name] = count > 0 ? count : nil
+                if count > 0 { continue }
+                do { try machine.removeShare(name: name) } catch { logger.debug("remove share \(name): \(error)") }
             }
         }
-        return errors ?? []
     }
 }

@@ -14,7 +14,7 @@ struct FileWorkload {
 
     private static let share = "/share"
     /// Where the work is done: the entry that the host has put into the share.
-    private static let directory = "/share/work"
+    private static let directory = "/share/work/files"
     private static let large = directory + "/large"
     private static let small = directory + "/small"
     private static let block = 4096
