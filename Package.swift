@@ -132,7 +132,7 @@ let package = Package(
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",
-            ["Shim", "Sandbox", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", protobuf, logging]),
+            ["AgentContract", "Shim", "Sandbox", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", protobuf, logging]),
         tests(
             "SandboxTests",
             ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),

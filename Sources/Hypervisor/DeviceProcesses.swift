@@ -20,7 +20,7 @@ package final class DeviceProcess: Sendable {
         let arguments = kind.map { [$0] } ?? []
         process = try HostProcess(
             ([program] + arguments).joined(separator: " "), executable: try Programs.own(program),
-            arguments: arguments, descriptors: [theirs.raw], log: log)
+            arguments: arguments, descriptors: [theirs], log: log)
         client = ControlClient(control: ours, onEvent: onEvent)
     }
 }

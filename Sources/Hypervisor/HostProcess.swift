@@ -12,16 +12,19 @@ final class HostProcess: WatchedPart {
     ///   - name: for messages.
     ///   - descriptors: what the program inherits, from number 3 on.
     init(
-        _ name: String, executable: String, arguments: [String], environment: [String] = [], descriptors: [Int32],
+        _ name: String, executable: String, arguments: [String], environment: [String] = [],
+        descriptors: [SharedDescriptor],
         log: @Sendable @escaping (String) -> Void
     ) throws {
         let output: SharedDescriptor
-        (child, output) = try ChildProcess.withPipe(
-            name,
-            .init(
-                executable: executable, arguments: arguments, environment: environment,
-                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe] + descriptors, newSession: true,
-                diesWithParent: true))
+        (child, output) = try withExtendedLifetime(descriptors) {
+            try ChildProcess.withPipe(
+                name,
+                .init(
+                    executable: executable, arguments: arguments, environment: environment,
+                    descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe] + descriptors.map(\.raw), newSession: true,
+                    diesWithParent: true))
+        }
         self.output = try Console("log \(name)", source: output) { log("\(name): \($0)") }
     }
 

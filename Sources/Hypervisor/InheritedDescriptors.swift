@@ -36,5 +36,5 @@ struct SocketPairs<Role: Hashable & Sendable>: Sendable {
     }
 
     /// What the program is started with, from number 3 on.
-    var inherited: [Int32] { roles.compactMap { pairs[$0]?.theirs.raw } }
+    var inherited: [SharedDescriptor] { roles.compactMap { pairs[$0]?.theirs } }
 }

@@ -46,7 +46,8 @@ extension SandboxPlan.Container {
 
     private func makeMountPoints(_ root: SharedDescriptor?, _ path: String) throws {
         if let root { return makeMountPoints(root: root.raw) }
-        makeMountPoints(root: try OwnedDescriptor.open(path, martlet_O_PATH | O_DIRECTORY).raw)
+        let root = SharedDescriptor(try OwnedDescriptor.open(path, martlet_O_PATH | O_DIRECTORY))
+        withExtendedLifetime(root) { makeMountPoints(root: root.raw) }
     }
 }
 
