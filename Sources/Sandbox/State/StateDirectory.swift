@@ -96,12 +96,16 @@ package struct StateDirectory: Sendable {
         try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
         let directory = "\(root)/\(Self.socketDirectory)"
         let socket = "\(directory)/\(String(number, radix: 36))"
-        let listener = try Self.listen(at: socket, in: directory)
-        do { try write(State(id: id, bundle: "", socket: socket)) } catch {
+        do {
+            let listener = try Self.listen(at: socket, in: directory)
+            try write(State(id: id, bundle: "", socket: socket))
+            return (socket, listener)
+        } catch {
+            // Nothing is written down, so `sweep` does not know of it.
             unlink(socket)
+            rmdir(directory)
             throw error
         }
-        return (socket, listener)
     }
 
     private static func listen(at socket: String, in directory: String) throws -> SharedDescriptor {
