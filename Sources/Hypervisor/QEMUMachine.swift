@@ -10,6 +10,8 @@ final class QEMUMachine: ComposedMachine {
     let vsock: DeviceProcess
     let files: DeviceProcess?
     let processes: [(name: String, pid: Int32)]
+    /// A process ends when its control client is gone.
+    private let disks: [DeviceProcess]
     private let qmp: QMP
     private let networks: QEMUNetworks
 
@@ -35,11 +37,11 @@ final class QEMUMachine: ComposedMachine {
                     try files.client.startFiles(
                         vhostUser: sockets[.files].raw, tag: ShareDevice.tag, proc: proc.raw))
             }
+            disks = try configuration.disks.map { try devices.start("martlet-device", "blk", as: "disk \($0.id)") }
             for (index, disk) in configuration.disks.enumerated() {
-                let process = try devices.start("martlet-device", "blk", as: "disk \(disk.id)")
                 let file = try disk.open()
                 replies.append(
-                    try process.client.startBlock(
+                    try disks[index].client.startBlock(
                         vhostUser: sockets[.disk(index)].raw, file: file.raw, readOnly: disk.readOnly, id: disk.id))
             }
             for reply in replies { try reply.wait() }

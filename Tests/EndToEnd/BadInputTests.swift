@@ -93,9 +93,9 @@ extension Containers {
             try Scene.play { scene in
                 let program = try scene.start(bundle: scene.bundle(args: ["/bin/no-such-program"]))
                 let directory = try scene.start(
-                    bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.cwd = "/no/such" })
+                    bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.cwd = "/etc/passwd/x" })
                 try expect(program.finish(), says: "/bin/no-such-program", "No such file or directory")
-                try expect(directory.finish(), says: "/no/such")
+                try expect(directory.finish(), says: "/etc/passwd/x")
                 let inPath = try scene.start(bundle: scene.bundle(args: ["no-such-program"]))
                 let user = try scene.start(
                     bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.user.username = "nosuch" })

@@ -91,6 +91,10 @@ extension Containers {
                 for user in [UInt32(0), 1000] {
                     let bundle = try scene.bundle(script: script) { spec in
                         spec.process?.user = User(uid: user, gid: user)
+                        if user == 0 {
+                            spec.process?.capabilities = Capabilities(
+                                bounding: ["CAP_CHOWN"], effective: ["CAP_CHOWN"], permitted: ["CAP_CHOWN"])
+                        }
                         spec.mounts.append(
                             Mount(destination: "/host", type: "bind", source: host, options: ["rbind"]))
                     }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Testing
@@ -22,6 +23,39 @@ extension Containers {
                 #expect(took < .seconds(1) * Lab.patience, "took \(took): \(outcome.errorText)")
                 #expect(outcome.code == 128 + SIGTERM, "\(outcome.errorText)")
             }
+        }
+
+        /// Machine, root file system and network are made side by side: each begins before another has ended.
+        @Test func theStepsOfALaunchOverlap() throws {
+            try Scene.play { scene in
+                let log = "\(scene.directory)/log"
+                let outcome = try scene.run(
+                    bundle: scene.bundle(args: ["true"]), global: ["--debug", "--log", log, "--log-format", "json"])
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                let times = try Self.phases(of: log)
+                let steps = try [
+                    ("machine begin", "machine spawned"), ("rootfs begin", "rootfs ready"),
+                    ("network begin", "network ready"),
+                ]
+                .map { step in (name: step.0, begin: try #require(times[step.0]), end: try #require(times[step.1])) }
+                for step in steps {
+                    for other in steps { #expect(step.begin < other.end, "\(step.name), \(other.name): \(times)") }
+                }
+            }
+        }
+
+        /// The times of a start's phases by their names, in nanoseconds, from a log in JSON.
+        private static func phases(of log: String) throws -> [String: UInt64] {
+            struct Line: Decodable {
+                var phase: String?
+                var at: String?
+            }
+            var times: [String: UInt64] = [:]
+            for line in (Leftovers.read(log) ?? "").split(separator: "\n") {
+                let line = try JSONDecoder().decode(Line.self, from: Data(line.utf8))
+                if let phase = line.phase, let time = line.at.flatMap({ UInt64($0) }) { times[phase] = time }
+            }
+            return times
         }
     }
 }

@@ -14,7 +14,8 @@ extension Containers.NetworkTests {
                     until ping -c 1 -W 5 10.99.0.1 >/dev/null 2>&1; do sleep 0.02; done
                     echo "reached $n"; n=$((n + 1))
                 done
-                read line
+                while [ -e /sys/class/net/eth0 ]; do sleep 0.02; done
+                echo gone; read line
                 """
             let run = try scene.start(bundle: bundle(scene, in: pod, script), input: .pipe)
             try run.output?.wait(for: "up\n")
@@ -23,6 +24,8 @@ extension Containers.NetworkTests {
                 try net.connect(pod, number: number)
                 try run.output?.wait(for: "reached \(number)\n", within: .seconds(60))
             }
+            try Command.run("ip", ["-n", pod, "link", "del", "eth0"])
+            try run.output?.wait(for: "gone\n")
             run.input?.write("\n")
             #expect(try run.finish().code == 0)
             #expect(try net.traces(pod).isEmpty)

@@ -229,35 +229,6 @@ extension Containers {
             }
         }
 
-        /// An engine may replace a pod's interface as often as it likes: each one gives its slot back.
-        @Test func fiftyReplacedInterfaces() throws {
-            try play { scene, net in
-                let pod = try net.pod()
-                let script = """
-                    echo start; i=0
-                    while [ $i -lt 50 ]; do
-                        until ip -o addr show eth0 2>/dev/null | grep -q "10.99.0.$((i + 2))/24"; do sleep 0.02; done
-                        echo "up $i."
-                        while [ -e /sys/class/net/eth0 ]; do sleep 0.02; done
-                        echo "down $i."; i=$((i + 1))
-                    done
-                    ls /sys/class/net; read line
-                    """
-                let run = try scene.start(bundle: bundle(scene, in: pod, script), input: .pipe)
-                try run.output?.wait(for: "start\n")
-                for number in 0..<50 {
-                    try net.connect(pod, number: number + 2)
-                    try run.output?.wait(for: "up \(number).\n")
-                    try Command.run("ip", ["-n", pod, "link", "del", "eth0"])
-                    try run.output?.wait(for: "down \(number).\n")
-                }
-                run.input?.write("\n")
-                let outcome = try run.finish()
-                #expect(outcome.code == 0 && outcome.lines.last == "lo", "\(outcome.lines.suffix(3))")
-                #expect(try net.traces(pod).isEmpty)
-            }
-        }
-
         /// As engines forward ports: in the namespace on the host, to a server that listens in the guest.
         @Test func theNamespacesLoopbackReachesTheGuest() throws {
             try play { scene, net in

@@ -7,7 +7,10 @@ struct RunPhases: Sendable {
     /// The ends of phases, in order: the name in the log, and the name in the report.
     private static let marks = [
         ("server", "server"), ("machine spawned", "VMM spawned"), ("first instruction", "first guest instruction"),
-        ("agent ready", "kernel, until the agent is ready"), ("agent connected", "agent connected"),
+        // The built-in VMM reports the agent itself, QEMU's vsock device its driver.
+        ("vsock started", "kernel, until its vsock driver is ready"),
+        ("agent ready", "kernel, until the agent is ready"),
+        ("agent connected", "agent connected"),
         ("container created", "container created"), ("container started", "container started"),
         ("container exited", "container exited"),
     ]

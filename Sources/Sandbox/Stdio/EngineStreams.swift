@@ -20,20 +20,19 @@ struct EngineStreams: Sendable {
 
     /// Opens what the Task service's `stdin`, `stdout` and `stderr` name: a fifo by its path, or what `StreamTarget` knows.
     init(_ names: StreamNames, terminal: Bool, of container: String, namespace: String) throws {
-        waitsForReader = names.stdout.hasPrefix("fd:") || names.stdin.hasPrefix("fd:")
-        stdin = try StreamTarget(names.stdin, field: "stdin").map { try $0.openInput() }
-        let targets = (
-            try StreamTarget(names.stdout, field: "stdout"),
-            terminal ? nil : try StreamTarget(names.stderr, field: "stderr")
-        )
-        if case .program(let program)? = targets.0 {
+        let input = try StreamTarget(names.stdin, field: "stdin")
+        let output = try StreamTarget(names.stdout, field: "stdout")
+        let errors = terminal ? nil : try StreamTarget(names.stderr, field: "stderr")
+        waitsForReader = [input, output].contains { if case .inherited? = $0 { true } else { false } }
+        stdin = try input.map { try $0.openInput() }
+        if case .program(let program)? = output {
             // One program takes both.
             let logger = try LoggingProgram(program, container: container, namespace: namespace)
             stdout = End(descriptor: logger.stdout)
             stderr = terminal ? nil : End(descriptor: logger.stderr)
         } else {
-            stdout = try targets.0.map { try $0.openOutput() }
-            stderr = try targets.1.map { try $0.openOutput() }
+            stdout = try output.map { try $0.openOutput() }
+            stderr = try errors.map { try $0.openOutput() }
         }
     }
 }
