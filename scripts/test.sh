@@ -107,7 +107,7 @@ step "end to end, QEMU" swift_test --filter EndToEnd
 step "the lab is honest" scripts/lab-check.sh qemu
 if [[ $mode == ci ]]; then
     # Some; the whole of it takes a quarter of an hour.
-    some='ProcessorTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
+    some='VCPUTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
     some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed|aConfigMapIsFollowed|CRITests/aPodRuns'
     step "end to end, the built-in VMM in the lab: some" lab_test 400 "$some"
     if has_bochs; then step "three containers on Intel's VMX in the Bochs lab" bochs_lab 600 scripts/lab/containers.sh some; fi

@@ -256,11 +256,11 @@ extension FilesTests {
             try guest.release(file.nodeid, handle)
             #expect(try guest.attributes(file.nodeid).size == 7)
             // One that may not get a name, and one that nobody named.
-            let private_ = try guest.createUnnamed(directory, O_RDWR | O_EXCL)
-            #expect(guest.error(.link, directory, wire(private_.entry.nodeid) + text("no")) == ENOENT)
-            try guest.release(private_.entry.nodeid, private_.handle)
-            guest.forget(private_.entry.nodeid)
-            #expect(guest.error(.getattr, private_.entry.nodeid, wire(fuse_getattr_in())) == ESTALE)
+            let isolated = try guest.createUnnamed(directory, O_RDWR | O_EXCL)
+            #expect(guest.error(.link, directory, wire(isolated.entry.nodeid) + text("no")) == ENOENT)
+            try guest.release(isolated.entry.nodeid, isolated.handle)
+            guest.forget(isolated.entry.nodeid)
+            #expect(guest.error(.getattr, isolated.entry.nodeid, wire(fuse_getattr_in())) == ESTALE)
             #expect(guest.error(.tmpfile, directory, guest.createArguments("/", O_RDONLY)) == EINVAL)
             #expect(guest.error(.tmpfile, file.nodeid, guest.createArguments("/")) == ENOTDIR)
         }
