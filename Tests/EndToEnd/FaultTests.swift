@@ -94,8 +94,8 @@ extension Containers {
         @Test(.enabled(if: Lab.driver == .kvm, "QEMU takes these kernels as broken ones"))
         func whatEndsTheMachineUnderTheKernelIsNamed() throws {
             for (kernel, reason) in [
-                (TinyKernel.tripleFault, "the guest crashed: processor 0 shut down after a triple fault"),
-                (TinyKernel.lost, "the virtual machine failed: processor 0: KVM could not go on"),
+                (TinyKernel.tripleFault, "the guest crashed: vCPU 0 shut down after a triple fault"),
+                (TinyKernel.lost, "the virtual machine failed: vCPU 0: KVM could not go on"),
             ] {
                 try Scene.play { scene in
                     let file = try scene.write("kernel", bytes: kernel[...])

@@ -35,7 +35,7 @@ public struct VCPURegisters: Sendable, Equatable, CustomStringConvertible {
 
     public var description: String {
         // AMD's processors leave the registers undefined when they shut down, so KVM resets the vCPU before it exits.
-        if areReset { return "the registers are lost: the CPU resets them when it shuts down" }
+        if areReset { return "its registers were reset" }
         let values: [(String, UInt64)] = [
             ("rip", rip), ("rsp", rsp), ("rflags", rflags), ("cr0", cr0), ("cr2", cr2), ("cr3", cr3), ("cr4", cr4),
         ]
