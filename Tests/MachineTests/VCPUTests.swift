@@ -100,6 +100,6 @@ import Testing
                 "rip 0xffffffff81000000, exception 14 (page fault) error 0x2, rsp"))
         general.rip = 0xfff0
         special.cs.selector = 0xf000
-        #expect("\(VCPURegisters(general, special, events))".contains("lost"))
+        #expect("\(VCPURegisters(general, special, events))".contains("were reset"))
     }
 }
