@@ -132,7 +132,10 @@ let package = Package(
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",
-            ["AgentContract", "Shim", "Sandbox", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", protobuf, logging]),
+            [
+                "AgentContract", "Shim", "PodService", "Sandbox", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI",
+                protobuf, logging,
+            ]),
         tests(
             "SandboxTests",
             ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),

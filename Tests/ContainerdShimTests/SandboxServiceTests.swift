@@ -1,0 +1,49 @@
+import Glibc
+import Logging
+import TaskAPI
+import Testing
+
+@testable import PodService
+@testable import Sandbox
+@testable import TTRPC
+
+/// What the Sandbox and Task services answer when there is no machine.
+@Suite struct SandboxServiceTests {
+    private let environment = PodEnvironment(
+        id: "p", directory: StateDirectory(root: "/tmp/martlet-no-such-\(getpid())", id: "p"),
+        configuration: Configuration(), configurationFile: nil, logger: Logger(label: "test"))
+
+    private let context = TTRPCContext(service: "", method: "", metadata: TTRPCMetadata(), deadline: nil)
+
+    @Test func aSandboxIsStartedAfterItsCreation() async throws {
+        let service = SandboxAPIService(try Pod(environment), environment)
+        let error = await #expect(throws: TTRPCError.self) {
+            try await service.startSandbox(.with { $0.sandboxID = "p" }, context: context)
+        }
+        #expect(error?.code == .failedPrecondition && error?.message.contains("sandbox p is not created") == true)
+    }
+
+    @Test func theStatusSaysStateAndPidInItsInfoToo() async throws {
+        let service = SandboxAPIService(try Pod(environment), environment)
+        let status = try await service.sandboxStatus(.with { $0.sandboxID = "p" }, context: context)
+        #expect(status.state == "SANDBOX_NOTREADY" && status.pid == 0)
+        #expect(status.info == ["state": "SANDBOX_NOTREADY", "pid": "0"])
+    }
+
+    /// An empty pod answers all requests, ends at once, and makes no container afterwards.
+    @Test func aPodThatHasEndedMakesNothing() async throws {
+        let pod = try Pod(environment)
+        let tasks = TaskAPIService(pod, environment)
+        let unknown = await #expect(throws: TTRPCError.self) {
+            try await tasks.kill(.with { $0.id = "c" }, context: context)
+        }
+        #expect(unknown?.code == .notFound)
+        await pod.end()
+        await pod.finished.value()
+        let sandbox = SandboxAPIService(pod, environment)
+        let refused = await #expect(throws: TTRPCError.self) {
+            try await sandbox.startSandbox(.with { $0.sandboxID = "p" }, context: context)
+        }
+        #expect(refused?.code == .failedPrecondition && refused?.message.contains("sandbox p is ended") == true)
+    }
+}
