@@ -8,8 +8,8 @@ import TTRPC
 
 /// The start of a pod's machine. It runs beside the pod's actor and can be cancelled at any moment.
 ///
-/// What has been made is kept here from the moment it exists, so that whoever ends the launch finds it. The machine, the
-/// network and what the caller does with the machine's file device (the root file system) come into being side by side.
+/// What has been made is kept here from the moment it exists, so that whoever ends the launch finds it. Machine, network and
+/// the first container's shares are made side by side.
 final class PodLaunch: Sendable {
     private struct State {
         var machine: (any VirtualMachine)?
