@@ -162,12 +162,7 @@ struct GuestAgent: Sendable {
         ).oomKills
     }
 
-    /// As the agent reads it.
-    private func encoded(_ value: some Encodable) throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .withoutEscapingSlashes
-        return try encoder.encode(value)
-    }
+    private func encoded(_ value: some Encodable) throws -> Data { Data(try JSON.encode(value)) }
 }
 
 /// The numbers by which the agent knows a process's streams; 0: the process has no such stream.

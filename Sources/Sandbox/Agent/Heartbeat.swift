@@ -9,7 +9,7 @@ import TTRPC
 enum Heartbeat {
     /// Watches the agent from now on, and ends the machine when the agent does not answer any more.
     static func start(
-        _ agent: AgentServiceClient, _ limits: PodLimits, _ machine: any VirtualMachine
+        _ agent: AgentServiceClient, _ limits: Configuration.Agent, _ machine: any VirtualMachine
     ) -> Task<Void, Never> {
         Task {
             do {

@@ -53,7 +53,7 @@ struct HostHooks: Sendable {
         let name = "hooks.\(point)[\(index)]: \(hook.path)"
         var state = state
         state.status = status
-        let bytes = try Pod.json(state)
+        let bytes = Data(try JSON.encode(state))
         let bundle = state.bundle
         try await onThread("hook") { try Self.execute(hook, name: name, state: bytes, bundle: bundle) }
     }

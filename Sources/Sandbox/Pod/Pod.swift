@@ -1,4 +1,3 @@
-import FoundationEssentials
 import Glibc
 import Hypervisor
 import LinuxSystem
@@ -86,6 +85,7 @@ package actor Pod {
         _ configuration: Configuration, bundle: String, rootfs: RootMounts?,
         planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
+        guard case .empty = phase else { throw SandboxError.wrongState("the pod is \(phase.name)") }
         let launch = try PodLaunch(configuration, bundle: bundle, in: environment)
         phase = .launching(launch)
         do {
@@ -172,12 +172,5 @@ package actor Pod {
             case .launching, .running: return
             }
         }
-    }
-
-    /// As the agent and hooks read it.
-    static func json(_ value: some Encodable) throws -> Data {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .withoutEscapingSlashes
-        return try encoder.encode(value)
     }
 }

@@ -32,19 +32,16 @@ extension Pod {
         let id = try ContainerID(request.id).value
         guard containers[id] == nil, creations[id] == nil else { throw SandboxError.alreadyExists(id) }
         switch phase {
-        case .empty: break
-        case .running: break
-        case .launching, .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
-        }
-        let creation: Creation
-        if case .running(let pod) = phase {
-            creation = try Creation(isFirst: false)
+        case .running(let pod):
+            let creation = try Creation(isFirst: false)
             creations[id] = creation
             try await creation.run { try await self.join(id, request, pod, creation) }
-        } else {
-            creation = try Creation(isFirst: true)
+        case .empty where creations.isEmpty:
+            let creation = try Creation(isFirst: true)
             creations[id] = creation
             try await creation.run { try await self.makePod(id, request) }
+        case .empty: throw SandboxError.wrongState("the pod is being started")
+        case .launching, .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
         }
         return pid
     }

@@ -68,16 +68,17 @@ final class PodLaunch: Sendable {
         async let storages = shares.add(mounts.value, container: plan.id)
         let link = AgentLink(machine: machine)
         let client = try await connect(link, machine)
-        let agent = GuestAgent(client: client, timeout: configuration.limits.request)
+        let agent = GuestAgent(client: client, timeout: configuration.agent.requestTimeout)
         try await agent.prepare(plan)
         let volumes = PodVolumes(
-            client, limit: configuration.limits.request, copyLimit: configuration.volumes.copyLimit, logger: logger)
+            client, limit: configuration.agent.requestTimeout, copyLimit: configuration.volumes.copyLimit,
+            logger: logger)
         let (running, firstShares) = try await (network, storages)
         return RunningPod(
             plan: plan, configuration: configuration, machine: machine, network: running,
             cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes, shares: shares,
             firstShares: firstShares,
-            heartbeat: Heartbeat.start(client, configuration.limits, machine))
+            heartbeat: Heartbeat.start(client, configuration.agent, machine))
     }
 
     private func joinCgroup(_ path: String, _ plan: SandboxPlan) async throws {
@@ -117,7 +118,7 @@ final class PodLaunch: Sendable {
         let ended = try Promise<VMEnd>()
         let watcher = Task { ended.settle(await machine.end()) }
         defer { watcher.cancel() }
-        let client = try await link.agent(within: configuration.limits.start) { ended.current == nil }
+        let client = try await link.agent(within: configuration.agent.startTimeout) { ended.current == nil }
         logger.phase("agent connected")
         return client
     }

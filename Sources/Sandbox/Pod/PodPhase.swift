@@ -47,20 +47,3 @@ struct RunningPod: Sendable {
     /// each container's init, which lives in the guest.
     var pid: UInt32 { UInt32(bitPattern: network.pid) }
 }
-
-extension Configuration {
-    /// The agent's deadlines.
-    var limits: PodLimits {
-        PodLimits(
-            start: agent.startTimeout, request: agent.requestTimeout, heartbeatInterval: agent.heartbeatInterval,
-            heartbeatTimeout: agent.heartbeatTimeout)
-    }
-}
-
-/// The deadlines of the agent's calls.
-struct PodLimits: Sendable {
-    var start: Duration
-    var request: Duration
-    var heartbeatInterval: Duration
-    var heartbeatTimeout: Duration
-}
