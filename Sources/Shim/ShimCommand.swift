@@ -110,7 +110,8 @@ public struct ShimCommand: Sendable {
         let lock = try directory.create()
         do {
             // Written down first: so what a shim leaves is known that dies at once, or can't write.
-            let (socket, listener) = try directory.listen(below: configuration.paths.root)
+            let listeners = try directory.listen(below: configuration.paths.root)
+            let socket = listeners.socket
             try leaveAddress(socket)
             let arguments =
                 ["-namespace", namespace, "-id", pod, "-address", address, "-socket", socket]
@@ -123,7 +124,9 @@ public struct ShimCommand: Sendable {
                 .init(
                     executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
                     environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
-                    descriptors: [-1, output, output, listener.raw, -1, lock.raw], newSession: true))
+                    descriptors: [
+                        -1, output, output, listeners.services.raw, -1, lock.raw, listeners.processes.raw,
+                    ], newSession: true))
             return socket
         } catch {
             directory.sweep()

@@ -11,10 +11,18 @@ import TaskAPI
 struct TaskAPIService: TaskService {
     let pod: Pod
     let environment: PodEnvironment
+    /// What commands have handed in.
+    let handed: HandedProcesses
 
-    init(_ pod: Pod, _ environment: PodEnvironment) {
+    init(_ pod: Pod, _ environment: PodEnvironment, _ handed: HandedProcesses) {
         self.pod = pod
         self.environment = environment
+        self.handed = handed
+    }
+
+    private func source(_ stdin: String, _ stdout: String, _ stderr: String) throws -> StreamSource {
+        if let process = try handed.take(stdin) { return .handed(process) }
+        return .named(StreamNames(stdin: stdin, stdout: stdout, stderr: stderr))
     }
 
     // MARK: Life
@@ -28,7 +36,7 @@ struct TaskAPIService: TaskService {
             let pid = try await pod.create(
                 ContainerRequest(
                     id: request.id, bundle: bundle, rootfs: request.rootfs.map(RootMount.init),
-                    streams: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr),
+                    streams: try source(request.stdin, request.stdout, request.stderr),
                     configuration: configuration))
             return .with { $0.pid = pid }
         }
@@ -47,7 +55,7 @@ struct TaskAPIService: TaskService {
             program.terminal = request.terminal
             try await pod.addExec(
                 request.id, exec: request.execID, program,
-                names: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr))
+                streams: try source(request.stdin, request.stdout, request.stderr))
             return .init()
         }
     }
@@ -64,8 +72,7 @@ struct TaskAPIService: TaskService {
 
     func delete(_ request: TaskDeleteRequest, context: TTRPCContext) async throws -> TaskDeleteResponse {
         try await answering {
-            let record = try await pod.delete(request.id, exec: request.execID)
-            let pid = await pod.pid
+            let (pid, record) = try await pod.delete(request.id, exec: request.execID)
             return .with {
                 $0.pid = pid
                 if let record {

@@ -119,6 +119,7 @@ struct AgentCalls: AgentService {
             await container.forget(request.execID, process)
             return .with {
                 $0.exitStatus = end.status.code
+                $0.signal = end.status.signal
                 $0.exitedAt = end.at
                 $0.oomKills = kills
             }
