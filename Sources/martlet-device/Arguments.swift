@@ -17,7 +17,8 @@ struct Arguments {
     init(_ words: some Sequence<String>) throws(UsageError) {
         var words = words.makeIterator()
         guard let name = words.next(), let device = Device(rawValue: name) else {
-            throw UsageError(description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N], or container TITLE")
+            throw UsageError(
+                description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N], or container TITLE")
         }
         self.device = device
         // A file server is root with few capabilities left; it takes on the user of each request.

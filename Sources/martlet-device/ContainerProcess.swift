@@ -31,7 +31,8 @@ struct ContainerProcess {
     private static let lastSignal: Int32 = 64
     /// Signals that say nothing to the container: what the kernel tells this process itself, and what can't be handled.
     private static let unforwarded: Set<Int32> = [
-        SIGKILL, SIGSTOP, SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGTSTP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, 32, 33,
+        SIGKILL, SIGSTOP, SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGTSTP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS,
+        32, 33,
     ]
 
     private func serve() throws {

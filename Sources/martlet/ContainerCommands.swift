@@ -168,7 +168,8 @@ struct Checkpoint: ParsableCommand {
     var rest: [String] = []
 
     func run() throws {
-        throw Failure(error: SandboxError.unsupported("checkpoint (a container in a virtual machine)"), output: global.output)
+        throw Failure(
+            error: SandboxError.unsupported("checkpoint (a container in a virtual machine)"), output: global.output)
     }
 }
 
@@ -182,7 +183,8 @@ struct Restore: ParsableCommand {
     var rest: [String] = []
 
     func run() throws {
-        throw Failure(error: SandboxError.unsupported("restore (a container in a virtual machine)"), output: global.output)
+        throw Failure(
+            error: SandboxError.unsupported("restore (a container in a virtual machine)"), output: global.output)
     }
 }
 
@@ -196,7 +198,8 @@ func signalNumber(_ text: String) -> Int32? {
     for (base, first, sign) in [("SIGRTMIN", Int32(34), Int32(1)), ("SIGRTMAX", 64, -1)] where full.hasPrefix(base) {
         let rest = full.dropFirst(base.count)
         if rest.isEmpty { return first }
-        guard let offset = Int32(rest.dropFirst()), rest.first == (sign > 0 ? "+" : "-"), (0...30).contains(offset) else {
+        guard let offset = Int32(rest.dropFirst()), rest.first == (sign > 0 ? "+" : "-"), (0...30).contains(offset)
+        else {
             return nil
         }
         return first + sign * offset

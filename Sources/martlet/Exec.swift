@@ -32,7 +32,8 @@ struct Exec: AsyncParsableCommand {
     @Option(name: [.customLong("additional-gids"), .customShort("g")], help: "A further group id.")
     var additionalGids: [UInt32] = []
 
-    @Option(name: [.long, .short], help: "A file with the process, as the specification has it (process of config.json).")
+    @Option(
+        name: [.long, .short], help: "A file with the process, as the specification has it (process of config.json).")
     var process: String?
 
     @Flag(name: [.long, .short], help: "Return when the process has started.")
@@ -53,7 +54,10 @@ struct Exec: AsyncParsableCommand {
     @Option(name: [.customLong("cap"), .customShort("c")], help: "A capability that is added to the process's.")
     var capabilities: [String] = []
 
-    @Option(help: "Descriptors after the standard ones that the process gets: only 0, no descriptor reaches a virtual machine.")
+    @Option(
+        help:
+            "Descriptors after the standard ones that the process gets: only 0, no descriptor reaches a virtual machine."
+    )
     var preserveFds = 0
 
     @Option(help: "A cgroup below the container's: refused.")
@@ -71,7 +75,8 @@ struct Exec: AsyncParsableCommand {
     func validate() throws {
         if process == nil, program.isEmpty { throw ValidationError("process args cannot be empty") }
         if preserveFds != 0 {
-            throw ValidationError("--preserve-fds \(preserveFds) is not supported: no descriptor reaches a virtual machine")
+            throw ValidationError(
+                "--preserve-fds \(preserveFds) is not supported: no descriptor reaches a virtual machine")
         }
         if cgroup != nil { throw ValidationError("--cgroup is not supported") }
     }

@@ -22,7 +22,10 @@ struct CreateArguments: ParsableArguments {
     @Flag(help: "Do not make a new session keyring: has no effect, the guest has keyrings of its own.")
     var noNewKeyring = false
 
-    @Option(help: "Descriptors after the standard ones that the process gets: only 0, no descriptor reaches a virtual machine.")
+    @Option(
+        help:
+            "Descriptors after the standard ones that the process gets: only 0, no descriptor reaches a virtual machine."
+    )
     var preserveFds = 0
 
     @Argument(help: "The container's id.")
@@ -30,7 +33,8 @@ struct CreateArguments: ParsableArguments {
 
     func validate() throws {
         if preserveFds != 0 {
-            throw ValidationError("--preserve-fds \(preserveFds) is not supported: no descriptor reaches a virtual machine")
+            throw ValidationError(
+                "--preserve-fds \(preserveFds) is not supported: no descriptor reaches a virtual machine")
         }
     }
 

@@ -106,7 +106,8 @@ extension Runtime {
         case .running: break
         case .stopped: throw SandboxError.wrongState("cannot exec in a stopped container")
         case .paused where options.ignoresPaused: break
-        case .paused: throw SandboxError.wrongState("cannot exec in a paused container (use --ignore-paused to override)")
+        case .paused:
+            throw SandboxError.wrongState("cannot exec in a paused container (use --ignore-paused to override)")
         case .created, .creating: throw SandboxError.wrongState("cannot exec in a container that is not running")
         }
         return try container.server()

@@ -64,7 +64,9 @@ public enum PodServer {
         configurationFile: String?, logger: Logger, emit: @Sendable @escaping (PodEvent) -> Void
     ) async throws {
         ignoreSignals()
-        for descriptor in [Descriptor.listener, Descriptor.lock, Descriptor.processes] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        for descriptor in [Descriptor.listener, Descriptor.lock, Descriptor.processes] {
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        }
         let environment = PodEnvironment(
             id: id, directory: directory, socket: socket, namespace: namespace, configuration: configuration,
             configurationFile: configurationFile, logger: logger, emit: emit)

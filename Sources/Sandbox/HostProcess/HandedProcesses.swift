@@ -20,6 +20,9 @@ package final class HandedProcesses: Sendable {
 
     package init() {}
 
+    /// How many nobody has named yet.
+    var count: Int { table.withLock { $0.processes.count } }
+
     /// The path of the socket, from that of the Task service.
     package static func path(of socket: String) -> String { socket + ".p" }
 
@@ -63,7 +66,9 @@ package final class HandedProcesses: Sendable {
         while let number = try? receive(connection) {
             numbers.append(number)
             var reply = number.littleEndian
-            guard withUnsafeBytes(of: &reply, { send(connection.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }) == 8
+            guard
+                withUnsafeBytes(of: &reply, { send(connection.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) })
+                    == 8
             else { break }
         }
         table.withLock { for number in numbers { $0.processes[number] = nil } }

@@ -45,16 +45,18 @@ package final class HostProcess: Sendable {
     /// - Parameters:
     ///   - title: see `title(container:exec:pod:)`.
     ///   - stdio: the descriptors that it holds; -1: /dev/null.
+    ///   - executable: the absolute path of `martlet-device`; nil: the one beside this program.
     /// - Returns: the child, and this side of its control socket.
     package static func spawn(
-        _ title: [String], stdio: [Int32] = [-1, -1, -1]
+        _ title: [String], stdio: [Int32] = [-1, -1, -1], executable: String? = nil
     ) throws -> (child: ChildProcess, control: SharedDescriptor) {
         let (control, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let child = try withExtendedLifetime(theirs) {
             try ChildProcess(
                 "container process",
                 .init(
-                    executable: Programs.own("martlet-device"), arguments: title, descriptors: stdio + [theirs.raw],
+                    executable: executable ?? Programs.own("martlet-device"), arguments: title,
+                    descriptors: stdio + [theirs.raw],
                     newSession: true))
         }
         return (child, control)

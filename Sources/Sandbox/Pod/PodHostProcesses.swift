@@ -43,6 +43,8 @@ extension Pod {
     /// The processes on the host that stand for those of a container: of its first one, and of execs that commands have made.
     package func hostPIDs(_ id: String) throws -> [UInt32] {
         _ = try running()
-        return try find(id).processes.filter { !$0.phase.isStopped }.compactMap(\.host).map { UInt32(bitPattern: $0.pid) }
+        return try find(id).processes.filter { !$0.phase.isStopped }.compactMap(\.host).map {
+            UInt32(bitPattern: $0.pid)
+        }
     }
 }

@@ -45,7 +45,8 @@ extension Pod {
             case .stopped(let record): .stopped(record)
             }
         return TaskStatus(
-            state: state, bundle: container.bundle, pid: container.pid(exec), terminal: process.terminal, streams: process.names)
+            state: state, bundle: container.bundle, pid: container.pid(exec), terminal: process.terminal,
+            streams: process.names)
     }
 
     /// Sends a signal. One that ends a process by default ends a creation.
