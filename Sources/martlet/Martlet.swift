@@ -11,7 +11,8 @@ struct Martlet: AsyncParsableCommand {
         abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
         subcommands: [
             Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
-            Pause.self, Resume.self, SpecCommand.self, Checkpoint.self, Restore.self, PodCommand.self, Plan.self,
+            Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
+            Restore.self, PodCommand.self, Plan.self,
             Check.self, BenchCommand.self, Version.self, PodServerCommand.self,
         ])
 

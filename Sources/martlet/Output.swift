@@ -30,4 +30,10 @@ extension GlobalOptions {
     func runtime() throws -> Runtime {
         Runtime(root: try stateRoot(), configurationFile: config, output: output)
     }
+
+    /// The same for a command that starts a pod's server: a bad configuration is refused before.
+    func runtimeForServers() throws -> Runtime {
+        let configuration = try Configuration.load(file: config)
+        return Runtime(root: root ?? configuration.paths.root, configurationFile: config, output: output)
+    }
 }

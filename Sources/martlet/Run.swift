@@ -53,7 +53,9 @@ struct Create: AsyncParsableCommand {
     @OptionGroup var arguments: CreateArguments
 
     func run() async throws {
-        try await global.reporting { _ in try await global.runtime().create(arguments.options(isDetached: true)) }
+        try await global.reporting { _ in
+            try await global.runtimeForServers().create(arguments.options(isDetached: true))
+        }
     }
 }
 
@@ -75,7 +77,7 @@ struct Run: AsyncParsableCommand {
     func run() async throws {
         let status = try await global.reporting { logger in
             let command = RunCommand(
-                arguments.options(isDetached: detach), keepsContainer: keep, try global.runtime())
+                arguments.options(isDetached: detach), keepsContainer: keep, try global.runtimeForServers())
             return try await command.run(logger: logger)
         }
         throw ExitCode(status)

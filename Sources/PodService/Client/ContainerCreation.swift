@@ -41,10 +41,9 @@ struct NewContainer: Sendable {
     let terminal: TerminalSession
     let task: TaskServiceClient
     /// The container's process on the host.
-    let process: ChildProcess
-    private let control: SharedDescriptor
+    var process: ChildProcess { handed.child }
+    private let handed: HandedChild
     private let bundle: Bundle
-    private var record: ContainerRecord
     /// The pod's server, where the container does not join a pod.
     let server: ServerProcess?
 
@@ -63,16 +62,18 @@ struct NewContainer: Sendable {
         do {
             let pod = try await Self.pod(for: id, bundle, options, runtime)
             (server, task) = (pod.server, pod.task)
-            let title = HostProcess.title(container: id, pod: pod.id)
-            let stdio = terminal.stdio
-            (process, control) = try withExtendedLifetime(stdio) {
-                try HostProcess.spawn(title, stdio: stdio.map(\.raw))
-            }
-            record = ContainerRecord(
+            var record = ContainerRecord(
                 id: id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
                 pod: pod.id, podRoot: pod.root, socket: pod.socket)
-            record.note(pid: process.pid)
-            try runtime.records.write(record)
+            do {
+                handed = try HandedChild(
+                    HostProcess.title(container: id, pod: pod.id), stdio: terminal.stdio, to: pod.socket)
+                record.note(pid: handed.child.pid)
+                try runtime.records.write(record)
+            } catch {
+                await pod.server?.finish()
+                throw error
+            }
         } catch {
             runtime.records.remove(id)
             throw error
@@ -108,15 +109,12 @@ struct NewContainer: Sendable {
 
     /// Has the pod make the container.
     func create() async throws {
-        let (number, connection) = try HandedProcesses.hand(
-            process.pid, control: control, stdio: terminal.stdio, to: record.socket)
-        defer { withExtendedLifetime(connection) {} }
         _ = try await task.create(
             .with {
                 $0.id = id
                 $0.bundle = bundle.directory
                 $0.terminal = terminal.isRequested
-                $0.stdin = HandedProcesses.name(number)
+                $0.stdin = handed.name
             }, timeout: Runtime.requestTimeout)
         if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }
         if let file = options.pidFile { try writePID(process.pid, to: file) }
@@ -139,14 +137,40 @@ struct NewContainer: Sendable {
     }
 }
 
+/// A process on the host that this command has started and handed to a pod's server.
+struct HandedChild: Sendable {
+    let child: ChildProcess
+    /// What stands for it in a request.
+    let name: String
+    /// What nobody has named goes with it.
+    private let connection: SharedDescriptor
+
+    /// - Parameter socket: of the pod's Task service.
+    init(_ title: [String], stdio: [SharedDescriptor], to socket: String) throws {
+        let (child, control) = try withExtendedLifetime(stdio) {
+            try HostProcess.spawn(title, stdio: stdio.map(\.raw))
+        }
+        do {
+            // From here on the server alone has the control socket: the process ends with the server.
+            let (number, connection) = try HandedProcesses.hand(child.pid, control: control, stdio: stdio, to: socket)
+            (name, self.connection, self.child) = (HandedProcesses.name(number), connection, child)
+        } catch {
+            child.signal(SIGKILL)
+            throw error
+        }
+    }
+}
+
 extension Runtime {
     /// `create`: a container whose program waits for `start`. Its pod outlives this process.
     public func create(_ options: CreateOptions) async throws {
         try requireRoot(for: "create")
-        let container = try await NewContainer(options, self)
-        do { try await container.create() } catch {
-            await container.abandon()
-            throw error
+        try await asking {
+            let container = try await NewContainer(options, self)
+            do { try await container.create() } catch {
+                await container.abandon()
+                throw error
+            }
         }
     }
 }

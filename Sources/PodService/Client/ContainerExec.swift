@@ -53,21 +53,16 @@ extension Runtime {
         let signals = try options.isDetached ? nil : SignalQueue(ForwardedSignals.all)
         let exec = "exec-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
         let title = HostProcess.title(container: options.id, exec: exec, pod: container.record.pod)
-        let stdio = terminal.stdio
-        let (child, control) = try withExtendedLifetime(stdio) {
-            try HostProcess.spawn(title, stdio: stdio.map(\.raw))
-        }
+        let handed = try HandedChild(title, stdio: terminal.stdio, to: container.record.socket)
+        let child = handed.child
         do {
-            let (number, connection) = try HandedProcesses.hand(
-                child.pid, control: control, stdio: stdio, to: container.record.socket)
-            defer { withExtendedLifetime(connection) {} }
             let bytes = try JSON.encode(process)
             _ = try await task.exec(
                 .with {
                     $0.id = options.id
                     $0.execID = exec
                     $0.terminal = process.terminal
-                    $0.stdin = HandedProcesses.name(number)
+                    $0.stdin = handed.name
                     $0.spec = .with { $0.value = .init(bytes) }
                 }, timeout: Runtime.requestTimeout)
             terminal.begin()

@@ -5,12 +5,29 @@ import Sandbox
 import TTRPC
 import TaskAPI
 
+/// What a request can end with beside the sandbox's errors.
+enum CommandError: Error, CustomStringConvertible {
+    /// The pod's server has gone.
+    case connectionLost(String)
+    /// The virtual machine has ended.
+    case aborted(String)
+
+    var description: String {
+        switch self {
+        case .connectionLost(let message): "the pod's server is gone: \(message)"
+        case .aborted(let message): message
+        }
+    }
+}
+
 /// Runs a command's requests; their errors become the sandbox's, without the codes of the wire.
 func asking<R: Sendable>(_ body: () async throws -> R) async throws -> R {
     do { return try await body() } catch let error as TTRPCError {
         switch error.code {
         case .unimplemented, .invalidArgument: throw SandboxError.invalid(error.message)
         case .failedPrecondition: throw SandboxError.wrongState(error.message)
+        case .unavailable: throw CommandError.connectionLost(error.message)
+        case .aborted: throw CommandError.aborted(error.message)
         default: throw SandboxError.failed(error.message)
         }
     }

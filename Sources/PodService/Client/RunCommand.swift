@@ -31,25 +31,24 @@ public struct RunCommand: Sendable {
         let signals = try options.isDetached ? nil : SignalQueue(ForwardedSignals.all)
         let container = try await NewContainer(options, runtime)
         do {
-            let status = try await follow(container, signals)
+            let status = try await asking { try await follow(container, signals) }
             if !options.isDetached { await finish(container) }
             return status
         } catch {
-            let end = container.server?.child.waitForEnd(timeout: .milliseconds(isConnectionLoss(error) ? 1000 : 0))
+            let isLost = if case .connectionLost? = error as? CommandError { true } else { false }
+            let end = container.server?.child.waitForEnd(timeout: .milliseconds(isLost ? 1000 : 0))
             await container.abandon()
             if let end {
                 logger.error("container \(container.id): the pod's server \(end)")
                 return RunCommand.failure
             }
-            if let error = error as? TTRPCError, error.code == .aborted {
-                logger.error("container \(container.id): \(error.message)")
+            if case .aborted(let message)? = error as? CommandError {
+                logger.error("container \(container.id): \(message)")
                 return RunCommand.failure
             }
             throw error
         }
     }
-
-    private func isConnectionLoss(_ error: any Error) -> Bool { (error as? TTRPCError)?.code == .unavailable }
 
     /// Takes the container away that has ended, and the pod unless others are in it.
     private func finish(_ container: NewContainer) async {

@@ -32,10 +32,10 @@ public enum PodServer {
         ignoreSignals()
         for descriptor in Descriptor.listener...Descriptor.processes { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let directory = StateDirectory(root: root, id: id)
+        let log = try EventLog()
         let environment = PodEnvironment(
             id: id, directory: directory, socket: directory.read()?.socket, configuration: configuration,
-            configurationFile: configurationFile,
-            logger: logger)
+            configurationFile: configurationFile, logger: logger, emit: { log.note($0) })
         let pod = try Pod(environment)
         if isDetached {
             try environment.record()
@@ -49,9 +49,11 @@ public enum PodServer {
         }
         let handed = try handedProcesses()
         try await serve(
-            [.task(TaskAPIService(pod, environment, handed)), .inspection(InspectionAPIService(pod))],
+            [.task(TaskAPIService(pod, environment, handed)), .inspection(InspectionAPIService(pod, log))],
             until: pod.finished)
         directory.sweep()
+        // The command may have been killed.
+        if !isDetached { ContainerRecords(root: root).remove(ofPod: id) }
     }
 
     /// Serves containerd until the pod is shut down; then the pod is gone, and its directory.
@@ -67,9 +69,14 @@ public enum PodServer {
         for descriptor in [Descriptor.listener, Descriptor.lock, Descriptor.processes] {
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         }
+        let log = try EventLog()
         let environment = PodEnvironment(
             id: id, directory: directory, socket: socket, namespace: namespace, configuration: configuration,
-            configurationFile: configurationFile, logger: logger, emit: emit)
+            configurationFile: configurationFile, logger: logger,
+            emit: {
+                log.note($0)
+                emit($0)
+            })
         try environment.record()
         let pod = try Pod(environment)
         await pod.endUnlessUsed()
@@ -78,7 +85,7 @@ public enum PodServer {
         try await serve(
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
-                .inspection(InspectionAPIService(pod)),
+                .inspection(InspectionAPIService(pod, log)),
             ], until: pod.finished)
         directory.sweep()
     }

@@ -115,6 +115,11 @@ package struct ContainerRecords: Sendable {
         ((try? directoryNames(path)) ?? []).filter { !$0.hasPrefix(".") }.sorted()
     }
 
+    /// Removes those of a pod's containers.
+    package func remove(ofPod pod: String) {
+        for id in all() where read(id)?.pod == pod { remove(id) }
+    }
+
     package func remove(_ id: String) {
         unlink(path(of: id))
         rmdir(path)
