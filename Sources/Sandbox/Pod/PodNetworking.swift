@@ -29,6 +29,8 @@ extension SandboxPlan {
 actor PodNetworking {
     /// The process that engines take for the pod: it is in the pod's network namespace.
     nonisolated let pid: pid_t
+    /// The network namespace; nil without one.
+    nonisolated let namespace: NamespaceIdentity?
 
     private let pause: PauseProcess
     private let network: PodNetwork?
@@ -64,6 +66,7 @@ actor PodNetworking {
         self.pause = pause
         self.logger = logger
         pid = pause.pid
+        namespace = network?.namespace.identity
     }
 
     /// Ends the machine when somebody ends the process: whoever looked for the pod by its pid would find nothing, or one day
