@@ -64,7 +64,7 @@ struct NewContainer: Sendable {
             (server, task) = (pod.server, pod.task)
             var record = ContainerRecord(
                 id: id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
-                pod: pod.id, podRoot: pod.root, socket: pod.socket)
+                pod: pod.id, podDirectory: pod.directory.path, socket: pod.socket)
             do {
                 handed = try HandedChild(
                     HostProcess.title(container: id, pod: pod.id), stdio: terminal.stdio, to: pod.socket)
@@ -84,26 +84,24 @@ struct NewContainer: Sendable {
     /// The pod that a container is made in.
     private struct Pod {
         var id: String
-        var root: String
+        var directory: StateDirectory
         var socket: String
         var task: TaskServiceClient
+        /// nil: it was there.
         var server: ServerProcess?
     }
 
     private static func pod(
         for id: String, _ bundle: Bundle, _ options: CreateOptions, _ runtime: Runtime
     ) async throws -> Pod {
-        var name = id
-        var number = 1
-        while true {
-            do {
-                let server = try await ServerProcess.start(id: name, isDetached: options.isDetached, runtime)
-                return Pod(id: name, root: runtime.root, socket: server.socket, task: server.task, server: server)
-            } catch SandboxError.alreadyExists where number < 1000 {
-                // A pod whose first container had this id and has been deleted.
-                number += 1
-                name = "\(id)-\(number)"
-            }
+        switch try await PodMembership(id: id, spec: bundle.spec, root: runtime.root).claim() {
+        case .joined(let pod, let directory, let socket):
+            let task = TaskServiceClient(try await TTRPCClient(unixPath: socket))
+            return Pod(id: pod, directory: directory, socket: socket, task: task)
+        case .new(let pod, let directory, let lock, let listeners):
+            let server = try await ServerProcess.start(
+                id: pod, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
+            return Pod(id: pod, directory: directory, socket: server.socket, task: server.task, server: server)
         }
     }
 

@@ -16,18 +16,16 @@ struct ServerProcess: Sendable {
     /// The server ends its pod when this closes; nil: the pod outlives this process.
     private let lifeline: SharedDescriptor?
 
-    /// Starts a server for the pod `id`, whose state directory is made here.
+    /// Starts a server for the pod `id`, whose state directory has just been made.
     ///
     /// - Parameter isDetached: whether the pod outlives this process. The server holds none of this process's descriptors then.
-    static func start(id: String, isDetached: Bool, _ runtime: Runtime) async throws -> ServerProcess {
-        let root = runtime.root
-        let directory = StateDirectory(root: root, id: id)
-        let lock = try directory.create()
+    static func start(
+        id: String, _ directory: StateDirectory, lock: SharedDescriptor, _ listeners: StateDirectory.Listeners,
+        isDetached: Bool, _ runtime: Runtime
+    ) async throws -> ServerProcess {
         do throws(any Error) {
-            let listeners = try directory.listen(below: root)
-            let socket = listeners.socket
             let (lifeline, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            var arguments = ["pod-server", id, "--root", root] + runtime.output.arguments
+            var arguments = ["pod-server", id, "--root", runtime.root] + runtime.output.arguments
             if isDetached { arguments.append("--detached") }
             if let file = runtime.configurationFile { arguments += ["--config", file] }
             let environment: [String] = ["PATH", "MARTLET_GUEST"].compactMap { (name: String) -> String? in
@@ -40,10 +38,10 @@ struct ServerProcess: Sendable {
                     -1, errors, errors, listeners.services.raw, isDetached ? -1 : theirs.raw, lock.raw,
                     listeners.processes.raw,
                 ], newSession: true)
-            let child = try withExtendedLifetime((listeners, theirs)) { try ChildProcess("pod server", command) }
-            let client = try await TTRPCClient(unixPath: socket)
+            let child = try withExtendedLifetime((listeners, theirs, lock)) { try ChildProcess("pod server", command) }
+            let client = try await TTRPCClient(unixPath: listeners.socket)
             return ServerProcess(
-                child: child, task: TaskServiceClient(client), directory: directory, socket: socket,
+                child: child, task: TaskServiceClient(client), directory: directory, socket: listeners.socket,
                 lifeline: isDetached ? nil : lifeline)
         } catch {
             directory.sweep()

@@ -136,6 +136,7 @@ package actor Pod {
             if endedAt == 0 { endedAt = wallClockNanoseconds() }
         }
         phase = .ending(task, machine: machine)
+        environment.directory.markEnding()
         for creation in creations.values { creation.cancel(SandboxError.wrongState("the pod was ended")) }
         await task.value
     }

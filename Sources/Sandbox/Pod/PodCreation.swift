@@ -40,8 +40,12 @@ extension Pod {
             let creation = try Creation(isFirst: true)
             creations[id] = creation
             try await creation.run { try await self.makePod(id, request) }
-        case .empty: throw SandboxError.wrongState("the pod is being started")
-        case .launching, .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
+        case .empty, .launching:
+            guard let first = creations.values.first(where: \.isFirst) else { fallthrough }
+            let creation = try Creation(isFirst: false)
+            creations[id] = creation
+            try await creation.run { try await self.join(id, request, after: first, creation) }
+        case .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
         }
         return containers[id]?.pid() ?? 0
     }
@@ -66,6 +70,18 @@ extension Pod {
             endUnlessUsed()
             throw error
         }
+    }
+
+    /// Waits for the container with which the pod is made.
+    private func join(
+        _ id: String, _ request: ContainerRequest, after first: Creation, _ creation: Creation
+    ) async throws {
+        await first.ended()
+        guard case .running(let pod) = phase, !creation.isCancelled else {
+            creations[id] = nil
+            throw SandboxError.wrongState("the pod is \(phase.name)")
+        }
+        try await join(id, request, pod, creation)
     }
 
     private func join(_ id: String, _ request: ContainerRequest, _ pod: RunningPod, _ creation: Creation) async throws {

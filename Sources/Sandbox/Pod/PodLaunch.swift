@@ -142,7 +142,8 @@ final class PodLaunch: Sendable {
             let directories = cgroups ?? state.cgroup?.directories ?? []
             try await onThread("state") { [self] in
                 try environment.record(
-                    processes: processes, bundle: bundle, cgroups: directories, network: plan.network)
+                    processes: processes, bundle: bundle, cgroups: directories, network: plan.network,
+                    namespace: state.network?.namespace?.identity)
             }
         }
     }

@@ -16,28 +16,28 @@ public struct ContainerRecord: Codable, Sendable, Equatable {
     public var annotations: [String: String]
     /// RFC 3339, with nanoseconds, UTC.
     public var created: String
-    /// The pod's id, and the directory that holds the pod's state directory.
+    /// The pod's id, and its state directory.
     package var pod: String
-    package var podRoot: String
+    package var podPath: String
     /// Where the pod's server listens.
     package var socket: String
     /// The container's process on the host; nil: it has not been started yet.
     package var process: StateDirectory.ProcessRecord?
 
     package init(
-        id: String, bundle: String, rootfs: String, annotations: [String: String], pod: String, podRoot: String,
-        socket: String
+        id: String, bundle: String, rootfs: String, annotations: [String: String], pod: String,
+        podDirectory: String, socket: String
     ) {
         self.id = id
         self.bundle = bundle
         self.rootfs = rootfs
         self.annotations = annotations
-        (self.pod, self.podRoot, self.socket) = (pod, podRoot, socket)
+        (self.pod, podPath, self.socket) = (pod, podDirectory, socket)
         created = Timestamp.now()
     }
 
     /// The pod's state on disk.
-    package var podDirectory: StateDirectory { StateDirectory(root: podRoot, id: pod) }
+    package var podDirectory: StateDirectory { StateDirectory(path: podPath) }
 
     /// The process on the host, as long as it runs.
     package var pid: Int32? {
