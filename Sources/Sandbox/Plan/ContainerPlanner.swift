@@ -23,6 +23,7 @@ extension SandboxPlan.Container {
         var container = try Self(id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit) {
             warnings.append($0)
         }
+        if container.spec.linux?.allowsAllDevices == true { container.spec.linux?.removeHostDevices() }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
         return (container, warnings.map { "config.json: \($0)" })
     }
