@@ -55,6 +55,7 @@ extension SandboxPlan.Container {
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
+        spec.mounts.replaceHostCgroups()
         var podVolumes: [SandboxPlan.PodVolume] = []
         var sharedMemory: UInt64?
         for index in spec.mounts.indices where spec.mounts[index].isBind {
