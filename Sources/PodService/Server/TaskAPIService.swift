@@ -28,7 +28,7 @@ struct TaskAPIService: TaskService {
     // MARK: Life
 
     func create(_ request: TaskCreateTaskRequest, context: TTRPCContext) async throws -> TaskCreateTaskResponse {
-        try await answering {
+        try await answering(failure: "OCI runtime create failed") {
             guard request.checkpoint.isEmpty else { throw SandboxError.unsupported("restore from a checkpoint") }
             let bundle = try await onThread("bundle") { try Bundle(directory: request.bundle) }
             let configuration = try await environment.configuration(
@@ -43,7 +43,7 @@ struct TaskAPIService: TaskService {
     }
 
     func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {
-        try await answering {
+        try await answering(failure: "OCI runtime \(request.execID.isEmpty ? "start" : "exec") failed") {
             let pid = try await pod.start(request.id, exec: request.execID)
             return .with { $0.pid = pid }
         }
@@ -90,12 +90,22 @@ struct TaskAPIService: TaskService {
 }
 
 /// The one place where the sandbox's errors become gRPC codes.
-func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
+///
+/// - Parameter failure: stands before the error's message; runc's shim says the same, and programs look for it.
+func answering<R: Sendable>(failure: String = "", _ body: () async throws -> R) async throws -> R {
     do {
         return try await body()
-    } catch let error as TTRPCError {
-        throw error
-    } catch let error as SandboxError {
+    } catch {
+        var answer = answer(to: error)
+        if !failure.isEmpty { answer.message = "\(failure): \(answer.message)" }
+        throw answer
+    }
+}
+
+private func answer(to error: any Error) -> TTRPCError {
+    switch error {
+    case let error as TTRPCError: return error
+    case let error as SandboxError:
         let code: TTRPCError.Code =
             switch error {
             case .alreadyExists: .alreadyExists
@@ -106,11 +116,9 @@ func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
             case .failed: .internal
             case .machineEnded: .aborted
             }
-        throw TTRPCError(code, error.description)
-    } catch let error as SpecError {
-        throw TTRPCError(.invalidArgument, error.description)
-    } catch {
-        throw TTRPCError(.internal, "\(error)")
+        return TTRPCError(code, error.description)
+    case let error as SpecError: return TTRPCError(.invalidArgument, error.description)
+    default: return TTRPCError(.internal, "\(error)")
     }
 }
 

@@ -23,6 +23,7 @@ extension SandboxPlan.Container {
         var container = try Self(id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit) {
             warnings.append($0)
         }
+        if container.spec.linux?.allowsAllDevices == true { container.spec.linux?.removeHostDevices() }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
         return (container, warnings.map { "config.json: \($0)" })
     }
@@ -54,6 +55,7 @@ extension SandboxPlan.Container {
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
+        spec.mounts.replaceHostCgroups()
         var podVolumes: [SandboxPlan.PodVolume] = []
         var sharedMemory: UInt64?
         for index in spec.mounts.indices where spec.mounts[index].isBind {

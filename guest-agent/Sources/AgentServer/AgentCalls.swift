@@ -248,6 +248,8 @@ struct AgentCalls: AgentService {
         case .unimplemented: .unimplemented
         case .deadlineExceeded: .deadlineExceeded
         case .internal: .internal
+        // containerd writes the code behind the message; behind runc's errors stands this one.
+        case .program: .unknown
         }
     }
 }
