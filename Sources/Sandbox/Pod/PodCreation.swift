@@ -119,10 +119,12 @@ extension Pod {
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
             first.streams = streams
-            try await pod.agent.createContainer(plan, shares: shares, streams: numbers)
+            let targets = try await pod.addTargets(of: plan)
+            try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
             logger.phase("container created")
         } catch {
             first.streams?.cancel()
+            await pod.forgetTargets(of: id)
             throw error
         }
         let hooks = HostHooks(plan, bundle: bundle, pid: pod.pid, logger: logger)

@@ -59,6 +59,9 @@ actor PodNetworking {
         return PodNetworking(network, pause, logger)
     }
 
+    /// The pod's network namespace; nil where it has none.
+    nonisolated var namespace: NetworkNamespace? { network?.namespace }
+
     private init(_ network: PodNetwork?, _ pause: PauseProcess, _ logger: Logger) {
         self.network = network
         self.pause = pause
@@ -127,6 +130,7 @@ actor PodNetworking {
             return try network.plan()
         }
         if plan != self.plan { try await update(plan, pod) }
+        await pod.resolvers.update()
     }
 
     /// Removes the interfaces that are gone from the namespace. The guest releases them first: a driver that lost its device
