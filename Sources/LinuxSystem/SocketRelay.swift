@@ -14,7 +14,7 @@ public struct SocketRelay {
         case descriptorPassed
     }
 
-    private static let bufferSize = 32 << 10
+    private static let bufferSize = 16 << 10
 
     /// A direction: what came from one side and has not gone to the other.
     private struct Direction {

@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 extension Containers {
@@ -36,6 +37,23 @@ extension Containers {
                 #expect(found.code == 0, "\(found.text)\(found.errorText)\(docker.log.suffix(2000))")
                 try docker.succeed("rm", "-f", name, late)
                 try docker.succeed("network", "rm", network)
+            }
+        }
+
+        @Test func aSocketOfTheHostIsMounted() throws {
+            try Docker.play { docker, scene in
+                let path = "\(scene.directory)/socket"
+                let server = try Command(Program.path("sockets"), ["serve", path])
+                try server.output?.wait(for: "ready\n")
+                defer {
+                    server.child.signal(SIGKILL)
+                    _ = try? server.finish()
+                }
+                let echo = try docker.succeed(
+                    "run", "--rm", "-v", "\(path):/run/s.sock", "-v", "\(Program.path("sockets")):/sockets:ro",
+                    Docker.image,
+                    "/sockets", "echo", "/run/s.sock", "100000")
+                #expect(echo == "ok\n")
             }
         }
     }
