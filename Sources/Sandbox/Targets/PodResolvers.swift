@@ -51,19 +51,30 @@ actor PodResolvers {
             }
         }
         if addresses == Set(known.map(\.address)) { return }
-        var resolvers = known.filter { addresses.contains($0.address) }
-        let gone = known.filter { !addresses.contains($0.address) }
-        for address in addresses.subtracting(resolvers.map(\.address)) {
-            let server = InternetAddress(address, port: Self.port)
-            resolvers.append(
-                Resolver(
-                    address: address, streamTarget: try await targets.add(.stream(server), container: nil),
-                    datagramTarget: try await targets.add(.datagrams(server), container: nil)))
+        let (kept, gone) = (
+            known.filter { addresses.contains($0.address) }, known.filter { !addresses.contains($0.address) }
+        )
+        var fresh: [Resolver] = []
+        do {
+            for address in addresses.subtracting(kept.map(\.address)) {
+                let server = InternetAddress(address, port: Self.port)
+                fresh.append(
+                    Resolver(
+                        address: address, streamTarget: try await targets.add(.stream(server), container: nil),
+                        datagramTarget: try await targets.add(.datagrams(server), container: nil)))
+            }
+            try await agent.updateResolvers(kept + fresh)
+        } catch {
+            forget(fresh)
+            throw error
         }
-        known = resolvers
-        try await agent.updateResolvers(resolvers)
-        targets.remove(Set(gone.flatMap { [$0.streamTarget, $0.datagramTarget] }))
-        logger.debug("network: resolvers \(resolvers.map(\.address))")
+        known = kept + fresh
+        forget(gone)
+        logger.debug("network: resolvers \(known.map(\.address))")
+    }
+
+    private func forget(_ resolvers: [Resolver]) {
+        targets.remove(Set(resolvers.flatMap { [$0.streamTarget, $0.datagramTarget] }))
     }
 
     /// Whether something answers there: it takes a connection, which rules of the namespace may lead elsewhere, or has the UDP

@@ -95,6 +95,7 @@ final class PodTargets: Sendable {
         state.withLock { $0.requests = stream }
         try startThread("targets") { [self] in
             TargetRequests.read(stream) { take($0) }
+            logger.debug("the guest asks for no more connections to the host")
         }
     }
 
