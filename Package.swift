@@ -139,7 +139,8 @@ let package = Package(
         tests(
             "SandboxTests",
             [
-                "AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", "PodNetwork", logging,
+                "AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", "PodNetwork",
+                logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),

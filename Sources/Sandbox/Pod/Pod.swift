@@ -144,6 +144,7 @@ package actor Pod {
     /// The guest syncs and powers off, or is killed when it does not; then everything else of the pod goes.
     private func powerOff(_ pod: RunningPod) async {
         pod.heartbeat.cancel()
+        pod.targets.end()
         await pod.volumes.end()
         try? await pod.agent.destroySandbox(timeout: .seconds(2))
         _ = await pod.machine.end(within: .seconds(3), otherwise: "the guest did not power off")

@@ -206,6 +206,7 @@ extension Pod {
             logger.debug("remove container \(id): \(error)")
         }
         await pod.shares.remove(id)
+        await pod.forgetTargets(of: id)
         await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
             environment.emit(.deleted(container: id, pid: container.pid(), record))

@@ -142,11 +142,13 @@ extension Pod {
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
             (first.streams, first.source) = (streams, nil)
-            try await pod.agent.createContainer(plan, shares: shares, streams: numbers)
+            let targets = try await pod.addTargets(of: plan)
+            try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
             logger.phase("container created")
         } catch {
             first.streams?.cancel()
             host.end(.exited(255))
+            await pod.forgetTargets(of: id)
             throw error
         }
         let pid = UInt32(bitPattern: host.pid)

@@ -72,10 +72,13 @@ final class PodLaunch: Sendable {
             client, limit: configuration.agent.requestTimeout, copyLimit: configuration.volumes.copyLimit,
             logger: logger)
         let (running, firstShares) = try await (network, storages)
+        let targets = PodTargets(
+            link, namespace: running.namespace, limit: configuration.agent.requestTimeout, logger: logger)
+        let resolvers = PodResolvers(targets, namespace: running.namespace, agent: agent, logger: logger)
         return RunningPod(
             plan: plan, configuration: configuration, machine: machine, network: running,
             cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes, shares: shares,
-            firstShares: firstShares,
+            targets: targets, resolvers: resolvers, firstShares: firstShares,
             heartbeat: Heartbeat.start(client, configuration.agent, machine))
     }
 

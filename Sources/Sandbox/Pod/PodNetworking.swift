@@ -114,6 +114,7 @@ actor PodNetworking {
             return try network.plan()
         }
         if plan != self.plan { try await update(plan, pod) }
+        await pod.resolvers.update()
     }
 
     /// Removes the interfaces that are gone from the namespace. The guest releases them first: a driver that lost its device

@@ -38,6 +38,9 @@ struct RunningPod: Sendable {
     let volumes: PodVolumes
     /// What of the host the file device serves.
     let shares: PodShares
+    /// What of the host the guest may connect to.
+    let targets: PodTargets
+    let resolvers: PodResolvers
     /// Of the container that the pod was made with.
     let firstShares: [ShareStorage]
     /// Ends the machine when the agent stops answering.

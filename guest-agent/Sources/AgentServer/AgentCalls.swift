@@ -193,6 +193,13 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func updateResolvers(_ request: AgentUpdateResolversRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("update the resolvers") { () throws(AgentFailure) in
+            try sandbox.resolvers.update(request)
+            return AgentEmpty()
+        }
+    }
+
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         .with {
             $0.kernelVersion = machine.kernelVersion
