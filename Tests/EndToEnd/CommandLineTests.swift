@@ -149,6 +149,97 @@ extension Containers {
             }
         }
 
+        @Test func manyAndLargeExecsAreServed() throws {
+            try Scene.play { scene in
+                let container = try CommandLineContainer(scene)
+                let id = container.id
+                try container.create(bundle: scene.bundle(script: Self.waiting))
+                try container.succeed("start", id)
+                container.wait(forText: "up\n")
+
+                let execs = try (0..<100).map { number in
+                    try container.begin(["exec", id, "/bin/sh", "-c", "echo \(number); exit \(number)"])
+                }
+                for (number, exec) in execs.enumerated() {
+                    let outcome = try exec.finish(within: .seconds(120) * Lab.patience)
+                    #expect(outcome.code == Int32(number) && outcome.text == "\(number)\n", "\(outcome.errorText)")
+                }
+
+                // An environment of a mebibyte, as a file: a variable may have 128 KiB (execve(2)).
+                let variables = (0..<16).map { "V\($0)=\(String(repeating: "v", count: 65_000))" }
+                struct Process: Encodable {
+                    var args: [String]
+                    var cwd = "/"
+                    var env: [String]
+                }
+                let encoder = JSONEncoder()
+                let large = try scene.write(
+                    "large.json",
+                    String(
+                        decoding: encoder.encode(
+                            Process(args: ["/bin/sh", "-c", "echo ${#V0} ${#V15}"], env: variables)), as: UTF8.self))
+                let environment = try container.run("exec", "--process", large, id)
+                #expect(environment.code == 0 && environment.text == "65000 65000\n", "\(environment.errorText)")
+                let list = (0..<64).map { _ in String(repeating: "a", count: 1023) }
+                let arguments = try container.begin(["exec", id, "/bin/sh", "-c", "echo $#", "sh"] + list).finish()
+                #expect(arguments.code == 0 && arguments.text == "64\n", "\(arguments.errorText)")
+                try container.succeed("delete", "--force", id)
+            }
+        }
+
+        /// A command that is killed at any moment leaves a container that `delete --force` clears.
+        @Test func killedCommandsLeaveNothingBehind() throws {
+            try Scene.play { scene in
+                let bundle = try scene.bundle(script: Self.waiting)
+                for delay in [5, 30, 80, 300, 900, 1500, 2000] {
+                    let container = try CommandLineContainer(scene)
+                    let create = try container.begin(["create", "--bundle", bundle, container.id])
+                    usleep(UInt32(delay) * 1000)
+                    create.child.signal(SIGKILL)
+                    _ = create.child.waitForEnd(timeout: .seconds(5))
+                    // Whatever it is now, there is an answer.
+                    _ = try container.state()
+                    try container.succeed("delete", "--force", container.id)
+                    #expect(try container.state() == nil, "after \(delay) ms")
+                }
+                for command in ["start", "exec", "kill", "delete"] {
+                    let container = try CommandLineContainer(scene)
+                    let id = container.id
+                    try container.create(bundle: bundle)
+                    if command != "start" { try container.succeed("start", id) }
+                    if command == "delete" { try container.succeed("kill", id, "KILL") }
+                    for delay in [2, 20, 60] {
+                        let arguments = command == "exec" ? ["exec", id, "sleep", "100"] : [command, id]
+                        let victim = try container.begin(arguments)
+                        usleep(UInt32(delay) * 1000)
+                        victim.child.signal(SIGKILL)
+                        _ = victim.child.waitForEnd(timeout: .seconds(5))
+                    }
+                    _ = try container.state()
+                    try container.succeed("delete", "--force", id)
+                    try container.succeed("delete", "--force", id)
+                    #expect(try container.state() == nil, "\(command)")
+                }
+            }
+        }
+
+        /// Counted as `Scene` counts: processes, mounts, sockets, cgroups, files.
+        @Test func livesLeaveNothing() throws {
+            try Scene.play { scene in
+                let bundle = try scene.bundle(script: Self.waiting)
+                for _ in 0..<(Lab.everything ? 200 : 3) {
+                    let container = try CommandLineContainer(scene)
+                    let id = container.id
+                    try container.create(bundle: bundle)
+                    try container.succeed("start", id)
+                    #expect(try container.succeed("exec", id, "echo", "hi") == "hi\n")
+                    try container.succeed("kill", id, "KILL")
+                    try container.wait(for: "stopped")
+                    try container.succeed("delete", id)
+                }
+            }
+        }
+
         @Test func whatIsWrongIsSaidAsOtherRuntimesDo() throws {
             try Scene.play { scene in
                 let container = try CommandLineContainer(scene)

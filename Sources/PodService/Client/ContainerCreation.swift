@@ -60,18 +60,20 @@ struct NewContainer: Sendable {
         try runtime.forgetDead(id)
         try runtime.records.claim(id)
         do {
-            let pod = try await Self.pod(for: id, bundle, options, runtime)
-            (server, task) = (pod.server, pod.task)
+            let claim = try await PodMembership(id: id, spec: bundle.spec, root: runtime.root).claim()
             var record = ContainerRecord(
                 id: id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
-                pod: pod.id, podDirectory: pod.directory.path, socket: pod.socket)
+                pod: claim.id, podDirectory: claim.directory.path, socket: claim.socket)
+            // Before there is a server: who deletes the container finds it.
+            try runtime.records.write(record)
+            (server, task) = try await Self.pod(claim, options, runtime)
             do {
                 handed = try HandedChild(
-                    HostProcess.title(container: id, pod: pod.id), stdio: terminal.stdio, to: pod.socket)
+                    HostProcess.title(container: id, pod: claim.id), stdio: terminal.stdio, to: claim.socket)
                 record.note(pid: handed.child.pid)
                 try runtime.records.write(record)
             } catch {
-                await pod.server?.finish()
+                await server?.finish()
                 throw error
             }
         } catch {
@@ -81,27 +83,16 @@ struct NewContainer: Sendable {
         (self.id, self.bundle, self.options, self.runtime) = (id, bundle, options, runtime)
     }
 
-    /// The pod that a container is made in.
-    private struct Pod {
-        var id: String
-        var directory: StateDirectory
-        var socket: String
-        var task: TaskServiceClient
-        /// nil: it was there.
-        var server: ServerProcess?
-    }
-
+    /// The Task service of the pod that a container is made in, and the server where it has to be started.
     private static func pod(
-        for id: String, _ bundle: Bundle, _ options: CreateOptions, _ runtime: Runtime
-    ) async throws -> Pod {
-        switch try await PodMembership(id: id, spec: bundle.spec, root: runtime.root).claim() {
-        case .joined(let pod, let directory, let socket):
-            let task = TaskServiceClient(try await TTRPCClient(unixPath: socket))
-            return Pod(id: pod, directory: directory, socket: socket, task: task)
+        _ claim: PodMembership.Claim, _ options: CreateOptions, _ runtime: Runtime
+    ) async throws -> (ServerProcess?, TaskServiceClient) {
+        switch claim {
+        case .joined(_, _, let socket): return (nil, TaskServiceClient(try await TTRPCClient(unixPath: socket)))
         case .new(let pod, let directory, let lock, let listeners):
             let server = try await ServerProcess.start(
                 id: pod, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
-            return Pod(id: pod, directory: directory, socket: server.socket, task: server.task, server: server)
+            return (server, server.task)
         }
     }
 

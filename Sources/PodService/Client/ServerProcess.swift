@@ -11,8 +11,6 @@ struct ServerProcess: Sendable {
     let child: ChildProcess
     let task: TaskServiceClient
     let directory: StateDirectory
-    /// Where it listens.
-    let socket: String
     /// The server ends its pod when this closes; nil: the pod outlives this process.
     private let lifeline: SharedDescriptor?
 
@@ -41,7 +39,7 @@ struct ServerProcess: Sendable {
             let child = try withExtendedLifetime((listeners, theirs, lock)) { try ChildProcess("pod server", command) }
             let client = try await TTRPCClient(unixPath: listeners.socket)
             return ServerProcess(
-                child: child, task: TaskServiceClient(client), directory: directory, socket: listeners.socket,
+                child: child, task: TaskServiceClient(client), directory: directory,
                 lifeline: isDetached ? nil : lifeline)
         } catch {
             directory.sweep()

@@ -129,6 +129,26 @@ package struct PodMembership: Sendable, Equatable {
         /// In a pod that is the caller's to make: its directory is made, and its socket. Others that name the same network
         /// namespace join it from now on.
         case new(id: String, StateDirectory, lock: SharedDescriptor, StateDirectory.Listeners)
+
+        /// The pod's.
+        package var id: String {
+            switch self {
+            case .joined(let id, _, _), .new(let id, _, _, _): id
+            }
+        }
+
+        package var directory: StateDirectory {
+            switch self {
+            case .joined(_, let directory, _), .new(_, let directory, _, _): directory
+            }
+        }
+
+        package var socket: String {
+            switch self {
+            case .joined(_, _, let socket): socket
+            case .new(_, _, _, let listeners): listeners.socket
+            }
+        }
     }
 
     /// How long one waits for a pod that is being made, or is about to end.
