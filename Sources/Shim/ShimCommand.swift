@@ -28,11 +28,6 @@ public struct ShimCommand: Sendable {
         self.debug = debug
     }
 
-    /// Annotations that name the pod of a container, which exists: containerd's CRI plugin, and CRI-O.
-    static let sandboxAnnotations = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]
-    /// The annotation by which any client of containerd puts containers into one pod; the first of them makes it.
-    static let groupAnnotation = "io.containerd.runc.v2.group"
-
     /// In containerd's environment: a configuration file other than the standard one.
     static let configurationVariable = "MARTLET_CONFIG"
     /// What the environment may say to a shim.
@@ -44,33 +39,12 @@ public struct ShimCommand: Sendable {
             root: StateDirectory.root(ofNamespace: namespace, below: configuration.paths.root), id: pod)
     }
 
-    private struct Annotations: Decodable { var annotations: [String: String]? }
-
-    /// The pod that a container belongs to.
-    struct Group: Equatable {
-        var id: String
-        /// Whether the container makes the pod where there is none.
-        var canBeMade: Bool
-    }
-
-    /// The pod that the container belongs to: its own, where nothing else is said.
-    func group() throws -> Group {
-        let own = Group(id: id, canBeMade: true)
-        // A sandbox without a container has no config.json; one that is bad is refused when the container is made.
-        guard let text = try? readText("\(bundle.isEmpty ? "." : bundle)/config.json", limit: Bundle.maximumConfigSize),
-            let annotations = try? JSONDecoder().decode(Annotations.self, from: Data(text.utf8)).annotations
-        else { return own }
-        for name in Self.sandboxAnnotations + [Self.groupAnnotation] {
-            guard let group = annotations[name], !group.isEmpty, group != id else { continue }
-            return Group(id: try ContainerID(group).value, canBeMade: name == Self.groupAnnotation)
-        }
-        return own
+    /// What the bundle says of the container's pod.
+    private func membership(_ configuration: Configuration) throws -> PodMembership {
+        try PodMembership(id: id, namespace: namespace, bundle: bundle, root: configuration.paths.root)
     }
 
     // MARK: start
-
-    /// How often a pod is looked for that another shim is making at this moment, with 20 ms between.
-    private static let attempts = 250
 
     /// Starts the pod's server, or finds the one of the pod that the container joins.
     ///
@@ -78,57 +52,46 @@ public struct ShimCommand: Sendable {
     /// - Returns: what containerd reads from standard output.
     public func start(input: [UInt8], environment: [String: String]) async throws -> [UInt8] {
         let configuration = try Configuration.load(file: environment[Self.configurationVariable])
-        let group = try group()
         let parameters = BootstrapParams(input: input, id: id, namespace: namespace)
         let answer = BootstrapAnswer(environment: environment, parameters: parameters)
-        let directory = directory(group.id, configuration)
-        for _ in 0..<Self.attempts {
-            if group.id != id, !directory.isAbandoned(), let socket = directory.read()?.socket {
-                try leaveAddress(socket)
-                return try answer.bytes("unix://\(socket)")
-            }
-            guard group.canBeMade else { break }
+        let socket: String
+        switch try await membership(configuration).claim() {
+        case .joined(_, _, let found):
+            socket = found
+            try leaveAddress(socket)
+        case .new(let pod, let directory, let lock, let listeners):
+            socket = listeners.socket
             do {
+                try leaveAddress(socket)
                 let debug = debug || parameters?.wantsDebug == true
-                let socket = try launch(pod: group.id, directory, configuration, environment, debug: debug)
-                return try answer.bytes("unix://\(socket)")
-            } catch SandboxError.alreadyExists where group.id != id {
-                // The group's first container is making it at this moment.
-                try await Task.sleep(for: .milliseconds(20))
+                try launch(pod: pod, lock: lock, listeners, environment, debug: debug)
+            } catch {
+                directory.sweep()
+                throw error
             }
         }
-        throw SandboxError.notFound("the shim of pod \(group.id), which container \(id) belongs to,")
+        return try answer.bytes("unix://\(socket)")
     }
 
     /// Starts the server of a new pod.
-    ///
-    /// - Returns: the socket at which it listens.
     private func launch(
-        pod: String, _ directory: StateDirectory, _ configuration: Configuration, _ environment: [String: String],
-        debug: Bool
-    ) throws -> String {
-        let lock = try directory.create()
-        do {
-            // Written down first: so what a shim leaves is known that dies at once, or can't write.
-            let (socket, listener) = try directory.listen(below: configuration.paths.root)
-            try leaveAddress(socket)
-            let arguments =
-                ["-namespace", namespace, "-id", pod, "-address", address, "-socket", socket]
-                + (debug ? ["-debug"] : []) + ["serve"]
-            let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
-            let log = Self.openLog()
-            let output = log?.raw ?? -1
-            _ = try ChildProcess(
-                "shim",
-                .init(
-                    executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
-                    environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
-                    descriptors: [-1, output, output, listener.raw, -1, lock.raw], newSession: true))
-            return socket
-        } catch {
-            directory.sweep()
-            throw error
-        }
+        pod: String, lock: SharedDescriptor, _ listeners: StateDirectory.Listeners,
+        _ environment: [String: String], debug: Bool
+    ) throws {
+        let arguments =
+            ["-namespace", namespace, "-id", pod, "-address", address, "-socket", listeners.socket]
+            + (debug ? ["-debug"] : []) + ["serve"]
+        let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
+        let log = Self.openLog()
+        let output = log?.raw ?? -1
+        _ = try ChildProcess(
+            "shim",
+            .init(
+                executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
+                environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
+                descriptors: [
+                    -1, output, output, listeners.services.raw, -1, lock.raw, listeners.processes.raw,
+                ], newSession: true))
     }
 
     /// containerd's fifo for the shim's log, in the bundle. For reading too: so that a containerd that is away breaks
@@ -171,7 +134,7 @@ public struct ShimCommand: Sendable {
     /// - Returns: a `DeleteResponse`.
     public func delete(environment: [String: String]) throws -> [UInt8] {
         let configuration = try Configuration.load(file: environment[Self.configurationVariable])
-        let directory = directory((try? group().id) ?? id, configuration)
+        let directory = abandonedPod(configuration)
         var pid: UInt32 = 0
         // A pod that lives on has dealt with its container itself.
         if directory.isAbandoned(within: .seconds(2)) {
@@ -184,5 +147,16 @@ public struct ShimCommand: Sendable {
             $0.exitedAt = timestamp(Int64(time(nil)) * 1_000_000_000)
         }
         return try response.serializedBytes()
+    }
+
+    /// The pod of a container whose shim is gone. The bundle has the address at which that listened: what made the container a
+    /// member of its pod may be gone too.
+    private func abandonedPod(_ configuration: Configuration) -> StateDirectory {
+        let address = try? readText("\(bundle.isEmpty ? "." : bundle)/address")
+        let pods = PodList.all(root: configuration.paths.root)
+        if let pod = pods.first(where: { !$0.socket.isEmpty && "unix://\($0.socket)" == address }) {
+            return StateDirectory(path: pod.directory)
+        }
+        return directory((try? membership(configuration).named?.id) ?? id, configuration)
     }
 }

@@ -67,35 +67,6 @@ import Testing
         #expect(features.annotations["io.martlet.version"] == martletVersion)
     }
 
-    private func group(of annotations: [String: String], id: String = "c") throws -> ShimCommand.Group {
-        var template = Array("/tmp/martlet-group.XXXXXX".utf8CString)
-        try #require(mkdtemp(&template) != nil)
-        let bundle = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        defer {
-            unlink("\(bundle)/config.json")
-            rmdir(bundle)
-        }
-        let text = try JSON.encode(["annotations": annotations])
-        try writeFile("\(bundle)/config.json", text)
-        return try ShimCommand(namespace: "n", id: id, bundle: bundle, address: "", debug: false).group()
-    }
-
-    private func writeFile(_ path: String, _ bytes: [UInt8]) throws {
-        let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT, mode: 0o600)
-        #expect(write(file.raw, bytes, bytes.count) == bytes.count)
-    }
-
-    @Test func aPodIsNamedByAnnotations() throws {
-        #expect(try group(of: [:]) == .init(id: "c", canBeMade: true))
-        #expect(try group(of: ["io.containerd.runc.v2.group": "g"]) == .init(id: "g", canBeMade: true))
-        #expect(try group(of: ["io.containerd.runc.v2.group": ""]) == .init(id: "c", canBeMade: true))
-        // Kubernetes makes the pod before its containers.
-        let member = ["io.kubernetes.cri.sandbox-id": "s", "io.containerd.runc.v2.group": "g"]
-        #expect(try group(of: member) == .init(id: "s", canBeMade: false))
-        #expect(try group(of: ["io.kubernetes.cri.sandbox-id": "s"], id: "s") == .init(id: "s", canBeMade: true))
-        #expect(throws: SpecError.self) { try group(of: ["io.containerd.runc.v2.group": "a/b"]) }
-    }
-
     /// Takes events as containerd does.
     private final class Containerd: EventsService {
         let topics = Mutex<[String]>([])

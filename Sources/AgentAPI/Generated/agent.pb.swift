@@ -365,6 +365,9 @@ public nonisolated struct AgentWaitProcessResponse: Sendable {
   /// How many of the container's processes the OOM killer has killed so far.
   public var oomKills: UInt64 = 0
 
+  /// The signal that ended the process; 0: it exited.
+  public var signal: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1425,7 +1428,7 @@ nonisolated extension AgentSignalProcessRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WaitProcessResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}exit_status\0\u{3}exited_at\0\u{3}oom_kills\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}exit_status\0\u{3}exited_at\0\u{3}oom_kills\0\u{1}signal\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1436,6 +1439,7 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.exitStatus) }()
       case 2: try { try decoder.decodeSingularInt64Field(value: &self.exitedAt) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.oomKills) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.signal) }()
       default: break
       }
     }
@@ -1451,6 +1455,9 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
     if self.oomKills != 0 {
       try visitor.visitSingularUInt64Field(value: self.oomKills, fieldNumber: 3)
     }
+    if self.signal != 0 {
+      try visitor.visitSingularUInt32Field(value: self.signal, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1458,6 +1465,7 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
     if lhs.exitStatus != rhs.exitStatus {return false}
     if lhs.exitedAt != rhs.exitedAt {return false}
     if lhs.oomKills != rhs.oomKills {return false}
+    if lhs.signal != rhs.signal {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -19,11 +19,7 @@ public final class NetworkNamespace: Sendable {
     /// `NS_GET_NSTYPE` of linux/nsfs.h: `_IO(0xb7, 3)`.
     private static let namespaceType: UInt = 0xb703
 
-    /// A number that is unique on this host while the namespace exists.
-    public var identity: UInt64 {
-        var facts = stat()
-        return fstat(descriptor.raw, &facts) == 0 ? UInt64(facts.st_ino) : 0
-    }
+    public var identity: NamespaceIdentity? { NamespaceIdentity(of: descriptor) }
 
     private init(_ descriptor: SharedDescriptor) { self.descriptor = descriptor }
 

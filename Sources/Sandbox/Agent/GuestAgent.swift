@@ -114,7 +114,9 @@ struct GuestAgent: Sendable {
                 $0.execID = exec
             }, timeout: TTRPCClient.noTimeout)
         return ProcessExit(
-            record: ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt), oomKills: reply.oomKills)
+            record: ExitRecord(
+                status: reply.exitStatus & 0xff, at: reply.exitedAt, signal: reply.signal & 0x7f),
+            oomKills: reply.oomKills)
     }
 
     func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {

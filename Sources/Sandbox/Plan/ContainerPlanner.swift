@@ -24,6 +24,7 @@ extension SandboxPlan.Container {
             id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit,
             forwardsSockets: configuration.sockets.forward
         ) { warnings.append($0) }
+        if container.spec.linux?.allowsAllDevices == true { container.spec.linux?.removeHostDevices() }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
         return (container, warnings.map { "config.json: \($0)" })
     }
@@ -56,6 +57,7 @@ extension SandboxPlan.Container {
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
+        spec.mounts.replaceHostCgroups()
         var podVolumes: [SandboxPlan.PodVolume] = []
         var sockets: [SandboxPlan.ForwardedSocket] = []
         var sharedMemory: UInt64?

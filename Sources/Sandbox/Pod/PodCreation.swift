@@ -7,12 +7,12 @@ package struct ContainerRequest: Sendable {
     package var bundle: Bundle
     /// The mounts that make the root file system, where the engine's snapshotter describes them; empty: it is in the bundle.
     package var rootfs: [RootMount]
-    package var streams: StreamNames
+    package var streams: StreamSource
     /// As the engine's options and the bundle's annotations have changed it for this pod.
     package var configuration: Configuration
 
     package init(
-        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamNames, configuration: Configuration
+        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamSource, configuration: Configuration
     ) {
         self.id = id
         self.bundle = bundle
@@ -40,10 +40,14 @@ extension Pod {
             let creation = try Creation(isFirst: true)
             creations[id] = creation
             try await creation.run { try await self.makePod(id, request) }
-        case .empty: throw SandboxError.wrongState("the pod is being started")
-        case .launching, .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
+        case .empty, .launching:
+            guard let first = creations.values.first(where: \.isFirst) else { fallthrough }
+            let creation = try Creation(isFirst: false)
+            creations[id] = creation
+            try await creation.run { try await self.join(id, request, after: first, creation) }
+        case .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
         }
-        return pid
+        return containers[id]?.pid() ?? 0
     }
 
     private func makePod(_ id: String, _ request: ContainerRequest) async throws {
@@ -68,6 +72,18 @@ extension Pod {
         }
     }
 
+    /// Waits for the container with which the pod is made.
+    private func join(
+        _ id: String, _ request: ContainerRequest, after first: Creation, _ creation: Creation
+    ) async throws {
+        await first.ended()
+        guard case .running(let pod) = phase, !creation.isCancelled else {
+            creations[id] = nil
+            throw SandboxError.wrongState("the pod is \(phase.name)")
+        }
+        try await join(id, request, pod, creation)
+    }
+
     private func join(_ id: String, _ request: ContainerRequest, _ pod: RunningPod, _ creation: Creation) async throws {
         defer { creations[id] = nil }
         do {
@@ -85,7 +101,7 @@ extension Pod {
     }
 
     private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
-        let shared = pod.plan.namespaces + Linux.podNamespaces(ofProcess: pod.pid)
+        let shared = pod.plan.namespaces + Linux.podNamespaces(ofProcess: sandboxPID)
         let (plan, warnings) = try await onThread("plan") {
             try SandboxPlan.Container.planned(
                 id: request.id, bundle: request.bundle, request.configuration, shared: shared)
@@ -97,6 +113,11 @@ extension Pod {
         }
         try refuseOthersProcesses(plan)
         return plan
+    }
+
+    /// The process that engines take for the pod.
+    private var sandboxPID: UInt32 {
+        sandboxProcess.map { UInt32(bitPattern: $0.pid) } ?? containers[environment.id]?.pid() ?? 0
     }
 
     /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
@@ -114,31 +135,36 @@ extension Pod {
         _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage], in pod: RunningPod
     ) async throws {
         let (id, bundle) = (plan.id, request.bundle.directory)
-        var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: request.streams)
+        let host = try await hostProcess(id, request.streams, in: pod)
+        var first = try ContainerProcess(
+            terminal: plan.spec.process?.terminal ?? false, source: request.streams, host: host)
         do {
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
-            first.streams = streams
+            (first.streams, first.source) = (streams, nil)
             let targets = try await pod.addTargets(of: plan)
             try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
             logger.phase("container created")
         } catch {
             first.streams?.cancel()
+            host.end(.exited(255))
             await pod.forgetTargets(of: id)
             throw error
         }
-        let hooks = HostHooks(plan, bundle: bundle, pid: pod.pid, logger: logger)
+        let pid = UInt32(bitPattern: host.pid)
+        let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, first: first)
         do { try await hooks.beforeCreation() } catch {
             _ = try? await remove(id)
+            host.end(.exited(255))
             throw error
         }
         environment.emit(
-            .created(
-                container: id, bundle: bundle, streams: request.streams, terminal: first.terminal, pid: pod.pid))
+            .created(container: id, bundle: bundle, streams: first.names, terminal: first.terminal, pid: pid))
         watchOOM(of: id, pod)
         // Before it is started too: it can be killed then, and its machine can end.
         let created = first
+        try watch(host, id, exec: "")
         Task { await follow(id, "", created, pod) }
     }
 

@@ -45,8 +45,4 @@ struct RunningPod: Sendable {
     let firstShares: [ShareStorage]
     /// Ends the machine when the agent stops answering.
     let heartbeat: Task<Void, Never>
-
-    /// A process of the host that lives in the pod's network namespace as long as the pod. Engines take it for the pid of
-    /// each container's init, which lives in the guest.
-    var pid: UInt32 { UInt32(bitPattern: network.pid) }
 }

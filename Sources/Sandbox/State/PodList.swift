@@ -50,7 +50,7 @@ public enum PodList {
     public static func clean(root: String) -> [PodEntry] {
         let dead = all(root: root).filter { !$0.isRunning }
         for pod in dead {
-            StateDirectory(root: String(pod.directory.dropLast(pod.id.count + 1)), id: pod.id).sweep()
+            StateDirectory(path: pod.directory).sweep()
         }
         return dead
     }

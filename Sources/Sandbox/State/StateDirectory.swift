@@ -1,3 +1,4 @@
+import CLinux
 import FoundationEssentials
 import Glibc
 import LinuxSystem
@@ -7,7 +8,7 @@ import PodNetwork
 ///
 /// `state.json` names the processes, so that whoever comes after a crash can end exactly those, and the socket at which
 /// the server listens.
-package struct StateDirectory: Sendable {
+package struct StateDirectory: Sendable, Equatable {
     /// A process of the pod; the start time tells it from a later one with the same number.
     package struct ProcessRecord: Codable, Sendable, Equatable {
         var name: String
@@ -19,8 +20,8 @@ package struct StateDirectory: Sendable {
     /// A network namespace that is not the pod's own and outlives it.
     package struct NetworkRecord: Codable, Sendable, Equatable {
         var path: String
-        /// `NetworkNamespace.identity`: by now the path may name another.
-        var identity: UInt64
+        /// By now the path may name another.
+        var identity: NamespaceIdentity
     }
 
     package struct State: Codable, Sendable, Equatable {
@@ -32,6 +33,8 @@ package struct StateDirectory: Sendable {
         var cgroups: [String] = []
         /// Where the pod has changed interfaces.
         var network: NetworkRecord?
+        /// The network namespace that the pod is in, its own ones too: a container that names it joins the pod.
+        package var networkNamespace: NamespaceIdentity?
         package var processes: [ProcessRecord] = []
     }
 
@@ -41,8 +44,27 @@ package struct StateDirectory: Sendable {
     package var path: String { "\(root)/\(id)" }
     private var lockPath: String { path + "/lock" }
     private var statePath: String { path + "/state.json" }
+    private var endingPath: String { path + "/ending" }
 
     package init(root: String, id: String) { (self.root, self.id) = (root, id) }
+
+    /// - Parameter path: of the pod's directory.
+    package init(path: String) {
+        let slash = path.lastIndex(of: "/") ?? path.startIndex
+        self.init(root: String(path[..<slash]), id: String(path[slash...].dropFirst()))
+    }
+
+    package var exists: Bool { access(path, F_OK) == 0 }
+
+    /// Waits until no other process decides which pod a container belongs to, and lets none until the descriptor is closed.
+    ///
+    /// - Parameter root: `paths.root`.
+    static func lock(root: String) throws -> SharedDescriptor {
+        try makeDirectories(root, mode: 0o711)
+        let directory = try OwnedDescriptor.open(root, O_RDONLY | O_DIRECTORY)
+        _ = try retrying("flock", root) { flock(directory.raw, LOCK_EX) }
+        return SharedDescriptor(directory)
+    }
 
     /// What the name of a directory begins with that holds the pods of one of containerd's namespaces.
     static let namespacePrefix = "containerd-"
@@ -79,7 +101,8 @@ package struct StateDirectory: Sendable {
     private func lock() throws -> SharedDescriptor {
         do {
             let lock = try OwnedDescriptor.open(lockPath, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
-            try check("flock", lockPath, flock(lock.raw, LOCK_EX | LOCK_NB))
+            // Nobody holds it but for a moment, to see whether it is held.
+            _ = try retrying("flock", lockPath) { flock(lock.raw, LOCK_EX) }
             return SharedDescriptor(lock)
         } catch {
             sweep()
@@ -87,22 +110,36 @@ package struct StateDirectory: Sendable {
         }
     }
 
-    /// Makes the socket at which the server of a new pod will listen, and writes its path down. The path is short, as a
+    /// What the server of a new pod will listen at.
+    package struct Listeners: Sendable {
+        /// The path of the Task service's socket.
+        package var socket: String
+        package var services: SharedDescriptor
+        /// Takes host processes; see `HandedProcesses`.
+        package var processes: SharedDescriptor
+    }
+
+    /// Makes the sockets at which the server of a new pod will listen, and writes the path down. The path is short, as a
     /// socket's may have 107 bytes (unix(7)), and an id 255.
     ///
-    /// - Parameter root: `paths.root`.
-    package func listen(below root: String) throws -> (socket: String, listener: SharedDescriptor) {
+    /// - Parameters:
+    ///   - root: `paths.root`.
+    ///   - network: the network namespace that the pod will be in, where it is there already.
+    package func listen(below root: String, network: NamespaceIdentity? = nil) throws -> Listeners {
         var number: UInt64 = 0
         try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
         let directory = "\(root)/\(Self.socketDirectory)"
         let socket = "\(directory)/\(String(number, radix: 36))"
         do {
-            let listener = try Self.listen(at: socket, in: directory)
-            try write(State(id: id, bundle: "", socket: socket))
-            return (socket, listener)
+            let services = try Self.listen(at: socket, in: directory)
+            let processes = SharedDescriptor(
+                try UnixAddress.listen(HandedProcesses.path(of: socket), type: SOCK_SEQPACKET))
+            try write(State(id: id, bundle: "", socket: socket, networkNamespace: network))
+            return Listeners(socket: socket, services: services, processes: processes)
         } catch {
             // Nothing is written down, so `sweep` does not know of it.
             unlink(socket)
+            unlink(HandedProcesses.path(of: socket))
             rmdir(directory)
             throw error
         }
@@ -130,7 +167,7 @@ package struct StateDirectory: Sendable {
             var facts = stat()
             return stat(path, &facts) == 0 && time(nil) - facts.st_mtim.tv_sec > 10
         }
-        return flock(lock.raw, LOCK_EX | LOCK_NB) == 0
+        return flock(lock.raw, LOCK_SH | LOCK_NB) == 0
     }
 
     /// The pod's server is dead, or dies within `limit`: its connections close a moment before its lock is free. False at
@@ -147,20 +184,18 @@ package struct StateDirectory: Sendable {
     func write(_ state: State) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let bytes = try encoder.encode(state)
-        let temporary = statePath + ".new"
-        let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-        let written = try bytes.withUnsafeBytes { bytes in
-            try retrying("write", temporary) { Glibc.write(file.raw, bytes.baseAddress, bytes.count) }
-        }
-        guard written == bytes.count else { throw SystemError("write", temporary, errno: .noSpace) }
-        try check("rename", statePath, rename(temporary, statePath))
+        try replaceFile(statePath, by: statePath + ".new", with: Array(encoder.encode(state)))
     }
 
     package func read() -> State? {
         guard let bytes = try? Data(contentsOf: URL(filePath: statePath)) else { return nil }
         return try? JSONDecoder().decode(State.self, from: bytes)
     }
+
+    /// Notes that the pod is about to end: no container joins it any more.
+    func markEnding() { _ = try? OwnedDescriptor.open(endingPath, O_WRONLY | O_CREAT, mode: 0o600) }
+
+    package var isEnding: Bool { access(endingPath, F_OK) == 0 }
 
     /// Ends every process of the pod that still runs, undoes what the pod has changed on the host, and removes the
     /// directory; with the last pod of a namespace, the namespace's directory too.
@@ -171,12 +206,13 @@ package struct StateDirectory: Sendable {
         state?.network?.clear()
         if let socket = state?.socket {
             unlink(socket)
+            unlink(HandedProcesses.path(of: socket))
             let suffix = "/\(socket.split(separator: "/").last ?? "")"
             let directory = socket.dropLast(suffix.count)
             if directory.hasSuffix("/\(Self.socketDirectory)") { rmdir(String(directory)) }
         }
         HostCgroup.remove(state?.cgroups ?? [])
-        for name in ["state.json", "state.json.new", "lock"] { unlink("\(path)/\(name)") }
+        for name in ["state.json", "state.json.new", "ending", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
         if root.split(separator: "/").last?.hasPrefix(Self.namespacePrefix) == true { rmdir(root) }
     }
@@ -185,8 +221,8 @@ package struct StateDirectory: Sendable {
 extension StateDirectory.NetworkRecord {
     /// nil for a namespace that ends with the pod.
     init?(_ network: SandboxPlan.Network) {
-        guard case .existing(let path) = network, let namespace = try? NetworkNamespace(path: path) else { return nil }
-        self.init(path: path, identity: namespace.identity)
+        guard case .existing(let path) = network, let identity = NamespaceIdentity(path: path) else { return nil }
+        self.init(path: path, identity: identity)
     }
 
     /// Frees the interfaces, as far as the namespace is there still.

@@ -119,6 +119,7 @@ struct AgentCalls: AgentService {
             await container.forget(request.execID, process)
             return .with {
                 $0.exitStatus = end.status.code
+                $0.signal = end.status.signal
                 $0.exitedAt = end.at
                 $0.oomKills = kills
             }
@@ -254,6 +255,8 @@ struct AgentCalls: AgentService {
         case .unimplemented: .unimplemented
         case .deadlineExceeded: .deadlineExceeded
         case .internal: .internal
+        // containerd writes the code behind the message; behind runc's errors stands this one.
+        case .program: .unknown
         }
     }
 }
