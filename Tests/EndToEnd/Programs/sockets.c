@@ -9,9 +9,11 @@
 //     sockets take PATH      is passed one
 //     sockets hold PATH      a connection on which nothing moves, until it ends
 //     sockets try PATH       whether a connection comes about: a byte and its echo
+//     sockets ask ADDRESS X  sends the text to UDP port 53, and writes the reply
 //
 // A client writes what it found, `ok` or else, on one line.
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -141,6 +143,22 @@ static void many(size_t count) {
     printf("%d good\n", good);
 }
 
+static void ask(const char *server, const char *text) {
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(53)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(53)};
+    int is_v4 = inet_pton(AF_INET, server, &v4.sin_addr) == 1;
+    char reply[256];
+    if (!is_v4) inet_pton(AF_INET6, server, &v6.sin6_addr);
+    int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct timeval limit = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    // Connected: a reply from elsewhere does not count.
+    if (connect(fd, is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6, is_v4 ? sizeof v4 : sizeof v6) != 0) perror("connect");
+    if (send(fd, text, strlen(text), 0) < 0) perror("send");
+    ssize_t n = recv(fd, reply, sizeof reply - 1, 0);
+    printf("%.*s\n", n > 0 ? (int)n : 0, reply);
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     const char *mode = argv[1];
@@ -162,6 +180,10 @@ int main(int argc, char **argv) {
     }
     if (!strcmp(mode, "many")) {
         many(count);
+        return 0;
+    }
+    if (!strcmp(mode, "ask")) {
+        ask(the_path, argv[3]);
         return 0;
     }
     int fd = open_connection(the_path, mode[0] == 't' && mode[1] == 'r' ? 'e' : mode[0]);

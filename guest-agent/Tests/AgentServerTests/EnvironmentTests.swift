@@ -1,3 +1,4 @@
+import AgentContract
 import Glibc
 import OCISpec
 import TTRPC
@@ -142,8 +143,8 @@ struct EnvironmentTests {
                 #expect(error?.code == .failedPrecondition)
                 #expect(
                     error?.message
-                        == "create sandbox other: the guest image's agent speaks version 1 of the agent API, "
-                        + "this martlet speaks \(name): build the guest anew (make guest)")
+                        == "create sandbox other: the guest image's agent speaks version \(AgentProtocol.version) of the "
+                        + "agent API, this martlet speaks \(name): build the guest anew (make guest)")
             }
         }
     }
