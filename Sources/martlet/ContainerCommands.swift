@@ -148,10 +148,7 @@ struct Processes: AsyncParsableCommand {
             let runtime = try global.runtime()
             switch format {
             case .json: try printJSON(await runtime.hostPIDs(id), isIndented: false)
-            case .table:
-                let processes = try await runtime.processes(id)
-                printTable(
-                    [["UID", "PID", "CMD"]] + processes.map { [userName($0.userID), "\($0.pid)", $0.command] })
+            case .table: printTable(try await runtime.processTable(id))
             }
         }
     }
@@ -206,5 +203,3 @@ func signalNumber(_ text: String) -> Int32? {
     }
     return nil
 }
-
-private func userName(_ id: UInt32) -> String { id == 0 ? "root" : "\(id)" }

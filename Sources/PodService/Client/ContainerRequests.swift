@@ -130,7 +130,7 @@ extension Runtime {
     }
 
     /// The processes of a container in the guest.
-    public func processes(_ id: String) async throws -> [PodProcess] {
+    func processes(_ id: String) async throws -> [PodProcess] {
         try await asking {
             let container = try await open(id)
             guard let inspection = container.inspection else {

@@ -51,6 +51,8 @@ extension PodContainer {
                 $0.pid = process.pid
                 $0.userID = process.userID
                 $0.command = process.command
+                ($0.parent, $0.age, $0.cpuTime) = (process.parent, process.age, process.cpuTime)
+                $0.terminal = process.terminal
             }
         }
     }

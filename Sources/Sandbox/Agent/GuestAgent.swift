@@ -160,7 +160,9 @@ struct GuestAgent: Sendable {
     @inline(never)
     func processes(_ id: String) async throws -> [GuestProcess] {
         try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes.map {
-            GuestProcess(pid: $0.pid, userID: $0.userID, command: $0.command)
+            GuestProcess(
+                pid: $0.pid, userID: $0.userID, command: $0.command, parent: $0.parent, age: $0.age,
+                cpuTime: $0.cpuTime, terminal: $0.terminal)
         }
     }
 

@@ -76,6 +76,17 @@ public nonisolated struct PodProcess: Sendable {
   /// Its arguments with spaces between, or its name in brackets where it has none.
   public var command: String = String()
 
+  /// Its parent's id; 0: none that can be seen.
+  public var parent: UInt32 = 0
+
+  /// Nanoseconds that it has run for since its start, and that it has used of the CPUs.
+  public var age: UInt64 = 0
+
+  public var cpuTime: UInt64 = 0
+
+  /// Its terminal, such as pts/0; empty: none.
+  public var terminal: String = String()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -253,7 +264,7 @@ nonisolated extension PodContainer: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Process"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{3}user_id\0\u{1}command\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{3}user_id\0\u{1}command\0\u{1}parent\0\u{1}age\0\u{3}cpu_time\0\u{1}terminal\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -264,6 +275,10 @@ nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.pid) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.userID) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.command) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.parent) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.age) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.cpuTime) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.terminal) }()
       default: break
       }
     }
@@ -279,6 +294,18 @@ nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.command.isEmpty {
       try visitor.visitSingularStringField(value: self.command, fieldNumber: 3)
     }
+    if self.parent != 0 {
+      try visitor.visitSingularUInt32Field(value: self.parent, fieldNumber: 4)
+    }
+    if self.age != 0 {
+      try visitor.visitSingularUInt64Field(value: self.age, fieldNumber: 5)
+    }
+    if self.cpuTime != 0 {
+      try visitor.visitSingularUInt64Field(value: self.cpuTime, fieldNumber: 6)
+    }
+    if !self.terminal.isEmpty {
+      try visitor.visitSingularStringField(value: self.terminal, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -286,6 +313,10 @@ nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.pid != rhs.pid {return false}
     if lhs.userID != rhs.userID {return false}
     if lhs.command != rhs.command {return false}
+    if lhs.parent != rhs.parent {return false}
+    if lhs.age != rhs.age {return false}
+    if lhs.cpuTime != rhs.cpuTime {return false}
+    if lhs.terminal != rhs.terminal {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
