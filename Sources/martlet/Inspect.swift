@@ -54,8 +54,9 @@ struct Check: AsyncParsableCommand {
 
 struct Version: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Print the version.")
+    static let text = "martlet version \(martletVersion)\nspec: \(specVersion)"
 
     func run() async throws {
-        print("martlet version \(martletVersion)\nspec: \(specVersion)")
+        print(Self.text)
     }
 }

@@ -9,6 +9,7 @@ struct Martlet: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
         abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
+        version: Version.text,
         subcommands: [
             Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
             Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
@@ -31,7 +32,11 @@ struct Martlet: AsyncParsableCommand {
             error.report()
             Glibc.exit(1)
         } catch {
-            exit(withError: error)
+            guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+            // A bad command line ends as with runc.
+            let message = fullMessage(for: error) + "\n"
+            _ = write(STDERR_FILENO, message, message.utf8.count)
+            Glibc.exit(1)
         }
     }
 }
@@ -52,6 +57,9 @@ struct GlobalOptions: ParsableArguments {
 
     @Option(help: "The configuration file; /etc/martlet/martlet.toml when not given.")
     var config: String?
+
+    @Option(help: "true, false or auto: has no effect, what a user may not do is refused by name.")
+    var rootless: String?
 
     var output: LogOutput { LogOutput(file: log, format: logFormat.format, debug: debug) }
 }
