@@ -69,6 +69,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             ineffective_limits = "warn"
             labels = "refuse"
             host_devices = "warn"
+            host_namespaces = "warn"
             """
         ])
         var expected = Configuration()
@@ -83,6 +84,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         expected.spec.ineffectiveLimits = .warn
         expected.spec.labels = .refuse
         expected.spec.hostDevices = .warn
+        expected.spec.hostNamespaces = .warn
         #expect(try files.load() == expected)
     }
 

@@ -11,21 +11,6 @@ extension Unsupported {
     }
 }
 
-extension PodRequest {
-    /// Refuses a Kubernetes pod that asks for what only the host has.
-    ///
-    /// - Throws: `SandboxError.unsupported`, with the name that the pod's author knows it by.
-    func refuseWhatIsTheHosts(_ spec: Spec) throws {
-        guard isSandbox else { return }
-        let own = spec.linux?.namespaces.filter { !$0.isHosts }.map(\.kind) ?? []
-        for (kind, name) in [(Linux.Namespace.Kind.network, "hostNetwork"), (.pid, "hostPID"), (.ipc, "hostIPC")]
-        where !own.contains(kind) {
-            throw SandboxError.unsupported(
-                "\(name) in a pod that is a virtual machine (runtimeClassName of another class)")
-        }
-    }
-}
-
 extension SandboxPlan.Network {
     /// Refuses a path that is no network namespace, and the host's own: what is connected to it would be taken from the host.
     ///
@@ -40,15 +25,6 @@ extension SandboxPlan.Network {
         if Linux.Namespace(.network, path: path).isHosts {
             throw SandboxError.unsupported("\(field): the host's own")
         }
-    }
-}
-
-extension Linux.Namespace {
-    /// Whether it is the one that this process is in, by whichever path: CRI-O and Docker have one for it.
-    fileprivate var isHosts: Bool {
-        var (its, own) = (stat(), stat())
-        return stat(path, &its) == 0 && stat("/proc/self/ns/\(kind == .network ? "net" : type)", &own) == 0
-            && (its.st_dev, its.st_ino) == (own.st_dev, own.st_ino)
     }
 }
 

@@ -101,10 +101,10 @@ extension Pod {
     }
 
     private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
-        let shared = pod.plan.namespaces + Linux.podNamespaces(ofProcess: pod.pid)
+        let owners = owners(of: request.bundle.spec.linux?.namespaces ?? [], in: pod)
         let (plan, warnings) = try await onThread("plan") {
             try SandboxPlan.Container.planned(
-                id: request.id, bundle: request.bundle, request.configuration, shared: shared)
+                id: request.id, bundle: request.bundle, request.configuration, owners: owners)
         }
         for warning in warnings { logger.warning("\(warning)") }
         try checkMemory(plan.spec.linux?.resources, request.configuration.spec, pod)
