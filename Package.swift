@@ -138,7 +138,10 @@ let package = Package(
             ]),
         tests(
             "SandboxTests",
-            ["AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", logging]),
+            [
+                "AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", "PodNetwork",
+                logging,
+            ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
     ]

@@ -58,7 +58,7 @@ let package = Package(
             "AgentServerTests",
             [
                 "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("AgentContract"),
-                shared("LinuxSystem"),
+                shared("CLinux"), shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"),
                 shared("AgentAPI"),
             ]),

@@ -1,11 +1,23 @@
 /// The number that the host sends first on each connection to `AgentPort.streams`.
 ///
-/// Numbers with the highest bit set are for the guest's loopback interface. All others are streams of processes, which
-/// `CreateContainer` and `ExecProcess` name; 0 is none.
+/// Numbers with the highest bit set are for the guest's loopback interface, those with the next bit for targets: what the guest
+/// may reach on the host. All others are streams of processes, which `CreateContainer` and `ExecProcess` name; 0 is none.
 public enum StreamNumber {
     /// Bytes on the wire, little-endian.
     public static let encodedSize = 8
     private static let loopbackMark: UInt64 = 1 << 63
+    private static let targetMark: UInt64 = 1 << 62
+
+    /// The connection on which the agent asks for connections to targets (`TargetMessage`). There is one at a time.
+    public static let targets = targetConnection(0)
+
+    /// The number of the connection to a target that the agent asked for by `connection`, which is not 0.
+    public static func targetConnection(_ connection: UInt64) -> UInt64 { targetMark | connection }
+
+    /// What the agent called a connection to a target; 0 for `targets`; nil for another kind of stream.
+    public static func targetConnection(of number: UInt64) -> UInt64? {
+        number & (loopbackMark | targetMark) == targetMark ? number & ~targetMark : nil
+    }
 
     /// The number of a connection to a TCP port on the guest's loopback interface.
     ///

@@ -5,7 +5,7 @@ import VMMControl
 
 /// One of Martlet's own processes of a virtual machine, and the client of its control socket.
 package final class DeviceProcess: Sendable {
-    let process: HostProcess
+    let process: MachineProcess
     package let client: ControlClient
 
     package var child: ChildProcess { process.child }
@@ -18,7 +18,7 @@ package final class DeviceProcess: Sendable {
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let arguments = kind.map { [$0] } ?? []
-        process = try HostProcess(
+        process = try MachineProcess(
             ([program] + arguments).joined(separator: " "), executable: try Programs.own(program),
             arguments: arguments, descriptors: [theirs], log: log)
         client = ControlClient(control: ours, onEvent: onEvent)
@@ -30,7 +30,7 @@ struct DeviceProcesses {
     private let watch: MachineWatch
     private let log: @Sendable (String) -> Void
     /// In the order of their starts.
-    private(set) var all: [HostProcess] = []
+    private(set) var all: [MachineProcess] = []
 
     /// - Parameter watch: gets the processes' events.
     init(_ watch: MachineWatch, log: @Sendable @escaping (String) -> Void) {

@@ -24,7 +24,7 @@ final class QEMUMachine: ComposedMachine {
         self.networks = networks
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
         var devices = DeviceProcesses(watch, log: log)
-        let qemu: HostProcess
+        let qemu: MachineProcess
         do {
             vsock = try devices.start("martlet-device", "vsock", as: "vsock")
             files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
@@ -50,7 +50,7 @@ final class QEMUMachine: ComposedMachine {
                 if let sign = VMEnd(event) { watch.sign(sign) }
             }
             console = try Console("guest console", source: sockets[.console]) { logger.debug("guest: \($0)") }
-            qemu = try HostProcess(
+            qemu = try MachineProcess(
                 "qemu", executable: driver.executable, arguments: driver.arguments(configuration),
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], descriptors: sockets.inherited, log: log)
         } catch {

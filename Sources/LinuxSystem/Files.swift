@@ -7,6 +7,26 @@ public func writeText(_ text: String, to path: String) throws(SystemError) {
     try retrying("write \(text) to", path) { bytes.withUnsafeBytes { write(file.raw, $0.baseAddress, $0.count) } }
 }
 
+/// Gives a file new contents in one step: who reads it finds the old or the new.
+///
+/// - Parameters:
+///   - temporary: a path in the same directory, written and renamed; removed when that fails.
+///   - mode: permission bits.
+/// - Throws: `SystemError`; ENOSPC when the disk is full.
+public func replaceFile(
+    _ path: String, by temporary: String, with bytes: [UInt8], mode: UInt32 = 0o600
+) throws(SystemError) {
+    let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: mode)
+    do throws(SystemError) {
+        let written = try retrying("write", temporary) { Glibc.write(file.raw, bytes, bytes.count) }
+        guard written == bytes.count else { throw SystemError("write", temporary, errno: .noSpace) }
+        try check("rename", path, rename(temporary, path))
+    } catch {
+        unlink(temporary)
+        throw error
+    }
+}
+
 /// Creates a directory and its missing parents.
 public func makeDirectories(_ path: String, mode: UInt32 = 0o755) throws(SystemError) {
     if mkdir(path, mode) == 0 || Glibc.errno == EEXIST { return }

@@ -78,6 +78,18 @@ public final class SharedDescriptor: Sendable {
     /// Another descriptor for the same open file, close-on-exec.
     public func duplicate() throws(SystemError) -> OwnedDescriptor { try descriptor.duplicate() }
 
+    /// Sends a message; see `OwnedDescriptor.send`.
+    public func send(_ bytes: UnsafeRawBufferPointer, descriptors: [Int32] = []) throws(SystemError) {
+        try descriptor.send(bytes, descriptors: descriptors)
+    }
+
+    /// Receives a message; see `OwnedDescriptor.receive`.
+    public func receive(
+        into bytes: UnsafeMutableRawBufferPointer, maximumDescriptors: Int = 16
+    ) throws(SystemError) -> (count: Int, descriptors: [SharedDescriptor]) {
+        try descriptor.receive(into: bytes, maximumDescriptors: maximumDescriptors)
+    }
+
     /// Sets or clears O_NONBLOCK on the open file, which affects everyone who shares it.
     public func setNonBlocking(_ on: Bool) throws(SystemError) { try descriptor.setNonBlocking(on) }
 

@@ -37,9 +37,10 @@ public struct Privileges: Sendable {
 
     /// Changes the root to an empty directory, drops all other privileges for good, and makes the process end with its parent.
     ///
+    /// - Parameter parent: nil: the process goes on when its parent ends.
     /// To be called before the process starts a thread, because credentials belong to a thread. Afterwards the process can't gain
     /// privileges by executing a program (no_new_privs, and a bounding set with only the kept capabilities).
-    public func apply(parent: pid_t = getppid()) throws(SystemError) {
+    public func apply(parent: pid_t? = getppid()) throws(SystemError) {
         try Self.emptyRoot()
         for capability in 0..<64 where capabilities.rawValue & 1 << UInt64(capability) == 0 {
             if martlet_prctl(PR_CAPBSET_DROP, UInt(capability), 0, 0, 0) == 0 { continue }
@@ -55,7 +56,7 @@ public struct Privileges: Sendable {
         try check("capset", "", martlet_capset(capabilities.rawValue, capabilities.rawValue))
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
         try check("prctl PR_SET_NO_NEW_PRIVS", "", martlet_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        try Self.dieWithParent(parent)
+        if let parent { try Self.dieWithParent(parent) }
     }
 
     /// Makes the kernel send SIGKILL to this process when the thread that started it ends. A change of credentials clears this

@@ -1,4 +1,4 @@
-public import CLinux
+import CLinux
 import Glibc
 
 /// The address of a Unix socket in the file system (unix(7)).

@@ -90,11 +90,7 @@ extension Mount {
 extension Linux {
     fileprivate func collectUnsupported(_ found: inout Findings, _ policy: Unsupported.Policy) {
         collectNamespaces(&found)
-        for (index, device) in devices.enumerated() {
-            found.add(
-                policy.hostDevices, "linux.devices[\(index)]",
-                "\(device.path): a device of the host, which the virtual machine does not have", if: !device.isGuests)
-        }
+        collectDevices(&found, policy)
         found.refuse("linux.netDevices", "not supported yet", if: !netDevices.isEmpty)
         found.list += seccomp?.unsupported() ?? []
         found.warn(
@@ -109,6 +105,22 @@ extension Linux {
         found.list += resources?.unsupported(policy: policy) ?? []
     }
 
+    private func collectDevices(_ found: inout Findings, _ policy: Unsupported.Policy) {
+        if allowsAllDevices {
+            let (first, count) = (hostDevices.first?.path ?? "", hostDevices.count)
+            found.warn(
+                "linux.devices",
+                "the container gets all devices of its virtual machine; left out is what only the host has: \(first)"
+                    + (count > 1 ? " and \(count - 1) more" : ""), if: count > 0)
+            return
+        }
+        for (index, device) in devices.enumerated() {
+            found.add(
+                policy.hostDevices, "linux.devices[\(index)]",
+                "\(device.path): a device of the host, which the virtual machine does not have", if: !device.isGuests)
+        }
+    }
+
     private func collectNamespaces(_ found: inout Findings) {
         for namespace in namespaces where !namespace.path.isEmpty && namespace.kind != .network && !namespace.isGuests {
             found.refuse(
@@ -117,19 +129,6 @@ extension Linux {
         found.refuse(
             "linux.namespaces", "a container without a mount namespace is not supported",
             if: !namespaces.contains { $0.kind == .mount })
-    }
-}
-
-extension Linux.Device {
-    /// Whether the guest has the device itself: null, zero, full, random, urandom, tty, console, ptmx,
-    /// tun and fuse (Documentation/admin-guide/devices.txt). A fifo is no device.
-    fileprivate var isGuests: Bool {
-        switch (type, major ?? 0, minor ?? 0) {
-        case ("p", _, _): true
-        case ("c", 1, 3), ("c", 1, 5), ("c", 1, 7...9), ("c", 5, 0...2), ("c", 10, 200), ("c", 10, 229): true
-        case ("u", let major, let minor): Self(path: path, type: "c", major: major, minor: minor).isGuests
-        default: false
-        }
     }
 }
 

@@ -59,12 +59,12 @@ public struct ShimCommand: Sendable {
         case .joined(_, _, let found):
             socket = found
             try leaveAddress(socket)
-        case .new(let pod, let directory, let lock, let made, let listener):
-            socket = made
+        case .new(let pod, let directory, let lock, let listeners):
+            socket = listeners.socket
             do {
                 try leaveAddress(socket)
                 let debug = debug || parameters?.wantsDebug == true
-                try launch(pod: pod, socket, lock: lock, listener: listener, environment, debug: debug)
+                try launch(pod: pod, lock: lock, listeners, environment, debug: debug)
             } catch {
                 directory.sweep()
                 throw error
@@ -75,11 +75,11 @@ public struct ShimCommand: Sendable {
 
     /// Starts the server of a new pod.
     private func launch(
-        pod: String, _ socket: String, lock: SharedDescriptor, listener: SharedDescriptor,
+        pod: String, lock: SharedDescriptor, _ listeners: StateDirectory.Listeners,
         _ environment: [String: String], debug: Bool
     ) throws {
         let arguments =
-            ["-namespace", namespace, "-id", pod, "-address", address, "-socket", socket]
+            ["-namespace", namespace, "-id", pod, "-address", address, "-socket", listeners.socket]
             + (debug ? ["-debug"] : []) + ["serve"]
         let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
         let log = Self.openLog()
@@ -89,7 +89,9 @@ public struct ShimCommand: Sendable {
             .init(
                 executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
                 environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
-                descriptors: [-1, output, output, listener.raw, -1, lock.raw], newSession: true))
+                descriptors: [
+                    -1, output, output, listeners.services.raw, -1, lock.raw, listeners.processes.raw,
+                ], newSession: true))
     }
 
     /// containerd's fifo for the shim's log, in the bundle. For reading too: so that a containerd that is away breaks

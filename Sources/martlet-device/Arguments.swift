@@ -1,7 +1,7 @@
 import Glibc
 import LinuxSystem
 
-/// The command line of a device: `martlet-device vsock|files|blk [--uid N] [--gid N]`; beside these there is `pause`.
+/// The command line of a device: `martlet-device vsock|files|blk [--uid N] [--gid N]`; beside these there is `container`.
 struct Arguments {
     enum Device: String {
         case vsock, files, blk
@@ -17,7 +17,8 @@ struct Arguments {
     init(_ words: some Sequence<String>) throws(UsageError) {
         var words = words.makeIterator()
         guard let name = words.next(), let device = Device(rawValue: name) else {
-            throw UsageError(description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N], or pause")
+            throw UsageError(
+                description: "usage: martlet-device vsock|files|blk [--uid N] [--gid N], or container TITLE")
         }
         self.device = device
         // A file server is root with few capabilities left; it takes on the user of each request.

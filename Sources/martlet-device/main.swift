@@ -10,10 +10,10 @@ let controlDescriptor: Int32 = 3
 let nobody: uid_t = 65534
 
 do {
+    let words = CommandLine.arguments.dropFirst()
+    if words.first == "container" { try ContainerProcess.run() }
     let parent = getppid()
     try Privileges.dieWithParent(parent)
-    let words = CommandLine.arguments.dropFirst()
-    if Array(words) == ["pause"] { try PauseProcess.run(parent: parent) }
     let arguments = try Arguments(words)
     signal(SIGPIPE, SIG_IGN)
     umask(0)

@@ -21,9 +21,7 @@ struct Plan: AsyncParsableCommand {
         try await global.reporting { _ in
             let plan = try SandboxPlan(
                 id: id, bundle: Bundle(directory: bundle), configuration: Configuration.load(file: global.config))
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-            print(String(decoding: try encoder.encode(plan), as: UTF8.self))
+            try printJSON(plan)
         }
     }
 }

@@ -10,9 +10,10 @@ struct Martlet: AsyncParsableCommand {
         commandName: "martlet",
         abstract: "Runs OCI containers, each pod in its own lightweight virtual machine.",
         subcommands: [
-            Run.self, SpecCommand.self, Plan.self, Check.self, List.self, PodProcessesCommand.self, PodLogsCommand.self,
-            BenchCommand.self, Version.self,
-            PodServerCommand.self,
+            Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
+            Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
+            Restore.self, PodCommand.self, Plan.self,
+            Check.self, BenchCommand.self, Version.self, PodServerCommand.self,
         ])
 
     @OptionGroup var global: GlobalOptions

@@ -1,11 +1,17 @@
 import ArgumentParser
-import FoundationEssentials
 import Glibc
 import PodService
 import Sandbox
 
-struct List: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "List the pods of this host, whoever started them.")
+/// `martlet pod …`: the pods of this host, whoever started them.
+struct PodCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pod", abstract: "Inspect the pods of this host, whoever started them.",
+        subcommands: [PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self])
+}
+
+struct PodListCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "List the pods of this host.")
 
     @OptionGroup var global: GlobalOptions
 
@@ -15,11 +21,7 @@ struct List: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { _ in
             let pods = PodList.all(root: try global.stateRoot())
-            if json {
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-                return print(String(decoding: try encoder.encode(pods), as: UTF8.self))
-            }
+            if json { return try printJSON(pods) }
             printTable(
                 [["POD", "NAMESPACE", "STATUS", "PID", "BUNDLE"]]
                     + pods.map { pod in
@@ -82,21 +84,5 @@ struct PodLogsCommand: AsyncParsableCommand {
                 try await Task.sleep(for: .milliseconds(500))
             }
         }
-    }
-}
-
-extension GlobalOptions {
-    /// The directory of the state of pods.
-    func stateRoot() throws -> String { try root ?? Configuration.load(file: config).paths.root }
-}
-
-/// Prints rows with aligned columns. The first row is the heading.
-private func printTable(_ rows: [[String]]) {
-    let widths = (0..<(rows.first?.count ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
-    for row in rows {
-        let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-        var line = cells.joined(separator: "  ")
-        while line.last == " " { line.removeLast() }
-        print(line)
     }
 }

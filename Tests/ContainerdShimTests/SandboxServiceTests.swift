@@ -33,7 +33,7 @@ import Testing
     /// An empty pod answers all requests, ends at once, and makes no container afterwards.
     @Test func aPodThatHasEndedMakesNothing() async throws {
         let pod = try Pod(environment)
-        let tasks = TaskAPIService(pod, environment)
+        let tasks = TaskAPIService(pod, environment, HandedProcesses())
         let unknown = await #expect(throws: TTRPCError.self) {
             try await tasks.kill(.with { $0.id = "c" }, context: context)
         }

@@ -26,7 +26,8 @@ extension Containers {
                 #expect(try container.shell("cat /tmp/begun; ps -o args | grep -c '^sleep 100$'; true") == "begun\n0\n")
                 let none = #expect(throws: CRIError.self) { try container.execute(["/bin/none"]) }
                 #expect(
-                    none?.description.contains("exec: \"/bin/none\": No such file or directory") == true,
+                    none?.description.contains("exec: \"/bin/none\": stat /bin/none: no such file or directory")
+                        == true,
                     "\(String(describing: none))")
 
                 // By the streaming server, without a terminal and with one.

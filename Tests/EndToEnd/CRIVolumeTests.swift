@@ -46,6 +46,33 @@ extension Containers {
             }
         }
 
+        /// hostPath of type Socket, in two containers of a pod; one goes before the other.
+        @Test func aSocketOfTheHostIsForwarded() throws {
+            try CRI.play { cri in
+                let path = "\(cri.scene.directory)/socket"
+                let program = try Program.path("sockets")
+                let server = try Command(program, ["serve", path])
+                try server.output?.wait(for: "ready\n")
+                defer {
+                    server.child.signal(SIGKILL)
+                    _ = try? server.finish()
+                }
+                let pod = try cri.run()
+                let containers = try ["one", "two"].map { name in
+                    try pod.start(name) {
+                        $0["mounts"] = [
+                            mount("/run/s", from: path), mount("/sockets", from: program, readOnly: true),
+                        ]
+                    }
+                }
+                for container in containers { #expect(try container.shell("/sockets echo /run/s 50000") == "ok\n") }
+                try containers[0].stop(timeout: 0)
+                try containers[0].remove()
+                #expect(try containers[1].shell("/sockets half /run/s 50000") == "ok\n")
+                try pod.remove()
+            }
+        }
+
         /// A kubelet gives these to each container.
         @Test func singleFilesAreMounted() throws {
             try CRI.play { cri in

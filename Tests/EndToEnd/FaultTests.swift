@@ -63,7 +63,7 @@ extension Containers {
         }
 
         @Test func aKilledDeviceProcessIsNamed() throws {
-            for name in try #require(Lab.driver).deviceProcesses + ["martlet-device pause"] {
+            for name in try #require(Lab.driver).deviceProcesses {
                 let outcome = try killing(name)
                 #expect(
                     outcome.errorText.contains("\(name) was killed by signal 9 (SIGKILL)"), "\(outcome.errorText)")
@@ -83,7 +83,7 @@ extension Containers {
                 #expect(
                     Set(names.map { String($0.1) })
                         == Set(
-                            driver.deviceProcesses + [driver.machineProcess, "server", "martlet-device pause"]),
+                            driver.deviceProcesses + [driver.machineProcess, "server"]),
                     "\(state)")
                 run.input?.write("\n")
                 #expect(try run.finish().code == 0)

@@ -15,24 +15,24 @@ extension Containers {
                 func martlet(_ arguments: String...) throws -> String {
                     try Command.run(Lab.martlet, ["--root", scene.root] + arguments)
                 }
-                let row = try #require(try martlet("list").split(separator: "\n").last)
-                #expect(row.hasPrefix("\(id)  -          running  "))
-                let processes = try martlet("ps", String(id.dropLast())).split(separator: "\n").map {
+                let row = try #require(try martlet("pod", "list").split(separator: "\n").last)
+                #expect(row.hasPrefix("\(id)   -           running   "))
+                let processes = try martlet("pod", "ps", String(id.dropLast())).split(separator: "\n").map {
                     $0.split(separator: " ", maxSplits: 4).map { $0.drop { $0 == " " } }
                 }
                 #expect(processes.first?.last == "COMMAND")
                 #expect(processes.dropFirst().compactMap(\.last).sorted().last == "sleep 1000")
                 #expect(processes.count == 3, "\(processes)")
                 #expect(processes.dropFirst().allSatisfy { $0[0] == id[...] && $0[1] == "running" && $0[3] == "1000" })
-                #expect(try martlet("logs", id).contains("martlet-agent ready"))
+                #expect(try martlet("pod", "logs", id).contains("martlet-agent ready"))
 
-                let following = try Command(Lab.martlet, ["--root", scene.root, "logs", "--follow", id])
+                let following = try Command(Lab.martlet, ["--root", scene.root, "pod", "logs", "--follow", id])
                 try following.output?.wait(for: "martlet-agent ready")
                 run.child.signal(SIGTERM)
                 #expect(try run.finish().code == 3)
                 #expect(try following.finish().code == 0, "a pod's end is no failure")
 
-                let missing = try Command(Lab.martlet, ["--root", scene.root, "ps", id]).finish()
+                let missing = try Command(Lab.martlet, ["--root", scene.root, "pod", "ps", id]).finish()
                 #expect(missing.code == 1)
                 #expect(missing.errorText.contains("pod \(id) does not exist"))
             }

@@ -12,8 +12,8 @@ import Testing
         try MachineWatch(readyEvent: .started, logger: Logger(label: "test"))
     }
 
-    private func sleeper(_ script: String = "exec sleep 100") throws -> HostProcess {
-        try HostProcess(
+    private func sleeper(_ script: String = "exec sleep 100") throws -> MachineProcess {
+        try MachineProcess(
             "sleeper", executable: "/bin/sh", arguments: ["-c", script],
             environment: ["PATH=/usr/bin:/bin"], descriptors: []
         ) { _ in }

@@ -41,6 +41,36 @@ import Testing
         #expect(spec.unsupported(policy: policy).map(\.verdict) == [.warn])
     }
 
+    /// `--privileged`: engines then list each device that the host has.
+    @Test func oneWarningTellsThatAPrivilegedContainerHasTheGuestsDevices() {
+        var spec = Spec.standard()
+        spec.linux?.devices = [
+            .init(path: "/dev/autofs", type: "c", major: 10, minor: 235),
+            .init(path: "/dev/n", type: "c", major: 1, minor: 3),
+            .init(path: "/dev/sdb", type: "b", major: 8, minor: 16),
+        ]
+        let rules: (Bool, [(Bool, String, Int64?)]) -> Void = { [spec] all, rules in
+            var spec = spec
+            spec.linux?.resources?.devices = rules.map { allow, access, major in
+                var rule = Linux.Resources.DeviceRule(allow: allow, access: access)
+                rule.major = major
+                return rule
+            }
+            #expect(spec.linux?.allowsAllDevices == all, "\(rules)")
+            let found = spec.unsupported()
+            #expect(found.map(\.verdict) == (all ? [.warn] : [.refuse, .refuse]), "\(found)")
+            #expect(found.first?.description.contains("/dev/autofs") == true)
+            #expect(!all || found.first?.description.contains("and 1 more") == true)
+        }
+        rules(true, [(true, "rwm", nil)])
+        rules(true, [(false, "rwm", nil), (true, "", -1), (false, "rwm", 5)])
+        rules(false, [(true, "rwm", nil), (false, "rwm", nil)])
+        rules(false, [(true, "rw", nil)])
+        rules(false, [(true, "rwm", 1)])
+        spec.linux?.removeHostDevices()
+        #expect(spec.linux?.devices.map(\.path) == ["/dev/n"])
+    }
+
     @Test func whatEnginesAlwaysWriteIsWarnedOf() {
         expect("linux.resources.memory.swap", .warn) {
             var memory = Linux.Resources.Memory()

@@ -120,25 +120,6 @@ import Testing
         #expect(try network.plan().interfaces.isEmpty)
     }
 
-    @Test func theHolderIsInTheNamespaceUntilItsEnd() throws {
-        let network = try PodNetwork(path: nil)
-        let holder = try PauseProcess(network.namespace, executable: try #require(program))
-        #expect(
-            try identity("/proc/\(holder.pid)/ns/net") == identity("/proc/self/fd/\(network.namespace.descriptor.raw)"))
-        #expect(try readText("/proc/\(holder.pid)/status").contains("CapEff:\t0000000000000000"))
-        holder.end()
-        #expect(access("/proc/\(holder.pid)/ns/net", F_OK) != 0)
-    }
-
-    /// `martlet-device`, which is beside the tests.
-    private var program: String? {
-        let places = (CommandLine.arguments + ["/proc/self/exe"]).compactMap {
-            realpath($0, nil).map { String(cString: $0) }
-        }
-        return places.map { $0.split(separator: "/").dropLast().map { "/" + $0 }.joined() + "/martlet-device" }
-            .first { access($0, X_OK) == 0 }
-    }
-
     private func identity(_ path: String) throws -> UInt {
         var facts = stat()
         try check("stat", path, stat(path, &facts))

@@ -63,6 +63,8 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             heartbeat_timeout_ms = 200
             [volumes]
             copy_limit_mib = 3
+            [sockets]
+            forward = false
             [paths]
             root = "/r"
             [spec]
@@ -80,6 +82,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             startTimeout: .seconds(1), requestTimeout: .seconds(2), heartbeatInterval: .milliseconds(60),
             heartbeatTimeout: .milliseconds(200))
         expected.volumes.copyLimit = 3 << 20
+        expected.sockets.forward = false
         expected.paths = .init(root: "/r")
         expected.spec.ineffectiveLimits = .warn
         expected.spec.labels = .refuse

@@ -61,6 +61,51 @@ import Testing
         }
     }
 
+    @Test func aSocketBecomesAForwardedOne() throws {
+        let mount = Mount(destination: "/run/s", type: "bind", source: "socket", options: ["rbind", "ro"])
+        try withBundle([mount], readOnly: true) { directory, bundle in
+            var listener: SharedDescriptor? = SharedDescriptor(try UnixAddress.listen("\(directory)/socket"))
+            #expect(chmod("\(directory)/socket", 0o620) == 0 && chown("\(directory)/socket", getuid(), getgid()) == 0)
+            let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
+            let mountPoint = "/run/martlet/containers/c1/mounts/0"
+            let expected = SandboxPlan.ForwardedSocket(
+                source: "\(directory)/socket", mode: 0o620, uid: getuid(), gid: getgid(), mountPoint: mountPoint)
+            #expect(plan.sockets == [expected])
+            #expect(plan.shares.count == 1 && plan.spec.mounts[0].source == mountPoint)
+            // Its server learns nothing of that.
+            var item = pollfd(fd: listener?.raw ?? -1, events: Int16(POLLIN), revents: 0)
+            #expect(poll(&item, 1, 0) == 0)
+            // A file to mount it on.
+            let root = try OwnedDescriptor.open("\(directory)/rootfs", O_RDONLY | O_DIRECTORY)
+            plan.makeMountPoints(root: root.raw)
+            var facts = stat()
+            #expect(stat("\(directory)/rootfs/run/s", &facts) == 0 && facts.st_mode & S_IFMT == S_IFREG)
+            #expect {
+                try SandboxPlan.Container(id: "c1", bundle: bundle, forwardsSockets: false)
+            } throws: {
+                "\($0)".contains("mounts[0].source (/run/s)") && "\($0)".contains("sockets.forward is false")
+            }
+            // Without a server: it may come later.
+            listener = nil
+            #expect(try SandboxPlan.Container(id: "c1", bundle: bundle).sockets == [expected])
+        }
+    }
+
+    @Test(arguments: [(SOCK_DGRAM, "datagram"), (SOCK_SEQPACKET, "seqpacket")])
+    func aSocketOfAnotherTypeIsRefused(type: __socket_type, name: String) throws {
+        try withBundle([Mount(destination: "/s", type: "bind", source: "socket")]) { directory, bundle in
+            let socket = OwnedDescriptor(owning: Glibc.socket(AF_UNIX, Int32(type.rawValue), 0))
+            let raw = socket.raw
+            try UnixAddress("\(directory)/socket").with { address, length throws(SystemError) in
+                _ = try check("bind", "", Glibc.bind(raw, address, length))
+            }
+            if type == SOCK_SEQPACKET { #expect(listen(raw, 1) == 0) }
+            #expect { try SandboxPlan.Container(id: "c1", bundle: bundle) } throws: {
+                "\($0)".contains("a \(name) socket: only stream sockets are forwarded")
+            }
+        }
+    }
+
     @Test func mountPointsOfAReadOnlyRootAreMadeInsideIt() throws {
         let mounts = [
             Mount(destination: "/made/deep", type: "tmpfs", source: "tmpfs"),

@@ -26,7 +26,7 @@ import Testing
         #expect(try StreamTarget("", field: "stdin") == nil)
         #expect(try StreamTarget("/run/f", field: "stdin") == .path("/run/f"))
         #expect(try StreamTarget("fifo:///run/f", field: "stdin") == .path("/run/f"))
-        #expect(try StreamTarget("fd:7", field: "stdin") == .inherited(7))
+        #expect(try StreamTarget("fd:7", field: "stdin") == .path("fd:7"))
         #expect(try StreamTarget("file:///var/log/a%20b", field: "stdout") == .file("/var/log/a b"))
         guard case .program(let program)? = try StreamTarget("binary:///bin/log?id=a+b&x", field: "stdout") else {
             Issue.record("no program")

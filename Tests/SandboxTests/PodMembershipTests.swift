@@ -37,9 +37,9 @@ import Testing
         let own = namespace.map { StateDirectory.root(ofNamespace: $0, below: root) } ?? root
         let directory = StateDirectory(root: own, id: id)
         let lock = try directory.create()
-        let (socket, listener) = try directory.listen(
+        let listeners = try directory.listen(
             below: root, network: network.flatMap { NamespaceIdentity(path: $0) })
-        return (directory, lock, socket, listener)
+        return (directory, lock, listeners.socket, listeners.services)
     }
 
     @Test func annotationsNameAPod() throws {
@@ -107,7 +107,7 @@ import Testing
         let claim = Task { [membership = try membership(network: network)] in try await membership.claim() }
         try await Task.sleep(for: .milliseconds(50))
         scene = nil  // its server has ended
-        guard case .new("c", let made, _, _, _) = try await claim.value else {
+        guard case .new("c", let made, _, _) = try await claim.value else {
             Issue.record("not a pod of its own")
             return
         }
@@ -124,16 +124,23 @@ import Testing
             for membership in memberships { group.addTask { try await membership.claim() } }
             return try await group.reduce(into: []) { $0.append($1) }
         }
-        let made = claims.compactMap { if case .new(let id, _, _, _, _) = $0 { id } else { nil } }
+        let made = claims.compactMap { if case .new(let id, _, _, _) = $0 { id } else { nil } }
         let joined = claims.compactMap { if case .joined(let id, _, _) = $0 { id } else { nil } }
         #expect(made.count == 1 && joined == Array(repeating: made.first ?? "", count: 7))
     }
 
     @Test func aPodOfTheContainersIdIsNotMadeTwice() async throws {
         let (_, lock, _, listener) = try pod("c")
-        let membership = try membership()
-        await #expect(throws: SandboxError.self) { try await membership.claim() }
-        withExtendedLifetime((lock, listener)) {}
+        // The command line's containers have names beside those of pods.
+        guard case .new("c-2", let second, _, _) = try await membership().claim() else {
+            Issue.record("no other name")
+            return
+        }
+        second.sweep()
+        let (_, other, _, others) = try pod("c", namespace: "n")
+        let engines = try PodMembership(id: "c", namespace: "n", annotations: [:], networkPath: "", root: root)
+        await #expect(throws: SandboxError.self) { try await engines.claim() }
+        withExtendedLifetime((lock, listener, other, others)) {}
     }
 
     @Test func noMoreOfABundleIsReadThanItNeeds() throws {

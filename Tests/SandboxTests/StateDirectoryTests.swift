@@ -49,12 +49,13 @@ import Testing
     @Test func aSocketIsRemovedWithItsDirectory() throws {
         let directory = StateDirectory(root: temporary, id: String(repeating: "a", count: 255))
         let lock = try directory.create()
-        let (socket, listener) = try directory.listen(below: temporary)
+        let listeners = try directory.listen(below: temporary)
+        let socket = listeners.socket
         #expect(directory.read()?.socket == socket && socket.utf8.count <= 107)
         _ = try UnixAddress.connect(socket)
         directory.sweep()
         #expect(rmdir(temporary) == 0, "nothing else is left")
-        withExtendedLifetime((lock, listener)) {}
+        withExtendedLifetime((lock, listeners)) {}
     }
 
     @Test func aNamespacesDirectoryEndsWithItsLastPod() throws {
@@ -77,9 +78,9 @@ import Testing
                     let directory = StateDirectory(root: root, id: id)
                     for _ in 0..<300 {
                         let lock = try directory.create()
-                        let (_, listener) = try directory.listen(below: temporary)
+                        let listeners = try directory.listen(below: temporary)
                         directory.sweep()
-                        withExtendedLifetime((lock, listener)) {}
+                        withExtendedLifetime((lock, listeners)) {}
                     }
                 }
             }

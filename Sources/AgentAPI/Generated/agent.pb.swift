@@ -218,11 +218,38 @@ public nonisolated struct AgentCreateContainerRequest: Sendable {
   /// Clears the value of `streams`. Subsequent reads from it will return its default value.
   public mutating func clearStreams() {self._streams = nil}
 
+  public var sockets: [AgentSocket] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _streams: AgentStreams? = nil
+}
+
+/// A Unix socket of the host's that becomes one of the container's: the agent listens in its place, and has each connection
+/// carried to the host's (TargetMessage).
+public nonisolated struct AgentSocket: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The number by which the host knows it.
+  public var target: UInt32 = 0
+
+  /// Where the agent makes the socket, absolute, below /run/martlet.
+  public var mountPoint: String = String()
+
+  /// Permissions and owner of the socket.
+  public var mode: UInt32 = 0
+
+  public var uid: UInt32 = 0
+
+  public var gid: UInt32 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 public nonisolated struct AgentCreateContainerResponse: Sendable {
@@ -338,6 +365,9 @@ public nonisolated struct AgentWaitProcessResponse: Sendable {
   /// How many of the container's processes the OOM killer has killed so far.
   public var oomKills: UInt64 = 0
 
+  /// The signal that ended the process; 0: it exited.
+  public var signal: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -395,6 +425,17 @@ public nonisolated struct AgentListProcessesResponse: Sendable {
 
     /// Its arguments with spaces between, or its name in brackets where it has none; at most 1 KiB.
     public var command: String = String()
+
+    /// Its parent's id; 0: none that can be seen.
+    public var parent: UInt32 = 0
+
+    /// Nanoseconds that it has run for since its start, and that it has used of the CPUs.
+    public var age: UInt64 = 0
+
+    public var cpuTime: UInt64 = 0
+
+    /// Its terminal, such as pts/0; empty: none.
+    public var terminal: String = String()
 
     public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -583,6 +624,39 @@ public nonisolated struct AgentUpdateNetworkRequest: Sendable {
   public var routes: [AgentRoute] = []
 
   public var neighbours: [AgentNeighbour] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct AgentUpdateResolversRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var resolvers: [AgentResolver] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// A resolver that listens on port 53 of a loopback address in the pod's network namespace on the host. The agent listens on the
+/// same address in the guest, unless something else does.
+public nonisolated struct AgentResolver: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// 4 or 16 bytes.
+  public var address: Data = Data()
+
+  /// The numbers by which the host knows its TCP port and its UDP port. A connection to the latter carries datagrams
+  /// (DatagramFrames).
+  public var streamTarget: UInt32 = 0
+
+  public var datagramTarget: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1042,7 +1116,7 @@ nonisolated extension AgentStreams: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateContainerRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}spec_json\0\u{1}storages\0\u{1}streams\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}spec_json\0\u{1}storages\0\u{1}streams\0\u{1}sockets\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1054,6 +1128,7 @@ nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftP
       case 2: try { try decoder.decodeSingularBytesField(value: &self.specJson) }()
       case 3: try { try decoder.decodeRepeatedMessageField(value: &self.storages) }()
       case 4: try { try decoder.decodeSingularMessageField(value: &self._streams) }()
+      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.sockets) }()
       default: break
       }
     }
@@ -1076,6 +1151,9 @@ nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftP
     try { if let v = self._streams {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
     } }()
+    if !self.sockets.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.sockets, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1084,6 +1162,57 @@ nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftP
     if lhs.specJson != rhs.specJson {return false}
     if lhs.storages != rhs.storages {return false}
     if lhs._streams != rhs._streams {return false}
+    if lhs.sockets != rhs.sockets {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentSocket: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Socket"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}target\0\u{3}mount_point\0\u{1}mode\0\u{1}uid\0\u{1}gid\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.target) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.mountPoint) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mode) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.gid) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.target != 0 {
+      try visitor.visitSingularUInt32Field(value: self.target, fieldNumber: 1)
+    }
+    if !self.mountPoint.isEmpty {
+      try visitor.visitSingularStringField(value: self.mountPoint, fieldNumber: 2)
+    }
+    if self.mode != 0 {
+      try visitor.visitSingularUInt32Field(value: self.mode, fieldNumber: 3)
+    }
+    if self.uid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.uid, fieldNumber: 4)
+    }
+    if self.gid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.gid, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentSocket, rhs: AgentSocket) -> Bool {
+    if lhs.target != rhs.target {return false}
+    if lhs.mountPoint != rhs.mountPoint {return false}
+    if lhs.mode != rhs.mode {return false}
+    if lhs.uid != rhs.uid {return false}
+    if lhs.gid != rhs.gid {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1310,7 +1439,7 @@ nonisolated extension AgentSignalProcessRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".WaitProcessResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}exit_status\0\u{3}exited_at\0\u{3}oom_kills\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}exit_status\0\u{3}exited_at\0\u{3}oom_kills\0\u{1}signal\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1321,6 +1450,7 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.exitStatus) }()
       case 2: try { try decoder.decodeSingularInt64Field(value: &self.exitedAt) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.oomKills) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.signal) }()
       default: break
       }
     }
@@ -1336,6 +1466,9 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
     if self.oomKills != 0 {
       try visitor.visitSingularUInt64Field(value: self.oomKills, fieldNumber: 3)
     }
+    if self.signal != 0 {
+      try visitor.visitSingularUInt32Field(value: self.signal, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1343,6 +1476,7 @@ nonisolated extension AgentWaitProcessResponse: SwiftProtobuf.Message, SwiftProt
     if lhs.exitStatus != rhs.exitStatus {return false}
     if lhs.exitedAt != rhs.exitedAt {return false}
     if lhs.oomKills != rhs.oomKills {return false}
+    if lhs.signal != rhs.signal {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1455,7 +1589,7 @@ nonisolated extension AgentListProcessesResponse: SwiftProtobuf.Message, SwiftPr
 
 nonisolated extension AgentListProcessesResponse.Process: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = AgentListProcessesResponse.protoMessageName + ".Process"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{3}user_id\0\u{1}command\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{3}user_id\0\u{1}command\0\u{1}parent\0\u{1}age\0\u{3}cpu_time\0\u{1}terminal\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1466,6 +1600,10 @@ nonisolated extension AgentListProcessesResponse.Process: SwiftProtobuf.Message,
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.pid) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.userID) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.command) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.parent) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.age) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.cpuTime) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.terminal) }()
       default: break
       }
     }
@@ -1481,6 +1619,18 @@ nonisolated extension AgentListProcessesResponse.Process: SwiftProtobuf.Message,
     if !self.command.isEmpty {
       try visitor.visitSingularStringField(value: self.command, fieldNumber: 3)
     }
+    if self.parent != 0 {
+      try visitor.visitSingularUInt32Field(value: self.parent, fieldNumber: 4)
+    }
+    if self.age != 0 {
+      try visitor.visitSingularUInt64Field(value: self.age, fieldNumber: 5)
+    }
+    if self.cpuTime != 0 {
+      try visitor.visitSingularUInt64Field(value: self.cpuTime, fieldNumber: 6)
+    }
+    if !self.terminal.isEmpty {
+      try visitor.visitSingularStringField(value: self.terminal, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1488,6 +1638,10 @@ nonisolated extension AgentListProcessesResponse.Process: SwiftProtobuf.Message,
     if lhs.pid != rhs.pid {return false}
     if lhs.userID != rhs.userID {return false}
     if lhs.command != rhs.command {return false}
+    if lhs.parent != rhs.parent {return false}
+    if lhs.age != rhs.age {return false}
+    if lhs.cpuTime != rhs.cpuTime {return false}
+    if lhs.terminal != rhs.terminal {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1933,6 +2087,76 @@ nonisolated extension AgentUpdateNetworkRequest: SwiftProtobuf.Message, SwiftPro
     if lhs.interfaces != rhs.interfaces {return false}
     if lhs.routes != rhs.routes {return false}
     if lhs.neighbours != rhs.neighbours {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentUpdateResolversRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".UpdateResolversRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}resolvers\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.resolvers) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.resolvers.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.resolvers, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentUpdateResolversRequest, rhs: AgentUpdateResolversRequest) -> Bool {
+    if lhs.resolvers != rhs.resolvers {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentResolver: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Resolver"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}address\0\u{3}stream_target\0\u{3}datagram_target\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.address) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.streamTarget) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.datagramTarget) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.address.isEmpty {
+      try visitor.visitSingularBytesField(value: self.address, fieldNumber: 1)
+    }
+    if self.streamTarget != 0 {
+      try visitor.visitSingularUInt32Field(value: self.streamTarget, fieldNumber: 2)
+    }
+    if self.datagramTarget != 0 {
+      try visitor.visitSingularUInt32Field(value: self.datagramTarget, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentResolver, rhs: AgentResolver) -> Bool {
+    if lhs.address != rhs.address {return false}
+    if lhs.streamTarget != rhs.streamTarget {return false}
+    if lhs.datagramTarget != rhs.datagramTarget {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -39,6 +39,8 @@ public protocol AgentService: Sendable {
     /// Makes the sandbox's network what the request says: interfaces are found by their hardware address; addresses, routes
     /// and neighbours that are not named are taken away.
     func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Makes the agent listen for the resolvers of the host that the request names, and for no others.
+    func updateResolvers(_ request: AgentUpdateResolversRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Facts of the guest; also the host's heartbeat.
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
     func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty
@@ -70,6 +72,7 @@ extension TTRPCServiceDescription {
                 "ContainerStats": .unary { try await service.containerStats($0, context: $1) },
                 "WaitOOM": .unary { try await service.waitOOM($0, context: $1) },
                 "UpdateNetwork": .unary { try await service.updateNetwork($0, context: $1) },
+                "UpdateResolvers": .unary { try await service.updateResolvers($0, context: $1) },
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
                 "SetClock": .unary { try await service.setClock($0, context: $1) },
                 "Reseed": .unary { try await service.reseed($0, context: $1) },
@@ -208,6 +211,13 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentUpdateNetworkRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentEmpty {
         try await client.call(Self.service, "UpdateNetwork", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Makes the agent listen for the resolvers of the host that the request names, and for no others.
+    public func updateResolvers(
+        _ request: AgentUpdateResolversRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "UpdateResolvers", request, metadata: metadata, timeout: timeout)
     }
 
     /// Facts of the guest; also the host's heartbeat.

@@ -1,33 +1,22 @@
 import Glibc
 import LinuxSystem
 import Logging
-import OCISpec
 import Sandbox
 import Synchronization
 import TTRPC
 import TaskAPI
 
-/// `martlet run`: a container in the foreground, from its creation to its end. Only a client of the pod's server.
+/// `martlet run`: a container from its creation to its end. Only a client of the pod's server.
 public struct RunCommand: Sendable {
-    public var id: String
-    public var bundle: String
-    public var root: String
-    public var pidFile: String?
-    public var consoleSocket: String?
-    public var configurationFile: String?
-    public var output: LogOutput
+    public var options: CreateOptions
+    /// Whether the container is left as it is when its process has ended.
+    public var keepsContainer: Bool
+    public var runtime: Runtime
 
-    public init(
-        id: String, bundle: String, root: String, pidFile: String? = nil, consoleSocket: String? = nil,
-        configurationFile: String? = nil, output: LogOutput
-    ) {
-        self.id = id
-        self.bundle = bundle
-        self.root = root
-        self.pidFile = pidFile
-        self.consoleSocket = consoleSocket
-        self.configurationFile = configurationFile
-        self.output = output
+    public init(_ options: CreateOptions, keepsContainer: Bool = false, _ runtime: Runtime) {
+        self.options = options
+        self.keepsContainer = keepsContainer
+        self.runtime = runtime
     }
 
     /// Exit code when the VM, the server or Martlet itself failed while a container ran.
@@ -35,77 +24,77 @@ public struct RunCommand: Sendable {
 
     /// Runs the container.
     ///
-    /// - Returns: its exit code; 128 + n when signal n ended it, 255 when its VM ended under it.
+    /// - Returns: its exit code; 128 + n when signal n ended it, 255 when its VM ended under it. 0 at once for one that is detached.
     /// - Throws: what was wrong with the request; nothing is left then.
     public func run(logger: Logger) async throws -> Int32 {
-        let id = try ContainerID(id).value
-        guard geteuid() == 0 else {
-            throw SandboxError.invalid("martlet run must be run as root (user id 0, not \(geteuid()))")
-        }
-        // Read here too, for the terminal, and so that bad input is refused before anything starts.
-        let bundle = try Bundle(directory: bundle)
-        let terminal = try TerminalSession(
-            isRequested: bundle.spec.process?.terminal ?? false, consoleSocket: consoleSocket)
-        let signals = try SignalQueue([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])
-        let server = try await ServerProcess.start(
-            id: id, root: root, configurationFile: configurationFile, output: output, stdio: terminal.stdio)
+        try runtime.requireRoot(for: "run")
+        let signals = try options.isDetached ? nil : SignalQueue(ForwardedSignals.all)
+        let container = try await NewContainer(options, runtime)
         do {
-            let status = try await follow(server, bundle, terminal, signals)
-            await server.finish()
+            let status = try await asking { try await follow(container, signals) }
+            if !options.isDetached { await finish(container) }
             return status
         } catch {
-            if let end = server.child.waitForEnd(timeout: .milliseconds(isConnectionLoss(error) ? 1000 : 0)) {
-                await server.finish()
-                logger.error("container \(id): the pod's server \(end)")
+            let isLost = if case .connectionLost? = error as? CommandError { true } else { false }
+            let end = container.server?.child.waitForEnd(timeout: .milliseconds(isLost ? 1000 : 0))
+            await container.abandon()
+            if let end {
+                logger.error("container \(container.id): the pod's server \(end)")
                 return RunCommand.failure
             }
-            await server.finish()
-            if let pidFile { unlink(pidFile) }
-            if let error = error as? TTRPCError {
-                if error.code == .aborted {
-                    logger.error("container \(id): \(error.message)")
-                    return RunCommand.failure
-                }
-                throw SandboxError.failed(error.message)
+            if case .aborted(let message)? = error as? CommandError {
+                logger.error("container \(container.id): \(message)")
+                return RunCommand.failure
             }
             throw error
         }
     }
 
-    private func isConnectionLoss(_ error: any Error) -> Bool { (error as? TTRPCError)?.code == .unavailable }
+    /// Takes the container away that has ended, and the pod unless others are in it.
+    private func finish(_ container: NewContainer) async {
+        if keepsContainer { return }
+        _ = try? await container.task.delete(.with { $0.id = container.id }, timeout: Runtime.requestTimeout)
+        runtime.records.remove(container.id)
+        if let server = container.server { await server.finish() }
+    }
 
-    private func follow(_ server: ServerProcess, _ bundle: Bundle, _ terminal: TerminalSession, _ signals: SignalQueue)
-        async throws -> Int32
-    {
-        let task = server.task
+    private func follow(_ container: NewContainer, _ signals: SignalQueue?) async throws -> Int32 {
         let progress = Progress()
-        let forwarding = Task { await forward(signals, to: task, terminal, progress) }
-        defer { forwarding.cancel() }
-        let created: TaskCreateTaskResponse
-        do {
-            created = try await task.create(
-                .with {
-                    $0.id = id
-                    $0.bundle = bundle.directory
-                    $0.terminal = terminal.isRequested
-                    $0.stdin = "fd:\(PodServer.Descriptor.stdin)"
-                    $0.stdout = "fd:\(PodServer.Descriptor.stdout)"
-                    $0.stderr = terminal.isRequested ? "" : "fd:\(PodServer.Descriptor.stderr)"
-                }, timeout: RunCommand.requestTimeout)
-        } catch {
+        let forwarding = signals.map { signals in
+            Task { await forward(signals, to: container, progress) }
+        }
+        defer { forwarding?.cancel() }
+        do { try await container.create() } catch {
             // Ended by the person who started it, as any process would be.
             if let signal = progress.state.withLock({ $0.signal }) { return 128 + signal }
             throw error
         }
         progress.state.withLock { $0.isCreated = true }
-        if let pidFile { try writePID(created.pid, to: pidFile) }
-        try await terminal.resize(task, id)
-        terminal.begin()
-        defer { terminal.end() }
-        _ = try await task.start(.with { $0.id = id }, timeout: RunCommand.requestTimeout)
-        let ended = try await task.wait(.with { $0.id = id }, timeout: TTRPCClient.noTimeout)
-        _ = try? await task.delete(.with { $0.id = id }, timeout: RunCommand.requestTimeout)
-        return Int32(ended.exitStatus & 0xff)
+        if options.isDetached {
+            try await container.start()
+            return 0
+        }
+        await resize(container)
+        container.terminal.begin()
+        defer { container.terminal.end() }
+        try await container.start()
+        let end = await container.process.end()
+        if let server = container.server, end == .exited(RunCommand.failure) {
+            // It ends in that way too when the server is gone.
+            if let end = server.child.waitForEnd(timeout: .milliseconds(100)), end != .exited(0) {
+                throw TTRPCError(.unavailable, "the pod's server \(end)")
+            }
+        }
+        return end.status
+    }
+
+    private func resize(_ container: NewContainer) async {
+        guard let size = container.terminal.size else { return }
+        _ = try? await container.task.resizePty(
+            .with {
+                $0.id = container.id
+                ($0.width, $0.height) = size
+            }, timeout: .seconds(10))
     }
 
     /// How far the container has come, and the signal that ended its creation.
@@ -113,31 +102,26 @@ public struct RunCommand: Sendable {
         let state = Mutex<(isCreated: Bool, signal: Int32?)>((false, nil))
     }
 
-    /// The server has deadlines of its own, each shorter than this.
-    private static let requestTimeout: Duration = .seconds(600)
-
-    private func forward(
-        _ signals: SignalQueue, to task: TaskServiceClient, _ terminal: TerminalSession, _ progress: Progress
-    ) async {
+    private func forward(_ signals: SignalQueue, to container: NewContainer, _ progress: Progress) async {
         for await signal in signals.stream {
             if signal == SIGWINCH {
-                try? await terminal.resize(task, id)
+                await resize(container)
                 continue
             }
             let isCreated = progress.state.withLock { state in
                 if !state.isCreated { state.signal = signal }
                 return state.isCreated
             }
-            await send(signal, to: task, isCreated)
+            await send(signal, to: container, isCreated)
         }
     }
 
-    private func send(_ signal: Int32, to task: TaskServiceClient, _ isCreated: Bool) async {
+    private func send(_ signal: Int32, to container: NewContainer, _ isCreated: Bool) async {
         while true {
             do throws(TTRPCError) {
-                _ = try await task.kill(
+                _ = try await container.task.kill(
                     .with {
-                        $0.id = id
+                        $0.id = container.id
                         $0.signal = UInt32(signal)
                     }, timeout: .seconds(10))
                 return
@@ -149,14 +133,9 @@ public struct RunCommand: Sendable {
             }
         }
     }
+}
 
-    /// Written beside and renamed: who waits for the file never reads half of it.
-    private func writePID(_ pid: UInt32, to path: String) throws {
-        let temporary = path + ".new"
-        let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
-        var text = "\(pid)"
-        try text.withUTF8 { bytes in _ = try check("write", temporary, write(file.raw, bytes.baseAddress, bytes.count))
-        }
-        try check("rename", path, rename(temporary, path))
-    }
+/// What a command in the foreground passes on to its process.
+enum ForwardedSignals {
+    static let all = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]
 }

@@ -51,9 +51,13 @@ final class Terminal: Sendable {
         return pair
     }
 
-    /// Hands a terminal's master to the engine that listens on the Unix socket at `path`, as runc does (`--console-socket`).
-    static func send(master: SharedDescriptor, to path: String) throws {
+    /// Hands a descriptor to the engine that listens on the Unix socket at `path`, as runc does (`--console-socket`).
+    ///
+    /// - Parameter name: what it is, which is sent along.
+    static func send(_ descriptor: SharedDescriptor, name: String, to path: String) throws {
         let socket = try UnixAddress.connect(path)
-        try Array("/dev/ptmx".utf8).withUnsafeBytes { try socket.send($0, descriptors: [master.raw]) }
+        try withExtendedLifetime(descriptor) {
+            try Array(name.utf8).withUnsafeBytes { try socket.send($0, descriptors: [descriptor.raw]) }
+        }
     }
 }

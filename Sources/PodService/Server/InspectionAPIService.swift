@@ -2,11 +2,26 @@ import Sandbox
 import TTRPC
 import TaskAPI
 
-/// What `martlet ps` and `martlet logs` ask.
+/// What Martlet's own commands ask of a pod.
 struct InspectionAPIService: InspectionService {
     let pod: Pod
+    let log: EventLog
 
-    init(_ pod: Pod) { self.pod = pod }
+    init(_ pod: Pod, _ log: EventLog) {
+        self.pod = pod
+        self.log = log
+    }
+
+    /// How long `events` waits for one.
+    private static let eventTimeout: Duration = .seconds(30)
+
+    func events(_ request: PodEventsRequest, context: TTRPCContext) async throws -> PodEventsResponse {
+        let (first, events) = await log.events(from: request.first, within: Self.eventTimeout)
+        return .with {
+            $0.first = first
+            $0.events = events.map(\.message)
+        }
+    }
 
     func processes(_ request: PodProcessesRequest, context: TTRPCContext) async throws -> PodProcessesResponse {
         try await answering {
@@ -36,6 +51,30 @@ extension PodContainer {
                 $0.pid = process.pid
                 $0.userID = process.userID
                 $0.command = process.command
+                ($0.parent, $0.age, $0.cpuTime) = (process.parent, process.age, process.cpuTime)
+                $0.terminal = process.terminal
+            }
+        }
+    }
+}
+
+extension PodEvent {
+    fileprivate var message: PodTaskEvent {
+        .with {
+            switch self {
+            case .created(let container, _, _, _, _): ($0.type, $0.containerID) = ("created", container)
+            case .started(let container, _): ($0.type, $0.containerID) = ("started", container)
+            case .execAdded(let container, let exec):
+                ($0.type, $0.containerID, $0.execID) = ("exec-added", container, exec)
+            case .execStarted(let container, let exec, _):
+                ($0.type, $0.containerID, $0.execID) = ("exec-started", container, exec)
+            case .exited(let container, let exec, _, let record):
+                ($0.type, $0.containerID, $0.execID) = ("exited", container, exec)
+                $0.exitStatus = record.status
+            case .deleted(let container, _, _): ($0.type, $0.containerID) = ("deleted", container)
+            case .paused(let container): ($0.type, $0.containerID) = ("paused", container)
+            case .resumed(let container): ($0.type, $0.containerID) = ("resumed", container)
+            case .outOfMemory(let container): ($0.type, $0.containerID) = ("oom", container)
             }
         }
     }

@@ -52,7 +52,7 @@ extension MetricsMetrics {
 }
 
 extension MetricsMemoryStat {
-    private static let fields: [(String, WritableKeyPath<MetricsMemoryStat, UInt64> & Sendable)] = [
+    static let fields: [(String, WritableKeyPath<MetricsMemoryStat, UInt64> & Sendable)] = [
         ("anon", \.anon), ("file", \.file), ("kernel_stack", \.kernelStack), ("slab", \.slab), ("sock", \.sock),
         ("shmem", \.shmem), ("file_mapped", \.fileMapped), ("file_dirty", \.fileDirty),
         ("file_writeback", \.fileWriteback), ("anon_thp", \.anonThp), ("inactive_anon", \.inactiveAnon),

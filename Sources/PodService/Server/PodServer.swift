@@ -17,43 +17,43 @@ public enum PodServer {
         static let lifeline: Int32 = 4
         /// Holds the state directory's lock.
         package static let lock: Int32 = 5
-        static let stdin: Int32 = 6
-        static let stdout: Int32 = 7
-        static let stderr: Int32 = 8
+        /// Listens for host processes.
+        package static let processes: Int32 = 6
     }
 
-    /// Serves a command until the pod is shut down or the lifeline breaks; then the pod is gone, and its directory.
+    /// Serves commands until the pod is shut down; then the pod is gone, and its directory.
+    ///
+    /// - Parameter isDetached: whether the pod outlives the command that wanted it; otherwise the pod ends with the lifeline.
     public static func run(
-        id: String, root: String, configuration: Configuration, configurationFile: String?, logger: Logger
+        id: String, root: String, isDetached: Bool, configuration: Configuration, configurationFile: String?,
+        logger: Logger
     ) async throws {
         logger.phase("server")
         ignoreSignals()
-        for descriptor in Descriptor.listener...Descriptor.stderr { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        for descriptor in Descriptor.listener...Descriptor.processes { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let directory = StateDirectory(root: root, id: id)
+        let log = try EventLog()
         let environment = PodEnvironment(
             id: id, directory: directory, socket: directory.read()?.socket, configuration: configuration,
-            configurationFile: configurationFile,
-            logger: logger)
+            configurationFile: configurationFile, logger: logger, emit: { log.note($0) })
         let pod = try Pod(environment)
-        // A pseudo-terminal that the command made for an engine: as this session's controlling terminal it tells when the
-        // engine resizes it. One that a person sits at belongs to another session, whose command follows its size.
-        if martlet_ioctl_int(Descriptor.stdin, UInt(TIOCSCTTY), 0) == 0 {
-            let resizes = try SignalQueue([SIGWINCH])
-            Task {
-                for await _ in resizes.stream {
-                    guard let size = Terminal.size(of: Descriptor.stdin) else { continue }
-                    await pod.resizeTerminal(width: size.width, height: size.height)
-                }
+        if isDetached {
+            try environment.record()
+            await pod.endUnlessUsed()
+        } else {
+            try startThread("lifeline") {
+                var byte: UInt8 = 0
+                while read(Descriptor.lifeline, &byte, 1) < 0 && errno == EINTR {}
+                Task { await pod.end() }
             }
         }
-        try startThread("lifeline") {
-            var byte: UInt8 = 0
-            while read(Descriptor.lifeline, &byte, 1) < 0 && errno == EINTR {}
-            Task { await pod.end() }
-        }
+        let handed = try handedProcesses()
         try await serve(
-            [.task(TaskAPIService(pod, environment)), .inspection(InspectionAPIService(pod))], until: pod.finished)
+            [.task(TaskAPIService(pod, environment, handed)), .inspection(InspectionAPIService(pod, log))],
+            until: pod.finished)
         directory.sweep()
+        // The command may have been killed.
+        if !isDetached { ContainerRecords(root: root).remove(ofPod: id) }
     }
 
     /// Serves containerd until the pod is shut down; then the pod is gone, and its directory.
@@ -66,20 +66,34 @@ public enum PodServer {
         configurationFile: String?, logger: Logger, emit: @Sendable @escaping (PodEvent) -> Void
     ) async throws {
         ignoreSignals()
-        for descriptor in [Descriptor.listener, Descriptor.lock] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        for descriptor in [Descriptor.listener, Descriptor.lock, Descriptor.processes] {
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        }
+        let log = try EventLog()
         let environment = PodEnvironment(
             id: id, directory: directory, socket: socket, namespace: namespace, configuration: configuration,
-            configurationFile: configurationFile, logger: logger, emit: emit)
+            configurationFile: configurationFile, logger: logger,
+            emit: {
+                log.note($0)
+                emit($0)
+            })
         try environment.record()
         let pod = try Pod(environment)
         await pod.endUnlessUsed()
-        let task = TTRPCServiceDescription.task(TaskAPIService(pod, environment))
+        let handed = try handedProcesses()
+        let task = TTRPCServiceDescription.task(TaskAPIService(pod, environment, handed))
         try await serve(
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
-                .inspection(InspectionAPIService(pod)),
+                .inspection(InspectionAPIService(pod, log)),
             ], until: pod.finished)
         directory.sweep()
+    }
+
+    private static func handedProcesses() throws -> HandedProcesses {
+        let handed = HandedProcesses()
+        try handed.serve(listening: SharedDescriptor(OwnedDescriptor(owning: Descriptor.processes)))
+        return handed
     }
 
     private static func ignoreSignals() {

@@ -56,8 +56,8 @@ extension TaskAPIService {
     func pids(_ request: TaskPidsRequest, context: TTRPCContext) async throws -> TaskPidsResponse {
         try await answering {
             // Engines look these ids up among the host's processes (docker top), so the guest's would name others.
-            let status = try await pod.status(request.id, exec: "")
-            return .with { $0.processes = [.with { $0.pid = status.pid }] }
+            let pids = try await pod.hostPIDs(request.id)
+            return .with { $0.processes = pids.map { pid in .with { $0.pid = pid } } }
         }
     }
 
@@ -101,10 +101,10 @@ extension TaskAPIService {
     }
 
     func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {
-        let pid = await pod.pid
+        let pid = try? await pod.status(request.id, exec: "").pid
         return .with {
             $0.shimPid = UInt32(bitPattern: getpid())
-            $0.taskPid = pid
+            $0.taskPid = pid ?? 0
             $0.version = martletVersion
         }
     }

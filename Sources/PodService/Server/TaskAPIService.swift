@@ -11,16 +11,24 @@ import TaskAPI
 struct TaskAPIService: TaskService {
     let pod: Pod
     let environment: PodEnvironment
+    /// What commands have handed in.
+    let handed: HandedProcesses
 
-    init(_ pod: Pod, _ environment: PodEnvironment) {
+    init(_ pod: Pod, _ environment: PodEnvironment, _ handed: HandedProcesses) {
         self.pod = pod
         self.environment = environment
+        self.handed = handed
+    }
+
+    private func source(_ stdin: String, _ stdout: String, _ stderr: String) throws -> StreamSource {
+        if let process = try handed.take(stdin) { return .handed(process) }
+        return .named(StreamNames(stdin: stdin, stdout: stdout, stderr: stderr))
     }
 
     // MARK: Life
 
     func create(_ request: TaskCreateTaskRequest, context: TTRPCContext) async throws -> TaskCreateTaskResponse {
-        try await answering {
+        try await answering(failure: "OCI runtime create failed") {
             guard request.checkpoint.isEmpty else { throw SandboxError.unsupported("restore from a checkpoint") }
             let bundle = try await onThread("bundle") { try Bundle(directory: request.bundle) }
             let configuration = try await environment.configuration(
@@ -28,14 +36,14 @@ struct TaskAPIService: TaskService {
             let pid = try await pod.create(
                 ContainerRequest(
                     id: request.id, bundle: bundle, rootfs: request.rootfs.map(RootMount.init),
-                    streams: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr),
+                    streams: try source(request.stdin, request.stdout, request.stderr),
                     configuration: configuration))
             return .with { $0.pid = pid }
         }
     }
 
     func start(_ request: TaskStartRequest, context: TTRPCContext) async throws -> TaskStartResponse {
-        try await answering {
+        try await answering(failure: "OCI runtime \(request.execID.isEmpty ? "start" : "exec") failed") {
             let pid = try await pod.start(request.id, exec: request.execID)
             return .with { $0.pid = pid }
         }
@@ -47,7 +55,7 @@ struct TaskAPIService: TaskService {
             program.terminal = request.terminal
             try await pod.addExec(
                 request.id, exec: request.execID, program,
-                names: StreamNames(stdin: request.stdin, stdout: request.stdout, stderr: request.stderr))
+                streams: try source(request.stdin, request.stdout, request.stderr))
             return .init()
         }
     }
@@ -64,8 +72,7 @@ struct TaskAPIService: TaskService {
 
     func delete(_ request: TaskDeleteRequest, context: TTRPCContext) async throws -> TaskDeleteResponse {
         try await answering {
-            let record = try await pod.delete(request.id, exec: request.execID)
-            let pid = await pod.pid
+            let (pid, record) = try await pod.delete(request.id, exec: request.execID)
             return .with {
                 $0.pid = pid
                 if let record {
@@ -83,12 +90,22 @@ struct TaskAPIService: TaskService {
 }
 
 /// The one place where the sandbox's errors become gRPC codes.
-func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
+///
+/// - Parameter failure: stands before the error's message; runc's shim says the same, and programs look for it.
+func answering<R: Sendable>(failure: String = "", _ body: () async throws -> R) async throws -> R {
     do {
         return try await body()
-    } catch let error as TTRPCError {
-        throw error
-    } catch let error as SandboxError {
+    } catch {
+        var answer = answer(to: error)
+        if !failure.isEmpty { answer.message = "\(failure): \(answer.message)" }
+        throw answer
+    }
+}
+
+private func answer(to error: any Error) -> TTRPCError {
+    switch error {
+    case let error as TTRPCError: return error
+    case let error as SandboxError:
         let code: TTRPCError.Code =
             switch error {
             case .alreadyExists: .alreadyExists
@@ -99,11 +116,9 @@ func answering<R: Sendable>(_ body: () async throws -> R) async throws -> R {
             case .failed: .internal
             case .machineEnded: .aborted
             }
-        throw TTRPCError(code, error.description)
-    } catch let error as SpecError {
-        throw TTRPCError(.invalidArgument, error.description)
-    } catch {
-        throw TTRPCError(.internal, "\(error)")
+        return TTRPCError(code, error.description)
+    case let error as SpecError: return TTRPCError(.invalidArgument, error.description)
+    default: return TTRPCError(.internal, "\(error)")
     }
 }
 

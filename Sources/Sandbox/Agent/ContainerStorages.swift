@@ -36,3 +36,12 @@ extension AgentStorage {
         options = share.otherPaths
     }
 }
+
+extension AgentSocket {
+    init(_ socket: SandboxPlan.ForwardedSocket, target: UInt32) {
+        self.init()
+        self.target = target
+        mountPoint = socket.mountPoint
+        (mode, uid, gid) = (socket.mode, socket.uid, socket.gid)
+    }
+}

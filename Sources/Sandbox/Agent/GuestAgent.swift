@@ -55,17 +55,34 @@ struct GuestAgent: Sendable {
         _ = try await client.updateNetwork(AgentUpdateNetworkRequest(plan), timeout: timeout)
     }
 
+    /// Makes the agent listen for these resolvers and for no others.
+    func updateResolvers(_ resolvers: [PodResolvers.Resolver]) async throws {
+        _ = try await client.updateResolvers(
+            .with { request in
+                request.resolvers = resolvers.map { resolver in
+                    .with {
+                        $0.address = Data(resolver.address.bytes)
+                        $0.streamTarget = resolver.streamTarget
+                        $0.datagramTarget = resolver.datagramTarget
+                    }
+                }
+            }, timeout: timeout)
+    }
+
     // MARK: Containers
 
-    /// - Parameter shares: what the agent mounts of the file device, in this order, before the plan's other storages.
+    /// - Parameters:
+    ///   - shares: what the agent mounts of the file device, in this order, before the plan's other storages.
+    ///   - targets: the numbers of the plan's sockets.
     func createContainer(
-        _ plan: SandboxPlan.Container, shares: [ShareStorage], streams: StreamNumbers
+        _ plan: SandboxPlan.Container, shares: [ShareStorage], targets: [UInt32], streams: StreamNumbers
     ) async throws {
         let request = try AgentCreateContainerRequest.with {
             $0.containerID = plan.id
             $0.specJson = try encoded(plan.spec)
             $0.streams = AgentStreams(streams)
             $0.storages = shares.map(AgentStorage.init) + plan.storages
+            $0.sockets = zip(plan.sockets, targets).map(AgentSocket.init)
         }
         _ = try await client.createContainer(request, timeout: timeout)
     }
@@ -97,7 +114,9 @@ struct GuestAgent: Sendable {
                 $0.execID = exec
             }, timeout: TTRPCClient.noTimeout)
         return ProcessExit(
-            record: ExitRecord(status: reply.exitStatus & 0xff, at: reply.exitedAt), oomKills: reply.oomKills)
+            record: ExitRecord(
+                status: reply.exitStatus & 0xff, at: reply.exitedAt, signal: reply.signal & 0x7f),
+            oomKills: reply.oomKills)
     }
 
     func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {
@@ -141,7 +160,9 @@ struct GuestAgent: Sendable {
     @inline(never)
     func processes(_ id: String) async throws -> [GuestProcess] {
         try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes.map {
-            GuestProcess(pid: $0.pid, userID: $0.userID, command: $0.command)
+            GuestProcess(
+                pid: $0.pid, userID: $0.userID, command: $0.command, parent: $0.parent, age: $0.age,
+                cpuTime: $0.cpuTime, terminal: $0.terminal)
         }
     }
 

@@ -67,6 +67,12 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var copyLimit = 8 << 20
     }
 
+    /// Unix sockets of the host.
+    public struct Sockets: Sendable, Equatable, Codable {
+        /// Whether a bind mount of a stream socket becomes a socket of the container.
+        public var forward = true
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// The directory for the state of running pods. `--root` overrides it.
         public var root = "/run/martlet"
@@ -79,6 +85,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var engine = Engine()
     public var cgroup = Cgroup()
     public var volumes = Volumes()
+    public var sockets = Sockets()
     public var paths = Paths()
     /// How to treat properties of a config.json that have no effect in a guest.
     public var spec = Unsupported.Policy()

@@ -83,6 +83,7 @@ extension Configuration {
         var copyLimitMiB = volumes.copyLimit >> 20
         try reader.integer("volumes.copy_limit_mib", 1...256, unit: "MiB", into: &copyLimitMiB)
         volumes.copyLimit = copyLimitMiB << 20
+        try reader.boolean("sockets.forward", into: &sockets.forward)
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root

@@ -27,9 +27,11 @@ extension SandboxPlan.Container {
             // The machine's name is not the container's to change.
             (bundle.spec.hostname, bundle.spec.domainname) = ("", "")
         }
-        var container = try Self(id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit) {
-            warnings.append($0)
-        }
+        var container = try Self(
+            id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit,
+            forwardsSockets: configuration.sockets.forward
+        ) { warnings.append($0) }
+        if container.spec.linux?.allowsAllDevices == true { container.spec.linux?.removeHostDevices() }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
         return (container, warnings.map { "config.json: \($0)" })
     }
@@ -39,11 +41,12 @@ extension SandboxPlan.Container {
     ///
     /// - Parameters:
     ///   - copyLimit: bytes; a volume that is larger is not copied.
+    ///   - forwardsSockets: whether a bind mount of a socket becomes a socket; otherwise it is refused.
     ///   - warn: told what comes out other than it could.
     /// - Throws: `SandboxError.invalid` when a path of the host does not exist; nothing has been touched then.
     init(
         id: String, bundle: Bundle, copyLimit: Int = Configuration().volumes.copyLimit,
-        warn: (String) -> Void = { _ in }
+        forwardsSockets: Bool = true, warn: (String) -> Void = { _ in }
     ) throws {
         let guestRoot = GuestPath.rootfs(of: id)
         var spec = bundle.spec
@@ -61,13 +64,22 @@ extension SandboxPlan.Container {
             volumes.append(volume)
             spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
         }
+        spec.mounts.replaceHostCgroups()
         var podVolumes: [SandboxPlan.PodVolume] = []
+        var sockets: [SandboxPlan.ForwardedSocket] = []
         var sharedMemory: UInt64?
         for index in spec.mounts.indices where spec.mounts[index].isBind {
             if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
             let mount = spec.mounts[index]
             let field = "mounts[\(index)].source (\(mount.destination))"
             let mountPoint = GuestPath.mount(index, of: id)
+            if let socket = try SandboxPlan.ForwardedSocket.planned(
+                source: bundle.absolute(mount.source), field: field, mountPoint: mountPoint, isAllowed: forwardsSockets)
+            {
+                sockets.append(socket)
+                spec.mounts[index].source = mountPoint
+                continue
+            }
             let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
             if let volume = try SandboxPlan.PodVolume.planned(
                 source: source, field: field, mountPoint: mountPoint, copyLimit: copyLimit, warn: warn)
@@ -90,7 +102,8 @@ extension SandboxPlan.Container {
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
         self.init(
-            id: id, shares: shares, volumes: volumes, podVolumes: podVolumes, sharedMemory: sharedMemory, spec: spec)
+            id: id, shares: shares, volumes: volumes, podVolumes: podVolumes, sockets: sockets,
+            sharedMemory: sharedMemory, spec: spec)
     }
 
     /// The size of a tmpfs of the host that engines bind to /dev/shm: memory that processes share is the guest's own.
@@ -124,7 +137,6 @@ extension SandboxPlan.Container {
         if let type, found != type { throw SandboxError.invalid("\(field): \(path) is not a directory") }
         switch found {
         case S_IFDIR, S_IFREG: return resolved
-        case S_IFSOCK: throw SandboxError.unsupported("\(field): \(path): a bind mount of a socket of the host")
         case S_IFIFO: throw SandboxError.unsupported("\(field): \(path): a bind mount of a fifo of the host")
         default: throw SandboxError.unsupported("\(field): \(path): a bind mount of a device of the host")
         }

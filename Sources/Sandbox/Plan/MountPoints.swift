@@ -31,8 +31,9 @@ extension SandboxPlan.Container {
         RootDirectory.components(other).starts(with: RootDirectory.components(path))
     }
 
-    /// Whether a bind mount's source, which is a share's mount point in the guest, is a file on the host.
+    /// Whether a bind mount's source, which is a share's mount point in the guest, is a file or a socket on the host.
     private func isFile(_ guestSource: String) -> Bool {
+        if sockets.contains(where: { $0.mountPoint == guestSource }) { return true }
         guard let share = shares.first(where: { $0.mountPoint == guestSource }) else { return false }
         var facts = stat()
         return stat(share.source, &facts) == 0 && facts.st_mode & S_IFMT == S_IFREG

@@ -45,10 +45,11 @@ extension Linux.Namespace {
 }
 
 extension Pod {
-    /// The container that a host process stands for.
+    /// The container that a process on the host stands for, as its first one or an exec.
     func container(ofProcess pid: UInt32) -> String? {
-        guard case .running(let pod) = phase, pid == pod.pid, let first = pod.plan.container?.id else { return nil }
-        return containers[first]?.id
+        containers.values.first { container in
+            container.processes.contains { $0.host.map { UInt32(bitPattern: $0.pid) } == pid }
+        }?.id
     }
 
     /// Whose the namespaces are that a container of this pod asks for by paths.
@@ -58,17 +59,16 @@ extension Pod {
             if pod.plan.namespaces.contains(namespace.path) {
                 owners[namespace.path] = .sandbox
             } else if let process = namespace.process {
-                owners[namespace.path] = owner(ofProcess: process, in: pod)
+                owners[namespace.path] = owner(ofProcess: process)
             }
         }
         return owners
     }
 
     /// A process that stands for the pod stands for what the containers share.
-    private func owner(ofProcess pid: UInt32, in pod: RunningPod) -> NamespaceOwner? {
-        guard let id = container(ofProcess: pid), let container = containers[id] else {
-            return isSandbox && pid == pod.pid ? .sandbox : nil
-        }
+    private func owner(ofProcess pid: UInt32) -> NamespaceOwner? {
+        if let sandboxProcess, pid == UInt32(bitPattern: sandboxProcess.pid) { return .sandbox }
+        guard let id = container(ofProcess: pid), let container = containers[id] else { return nil }
         return PodRequest(container.plan.spec).isSandbox ? .sandbox : .container(id)
     }
 }

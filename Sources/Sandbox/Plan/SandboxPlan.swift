@@ -70,6 +70,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var shares: [Share]
         public var volumes: [Volume] = []
         public var podVolumes: [PodVolume] = []
+        /// Those of the host that the container mounts.
+        public var sockets: [ForwardedSocket] = []
         /// The size in bytes of the /dev/shm that it shares with the pod's other containers; nil: it has one of its own, or
         /// none.
         public var sharedMemory: UInt64?

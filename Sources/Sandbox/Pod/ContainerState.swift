@@ -9,10 +9,18 @@ public struct ExitRecord: Sendable, Equatable {
     public var status: UInt32
     /// Nanoseconds since the epoch.
     public var at: Int64
+    /// The signal that ended it; 0: it exited.
+    public var signal: UInt32
 
-    public init(status: UInt32, at: Int64) {
+    public init(status: UInt32, at: Int64, signal: UInt32 = 0) {
         self.status = status
         self.at = at
+        self.signal = signal
+    }
+
+    /// The same as wait(2) reports it.
+    var end: ProcessEnd {
+        signal == 0 ? .exited(Int32(status)) : .signaled(Int32(signal))
     }
 }
 
@@ -26,6 +34,19 @@ public struct StreamNames: Sendable, Equatable {
     public init(stdin: String = "", stdout: String = "", stderr: String = "") {
         (self.stdin, self.stdout, self.stderr) = (stdin, stdout, stderr)
     }
+}
+
+/// Where a process's streams come from.
+package enum StreamSource: Sendable {
+    case named(StreamNames)
+    /// Descriptors, with the process on the host that holds them.
+    case handed(HandedProcess)
+
+    /// Empty for descriptors.
+    var names: StreamNames { if case .named(let names) = self { names } else { StreamNames() } }
+
+    /// The process on the host that came along.
+    var process: HostProcess? { if case .handed(let handed) = self { handed.process } else { nil } }
 }
 
 /// A process of a container, its first one or a further one, as the pod's server knows it.
@@ -47,24 +68,32 @@ struct ContainerProcess: Sendable {
             }
         }
 
+        var isStopped: Bool { if case .stopped = self { true } else { false } }
+
         /// Whether there is a process that has begun and not ended.
         var isAlive: Bool { self == .running || self == .paused }
     }
 
     let terminal: Bool
     let names: StreamNames
+    /// The process on the host that stands for it; nil of an exec that its engine asked for by the Task service: the container's
+    /// stands for it.
+    let host: HostProcess?
     /// What an exec will execute; nil of a first process, whose container's specification says it.
     let process: Process?
+    /// What `Pod.openStreams` opens; nil afterwards.
+    var source: StreamSource?
     /// Of an exec: from its start on.
     var streams: ProcessStreams?
     let exit: Promise<ExitRecord>
     var phase = Phase.created
 
-    init(terminal: Bool, names: StreamNames, process: Process? = nil, streams: ProcessStreams? = nil) throws {
+    init(terminal: Bool, source: StreamSource, host: HostProcess?, process: Process? = nil) throws {
         self.terminal = terminal
-        self.names = names
+        self.source = source
+        names = source.names
+        self.host = host
         self.process = process
-        self.streams = streams
         exit = try Promise()
     }
 }
@@ -79,6 +108,13 @@ struct Container: Sendable {
     var execs: [String: ContainerProcess] = [:]
     /// Settled when a start of the first process is over, well or not; nil before one begins.
     var start: Promise<Void>?
+
+    /// The process on the host that engines take for a process of the container.
+    ///
+    /// - Parameter exec: an exec's id; empty: the first one's.
+    func pid(_ exec: String = "") -> UInt32 {
+        UInt32(bitPattern: (self[exec]?.host ?? first.host)?.pid ?? 0)
+    }
 
     /// The first one and the others.
     var processes: [ContainerProcess] { [first] + execs.values }

@@ -6,6 +6,14 @@ package struct GuestProcess: Sendable, Equatable {
     package var userID: UInt32
     /// Its arguments with spaces between, or its name in brackets where it has none; at most 1 KiB.
     package var command: String
+    /// 0: none that can be seen.
+    package var parent: UInt32
+    /// Nanoseconds since its start.
+    package var age: UInt64
+    /// Nanoseconds.
+    package var cpuTime: UInt64
+    /// `pts/0`; empty: none.
+    package var terminal: String
 }
 
 /// What the cgroup of a container in the guest has counted. A limit that is not set is the largest number.

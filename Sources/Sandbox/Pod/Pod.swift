@@ -19,6 +19,8 @@ package actor Pod {
     var nextStream: UInt64 = 1
     /// Whether the engine knows of the pod by itself and ends it itself: its containers come and go.
     var isSandbox = false
+    /// The pod's process on the host, where its engine makes the pod without a container.
+    var sandboxProcess: HostProcess?
     /// Nanoseconds since the epoch; 0: not yet.
     var createdAt: Int64 = 0
     var endedAt: Int64 = 0
@@ -33,17 +35,6 @@ package actor Pod {
     }
 
     // MARK: State
-
-    /// The process that engines take for the pod, and for each container's init: the pause process, once it is there.
-    package var pid: UInt32 {
-        let known =
-            switch phase {
-            case .launching(let launch): launch.pid
-            case .running(let pod): pod.pid
-            case .empty, .ending, .ended: UInt32?.none
-            }
-        return known ?? UInt32(bitPattern: getpid())
-    }
 
     /// The machine, from the moment its processes run.
     var machine: (any VirtualMachine)? {
@@ -140,6 +131,7 @@ package actor Pod {
     private func end(_ machine: (any VirtualMachine)?, _ release: @Sendable @escaping () async -> Void) async {
         let task = Task {
             await release()
+            sandboxProcess?.end(.exited(0))
             phase = .ended
             if endedAt == 0 { endedAt = wallClockNanoseconds() }
         }
@@ -152,6 +144,7 @@ package actor Pod {
     /// The guest syncs and powers off, or is killed when it does not; then everything else of the pod goes.
     private func powerOff(_ pod: RunningPod) async {
         pod.heartbeat.cancel()
+        pod.targets.end()
         await pod.volumes.end()
         try? await pod.agent.destroySandbox(timeout: .seconds(2))
         _ = await pod.machine.end(within: .seconds(3), otherwise: "the guest did not power off")

@@ -11,7 +11,7 @@ extension Pod {
             // Engines add interfaces between a container's creation and its start.
             if exec.isEmpty { try await pod.network.refresh() }
             try await start(id, exec, pod)
-            return pod.pid
+            return containers[id]?.pid(exec) ?? 0
         }
     }
 
@@ -29,8 +29,12 @@ extension Pod {
             guard container.first.phase == .running else {
                 throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
             }
+            if let host = process.host {
+                try await onThread("container process") { try host.enter(pod.network.namespace) }
+                try watch(host, id, exec: exec)
+            }
             let (streams, numbers) = try await openStreams(of: process, container: id, pod)
-            process.streams = streams
+            (process.streams, process.source) = (streams, nil)
             do { try await pod.agent.exec(id, exec: exec, program, streams: numbers) } catch {
                 streams.cancel()
                 throw error
@@ -41,9 +45,9 @@ extension Pod {
         }
         process.phase = .running
         containers[id]?[exec] = process
+        let pid = container.pid(exec)
         environment.emit(
-            exec.isEmpty
-                ? .started(container: id, pid: pod.pid) : .execStarted(container: id, exec: exec, pid: pod.pid))
+            exec.isEmpty ? .started(container: id, pid: pid) : .execStarted(container: id, exec: exec, pid: pid))
         if exec.isEmpty {
             await container.hooks.afterStart()
         } else {
@@ -53,7 +57,7 @@ extension Pod {
     }
 
     /// Adds a further process, to be started later.
-    package func addExec(_ id: String, exec: String, _ program: Process, names: StreamNames) throws {
+    package func addExec(_ id: String, exec: String, _ program: Process, streams: StreamSource) throws {
         let container = try find(id)
         guard !exec.isEmpty else { throw SandboxError.invalid("exec_id: empty") }
         guard container.execs[exec] == nil else { throw SandboxError.alreadyExists(Self.name(id, exec)) }
@@ -63,7 +67,8 @@ extension Pod {
         if case .running(let pod) = phase {
             try Unsupported.refuse(program.unsupported(policy: pod.configuration.spec))
         }
-        containers[id]?.execs[exec] = try ContainerProcess(terminal: program.terminal, names: names, process: program)
+        containers[id]?.execs[exec] = try ContainerProcess(
+            terminal: program.terminal, source: streams, host: streams.process, process: program)
         environment.emit(.execAdded(container: id, exec: exec))
     }
 
@@ -81,14 +86,18 @@ extension Pod {
             // Engines want to hear of a container's further processes before they hear of its first one.
             await waitForExecs(of: id)
         }
-        guard containers[id]?[exec] != nil else {
+        // Whoever sees that process end finds this one stopped.
+        defer { process.host?.end(record.end) }
+        guard let container = containers[id], container[exec] != nil else {
             // Removed before it was started: its end is no news.
             process.exit.settle(record)
             return
         }
         containers[id]?[exec]?.phase = .stopped(record)
         process.exit.settle(record)
-        environment.emit(.exited(container: id, exec: exec, pid: pod.pid, record))
+        environment.emit(.exited(container: id, exec: exec, pid: container.pid(exec), record))
+        // Nobody asks for an exec that a command has made: its process on the host tells how it ended.
+        if !exec.isEmpty, process.host != nil { containers[id]?.execs[exec] = nil }
     }
 
     private func exit(
@@ -147,17 +156,18 @@ extension Pod {
     /// Forgets an exec that is not running, or a container (`exec` is empty) that is not. One that is being created is not
     /// created then.
     ///
-    /// - Returns: how the process ended; nil for one that never ran.
-    package func delete(_ id: String, exec: String) async throws -> ExitRecord? {
+    /// - Returns: the process on the host, and how the process ended; nil for one that never ran.
+    package func delete(_ id: String, exec: String) async throws -> (pid: UInt32, end: ExitRecord?) {
         if exec.isEmpty, let creation = creations[id] {
             cancelCreation(creation, .wrongState("container \(id) was deleted while it was being created"))
             await creation.ended()
-            return nil
+            return (0, nil)
         }
         return try await withRunning { _ in
+            let pid = containers[id]?.pid(exec) ?? 0
             let process = try await exec.isEmpty ? remove(id) : removeExec(id, exec: exec)
-            if case .stopped(let record) = process.phase { return record }
-            return nil
+            if case .stopped(let record) = process.phase { return (pid, record) }
+            return (pid, nil)
         }
     }
 
@@ -167,6 +177,7 @@ extension Pod {
         containers[id]?.execs[exec] = nil
         // Who waits for one that never started.
         process.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
+        process.host?.end(.exited(255))
         await process.streams?.finish(within: ProcessStreams.removalTimeout)
         process.streams?.cancel()
         return process
@@ -186,15 +197,19 @@ extension Pod {
             if process.phase != .created { await process.streams?.finish(within: ProcessStreams.removalTimeout) }
             process.streams?.cancel()
         }
-        for exec in container.execs.values { exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds())) }
+        for exec in container.execs.values {
+            exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
+            exec.host?.end(.exited(255))
+        }
         do { try await pod.agent.removeContainer(id) } catch {
             // With the machine gone there is nothing left to remove.
             logger.debug("remove container \(id): \(error)")
         }
         await pod.shares.remove(id)
+        await pod.forgetTargets(of: id)
         await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
-            environment.emit(.deleted(container: id, pid: pod.pid, record))
+            environment.emit(.deleted(container: id, pid: container.pid(), record))
         }
         return container.first
     }
@@ -205,9 +220,10 @@ extension Pod {
     func openStreams(
         of process: ContainerProcess, container: String, _ pod: RunningPod
     ) async throws -> (ProcessStreams, StreamNumbers) {
-        let (names, terminal, namespace) = (process.names, process.terminal, environment.namespace)
+        guard let source = process.source else { throw SandboxError.wrongState("the streams are open already") }
+        let (terminal, namespace) = (process.terminal, environment.namespace)
         let engine = try await onThread("streams") {
-            try EngineStreams(names, terminal: terminal, of: container, namespace: namespace)
+            try EngineStreams(source, terminal: terminal, of: container, namespace: namespace)
         }
         var numbers = StreamNumbers()
         var input: StreamRelay?

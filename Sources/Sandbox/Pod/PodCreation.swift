@@ -7,12 +7,12 @@ package struct ContainerRequest: Sendable {
     package var bundle: Bundle
     /// The mounts that make the root file system, where the engine's snapshotter describes them; empty: it is in the bundle.
     package var rootfs: [RootMount]
-    package var streams: StreamNames
+    package var streams: StreamSource
     /// As the engine's options and the bundle's annotations have changed it for this pod.
     package var configuration: Configuration
 
     package init(
-        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamNames, configuration: Configuration
+        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamSource, configuration: Configuration
     ) {
         self.id = id
         self.bundle = bundle
@@ -47,7 +47,7 @@ extension Pod {
             try await creation.run { try await self.join(id, request, after: first, creation) }
         case .ending, .ended: throw SandboxError.wrongState("the pod is \(phase.name)")
         }
-        return pid
+        return containers[id]?.pid() ?? 0
     }
 
     private func makePod(_ id: String, _ request: ContainerRequest) async throws {
@@ -130,29 +130,36 @@ extension Pod {
         _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage], in pod: RunningPod
     ) async throws {
         let (id, bundle) = (plan.id, request.bundle.directory)
-        var first = try ContainerProcess(terminal: plan.spec.process?.terminal ?? false, names: request.streams)
+        let host = try await hostProcess(id, request.streams, in: pod)
+        var first = try ContainerProcess(
+            terminal: plan.spec.process?.terminal ?? false, source: request.streams, host: host)
         do {
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
-            first.streams = streams
-            try await pod.agent.createContainer(plan, shares: shares, streams: numbers)
+            (first.streams, first.source) = (streams, nil)
+            let targets = try await pod.addTargets(of: plan)
+            try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
             logger.phase("container created")
         } catch {
             first.streams?.cancel()
+            host.end(.exited(255))
+            await pod.forgetTargets(of: id)
             throw error
         }
-        let hooks = HostHooks(plan, bundle: bundle, pid: pod.pid, logger: logger)
+        let pid = UInt32(bitPattern: host.pid)
+        let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, first: first)
         do { try await hooks.beforeCreation() } catch {
             _ = try? await remove(id)
+            host.end(.exited(255))
             throw error
         }
         environment.emit(
-            .created(
-                container: id, bundle: bundle, streams: request.streams, terminal: first.terminal, pid: pod.pid))
+            .created(container: id, bundle: bundle, streams: first.names, terminal: first.terminal, pid: pid))
         watchOOM(of: id, pod)
         // Before it is started too: it can be killed then, and its machine can end.
         let created = first
+        try watch(host, id, exec: "")
         Task { await follow(id, "", created, pod) }
     }
 

@@ -39,8 +39,6 @@ final class PodLaunch: Sendable {
 
     /// The machine, from the moment its processes run.
     var machine: (any VirtualMachine)? { state.withLock { $0.machine } }
-    /// The pause process's id, from the moment it is there.
-    var pid: UInt32? { state.withLock { $0.network.map { UInt32(bitPattern: $0.pid) } } }
 
     // MARK: Starting
 
@@ -74,10 +72,13 @@ final class PodLaunch: Sendable {
             client, limit: configuration.agent.requestTimeout, copyLimit: configuration.volumes.copyLimit,
             logger: logger)
         let (running, firstShares) = try await (network, storages)
+        let targets = PodTargets(
+            link, namespace: running.namespace, limit: configuration.agent.requestTimeout, logger: logger)
+        let resolvers = PodResolvers(targets, namespace: running.namespace, agent: agent, logger: logger)
         return RunningPod(
             plan: plan, configuration: configuration, machine: machine, network: running,
             cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes, shares: shares,
-            firstShares: firstShares,
+            targets: targets, resolvers: resolvers, firstShares: firstShares,
             heartbeat: Heartbeat.start(client, configuration.agent, machine))
     }
 
@@ -131,9 +132,6 @@ final class PodLaunch: Sendable {
             change(&state)
             return state
         }
-        // The machine ends with the pause process: whoever looked for the pod by its pid would find nothing, or one day
-        // another process.
-        if let network = state.network, let machine = state.machine { network.bind(machine) }
         if state.isCancelled {
             state.machine?.kill(.ended("the pod was ended while it was being started"))
             throw CancellationError()
@@ -143,13 +141,12 @@ final class PodLaunch: Sendable {
     private func record(_ plan: SandboxPlan, cgroups: [String]? = nil) async throws {
         try await records.run { [self] in
             let state = state.withLock { $0 }
-            let processes =
-                (state.network.map { [(PauseProcess.name, $0.pid)] } ?? []) + (state.machine?.processes ?? [])
+            let processes = state.machine?.processes ?? []
             let directories = cgroups ?? state.cgroup?.directories ?? []
             try await onThread("state") { [self] in
                 try environment.record(
                     processes: processes, bundle: bundle, cgroups: directories, network: plan.network,
-                    namespace: state.network?.namespace)
+                    namespace: state.network?.namespace?.identity)
             }
         }
     }

@@ -27,12 +27,6 @@ extension SandboxPlan {
 
 /// A pod's network: what is in its network namespace on the host, and the same in the guest, for as long as the pod lives.
 actor PodNetworking {
-    /// The process that engines take for the pod: it is in the pod's network namespace.
-    nonisolated let pid: pid_t
-    /// The network namespace; nil without one.
-    nonisolated let namespace: NamespaceIdentity?
-
-    private let pause: PauseProcess
     private let network: PodNetwork?
     private let logger: Logger
     private let updates = OneAtATime()
@@ -43,37 +37,27 @@ actor PodNetworking {
     private var plan = NetworkPlan()
     private var hasEnded = false
 
-    /// Makes or opens the namespace, and starts the process that lives in it.
+    /// On the host; nil: the pod has none.
+    nonisolated var namespace: NetworkNamespace? { network?.namespace }
+
+    /// Makes or opens the namespace.
     ///
     /// - Parameter vcpus: of the machine; each gets a pair of an interface's queues of its own.
     static func make(_ choice: SandboxPlan.Network, vcpus: Int, logger: Logger) async throws -> PodNetworking {
-        let (network, pause) = try await onThread("network") {
+        let network: PodNetwork? = try await onThread("network") {
             let queues = min(vcpus, Tap.maximumQueues)
-            let network: PodNetwork? =
-                switch choice {
-                case .new: try PodNetwork(path: nil, queues: queues)
-                case .existing(let path): try PodNetwork(path: path, queues: queues)
-                case .none: nil
-                }
-            let namespace = try network?.namespace ?? NetworkNamespace(path: "/proc/self/ns/net")
-            return (network, try PauseProcess(namespace, executable: try Programs.own("martlet-device")))
+            return switch choice {
+            case .new: try PodNetwork(path: nil, queues: queues)
+            case .existing(let path): try PodNetwork(path: path, queues: queues)
+            case .none: nil
+            }
         }
-        return PodNetworking(network, pause, logger)
+        return PodNetworking(network, logger)
     }
 
-    private init(_ network: PodNetwork?, _ pause: PauseProcess, _ logger: Logger) {
+    private init(_ network: PodNetwork?, _ logger: Logger) {
         self.network = network
-        self.pause = pause
         self.logger = logger
-        pid = pause.pid
-        namespace = network?.namespace.identity
-    }
-
-    /// Ends the machine when somebody ends the process: whoever looked for the pod by its pid would find nothing, or one day
-    /// another process.
-    nonisolated func bind(_ machine: any VirtualMachine) {
-        let pause = pause
-        Task { machine.kill(.processEnded(name: PauseProcess.name, how: await pause.ended())) }
     }
 
     /// Gives the pod's machine what is there, and from now on whatever changes. To be called when the hooks have run that
@@ -130,6 +114,7 @@ actor PodNetworking {
             return try network.plan()
         }
         if plan != self.plan { try await update(plan, pod) }
+        await pod.resolvers.update()
     }
 
     /// Removes the interfaces that are gone from the namespace. The guest releases them first: a driver that lost its device
@@ -161,16 +146,13 @@ actor PodNetworking {
         logger.phase("network updated")
     }
 
-    /// Takes everything away that was made in the namespace, and ends the process in it.
+    /// Takes everything away that was made in the namespace.
     func end() async {
         hasEnded = true
         watch = nil
         forwarding?.end()
         await updates.settle()
-        let (network, pause) = (network, pause)
-        _ = try? await onThread("network end") {
-            network?.disconnect()
-            pause.end()
-        }
+        let network = network
+        _ = try? await onThread("network end") { network?.disconnect() }
     }
 }

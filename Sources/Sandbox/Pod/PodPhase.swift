@@ -38,12 +38,11 @@ struct RunningPod: Sendable {
     let volumes: PodVolumes
     /// What of the host the file device serves.
     let shares: PodShares
+    /// What of the host the guest may connect to.
+    let targets: PodTargets
+    let resolvers: PodResolvers
     /// Of the container that the pod was made with.
     let firstShares: [ShareStorage]
     /// Ends the machine when the agent stops answering.
     let heartbeat: Task<Void, Never>
-
-    /// A process of the host that lives in the pod's network namespace as long as the pod. Engines take it for the pid of
-    /// each container's init, which lives in the guest.
-    var pid: UInt32 { UInt32(bitPattern: network.pid) }
 }

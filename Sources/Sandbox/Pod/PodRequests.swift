@@ -31,9 +31,9 @@ package struct ContainerSnapshot: Sendable, Equatable {
 extension Pod {
     package func status(_ id: String, exec: String) throws -> TaskStatus {
         if exec.isEmpty, creations[id] != nil, containers[id] == nil {
-            return TaskStatus(state: .creating, bundle: "", pid: pid, terminal: false, streams: StreamNames())
+            return TaskStatus(state: .creating, bundle: "", pid: 0, terminal: false, streams: StreamNames())
         }
-        let pod = try running()
+        _ = try running()
         let container = try find(id)
         let process = try find(id, exec)
         let state: TaskStatus.State =
@@ -45,7 +45,8 @@ extension Pod {
             case .stopped(let record): .stopped(record)
             }
         return TaskStatus(
-            state: state, bundle: container.bundle, pid: pod.pid, terminal: process.terminal, streams: process.names)
+            state: state, bundle: container.bundle, pid: container.pid(exec), terminal: process.terminal,
+            streams: process.names)
     }
 
     /// Sends a signal. One that ends a process by default ends a creation.

@@ -21,7 +21,7 @@ package struct SandboxRequest: Sendable {
 /// What a pod is, for engines that know of pods.
 package struct SandboxStatus: Sendable, Equatable {
     package var isRunning: Bool
-    /// Of the pause process; 0 when the pod does not run.
+    /// Of the pod's process on the host; 0 when the pod does not run.
     package var pid: UInt32
     /// Nanoseconds since the epoch; 0: not yet.
     package var createdAt: Int64
@@ -41,11 +41,30 @@ extension Pod {
                     sizing: Sizing(PodRequest(Spec()), nil, host: HostLimits(), request.configuration),
                     configuration: request.configuration)
             }
+            try await startSandboxProcess(pod)
             try await attachNetwork(pod)
         } catch {
             await stop()
             endUnlessUsed()
             throw error
+        }
+    }
+
+    /// Starts the process that engines take for the pod. The machine ends with it: whoever looked for the pod by its pid would
+    /// find nothing, or one day another process.
+    private func startSandboxProcess(_ pod: RunningPod) async throws {
+        let id = environment.id
+        let process = try await onThread("sandbox process") {
+            let process = try HostProcess.start(container: "sandbox", pod: id)
+            do { try process.enter(pod.network.namespace) } catch {
+                process.end(.exited(255))
+                throw error
+            }
+            return process
+        }
+        sandboxProcess = process
+        try process.watch { event in
+            if event == .ended { pod.machine.kill(.ended("the pod's process on the host was killed")) }
         }
     }
 
@@ -62,10 +81,12 @@ extension Pod {
     }
 
     package var sandboxStatus: SandboxStatus {
-        guard case .running(let pod) = phase else {
+        guard case .running = phase else {
             return SandboxStatus(isRunning: false, pid: 0, createdAt: createdAt, endedAt: endedAt)
         }
-        return SandboxStatus(isRunning: endedAt == 0, pid: pod.pid, createdAt: createdAt, endedAt: endedAt)
+        return SandboxStatus(
+            isRunning: endedAt == 0, pid: UInt32(bitPattern: sandboxProcess?.pid ?? 0), createdAt: createdAt,
+            endedAt: endedAt)
     }
 
     /// Suspends until the machine has ended.

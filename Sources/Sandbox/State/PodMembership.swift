@@ -128,7 +128,27 @@ package struct PodMembership: Sendable, Equatable {
         case joined(id: String, StateDirectory, socket: String)
         /// In a pod that is the caller's to make: its directory is made, and its socket. Others that name the same network
         /// namespace join it from now on.
-        case new(id: String, StateDirectory, lock: SharedDescriptor, socket: String, listener: SharedDescriptor)
+        case new(id: String, StateDirectory, lock: SharedDescriptor, StateDirectory.Listeners)
+
+        /// The pod's.
+        package var id: String {
+            switch self {
+            case .joined(let id, _, _), .new(let id, _, _, _): id
+            }
+        }
+
+        package var directory: StateDirectory {
+            switch self {
+            case .joined(_, let directory, _), .new(_, let directory, _, _): directory
+            }
+        }
+
+        package var socket: String {
+            switch self {
+            case .joined(_, _, let socket): socket
+            case .new(_, _, _, let listeners): listeners.socket
+            }
+        }
     }
 
     /// How long one waits for a pod that is being made, or is about to end.
@@ -166,15 +186,27 @@ package struct PodMembership: Sendable, Equatable {
     }
 
     private func make(_ pod: String) throws -> Claim {
-        let directory = StateDirectory(root: directory, id: pod)
-        let lock = try directory.create()
+        let (pod, directory, lock) = try create(pod)
         do {
             // Written down first: so what whoever makes it leaves is known when it dies at once, or can't write.
-            let (socket, listener) = try directory.listen(below: root, network: network)
-            return .new(id: pod, directory, lock: lock, socket: socket, listener: listener)
+            return .new(id: pod, directory, lock: lock, try directory.listen(below: root, network: network))
         } catch {
             directory.sweep()
             throw error
         }
+    }
+
+    /// Makes a pod's directory. The command line's containers have names of their own beside those of pods: a pod whose first
+    /// container is deleted keeps its name, and the next pod of that container gets another.
+    private func create(_ pod: String) throws -> (id: String, StateDirectory, lock: SharedDescriptor) {
+        let isCommandLines = directory == root && named == nil
+        for number in 1... {
+            let name = number == 1 ? pod : "\(pod)-\(number)"
+            let state = StateDirectory(root: directory, id: name)
+            do { return (name, state, try state.create()) } catch SandboxError.alreadyExists where isCommandLines {
+                continue
+            }
+        }
+        throw SandboxError.alreadyExists(pod)
     }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import FoundationEssentials
 import Glibc
 import LinuxSystem
@@ -53,7 +54,7 @@ package struct StateDirectory: Sendable, Equatable {
         self.init(root: String(path[..<slash]), id: String(path[slash...].dropFirst()))
     }
 
-    var exists: Bool { access(path, F_OK) == 0 }
+    package var exists: Bool { access(path, F_OK) == 0 }
 
     /// Waits until no other process decides which pod a container belongs to, and lets none until the descriptor is closed.
     ///
@@ -109,26 +110,36 @@ package struct StateDirectory: Sendable, Equatable {
         }
     }
 
-    /// Makes the socket at which the server of a new pod will listen, and writes its path down. The path is short, as a
+    /// What the server of a new pod will listen at.
+    package struct Listeners: Sendable {
+        /// The path of the Task service's socket.
+        package var socket: String
+        package var services: SharedDescriptor
+        /// Takes host processes; see `HandedProcesses`.
+        package var processes: SharedDescriptor
+    }
+
+    /// Makes the sockets at which the server of a new pod will listen, and writes the path down. The path is short, as a
     /// socket's may have 107 bytes (unix(7)), and an id 255.
     ///
     /// - Parameters:
     ///   - root: `paths.root`.
     ///   - network: the network namespace that the pod will be in, where it is there already.
-    package func listen(
-        below root: String, network: NamespaceIdentity? = nil
-    ) throws -> (socket: String, listener: SharedDescriptor) {
+    package func listen(below root: String, network: NamespaceIdentity? = nil) throws -> Listeners {
         var number: UInt64 = 0
         try check("getentropy", "", withUnsafeMutableBytes(of: &number) { getentropy($0.baseAddress, $0.count) })
         let directory = "\(root)/\(Self.socketDirectory)"
         let socket = "\(directory)/\(String(number, radix: 36))"
         do {
-            let listener = try Self.listen(at: socket, in: directory)
+            let services = try Self.listen(at: socket, in: directory)
+            let processes = SharedDescriptor(
+                try UnixAddress.listen(HandedProcesses.path(of: socket), type: SOCK_SEQPACKET))
             try write(State(id: id, bundle: "", socket: socket, networkNamespace: network))
-            return (socket, listener)
+            return Listeners(socket: socket, services: services, processes: processes)
         } catch {
             // Nothing is written down, so `sweep` does not know of it.
             unlink(socket)
+            unlink(HandedProcesses.path(of: socket))
             rmdir(directory)
             throw error
         }
@@ -173,14 +184,7 @@ package struct StateDirectory: Sendable, Equatable {
     func write(_ state: State) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        let bytes = try encoder.encode(state)
-        let temporary = statePath + ".new"
-        let file = try OwnedDescriptor.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600)
-        let written = try bytes.withUnsafeBytes { bytes in
-            try retrying("write", temporary) { Glibc.write(file.raw, bytes.baseAddress, bytes.count) }
-        }
-        guard written == bytes.count else { throw SystemError("write", temporary, errno: .noSpace) }
-        try check("rename", statePath, rename(temporary, statePath))
+        try replaceFile(statePath, by: statePath + ".new", with: Array(encoder.encode(state)))
     }
 
     package func read() -> State? {
@@ -202,6 +206,7 @@ package struct StateDirectory: Sendable, Equatable {
         state?.network?.clear()
         if let socket = state?.socket {
             unlink(socket)
+            unlink(HandedProcesses.path(of: socket))
             let suffix = "/\(socket.split(separator: "/").last ?? "")"
             let directory = socket.dropLast(suffix.count)
             if directory.hasSuffix("/\(Self.socketDirectory)") { rmdir(String(directory)) }

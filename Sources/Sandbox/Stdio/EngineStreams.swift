@@ -18,29 +18,43 @@ struct EngineStreams: Sendable {
     /// engine that is away must not delay the report.
     let waitsForReader: Bool
 
+    init(_ source: StreamSource, terminal: Bool, of container: String, namespace: String) throws {
+        switch source {
+        case .named(let names):
+            try self.init(names, terminal: terminal, of: container, namespace: namespace)
+        case .handed(let handed):
+            let ends = handed.stdio.map { End(descriptor: $0) }
+            self.init(stdin: ends[0], stdout: ends[1], stderr: terminal ? nil : ends[2], waitsForReader: true)
+        }
+    }
+
+    private init(stdin: End?, stdout: End?, stderr: End?, waitsForReader: Bool) {
+        (self.stdin, self.stdout, self.stderr) = (stdin, stdout, stderr)
+        self.waitsForReader = waitsForReader
+    }
+
     /// Opens what the Task service's `stdin`, `stdout` and `stderr` name: a fifo by its path, or what `StreamTarget` knows.
     init(_ names: StreamNames, terminal: Bool, of container: String, namespace: String) throws {
         let input = try StreamTarget(names.stdin, field: "stdin")
         let output = try StreamTarget(names.stdout, field: "stdout")
         let errors = terminal ? nil : try StreamTarget(names.stderr, field: "stderr")
-        waitsForReader = [input, output].contains { if case .inherited? = $0 { true } else { false } }
-        stdin = try input.map { try $0.openInput() }
+        let stdin = try input.map { try $0.openInput() }
         if case .program(let program)? = output {
             // One program takes both.
             let logger = try LoggingProgram(program, container: container, namespace: namespace)
-            stdout = End(descriptor: logger.stdout)
-            stderr = terminal ? nil : End(descriptor: logger.stderr)
+            self.init(
+                stdin: stdin, stdout: End(descriptor: logger.stdout),
+                stderr: terminal ? nil : End(descriptor: logger.stderr), waitsForReader: false)
         } else {
-            stdout = try output.map { try $0.openOutput() }
-            stderr = try errors.map { try $0.openOutput() }
+            self.init(
+                stdin: stdin, stdout: try output.map { try $0.openOutput() },
+                stderr: try errors.map { try $0.openOutput() }, waitsForReader: false)
         }
     }
 }
 
 /// What the name of a stream stands for.
 enum StreamTarget: Equatable {
-    /// A descriptor that this process inherited.
-    case inherited(Int32)
     /// A fifo, or whatever is at that path.
     case path(String)
     /// A file that output is appended to.
@@ -50,9 +64,7 @@ enum StreamTarget: Equatable {
     /// As containerd's own shim reads it: a path, or a URI (fifo, file, binary). nil: no stream.
     init?(_ name: String, field: String) throws {
         if name.isEmpty { return nil }
-        if name.hasPrefix("fd:"), let number = Int32(name.dropFirst(3)) {
-            self = .inherited(number)
-        } else if let scheme = name.firstRange(of: "://") {
+        if let scheme = name.firstRange(of: "://") {
             let rest = String(name[scheme.upperBound...])
             switch name[..<scheme.lowerBound] {
             case "fifo": self = .path(try Self.path(rest, field))
@@ -76,7 +88,6 @@ enum StreamTarget: Equatable {
 
     func openInput() throws -> EngineStreams.End {
         switch self {
-        case .inherited(let number): return .init(descriptor: try Self.inherited(number))
         case .program: throw SandboxError.unsupported("stdin: a program as a source of input")
         case .path(let path), .file(let path):
             // O_NONBLOCK: open(2) of a fifo would wait for a writer.
@@ -89,7 +100,6 @@ enum StreamTarget: Equatable {
 
     func openOutput() throws -> EngineStreams.End {
         switch self {
-        case .inherited(let number): return .init(descriptor: try Self.inherited(number))
         case .program: throw SandboxError.invalid("stderr: a program takes stdout and stderr, and is named as stdout")
         case .path(let path):
             // A fifo is opened for reading too: open(2) does not wait for a reader then, and a write does not fail without one.
@@ -105,11 +115,6 @@ enum StreamTarget: Equatable {
                 descriptor: SharedDescriptor(
                     try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, mode: 0o644)))
         }
-    }
-
-    private static func inherited(_ number: Int32) throws -> SharedDescriptor {
-        SharedDescriptor(
-            OwnedDescriptor(owning: try check("dup", "fd:\(number)", martlet_fcntl_int(number, F_DUPFD_CLOEXEC, 0))))
     }
 
     private static func type(of descriptor: SharedDescriptor) -> mode_t {

@@ -76,6 +76,17 @@ public nonisolated struct PodProcess: Sendable {
   /// Its arguments with spaces between, or its name in brackets where it has none.
   public var command: String = String()
 
+  /// Its parent's id; 0: none that can be seen.
+  public var parent: UInt32 = 0
+
+  /// Nanoseconds that it has run for since its start, and that it has used of the CPUs.
+  public var age: UInt64 = 0
+
+  public var cpuTime: UInt64 = 0
+
+  /// Its terminal, such as pts/0; empty: none.
+  public var terminal: String = String()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -103,6 +114,55 @@ public nonisolated struct PodConsoleResponse: Sendable {
   public var first: UInt64 = 0
 
   public var lines: [String] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct PodEventsRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The number of the first event that is wanted; earlier ones may be gone. Events count from 1. 0: what is to come.
+  public var first: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct PodEventsResponse: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The number of the first of them.
+  public var first: UInt64 = 0
+
+  public var events: [PodTaskEvent] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct PodTaskEvent: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// created, started, exec-added, exec-started, exited, deleted, paused, resumed or oom.
+  public var type: String = String()
+
+  public var containerID: String = String()
+
+  /// Of an exec; empty: of the container.
+  public var execID: String = String()
+
+  /// Of exited.
+  public var exitStatus: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -204,7 +264,7 @@ nonisolated extension PodContainer: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Process"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{3}user_id\0\u{1}command\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{3}user_id\0\u{1}command\0\u{1}parent\0\u{1}age\0\u{3}cpu_time\0\u{1}terminal\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -215,6 +275,10 @@ nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.pid) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.userID) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.command) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.parent) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.age) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.cpuTime) }()
+      case 7: try { try decoder.decodeSingularStringField(value: &self.terminal) }()
       default: break
       }
     }
@@ -230,6 +294,18 @@ nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.command.isEmpty {
       try visitor.visitSingularStringField(value: self.command, fieldNumber: 3)
     }
+    if self.parent != 0 {
+      try visitor.visitSingularUInt32Field(value: self.parent, fieldNumber: 4)
+    }
+    if self.age != 0 {
+      try visitor.visitSingularUInt64Field(value: self.age, fieldNumber: 5)
+    }
+    if self.cpuTime != 0 {
+      try visitor.visitSingularUInt64Field(value: self.cpuTime, fieldNumber: 6)
+    }
+    if !self.terminal.isEmpty {
+      try visitor.visitSingularStringField(value: self.terminal, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -237,6 +313,10 @@ nonisolated extension PodProcess: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.pid != rhs.pid {return false}
     if lhs.userID != rhs.userID {return false}
     if lhs.command != rhs.command {return false}
+    if lhs.parent != rhs.parent {return false}
+    if lhs.age != rhs.age {return false}
+    if lhs.cpuTime != rhs.cpuTime {return false}
+    if lhs.terminal != rhs.terminal {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -302,6 +382,116 @@ nonisolated extension PodConsoleResponse: SwiftProtobuf.Message, SwiftProtobuf._
   public static func ==(lhs: PodConsoleResponse, rhs: PodConsoleResponse) -> Bool {
     if lhs.first != rhs.first {return false}
     if lhs.lines != rhs.lines {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PodEventsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".EventsRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}first\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.first) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.first != 0 {
+      try visitor.visitSingularUInt64Field(value: self.first, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PodEventsRequest, rhs: PodEventsRequest) -> Bool {
+    if lhs.first != rhs.first {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PodEventsResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".EventsResponse"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}first\0\u{1}events\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.first) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.events) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.first != 0 {
+      try visitor.visitSingularUInt64Field(value: self.first, fieldNumber: 1)
+    }
+    if !self.events.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.events, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PodEventsResponse, rhs: PodEventsResponse) -> Bool {
+    if lhs.first != rhs.first {return false}
+    if lhs.events != rhs.events {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension PodTaskEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".TaskEvent"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}type\0\u{3}container_id\0\u{3}exec_id\0\u{3}exit_status\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.type) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.execID) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.exitStatus) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.type.isEmpty {
+      try visitor.visitSingularStringField(value: self.type, fieldNumber: 1)
+    }
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 2)
+    }
+    if !self.execID.isEmpty {
+      try visitor.visitSingularStringField(value: self.execID, fieldNumber: 3)
+    }
+    if self.exitStatus != 0 {
+      try visitor.visitSingularUInt32Field(value: self.exitStatus, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: PodTaskEvent, rhs: PodTaskEvent) -> Bool {
+    if lhs.type != rhs.type {return false}
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs.execID != rhs.execID {return false}
+    if lhs.exitStatus != rhs.exitStatus {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -7,6 +7,8 @@ public import TTRPC
 public protocol InspectionService: Sendable {
     func processes(_ request: PodProcessesRequest, context: TTRPCContext) async throws -> PodProcessesResponse
     func console(_ request: PodConsoleRequest, context: TTRPCContext) async throws -> PodConsoleResponse
+    /// What has happened to the pod's containers, from a number on; waits for it, half a minute at most.
+    func events(_ request: PodEventsRequest, context: TTRPCContext) async throws -> PodEventsResponse
 }
 
 extension TTRPCServiceDescription {
@@ -17,6 +19,7 @@ extension TTRPCServiceDescription {
             methods: [
                 "Processes": .unary { try await service.processes($0, context: $1) },
                 "Console": .unary { try await service.console($0, context: $1) },
+                "Events": .unary { try await service.events($0, context: $1) },
             ])
     }
 }
@@ -40,6 +43,13 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodConsoleRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodConsoleResponse {
         try await client.call(Self.service, "Console", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// What has happened to the pod's containers, from a number on; waits for it, half a minute at most.
+    public func events(
+        _ request: PodEventsRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodEventsResponse {
+        try await client.call(Self.service, "Events", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"

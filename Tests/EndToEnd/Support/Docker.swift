@@ -84,7 +84,10 @@ final class Docker {
     }
 
     /// `docker …`, to its end.
-    func run(_ arguments: String...) throws -> Outcome { try begin(arguments).finish() }
+    func run(_ arguments: String...) throws -> Outcome { try run(arguments) }
+
+    /// `docker …`, to its end.
+    func run(_ arguments: [String]) throws -> Outcome { try begin(arguments).finish() }
 
     /// `docker …`, which must succeed; answers what it wrote.
     @discardableResult

@@ -8,14 +8,27 @@ enum Rootfs {
     case busybox
     /// Debian 12 with apt, made once and kept in the cache: it must not be written to.
     case debian
+    /// Debian 12 with systemd; a copy, as systemd writes.
+    case systemd
     /// This path.
     case directory(String)
+
+    /// Why a container of `systemd` can't be tried; nil: it can.
+    static var systemdObstacle: String? {
+        Lab.program("mmdebstrap") == nil ? "no mmdebstrap in PATH" : Containerd.obstacle
+    }
 
     /// Makes it for a bundle; answers what root.path says.
     func place(in bundle: String) throws -> String {
         switch self {
         case .directory(let path): return path
         case .debian: return try Self.debianDirectory()
+        case .systemd:
+            let arguments = ["--variant=minbase", "--quiet", "--include=systemd-sysv,dbus", "bookworm"]
+            try Command.run(
+                "cp", ["-a", "--reflink=auto", Self.debianDirectory(arguments), "\(bundle)/rootfs"],
+                within: .seconds(120))
+            return "rootfs"
         case .busybox:
             let root = "\(bundle)/rootfs"
             guard let busybox = Lab.program("busybox") else { throw LabError("no busybox in PATH") }
@@ -34,11 +47,13 @@ enum Rootfs {
 
     private static let lock = Mutex(false)
 
-    static func debianDirectory() throws -> String {
-        let arguments = ["--variant=apt", "--quiet", "bookworm"]
+    /// - Parameter arguments: of mmdebstrap.
+    static func debianDirectory(
+        _ arguments: [String] = ["--variant=apt", "--quiet", "bookworm"]
+    ) throws -> String {
         let path = "\(Lab.cache)/rootfs-debian-\(fingerprint(arguments.joined(separator: " ")))"
         try lock.withLock { _ in
-            if access("\(path)/usr/bin/apt-get", X_OK) == 0 { return }
+            if access(path, F_OK) == 0 { return }
             print("making a Debian root file system in \(path) (once, about two minutes)")
             try Command.shell("mkdir -p \(Lab.cache); rm -rf \(path) \(path).new")
             try Command.run("mmdebstrap", arguments + ["\(path).new"], within: .seconds(900))

@@ -39,6 +39,10 @@ final class Scene: Sendable {
     }
 
     private func remove() {
+        // Pods that outlive their commands, of a test that failed half way.
+        for id in Leftovers.list("\(root)/@containers") {
+            _ = try? Command.run(Lab.martlet, ["--root", root, "delete", "--force", id], within: .seconds(60))
+        }
         do { try Command.run("rm", ["-rf", "--one-file-system", directory], within: .seconds(120)) } catch {
             Issue.record("\(error)")
         }

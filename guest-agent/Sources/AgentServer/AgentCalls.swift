@@ -119,6 +119,7 @@ struct AgentCalls: AgentService {
             await container.forget(request.execID, process)
             return .with {
                 $0.exitStatus = end.status.code
+                $0.signal = end.status.signal
                 $0.exitedAt = end.at
                 $0.oomKills = kills
             }
@@ -192,6 +193,13 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func updateResolvers(_ request: AgentUpdateResolversRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("update the resolvers") { () throws(AgentFailure) in
+            try sandbox.resolvers.update(request)
+            return AgentEmpty()
+        }
+    }
+
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         .with {
             $0.kernelVersion = machine.kernelVersion
@@ -247,6 +255,8 @@ struct AgentCalls: AgentService {
         case .unimplemented: .unimplemented
         case .deadlineExceeded: .deadlineExceeded
         case .internal: .internal
+        // containerd writes the code behind the message; behind runc's errors stands this one.
+        case .program: .unknown
         }
     }
 }

@@ -38,6 +38,7 @@ actor Container {
     private let table: StreamTable
     private let group: Cgroup
     private var storages: Storages
+    private var sockets: ForwardedSockets
     private var state: State
     private var execs: [String: Exec] = [:]
     /// The limits in force; a running container's can be changed.
@@ -51,6 +52,7 @@ actor Container {
         plan = parts.plan
         group = parts.group
         storages = parts.storages
+        sockets = parts.sockets
         resources = parts.spec.linux?.resources ?? .init()
         freezeLimit = parts.freezeLimit
         state = .created(parts.process)
@@ -211,6 +213,7 @@ actor Container {
             try during("unmount") { try storages.unmountAll() }
             return storages
         }
+        sockets.removeAll()
         process.streams.abandon()
         for case .running(let exec) in execs.values { exec.streams.abandon() }
     }

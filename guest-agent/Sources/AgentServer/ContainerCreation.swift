@@ -12,6 +12,7 @@ struct ContainerCreation: Sendable {
         var spec: Spec
         var plan: ContainerPlan
         var storages: Storages
+        var sockets: ForwardedSockets
         var group: Cgroup
         var freezeLimit: Duration
         var process: ContainerProcess
@@ -39,6 +40,7 @@ struct ContainerCreation: Sendable {
         let resources = spec.linux?.resources ?? Linux.Resources()
         let (limits, devices) = (try ResourcePlan(resources), try DeviceRules(resources.devices))
         var storages = Storages()
+        var sockets = ForwardedSockets()
         var group: Cgroup?
         do throws(AgentFailure) {
             if request.storages.contains(where: { $0.driver == StorageDriver.share.rawValue }) {
@@ -47,6 +49,7 @@ struct ContainerCreation: Sendable {
             for storage in request.storages {
                 try storages.mount(storage, shares: configuration.shares, volumes: volumes)
             }
+            for socket in request.sockets { try sockets.add(socket, link: table.link) }
             let made = try during("make its cgroup") {
                 try Cgroup.make(id, below: configuration.controlGroup)
             }
@@ -60,13 +63,14 @@ struct ContainerCreation: Sendable {
             }
             let process = try launcher.launch(.create(plan), streams: streams, group: made, others: others)
             return Parts(
-                spec: spec, plan: plan, storages: storages, group: made,
+                spec: spec, plan: plan, storages: storages, sockets: sockets, group: made,
                 freezeLimit: configuration.freezeLimit, process: process)
         } catch {
             var error = error
             if let kills = group?.oomKills, kills > 0 {
                 error.message += "; linux.resources.memory.limit: too small to set the container up"
             }
+            sockets.removeAll()
             throw undo(error, group, &storages)
         }
     }

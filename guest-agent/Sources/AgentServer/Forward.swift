@@ -103,10 +103,10 @@ enum Forward {
             guard fields.count > 3, fields[3] == "0A", let colon = fields[1].firstIndex(of: ":"),
                 let port = UInt16(fields[1][fields[1].index(after: colon)...], radix: 16)
             else { continue }
-            // Hexadecimal words in the host's byte order: any address, 127.0.0.0/8, the same as IPv6 has it, ::1.
+            // Hexadecimal words in the host's byte order: any address, 127.0.0.1, the same as IPv6 has it, ::1.
             let address = fields[1][..<colon]
             let isAny = address.allSatisfy { $0 == "0" }
-            let isLoopback = address.hasSuffix("7F") && (address.count == 8 || address.contains("FFFF0000"))
+            let isLoopback = address == "0100007F" || address.hasSuffix("FFFF00000100007F")
             if isAny || isLoopback || address == "00000000000000000000000001000000" { ports.insert(port) }
         }
         return ports

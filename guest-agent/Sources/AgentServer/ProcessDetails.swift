@@ -1,4 +1,5 @@
 import AgentAPI
+import Glibc
 import LinuxSystem
 
 extension AgentListProcessesResponse.Process {
@@ -20,5 +21,24 @@ extension AgentListProcessesResponse.Process {
         if command.utf8.count > Self.longestCommand {
             command = String(decoding: command.utf8.prefix(Self.longestCommand), as: UTF8.self)
         }
+        readStatistics()
+    }
+
+    /// What /proc/PID/stat has, proc(5).
+    private mutating func readStatistics() {
+        guard let text = try? readText("/proc/\(pid)/stat"), let name = text.lastIndex(of: ")") else { return }
+        // The first of them is field 3.
+        let fields = text[text.index(after: name)...].split(separator: " ").map { UInt64($0) ?? 0 }
+        guard fields.count > 19 else { return }
+        let tick = 1_000_000_000 / UInt64(sysconf(Int32(_SC_CLK_TCK)))
+        parent = UInt32(clamping: fields[1])
+        let device = fields[4]
+        // Major numbers of pseudo-terminals (Documentation/admin-guide/devices.txt).
+        if (136...143).contains(device >> 8 & 0xfff) { terminal = "pts/\(device & 0xff | device >> 12 & 0xfff00)" }
+        cpuTime = (fields[11] + fields[12]) * tick
+        var now = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &now)
+        let uptime = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+        age = uptime - min(uptime, fields[19] * tick)
     }
 }

@@ -14,6 +14,7 @@ actor Sandbox {
     }
 
     nonisolated let volumes: Volumes
+    nonisolated let resolvers: Resolvers
     private let configuration: AgentConfiguration
     private let launcher: InitLauncher
     private let table: StreamTable
@@ -24,6 +25,7 @@ actor Sandbox {
     init(_ configuration: AgentConfiguration, launcher: InitLauncher, table: StreamTable) {
         self.configuration = configuration
         volumes = Volumes(directory: configuration.volumes)
+        resolvers = Resolvers(link: table.link)
         self.launcher = launcher
         self.table = table
     }

@@ -136,13 +136,13 @@ struct Storages: Sendable {
             removeEmptyDirectories(above: target)
         }
     }
+}
 
-    /// The directories that were made for this container alone, up to those that all containers share.
-    private func removeEmptyDirectories(above path: String) {
-        var path = path[...]
-        while let slash = path.lastIndex(of: "/") {
-            path = path[..<slash]
-            if path == GuestPath.base || path == GuestPath.containers || rmdir(String(path)) != 0 { return }
-        }
+/// Removes the directories that were made for one container alone, up to those that all containers share.
+func removeEmptyDirectories(above path: String) {
+    var path = path[...]
+    while let slash = path.lastIndex(of: "/") {
+        path = path[..<slash]
+        if path == GuestPath.base || path == GuestPath.containers || rmdir(String(path)) != 0 { return }
     }
 }

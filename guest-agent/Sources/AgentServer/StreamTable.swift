@@ -12,6 +12,8 @@ final class StreamTable: Sendable {
     /// A connection that is there or will come; nil when it won't.
     typealias Slot = Promise<SharedDescriptor?>
 
+    /// For streams to targets on the host.
+    let link = HostLink()
     private let slots = Mutex<[UInt64: Slot]>([:])
 
     /// The place of stream `number`, which is not 0.
@@ -78,6 +80,9 @@ final class StreamTable: Sendable {
         setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
         let number = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         if let port = StreamNumber.loopbackPort(number) { return Forward.serve(connection, port: port) }
+        if let target = StreamNumber.targetConnection(of: number) {
+            return link.serve(connection, connection: target)
+        }
         guard number != 0, let slot = try? slot(number), slot.settle(connection) else {
             Console.report("a second connection for stream \(number) was refused")
             return

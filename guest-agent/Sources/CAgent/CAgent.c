@@ -63,6 +63,10 @@ int martlet_agent_mknod(int directory, const char *name, uint32_t mode, unsigned
 
 uint64_t martlet_agent_device_number(unsigned major, unsigned minor) { return makedev(major, minor); }
 
+unsigned martlet_agent_device_major(uint64_t number) { return major(number); }
+
+unsigned martlet_agent_device_minor(uint64_t number) { return minor(number); }
+
 int martlet_agent_pty_peer(int master, int flags) { return ioctl(master, TIOCGPTPEER, flags); }
 
 int martlet_agent_pty_unlock(int master) {

@@ -119,6 +119,6 @@ public enum ContainerInitProcess {
             }
         }
         if let failure { throw failure }
-        throw AgentFailure(.invalidArgument, SystemError.last("exec", "\"\(program.path)\"").description)
+        throw .program("exec \(program.path)", errno: Glibc.errno)
     }
 }

@@ -29,7 +29,10 @@ struct ContainerSetup {
         let bringsDevices = plan.mounts.contains {
             $0.options.isBind && RootDirectory.components($0.destination) == ["dev"]
         }
-        if !bringsDevices { try DeviceSteps(root: root, ownUsers: ownUsers).make(plan.devices) }
+        if !bringsDevices {
+            let guests = plan.hasGuestDevices ? try during("list the guest's devices") { try GuestDevices.list() } : []
+            try DeviceSteps(root: root, ownUsers: ownUsers).make(plan.devices, guests: guests)
+        }
         let terminal = plan.process.terminal ? try Terminal(root: root, window: plan.process.window) : nil
         try terminal?.makeConsole(root)
         try setKernelParameters()

@@ -16,9 +16,14 @@ struct DeviceSteps {
         ("stderr", "/proc/self/fd/2"),
     ]
 
-    func make(_ devices: [ContainerPlan.DeviceNode]) throws(AgentFailure) {
+    /// - Parameter guests: made unless there is one of the same path in `devices` or among those that each container has.
+    func make(
+        _ devices: [ContainerPlan.DeviceNode], guests: [ContainerPlan.DeviceNode] = []
+    ) throws(AgentFailure) {
         let given = Set(devices.map(\.path))
-        for device in ContainerPlan.DeviceNode.standard.filter({ !given.contains($0.path) }) + devices {
+        let standard = ContainerPlan.DeviceNode.standard.filter { !given.contains($0.path) }
+        let made = given.union(standard.map(\.path))
+        for device in standard + devices + guests.filter({ !made.contains($0.path) }) {
             try during("create device \(device.path)") { try make(device) }
         }
         try during("create the links in /dev") {

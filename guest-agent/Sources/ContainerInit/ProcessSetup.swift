@@ -112,9 +112,9 @@ struct ProcessSetup {
     private func enterWorkingDirectory(retryOnDenial: Bool) throws(AgentFailure) -> Bool {
         let path = plan.workingDirectory
         if chdir(path) != 0 {
-            let error = SystemError.last("cwd", path)
-            if retryOnDenial, error.errno == .permissionDenied { return false }
-            throw AgentFailure(.invalidArgument, error.description)
+            let error = Glibc.errno
+            if retryOnDenial, error == EACCES { return false }
+            throw .program("chdir to cwd (\"\(path)\") set in config.json failed", errno: error)
         }
         // A directory outside the root, come by through some descriptor: the kernel then gives a path without a root.
         var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))

@@ -9,24 +9,21 @@ struct ProgramSearch {
     /// The search path of a process without a PATH.
     static let standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+    /// - Throws: what runc says, which looks for programs by Go's exec.LookPath.
     func path() throws(AgentFailure) -> String {
         let name = plan.arguments.first ?? ""
         if name.contains("/") {
-            let error = Self.executionError(name)
-            if error == 0 { return name }
-            throw AgentFailure(.invalidArgument, "exec: \"\(name)\": \(String(cString: strerror(error)))")
-        }
-        var error: Int32 = ENOENT
-        for directory in searchPath {
-            let candidate = directory.isEmpty ? "./\(name)" : "\(directory)/\(name)"
-            switch Self.executionError(candidate) {
-            case 0: return candidate
-            case EACCES: error = EACCES
-            default: continue
+            switch Self.problem(name) {
+            case nil: return name
+            case .missing(let error)?: throw .program("exec: \"\(name)\": stat \(name)", errno: error)
+            case .notExecutable(let error)?: throw .program("exec: \"\(name)\"", errno: error)
             }
         }
-        let reason = error == EACCES ? "permission denied" : "executable file not found in $PATH"
-        throw AgentFailure(.invalidArgument, "exec: \"\(name)\": \(reason)")
+        for directory in searchPath {
+            let candidate = directory.isEmpty ? "./\(name)" : "\(directory)/\(name)"
+            if Self.problem(candidate) == nil { return candidate }
+        }
+        throw .program("exec: \"\(name)\": executable file not found in $PATH")
     }
 
     private var searchPath: [Substring] {
@@ -34,12 +31,18 @@ struct ProgramSearch {
         return path.split(separator: ":", omittingEmptySubsequences: false)
     }
 
-    /// 0, or the error with which executing `path` would fail.
-    private static func executionError(_ path: String) -> Int32 {
+    /// With the kernel's error.
+    private enum Problem {
+        case missing(Int32)
+        case notExecutable(Int32)
+    }
+
+    /// Why executing `path` would fail; nil: it would not.
+    private static func problem(_ path: String) -> Problem? {
         var information = stat()
-        if stat(path, &information) != 0 { return Glibc.errno }
-        if information.st_mode & S_IFMT == S_IFDIR { return EISDIR }
-        if information.st_mode & S_IFMT != S_IFREG { return EACCES }
-        return access(path, X_OK) == 0 ? 0 : Glibc.errno
+        if stat(path, &information) != 0 { return .missing(Glibc.errno) }
+        if information.st_mode & S_IFMT == S_IFDIR { return .notExecutable(EISDIR) }
+        if information.st_mode & S_IFMT != S_IFREG { return .notExecutable(EACCES) }
+        return access(path, X_OK) == 0 ? nil : .notExecutable(Glibc.errno)
     }
 }

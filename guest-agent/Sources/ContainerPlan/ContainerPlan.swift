@@ -30,6 +30,15 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         public var minor: UInt32
         public var uid: UInt32
         public var gid: UInt32
+
+        public init(path: String, mode: UInt32, major: UInt32, minor: UInt32, uid: UInt32, gid: UInt32) {
+            self.path = path
+            self.mode = mode
+            self.major = major
+            self.minor = minor
+            self.uid = uid
+            self.gid = gid
+        }
     }
 
     public struct KernelParameter: Codable, Sendable, Equatable {
@@ -46,6 +55,8 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
     public var rootPropagation: UInt?
     public var mounts: [MountPlan]
     public var devices: [DeviceNode]
+    /// Whether it has all devices of the guest too.
+    public var hasGuestDevices: Bool
     public var hostname: String
     public var domainname: String
     public var kernelParameters: [KernelParameter]
@@ -74,6 +85,7 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
         rootPropagation = MountOptions.propagations[linux.rootfsPropagation]
         mounts = try Self.mounts(spec.mounts)
         devices = linux.devices.map(DeviceNode.init)
+        hasGuestDevices = linux.allowsAllDevices
         hostname = spec.hostname
         domainname = spec.domainname
         kernelParameters = linux.sysctl.keys.sorted().map {

@@ -13,6 +13,9 @@ public enum ExitStatus: Sendable, Equatable {
         }
     }
 
+    /// The signal that ended the process; 0: it exited.
+    public var signal: UInt32 { if case .signalled(let signal) = self { UInt32(signal) } else { 0 } }
+
     /// As a shell has it: 0–255, and 128 + n for signal n.
     public var code: UInt32 {
         switch self {

@@ -191,7 +191,8 @@ final class AgentUnderTest: Sendable {
     }
 
     func create(
-        _ id: String, _ spec: Spec, _ streams: AgentStreams = AgentStreams(), storages: [AgentStorage] = []
+        _ id: String, _ spec: Spec, _ streams: AgentStreams = AgentStreams(), storages: [AgentStorage] = [],
+        sockets: [AgentSocket] = []
     ) async throws {
         let json = try JSON.encode(spec)
         _ = try await client.createContainer(
@@ -207,6 +208,7 @@ final class AgentUnderTest: Sendable {
                         }
                     ] + storages
                 $0.streams = streams
+                $0.sockets = sockets
             })
     }
 
@@ -229,6 +231,11 @@ final class AgentUnderTest: Sendable {
             defer { next += 1 }
             return next
         }
+        return (number, try stream(number))
+    }
+
+    /// A connection that begins with this number.
+    func stream(_ number: UInt64) throws -> SharedDescriptor {
         let socket = SharedDescriptor(
             OwnedDescriptor(owning: try check("socket", "", socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))))
         try UnixAddress(directory + "/agent.streams").with { address, length throws(SystemError) in
@@ -236,7 +243,7 @@ final class AgentUnderTest: Sendable {
         }
         var bytes = number.littleEndian
         #expect(write(socket.raw, &bytes, 8) == 8)
-        return (number, socket)
+        return socket
     }
 
     /// Runs a container to its end: its exit status and all of its output.

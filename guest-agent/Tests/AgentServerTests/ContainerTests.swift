@@ -294,17 +294,17 @@ struct ContainerTests {
 
     @Test(arguments: [
         ("nothing", "exec: \"nothing\": executable file not found in $PATH"),
-        ("/bin/nothing", "exec: \"/bin/nothing\": No such file or directory"),
-        ("/etc", "exec: \"/etc\": Is a directory"),
-        ("/etc/passwd", "exec: \"/etc/passwd\": Permission denied"),
+        ("/bin/nothing", "exec: \"/bin/nothing\": stat /bin/nothing: no such file or directory"),
+        ("/etc", "exec: \"/etc\": is a directory"),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
     ])
     func aProgramThatIsNotThereIsNamed(program: String, message: String) async throws {
         try await AgentUnderTest.play { agent in
             let error = await #expect(throws: TTRPCError.self) {
                 try await agent.create("n", agent.spec([program], id: "n"))
             }
-            #expect(error?.message == "create container n: \(message)")
-            #expect(error?.code == .invalidArgument)
+            #expect(error?.message == "create container n: unable to start container process: \(message)")
+            #expect(error?.code == .unknown)
         }
     }
 
@@ -318,7 +318,11 @@ struct ContainerTests {
             let noTypeAtAll: Change = { $0.mounts.append(Mount(destination: "/x", type: "uds", source: "/a.sock")) }
             let noSource: Change = { $0.mounts.append(Mount(destination: "/x", source: "/no/such", options: ["bind"])) }
             for (change, message) in [
-                (noDirectory, "cwd /etc/passwd/x: Not a directory"),
+                (
+                    noDirectory,
+                    "unable to start container process: chdir to cwd (\"/etc/passwd/x\") set in config.json failed: "
+                        + "not a directory"
+                ),
                 (noUser, "user nobody: not in the container's /etc/passwd"),
                 (noParameter, "sysctl net/no/such: open /proc/sys/net/no/such: No such file"),
                 (noType, "mounts[4].type (/x): nofs: no such file system in the guest"),

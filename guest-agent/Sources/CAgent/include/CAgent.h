@@ -48,6 +48,8 @@ int martlet_agent_setresuid(uint32_t user);
 int martlet_agent_setresgid(uint32_t group);
 int martlet_agent_mknod(int directory, const char *name, uint32_t mode, unsigned major, unsigned minor);
 uint64_t martlet_agent_device_number(unsigned major, unsigned minor);
+unsigned martlet_agent_device_major(uint64_t number);
+unsigned martlet_agent_device_minor(uint64_t number);
 // The other end of a pseudo-terminal's master (TIOCGPTPEER).
 int martlet_agent_pty_peer(int master, int flags);
 int martlet_agent_pty_unlock(int master);

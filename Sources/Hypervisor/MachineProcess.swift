@@ -2,7 +2,7 @@ import Glibc
 import LinuxSystem
 
 /// A process of a virtual machine, with what it prints.
-final class HostProcess: WatchedPart {
+final class MachineProcess: WatchedPart {
     let child: ChildProcess
     private let output: Console
 
@@ -41,7 +41,7 @@ final class HostProcess: WatchedPart {
     }
 }
 
-extension [HostProcess] {
+extension [MachineProcess] {
     /// Ends the processes of a machine that could not be started.
     func abandon() {
         for process in self { process.kill() }

@@ -1,0 +1,171 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import OCISpec
+import Sandbox
+import TTRPC
+import TaskAPI
+
+/// What `create` and `run` are told.
+public struct CreateOptions: Sendable {
+    public var id: String
+    /// The bundle's directory.
+    public var bundle: String
+    /// A file that gets the id of the container's process on the host.
+    public var pidFile: String?
+    /// A Unix socket that gets the terminal's master descriptor.
+    public var consoleSocket: String?
+    /// A Unix socket that gets a pidfd of the container's process on the host.
+    public var pidfdSocket: String?
+    /// Whether the container outlives the command.
+    public var isDetached: Bool
+
+    public init(
+        id: String, bundle: String, pidFile: String? = nil, consoleSocket: String? = nil, pidfdSocket: String? = nil,
+        isDetached: Bool
+    ) {
+        self.id = id
+        self.bundle = bundle
+        self.pidFile = pidFile
+        self.consoleSocket = consoleSocket
+        self.pidfdSocket = pidfdSocket
+        self.isDetached = isDetached
+    }
+}
+
+/// A container from the moment at which its id is taken, before its pod knows of it.
+struct NewContainer: Sendable {
+    let id: String
+    let runtime: Runtime
+    let options: CreateOptions
+    let terminal: TerminalSession
+    let task: TaskServiceClient
+    /// The container's process on the host.
+    var process: ChildProcess { handed.child }
+    private let handed: HandedChild
+    private let bundle: Bundle
+    /// The pod's server, where the container does not join a pod.
+    let server: ServerProcess?
+
+    /// Takes the id, starts the pod's server unless the container joins a pod, and the container's process on the host.
+    ///
+    /// - Throws: what was wrong with the request; nothing is left then.
+    init(_ options: CreateOptions, _ runtime: Runtime) async throws {
+        let id = try ContainerID(options.id).value
+        // Read here too, for the terminal, and so that bad input is refused before anything starts.
+        let bundle = try Bundle(directory: options.bundle)
+        terminal = try TerminalSession(
+            isRequested: bundle.spec.process?.terminal ?? false, consoleSocket: options.consoleSocket,
+            isDetached: options.isDetached)
+        try runtime.forgetDead(id)
+        try runtime.records.claim(id)
+        do {
+            let claim = try await PodMembership(id: id, spec: bundle.spec, root: runtime.root).claim()
+            var record = ContainerRecord(
+                id: id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
+                pod: claim.id, podDirectory: claim.directory.path, socket: claim.socket)
+            // Before there is a server: who deletes the container finds it.
+            try runtime.records.write(record)
+            (server, task) = try await Self.pod(claim, options, runtime)
+            do {
+                handed = try HandedChild(
+                    HostProcess.title(container: id, pod: claim.id), stdio: terminal.stdio, to: claim.socket)
+                record.note(pid: handed.child.pid)
+                try runtime.records.write(record)
+            } catch {
+                await server?.finish()
+                throw error
+            }
+        } catch {
+            runtime.records.remove(id)
+            throw error
+        }
+        (self.id, self.bundle, self.options, self.runtime) = (id, bundle, options, runtime)
+    }
+
+    /// The Task service of the pod that a container is made in, and the server where it has to be started.
+    private static func pod(
+        _ claim: PodMembership.Claim, _ options: CreateOptions, _ runtime: Runtime
+    ) async throws -> (ServerProcess?, TaskServiceClient) {
+        switch claim {
+        case .joined(_, _, let socket): return (nil, TaskServiceClient(try await TTRPCClient(unixPath: socket)))
+        case .new(let pod, let directory, let lock, let listeners):
+            let server = try await ServerProcess.start(
+                id: pod, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
+            return (server, server.task)
+        }
+    }
+
+    /// Has the pod make the container.
+    func create() async throws {
+        _ = try await task.create(
+            .with {
+                $0.id = id
+                $0.bundle = bundle.directory
+                $0.terminal = terminal.isRequested
+                $0.stdin = handed.name
+            }, timeout: Runtime.requestTimeout)
+        if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }
+        if let file = options.pidFile { try writePID(process.pid, to: file) }
+    }
+
+    func start() async throws {
+        _ = try await task.start(.with { $0.id = id }, timeout: Runtime.requestTimeout)
+    }
+
+    /// Takes everything away, whatever has been made. No error when there is nothing.
+    func abandon() async {
+        process.signal(SIGKILL)
+        if let server {
+            await server.finish()
+        } else {
+            _ = try? await task.delete(.with { $0.id = id }, timeout: .seconds(10))
+        }
+        if let file = options.pidFile { unlink(file) }
+        runtime.records.remove(id)
+    }
+}
+
+/// A process on the host that this command has started and handed to a pod's server.
+struct HandedChild: Sendable {
+    let child: ChildProcess
+    /// What stands for it in a request.
+    let name: String
+    /// What nobody has named goes with it.
+    private let connection: SharedDescriptor
+
+    /// - Parameter socket: of the pod's Task service.
+    init(_ title: [String], stdio: [SharedDescriptor], to socket: String) throws {
+        let (child, control) = try withExtendedLifetime(stdio) {
+            try HostProcess.spawn(title, stdio: stdio.map(\.raw))
+        }
+        do {
+            // From here on the server alone has the control socket: the process ends with the server.
+            let (number, connection) = try HandedProcesses.hand(child.pid, control: control, stdio: stdio, to: socket)
+            (name, self.connection, self.child) = (HandedProcesses.name(number), connection, child)
+        } catch {
+            child.signal(SIGKILL)
+            throw error
+        }
+    }
+}
+
+extension Runtime {
+    /// `create`: a container whose program waits for `start`. Its pod outlives this process.
+    public func create(_ options: CreateOptions) async throws {
+        try requireRoot(for: "create")
+        try await asking {
+            let container = try await NewContainer(options, self)
+            do { try await container.create() } catch {
+                await container.abandon()
+                throw error
+            }
+        }
+    }
+}
+
+/// Sends a descriptor of a process to the listener at a Unix socket, as runc's --pidfd-socket has it.
+func sendPIDFD(of pid: Int32, to path: String) throws {
+    let descriptor = OwnedDescriptor(owning: try check("pidfd_open", "\(pid)", martlet_pidfd_open(pid, 0)))
+    try Terminal.send(SharedDescriptor(descriptor), name: "pidfd", to: path)
+}

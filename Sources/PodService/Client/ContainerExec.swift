@@ -1,0 +1,134 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import OCISpec
+import Sandbox
+import TTRPC
+import TaskAPI
+
+/// What `exec` is told.
+public struct ExecOptions: Sendable {
+    public var id: String
+    /// A file with the process, as the specification has it; nil: the container's own process as `changes` says.
+    public var processFile: String?
+    /// What differs from the container's own process.
+    public var changes: @Sendable (inout Process) throws -> Void
+    public var pidFile: String?
+    public var consoleSocket: String?
+    public var pidfdSocket: String?
+    public var isDetached: Bool
+    /// Whether a paused container's process waits for `resume`; otherwise it is refused.
+    public var ignoresPaused: Bool
+
+    public init(
+        id: String, processFile: String? = nil, pidFile: String? = nil, consoleSocket: String? = nil,
+        pidfdSocket: String? = nil, isDetached: Bool = false, ignoresPaused: Bool = false,
+        changes: @Sendable @escaping (inout Process) throws -> Void = { _ in }
+    ) {
+        self.id = id
+        self.processFile = processFile
+        self.changes = changes
+        self.pidFile = pidFile
+        self.consoleSocket = consoleSocket
+        self.pidfdSocket = pidfdSocket
+        self.isDetached = isDetached
+        self.ignoresPaused = ignoresPaused
+    }
+}
+
+extension Runtime {
+    /// `exec`: a further process in a running container.
+    ///
+    /// - Returns: its exit code; 128 + n when signal n ended it. 0 at once for one that is detached.
+    public func exec(_ options: ExecOptions) async throws -> Int32 {
+        try await asking { try await execute(options) }
+    }
+
+    private func execute(_ options: ExecOptions) async throws -> Int32 {
+        let container = try await open(options.id)
+        let task = try await server(for: options, container)
+        let process = try process(options, of: container.record)
+        let terminal = try TerminalSession(
+            isRequested: process.terminal, consoleSocket: options.consoleSocket, isDetached: options.isDetached)
+        let signals = try options.isDetached ? nil : SignalQueue(ForwardedSignals.all)
+        let exec = "exec-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
+        let title = HostProcess.title(container: options.id, exec: exec, pod: container.record.pod)
+        let handed = try HandedChild(title, stdio: terminal.stdio, to: container.record.socket)
+        let child = handed.child
+        do {
+            let bytes = try JSON.encode(process)
+            _ = try await task.exec(
+                .with {
+                    $0.id = options.id
+                    $0.execID = exec
+                    $0.terminal = process.terminal
+                    $0.stdin = handed.name
+                    $0.spec = .with { $0.value = .init(bytes) }
+                }, timeout: Runtime.requestTimeout)
+            terminal.begin()
+            _ = try await task.start(
+                .with {
+                    $0.id = options.id
+                    $0.execID = exec
+                }, timeout: Runtime.requestTimeout)
+            if let socket = options.pidfdSocket { try sendPIDFD(of: child.pid, to: socket) }
+            if let file = options.pidFile { try writePID(child.pid, to: file) }
+        } catch {
+            terminal.end()
+            child.signal(SIGKILL)
+            let request = TaskDeleteRequest.with {
+                $0.id = options.id
+                $0.execID = exec
+            }
+            _ = try? await task.delete(request, timeout: .seconds(10))
+            throw error
+        }
+        guard let signals else { return 0 }
+        defer { terminal.end() }
+        let forwarding = Task {
+            await resize(terminal, options.id, exec, task)
+            for await signal in signals.stream {
+                // The process on the host passes it on.
+                if signal == SIGWINCH { await resize(terminal, options.id, exec, task) } else { child.signal(signal) }
+            }
+        }
+        defer { forwarding.cancel() }
+        return await child.end().status
+    }
+
+    private func server(for options: ExecOptions, _ container: OpenContainer) async throws -> TaskServiceClient {
+        switch try await container.status().state {
+        case .running: break
+        case .stopped: throw SandboxError.wrongState("cannot exec in a stopped container")
+        case .paused where options.ignoresPaused: break
+        case .paused:
+            throw SandboxError.wrongState("cannot exec in a paused container (use --ignore-paused to override)")
+        case .created, .creating: throw SandboxError.wrongState("cannot exec in a container that is not running")
+        }
+        return try container.server()
+    }
+
+    private func process(_ options: ExecOptions, of record: ContainerRecord) throws -> Process {
+        if let file = options.processFile {
+            let text = try readText(file, limit: Bundle.maximumConfigSize)
+            return try JSON.decode(Process.self, from: Array(text.utf8), file: file)
+        }
+        guard var process = try Bundle(directory: record.bundle).spec.process else {
+            throw SandboxError.invalid("\(record.bundle)/config.json: process: missing")
+        }
+        process.terminal = false
+        process.args = []
+        try options.changes(&process)
+        return process
+    }
+
+    private func resize(_ terminal: TerminalSession, _ id: String, _ exec: String, _ task: TaskServiceClient) async {
+        guard let size = terminal.size else { return }
+        _ = try? await task.resizePty(
+            .with {
+                $0.id = id
+                $0.execID = exec
+                ($0.width, $0.height) = size
+            }, timeout: .seconds(10))
+    }
+}

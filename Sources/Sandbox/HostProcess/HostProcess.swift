@@ -1,0 +1,119 @@
+import CLinux
+import Glibc
+import Hypervisor
+import LinuxSystem
+import PodNetwork
+import VMMControl
+
+/// A container's process on the host: what engines take for the container's first process, or for an exec's.
+///
+/// It is in the pod's network namespace, holds the container's standard streams, and ends as the process in the guest ends. When it is
+/// killed, that process is killed. It runs `martlet-device container`; the rest of its command line names the container.
+package final class HostProcess: Sendable {
+    /// What it tells about itself.
+    enum Event: Sendable, Equatable {
+        /// Somebody has sent it a signal that can be handled.
+        case signal(Int32)
+        /// In characters.
+        case resized(width: UInt32, height: UInt32)
+        /// It is gone.
+        case ended
+    }
+
+    package let pid: pid_t
+    private let control: SharedDescriptor
+
+    /// How long it may take to enter a network namespace.
+    private static let enterTimeout = timeval(tv_sec: 10, tv_usec: 0)
+
+    /// Takes over a process that its engine's command has started.
+    ///
+    /// - Parameter control: this side of its control socket.
+    init(pid: pid_t, control: SharedDescriptor) { (self.pid, self.control) = (pid, control) }
+
+    /// The words of the command line that starts one.
+    ///
+    /// - Parameters:
+    ///   - exec: the id of a further process of the container; empty: it is the first.
+    ///   - pod: nil: it is the pod's own.
+    package static func title(container: String, exec: String = "", pod: String) -> [String] {
+        ["container", container] + (exec.isEmpty ? [] : ["exec", exec]) + ["pod", pod]
+    }
+
+    /// Starts one as a child of this process.
+    ///
+    /// - Parameters:
+    ///   - title: see `title(container:exec:pod:)`.
+    ///   - stdio: the descriptors that it holds; -1: /dev/null.
+    ///   - executable: the absolute path of `martlet-device`; nil: the one beside this program.
+    /// - Returns: the child, and this side of its control socket.
+    package static func spawn(
+        _ title: [String], stdio: [Int32] = [-1, -1, -1], executable: String? = nil
+    ) throws -> (child: ChildProcess, control: SharedDescriptor) {
+        let (control, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
+        let child = try withExtendedLifetime(theirs) {
+            try ChildProcess(
+                "container process",
+                .init(
+                    executable: executable ?? Programs.own("martlet-device"), arguments: title,
+                    descriptors: stdio + [theirs.raw],
+                    newSession: true))
+        }
+        return (child, control)
+    }
+
+    /// Starts one that belongs to this process.
+    static func start(container: String, pod: String) throws -> HostProcess {
+        let (child, control) = try spawn(title(container: container, pod: pod))
+        return HostProcess(pid: child.pid, control: control)
+    }
+
+    /// Has it enter the pod's network namespace, and drop its privileges. Blocks until it has.
+    ///
+    /// - Parameter namespace: nil: it stays in the one that it was started in.
+    /// - Throws: `SandboxError.failed` when it can't, or has ended.
+    func enter(_ namespace: NetworkNamespace?) throws {
+        var limit = Self.enterTimeout
+        try check(
+            "setsockopt", "SO_RCVTIMEO",
+            setsockopt(control.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size)))
+        do {
+            try HostProcessMessage.enter.send(over: control.raw, descriptor: namespace?.descriptor.raw)
+            switch try HostProcessMessage.receive(over: control)?.message {
+            case .entered: break
+            case .failed(let errno):
+                throw SystemError("enter", "network namespace", errno: .init(rawValue: errno))
+            default: throw SystemError("enter", "network namespace", errno: .noSuchProcess)
+            }
+        } catch { throw SandboxError.failed("the container's process on the host (pid \(pid)): \(error)") }
+        limit.tv_sec = 0
+        setsockopt(control.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    /// Reports what happens to it, on a thread of its own; `ended` is the last. To be called once, after `enter`.
+    func watch(_ report: @Sendable @escaping (Event) -> Void) throws {
+        let control = control
+        try startThread("container process", stackSize: 64 << 10) {
+            while case (let message, _)?? = try? HostProcessMessage.receive(over: control) {
+                switch message {
+                case .signal(let number): report(.signal(number))
+                case .resized(let width, let height) where width > 0 && height > 0:
+                    report(.resized(width: UInt32(width), height: UInt32(height)))
+                default: continue
+                }
+            }
+            report(.ended)
+        }
+    }
+
+    /// Ends it in the way that the process in the guest has ended.
+    func end(_ end: ProcessEnd) {
+        let message: HostProcessMessage =
+            switch end {
+            case .exited(let code): .exit(code: code & 0xff)
+            case .signaled(let signal): .end(signal: signal)
+            }
+        // One that is gone needs none.
+        try? message.send(over: control.raw)
+    }
+}

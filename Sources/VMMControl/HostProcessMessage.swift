@@ -1,0 +1,86 @@
+import CLinux
+import Glibc
+public import LinuxSystem
+
+/// What a pod's server and a container's process on the host tell each other: one packet each over a SOCK_SEQPACKET socket, a
+/// little-endian 32-bit word for the kind and two for numbers.
+public enum HostProcessMessage: Sendable, Equatable {
+    // From the server.
+    /// Enter the network namespace that comes as a descriptor, and drop all privileges. Without one: stay where you are.
+    case enter
+    /// End with this code, 0–255.
+    case exit(code: Int32)
+    /// End by this signal.
+    case end(signal: Int32)
+    // From the process.
+    /// `enter` is done.
+    case entered
+    /// `enter` has failed with this errno; the process ends.
+    case failed(errno: Int32)
+    /// The process got a signal, which is meant for the container.
+    case signal(Int32)
+    /// The terminal that the process leads has another size, in characters.
+    case resized(width: Int32, height: Int32)
+
+    /// Bytes of a packet.
+    static let size = 12
+
+    private var words: (UInt32, Int32, Int32) {
+        switch self {
+        case .enter: (1, 0, 0)
+        case .exit(let code): (2, code, 0)
+        case .end(let signal): (3, signal, 0)
+        case .entered: (4, 0, 0)
+        case .failed(let errno): (5, errno, 0)
+        case .signal(let signal): (6, signal, 0)
+        case .resized(let width, let height): (7, width, height)
+        }
+    }
+
+    private init?(_ kind: UInt32, _ first: Int32, _ second: Int32) {
+        switch kind {
+        case 1: self = .enter
+        case 2: self = .exit(code: first)
+        case 3: self = .end(signal: first)
+        case 4: self = .entered
+        case 5: self = .failed(errno: first)
+        case 6: self = .signal(first)
+        case 7: self = .resized(width: first, height: second)
+        default: return nil
+        }
+    }
+
+    /// Sends the message, with a copy of a descriptor.
+    public func send(over socket: Int32, descriptor: Int32? = nil) throws(SystemError) {
+        let (kind, first, second) = words
+        let bytes = [kind, UInt32(bitPattern: first), UInt32(bitPattern: second)].map(\.littleEndian)
+        let descriptors = descriptor.map { [$0] } ?? []
+        let sent = bytes.withUnsafeBytes {
+            martlet_send_descriptors(
+                socket, $0.baseAddress, $0.count, descriptors, Int32(descriptors.count), Int32(MSG_NOSIGNAL))
+        }
+        try check("send", "host process message", sent)
+    }
+
+    /// Waits for a message.
+    ///
+    /// - Returns: nil when the peer has closed the socket, or sends something else.
+    public static func receive(
+        over socket: SharedDescriptor
+    ) throws(SystemError) -> (message: HostProcessMessage, descriptor: SharedDescriptor?)? {
+        var words: [UInt32] = [0, 0, 0]
+        var number: Int32 = -1
+        var descriptors: Int32 = 0
+        let count = try retrying("receive", "host process message") {
+            words.withUnsafeMutableBytes {
+                martlet_receive_descriptors(socket.raw, $0.baseAddress, $0.count, &number, 1, &descriptors, 0)
+            }
+        }
+        let descriptor = descriptors > 0 ? SharedDescriptor(OwnedDescriptor(owning: number)) : nil
+        guard count == size else { return nil }
+        let numbers = words.map { UInt32(littleEndian: $0) }
+        let message = HostProcessMessage(
+            numbers[0], Int32(bitPattern: numbers[1]), Int32(bitPattern: numbers[2]))
+        return message.map { ($0, descriptor) }
+    }
+}
