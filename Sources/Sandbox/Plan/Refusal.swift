@@ -27,22 +27,3 @@ extension SandboxPlan.Network {
         }
     }
 }
-
-extension Pod {
-    /// Refuses a Kubernetes container that asks for the processes of one other container (`kubectl debug --target`).
-    ///
-    /// An engine names them by that container's process, which is the same for all containers of the pod. A pod whose
-    /// containers share their processes has none with processes of its own.
-    func refuseOthersProcesses(_ plan: SandboxPlan.Container) throws {
-        guard plan.spec.linux?.namespaces.contains(where: { $0.kind == .pid && $0.isSandboxes }) == true else { return }
-        let others = containers.values.map(\.plan.spec).filter {
-            let request = PodRequest($0)
-            return request.isKubernetes && !request.isSandbox
-        }
-        if others.contains(where: { $0.linux?.namespaces.contains { $0.kind == .pid && $0.path.isEmpty } == true }) {
-            throw SandboxError.unsupported(
-                "linux.namespaces: the processes of another container of the pod (kubectl debug --target): all containers of "
-                    + "a pod share theirs (shareProcessNamespace), or none")
-        }
-    }
-}

@@ -111,7 +111,6 @@ extension Pod {
         guard plan.volumes.isEmpty else {
             throw SandboxError.unsupported("a disk for a container that joins a running pod")
         }
-        try refuseOthersProcesses(plan)
         return plan
     }
 

@@ -90,7 +90,8 @@ struct InitLauncher: Sendable {
         for joined in plan.namespaces.joined {
             guard let other = others[joined.container], other.ended.current == nil else {
                 throw AgentFailure(
-                    .failedPrecondition, "linux.namespaces: container \(joined.container), which it joins, does not run")
+                    .failedPrecondition, "linux.namespaces: container \(joined.container), which it joins, does not run"
+                )
             }
             found.append((joined.container, other))
         }

@@ -129,7 +129,8 @@ struct NamespaceTests {
     @Test func anotherContainersNamespacesAreJoined() async throws {
         try await AgentUnderTest.play { agent in
             try await agent.create(
-                "a", agent.spec(["sh", "-c", "echo 4711 >/proc/sys/kernel/msgmni; exec sleep 12345"], id: "a") {
+                "a",
+                agent.spec(["sh", "-c", "echo 4711 >/proc/sys/kernel/msgmni; exec sleep 12345"], id: "a") {
                     $0.linux?.readonlyPaths = []
                 })
             try await agent.start("a")
@@ -156,7 +157,8 @@ struct NamespaceTests {
                     $0.containerID = "c"
                     $0.execID = "x"
                     $0.processJson = Data(
-                        #"{"cwd":"/","args":["sh","-c","tr '\\0' ' ' </proc/1/cmdline; hostname"],"env":["PATH=/bin"]}"#.utf8)
+                        #"{"cwd":"/","args":["sh","-c","tr '\\0' ' ' </proc/1/cmdline; hostname"],"env":["PATH=/bin"]}"#
+                            .utf8)
                     $0.streams = .with { $0.stdout = out.number }
                 })
             #expect(String(decoding: await AgentUnderTest.readAll(out.socket), as: UTF8.self) == "sleep 12345 box\n")

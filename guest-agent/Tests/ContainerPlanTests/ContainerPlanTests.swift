@@ -66,7 +66,9 @@ import Testing
             plan.joined == [.init(container: "a", flags: 0x2800_0000), .init(container: "b", flags: 0x0400_0000)])
         #expect(plan.processesOf == "a")
         #expect(plan.entered == 0x2C02_0000)
-        for path in ["/run/martlet/containers/a/ns/uts", "/run/martlet/containers/a/b/ns/pid", "/run/martlet/containers/ns/pid"] {
+        for path in [
+            "/run/martlet/containers/a/ns/uts", "/run/martlet/containers/a/b/ns/pid", "/run/martlet/containers/ns/pid",
+        ] {
             let failure = refusal { $0.linux?.namespaces[1] = .init(.pid, path: path) }
             #expect(failure?.message.contains(path) == true)
         }
