@@ -11,6 +11,9 @@ public enum GuestPath {
     /// The namespaces that the containers of a pod share: `ipc`, `uts`, and `pid`, which is made when the first container asks
     /// for it.
     public static let sandboxNamespaces = "\(base)/sandbox/ns"
+    /// The namespaces of a container that another one joins: `pid`. No file is there: the agent finds the container by it.
+    public static func namespaces(of container: String) -> String { "\(containers)/\(container)/ns" }
+
     /// The shared memory of the sandbox.
     public static let sharedMemory = "/dev/shm"
 

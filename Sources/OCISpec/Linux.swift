@@ -68,6 +68,19 @@ public struct Linux: Codable, Sendable, Equatable {
         /// Changes it to the namespace that the containers of the pod share.
         public mutating func joinSandbox() { path = sandboxPath }
 
+        /// The container of the pod whose namespace it is; nil for any other.
+        public var container: String? {
+            guard isShareable, path.hasPrefix("\(GuestPath.containers)/") else { return nil }
+            let id = path.dropFirst(GuestPath.containers.count + 1).prefix { $0 != "/" }
+            return path == "\(GuestPath.namespaces(of: String(id)))/\(type)" ? String(id) : nil
+        }
+
+        /// Changes it to the namespace of another container of the pod.
+        public mutating func join(container id: String) { path = "\(GuestPath.namespaces(of: id))/\(type)" }
+
+        /// Whether it is in the guest: the pod's, or another container's of the pod.
+        public var isGuests: Bool { isSandboxes || container != nil }
+
         /// nil for a type that the specification does not know; validation refuses it.
         public var kind: Kind? { Kind(rawValue: type) }
 

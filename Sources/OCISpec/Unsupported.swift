@@ -10,6 +10,8 @@ public struct Unsupported: Sendable, Equatable, CustomStringConvertible {
         public var labels = Verdict.warn
         /// For devices of the host. With `warn` a container gets the guest's device with that number, or none.
         public var hostDevices = Verdict.refuse
+        /// For namespaces of the host that a container would share. With `warn` it has those of its virtual machine.
+        public var hostNamespaces = Verdict.refuse
 
         public init() {}
     }
@@ -20,6 +22,12 @@ public struct Unsupported: Sendable, Equatable, CustomStringConvertible {
     /// container in a virtual machine runs as expected without it.
     public var verdict: Verdict
     public var reason: String
+
+    public init(field: String, verdict: Verdict, reason: String) {
+        self.field = field
+        self.verdict = verdict
+        self.reason = reason
+    }
 
     public var description: String { "\(field): \(reason)" }
 }
@@ -114,19 +122,13 @@ extension Linux {
     }
 
     private func collectNamespaces(_ found: inout Findings) {
-        for (index, namespace) in namespaces.enumerated()
-        where !namespace.path.isEmpty && namespace.kind != .network && !namespace.isSandboxes {
-            let whose = namespace.kind == .pid ? " or of another container (kubectl debug --target)" : ""
+        for namespace in namespaces where !namespace.path.isEmpty && namespace.kind != .network && !namespace.isGuests {
             found.refuse(
-                "linux.namespaces[\(index)].path",
-                "\(namespace.path): a \(namespace.type) namespace of the host\(whose) is out of the guest's reach")
+                "linux.namespaces", "\(namespace.type): \(namespace.path): a namespace outside the pod's machine")
         }
         found.refuse(
             "linux.namespaces", "a container without a mount namespace is not supported",
             if: !namespaces.contains { $0.kind == .mount })
-        found.warn(
-            "linux.namespaces", "without a network namespace the container has the network of its virtual machine",
-            if: !namespaces.contains { $0.kind == .network })
     }
 }
 

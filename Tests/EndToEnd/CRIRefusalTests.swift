@@ -49,21 +49,24 @@ extension Containers {
             }
         }
 
-        /// `kubectl debug --target`: not in silence the processes of the pod, which are others.
-        @Test func anothersProcessesAreRefused() throws {
+        /// `kubectl debug --target`.
+        @Test func anothersProcessesAreJoined() throws {
             try CRI.play { cri in
                 let pod = try cri.run()
                 let one = try pod.start("one")
-                let error = #expect(throws: CRIError.self) {
-                    try pod.start("debugger") {
-                        $0["linux"]["security_context"]["namespace_options"] = [
-                            "pid": "TARGET", "target_id": "\(one.id)",
-                        ]
-                    }
+                let own = try one.execute(["/bin/cat", "/proc/1/cmdline"])
+                let debugger = try pod.start("debugger") {
+                    $0["linux"]["security_context"]["namespace_options"] = [
+                        "pid": "TARGET", "target_id": "\(one.id)",
+                    ]
                 }
-                let words = "\(error.map { "\($0)" } ?? "")"
-                #expect(words.contains("kubectl debug --target"), "\(words)")
-                #expect(try pod.start("other").execute(["/bin/true"]).code == 0)
+                let seen = try debugger.execute([
+                    "/bin/sh", "-c", "echo $(ls -d /proc/[0-9]* | wc -l); cat /proc/1/cmdline",
+                ])
+                #expect(seen.code == 0 && seen.output.hasSuffix(own.output), "\(seen)")
+                #expect(
+                    Int(seen.output.split(separator: "\n").first ?? "").map { $0 > 2 } == true,
+                    "its own process is another: \(seen)")
                 try pod.remove()
             }
         }

@@ -35,7 +35,10 @@ extension Containers {
                 // Not the first process of a namespace, which no signal from inside would end.
                 let signals = [SIGKILL, SIGTERM, SIGSEGV, SIGABRT]
                 let codes = try codes(scene, signals.map { "kill -\($0) $$" }) { spec in
-                    spec.linux?.namespaces.removeAll { $0.kind == .pid }
+                    for index in spec.linux?.namespaces.indices ?? 0..<0
+                    where spec.linux?.namespaces[index].kind == .pid {
+                        spec.linux?.namespaces[index].joinSandbox()
+                    }
                     spec.process?.rlimits.append(Rlimit(type: "RLIMIT_CORE", hard: 0, soft: 0))
                 }
                 #expect(codes == signals.map { 128 + $0 })

@@ -80,13 +80,12 @@ import Testing
         }
         expect("process.apparmorProfile", .warn) { $0.process?.apparmorProfile = "containers-default" }
         expect("process.selinuxLabel", .warn) { $0.process?.selinuxLabel = "system_u:x" }
-        expect("linux.namespaces", .warn) { $0.linux?.namespaces.removeAll { $0.kind == .network } }
         expect("linux.rootfsPropagation", .warn) { $0.linux?.rootfsPropagation = "rslave" }
     }
 
     @Test func whatChangesTheContainerIsRefused() {
         expect("windows", .refuse) { $0.windows = Opaque() }
-        expect("linux.namespaces[2].path", .refuse) { $0.linux?.namespaces[2].path = "/proc/1/ns/ipc" }
+        expect("linux.namespaces", .refuse) { $0.linux?.namespaces[2].path = "/proc/1/ns/ipc" }
         expect("mounts[0].uidMappings", .refuse) {
             $0.mounts[0].uidMappings = [.init(containerID: 0, hostID: 1, size: 1)]
         }
@@ -169,6 +168,7 @@ import Testing
             // The network is the machine's, whatever path it has on the host; a shared namespace is where the guest keeps it.
             $0.linux?.namespaces[1].path = "/run/netns/x"
             $0.linux?.namespaces[2].path = "/run/martlet/sandbox/ns/ipc"
+            $0.linux?.namespaces[0].path = "/run/martlet/containers/x/ns/pid"
             $0.linux?.devices = [.init(path: "/dev/null", type: "c", major: 1, minor: 3)]
         }
         #expect(spec == [])

@@ -71,6 +71,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             ineffective_limits = "warn"
             labels = "refuse"
             host_devices = "warn"
+            host_namespaces = "warn"
             """
         ])
         var expected = Configuration()
@@ -86,6 +87,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         expected.spec.ineffectiveLimits = .warn
         expected.spec.labels = .refuse
         expected.spec.hostDevices = .warn
+        expected.spec.hostNamespaces = .warn
         #expect(try files.load() == expected)
     }
 

@@ -102,34 +102,6 @@ import Testing
         #expect(size.memoryMiB == 364)
     }
 
-    @Test func whatOnlyTheHostHasIsRefused() throws {
-        for (kind, name) in [("network", "hostNetwork"), ("pid", "hostPID"), ("ipc", "hostIPC")] {
-            var spec = spec([Self.sandbox: "sandbox"])
-            spec.linux?.namespaces.removeAll { $0.type == kind }
-            let request = PodRequest(spec)
-            let error = #expect(throws: SandboxError.self) { try request.refuseWhatIsTheHosts(spec) }
-            #expect(error?.description.contains(name) == true)
-        }
-        try PodRequest(spec([Self.sandbox: "sandbox"])).refuseWhatIsTheHosts(spec())
-    }
-
-    /// CRI-O and Docker name the host's own namespaces by paths like any other.
-    @Test func theHostsOwnNamespaceIsRefusedByWhateverPath() throws {
-        func error(_ kind: Linux.Namespace.Kind, _ path: String) -> String? {
-            var spec = spec([Self.sandbox: "sandbox"])
-            spec.linux?.namespaces.removeAll { $0.kind == kind }
-            spec.linux?.namespaces.append(.init(kind, path: path))
-            do { try PodRequest(spec).refuseWhatIsTheHosts(spec) } catch { return "\(error)" }
-            return nil
-        }
-        #expect(error(.network, "/proc/thread-self/ns/net")?.contains("hostNetwork") == true)
-        #expect(error(.ipc, "/proc/self/ns/ipc")?.contains("hostIPC") == true)
-        #expect(error(.ipc, "/proc/self/ns/net") == nil, "another one")
-        #expect(throws: SandboxError.self) {
-            try SandboxPlan.Network.existing(path: "/proc/self/ns/net").check()
-        }
-    }
-
     /// Whatever is no network namespace is named with its path.
     @Test(arguments: [
         ("/proc/self/ns/ipc", "not a network namespace"), ("/etc/passwd", "not a network namespace"),
@@ -149,25 +121,5 @@ import Testing
         #expect(SandboxPlan.hostname(fromID: short) == short)
         let long = String(repeating: "a", count: 60) + "--.-bcd"
         #expect(SandboxPlan.hostname(fromID: long) == String(repeating: "a", count: 60))
-    }
-
-    /// CRI-O names a pod's namespaces by paths of its own, containerd by a process.
-    @Test func thePodsNamespacesAreTheGuests() {
-        func joined(_ paths: [Linux.Namespace.Kind: String], _ pod: [String]) -> [String] {
-            var linux = Linux(namespaces: paths.sorted { $0.value < $1.value }.map { .init($0.key, path: $0.value) })
-            linux.joinPod(pod)
-            return linux.namespaces.map(\.path)
-        }
-        let pinned: [Linux.Namespace.Kind: String] = [
-            .ipc: "/run/ipcns/1", .network: "/run/netns/1", .uts: "/run/utsns/1",
-        ]
-        let pod = Linux(namespaces: pinned.map { .init($0.key, path: $0.value) }).podNamespaces
-        #expect(pod.sorted() == ["/run/ipcns/1", "/run/utsns/1"])
-        let (ipc, pid) = ("/run/martlet/sandbox/ns/ipc", "/run/martlet/sandbox/ns/pid")
-        #expect(joined(pinned, pod) == [ipc, "/run/netns/1", "/run/martlet/sandbox/ns/uts"])
-        #expect(
-            joined([.ipc: "/proc/7/ns/ipc", .pid: "/proc/7/ns/pid"], Linux.podNamespaces(ofProcess: 7)) == [ipc, pid])
-        #expect(
-            joined([.pid: "/proc/8/ns/pid", .uts: ""], Linux.podNamespaces(ofProcess: 7)) == ["", "/proc/8/ns/pid"])
     }
 }

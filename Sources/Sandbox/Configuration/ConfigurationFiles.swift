@@ -90,6 +90,7 @@ extension Configuration {
         try reader.choice("spec.ineffective_limits", into: &spec.ineffectiveLimits)
         try reader.choice("spec.labels", into: &spec.labels)
         try reader.choice("spec.host_devices", into: &spec.hostDevices)
+        try reader.choice("spec.host_namespaces", into: &spec.hostNamespaces)
         try reader.refuseTables()
         try reader.refuseUnknown()
         guard agent.heartbeatTimeout > agent.heartbeatInterval else {

@@ -8,18 +8,25 @@ import OCISpec
 extension SandboxPlan.Container {
     /// Plans a container, and says what its bundle asks for and will not get, one line each.
     ///
-    /// - Parameter shared: the paths on the host of the namespaces that the pod's containers share.
+    /// - Parameter owners: of namespaces that it names by paths of the host.
     /// - Throws: also for what it asks for and may not be run without.
     static func planned(
-        id: String, bundle: Bundle, _ configuration: Configuration, shared: [String] = []
+        id: String, bundle: Bundle, _ configuration: Configuration, owners: [String: NamespaceOwner] = [:]
     ) throws -> (SandboxPlan.Container, warnings: [String]) {
         let id = try ContainerID(id).value
         var bundle = bundle
-        bundle.spec.linux?.joinPod(shared)
+        bundle.spec.linux?.join(owners)
+        bundle.spec.linux?.removeHostsNamespaces()
         let policy = configuration.spec
-        let findings = bundle.spec.unsupported(policy: policy)
+        let request = PodRequest(bundle.spec)
+        let findings =
+            request.unsupportedHostNamespaces(bundle.spec, policy) + bundle.spec.unsupported(policy: policy)
         try Unsupported.refuse(findings, in: "config.json: ")
         var warnings = findings.map(\.description)
+        if request.hostNamespaces(bundle.spec).contains(where: { $0.kind == .uts }) {
+            // The machine's name is not the container's to change.
+            (bundle.spec.hostname, bundle.spec.domainname) = ("", "")
+        }
         var container = try Self(
             id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit,
             forwardsSockets: configuration.sockets.forward

@@ -11,21 +11,6 @@ extension Unsupported {
     }
 }
 
-extension PodRequest {
-    /// Refuses a Kubernetes pod that asks for what only the host has.
-    ///
-    /// - Throws: `SandboxError.unsupported`, with the name that the pod's author knows it by.
-    func refuseWhatIsTheHosts(_ spec: Spec) throws {
-        guard isSandbox else { return }
-        let own = spec.linux?.namespaces.filter { !$0.isHosts }.map(\.kind) ?? []
-        for (kind, name) in [(Linux.Namespace.Kind.network, "hostNetwork"), (.pid, "hostPID"), (.ipc, "hostIPC")]
-        where !own.contains(kind) {
-            throw SandboxError.unsupported(
-                "\(name) in a pod that is a virtual machine (runtimeClassName of another class)")
-        }
-    }
-}
-
 extension SandboxPlan.Network {
     /// Refuses a path that is no network namespace, and the host's own: what is connected to it would be taken from the host.
     ///
@@ -39,34 +24,6 @@ extension SandboxPlan.Network {
         guard NetworkNamespace.isOne(at: path) else { throw SandboxError.invalid("\(field): not a network namespace") }
         if Linux.Namespace(.network, path: path).isHosts {
             throw SandboxError.unsupported("\(field): the host's own")
-        }
-    }
-}
-
-extension Linux.Namespace {
-    /// Whether it is the one that this process is in, by whichever path: CRI-O and Docker have one for it.
-    fileprivate var isHosts: Bool {
-        var (its, own) = (stat(), stat())
-        return stat(path, &its) == 0 && stat("/proc/self/ns/\(kind == .network ? "net" : type)", &own) == 0
-            && (its.st_dev, its.st_ino) == (own.st_dev, own.st_ino)
-    }
-}
-
-extension Pod {
-    /// Refuses a Kubernetes container that asks for the processes of one other container (`kubectl debug --target`).
-    ///
-    /// An engine names them by that container's process, which is the same for all containers of the pod. A pod whose
-    /// containers share their processes has none with processes of its own.
-    func refuseOthersProcesses(_ plan: SandboxPlan.Container) throws {
-        guard plan.spec.linux?.namespaces.contains(where: { $0.kind == .pid && $0.isSandboxes }) == true else { return }
-        let others = containers.values.map(\.plan.spec).filter {
-            let request = PodRequest($0)
-            return request.isKubernetes && !request.isSandbox
-        }
-        if others.contains(where: { $0.linux?.namespaces.contains { $0.kind == .pid && $0.path.isEmpty } == true }) {
-            throw SandboxError.unsupported(
-                "linux.namespaces: the processes of another container of the pod (kubectl debug --target): all containers of "
-                    + "a pod share theirs (shareProcessNamespace), or none")
         }
     }
 }

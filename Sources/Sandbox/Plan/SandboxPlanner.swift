@@ -8,13 +8,15 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
+        var bundle = bundle
+        bundle.spec.linux?.removeHostsNamespaces()
         let spec = bundle.spec
         let cgroup = try HostCgroup.absolute(spec.linux?.cgroupsPath ?? "")
         let request = PodRequest(spec)
-        try request.refuseWhatIsTheHosts(spec)
         let namespaces = request.isSandbox ? spec.linux?.podNamespaces ?? [] : []
         var (container, warnings) = try Container.planned(
-            id: id, bundle: bundle, configuration, shared: namespaces)
+            id: id, bundle: bundle, configuration,
+            owners: Dictionary(namespaces.map { ($0, .sandbox) }, uniquingKeysWith: { first, _ in first }))
         if request.isSandbox { container.spec.linux?.shareIPC() }
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,

@@ -101,23 +101,17 @@ extension Pod {
     }
 
     private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
-        let shared = pod.plan.namespaces + Linux.podNamespaces(ofProcess: sandboxPID)
+        let owners = owners(of: request.bundle.spec.linux?.namespaces ?? [], in: pod)
         let (plan, warnings) = try await onThread("plan") {
             try SandboxPlan.Container.planned(
-                id: request.id, bundle: request.bundle, request.configuration, shared: shared)
+                id: request.id, bundle: request.bundle, request.configuration, owners: owners)
         }
         for warning in warnings { logger.warning("\(warning)") }
         try checkMemory(plan.spec.linux?.resources, request.configuration.spec, pod)
         guard plan.volumes.isEmpty else {
             throw SandboxError.unsupported("a disk for a container that joins a running pod")
         }
-        try refuseOthersProcesses(plan)
         return plan
-    }
-
-    /// The process that engines take for the pod.
-    private var sandboxPID: UInt32 {
-        sandboxProcess.map { UInt32(bitPattern: $0.pid) } ?? containers[environment.id]?.pid() ?? 0
     }
 
     /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.

@@ -32,6 +32,7 @@ actor Container {
     }
 
     nonisolated let spec: Spec
+    nonisolated let first: GuestProcess
     private let plan: ContainerPlan
     private let launcher: InitLauncher
     private let table: StreamTable
@@ -47,6 +48,7 @@ actor Container {
 
     init(_ parts: ContainerCreation.Parts, launcher: InitLauncher, table: StreamTable) {
         spec = parts.spec
+        first = parts.process.process
         plan = parts.plan
         group = parts.group
         storages = parts.storages

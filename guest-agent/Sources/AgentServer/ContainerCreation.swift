@@ -23,6 +23,8 @@ struct ContainerCreation: Sendable {
     let launcher: InitLauncher
     let table: StreamTable
     let volumes: Volumes
+    /// The first processes of the other containers.
+    let others: [String: GuestProcess]
 
     /// Blocks until the container waits for its start.
     func make(_ request: AgentCreateContainerRequest) throws(AgentFailure) -> Parts {
@@ -59,7 +61,7 @@ struct ContainerCreation: Sendable {
                     request.streams, terminal: plan.process.terminal, table: table,
                     stalled: configuration.faults.stallsStreams(spec))
             }
-            let process = try launcher.launch(.create(plan), streams: streams, group: made)
+            let process = try launcher.launch(.create(plan), streams: streams, group: made, others: others)
             return Parts(
                 spec: spec, plan: plan, storages: storages, sockets: sockets, group: made,
                 freezeLimit: configuration.freezeLimit, process: process)

@@ -19,12 +19,16 @@ struct InitLauncher: Sendable {
 
     /// Starts a container init in `group`. Blocks until it is ready to execute.
     ///
-    /// - Parameter container: the container's first process, where a further one joins.
+    /// - Parameters:
+    ///   - container: the container's first process, where a further one joins.
+    ///   - others: the first processes of the sandbox's containers, for a new one that joins their namespaces.
     /// - Throws: what failed in it.
     func launch(
-        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess? = nil
+        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess? = nil,
+        others: [String: GuestProcess] = [:]
     ) throws(AgentFailure) -> ContainerProcess {
-        let (process, channel) = try start(request, streams: streams, group: group, container: container)
+        let (process, channel) = try start(
+            request, streams: streams, group: group, container: container, others: others)
         streams.closeChildEnds()
         do {
             let terminal = try readiness(channel, process)
@@ -38,9 +42,11 @@ struct InitLauncher: Sendable {
 
     /// When this returns, only the init has its end of the channel: the channel closes when the init is gone.
     private func start(
-        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess?
+        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess?,
+        others: [String: GuestProcess]
     ) throws(AgentFailure) -> (GuestProcess, InitChannel) {
-        try during("start the container init") {
+        let joined = try joined(request, others)
+        return try during("start the container init") {
             let memory = SharedDescriptor(try Self.memory(try JSON.encode(request)))
             let directory = try group.open()
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
@@ -54,7 +60,10 @@ struct InitLauncher: Sendable {
                 chown(streamDescriptors, to: plan.namespaces.guestUser(of: plan.process.uid))
                 launch.namespaces = plan.namespaces.cloneFlags
                 launch.maps = (plan.namespaces.userMap, plan.namespaces.groupMap)
-                if plan.namespaces.sharesProcesses {
+                launch.descriptors += joined.map(\.process.descriptor.raw)
+                if let other = joined.first(where: { $0.id == plan.namespaces.processesOf }) {
+                    launch.pidNamespaceOf = other.process.descriptor.raw
+                } else if plan.namespaces.sharesProcesses {
                     launch.pidNamespaceOf = try processes.firstProcess(reaper, executable).descriptor.raw
                 }
             case .join(let plan, let namespaces):
@@ -70,6 +79,23 @@ struct InitLauncher: Sendable {
             withExtendedLifetime((memory, streamDescriptors, theirs)) {}
             return (process, InitChannel(ours))
         }
+    }
+
+    /// The containers whose namespaces a new one joins.
+    private func joined(
+        _ request: InitRequest, _ others: [String: GuestProcess]
+    ) throws(AgentFailure) -> [(id: String, process: GuestProcess)] {
+        guard case .create(let plan) = request else { return [] }
+        var found: [(id: String, process: GuestProcess)] = []
+        for joined in plan.namespaces.joined {
+            guard let other = others[joined.container], other.ended.current == nil else {
+                throw AgentFailure(
+                    .failedPrecondition, "linux.namespaces: container \(joined.container), which it joins, does not run"
+                )
+            }
+            found.append((joined.container, other))
+        }
+        return found
     }
 
     /// Starts it in the container's cgroup, or in that of the container's first process where the container has made cgroups of

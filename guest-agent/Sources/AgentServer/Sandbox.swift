@@ -70,10 +70,12 @@ actor Sandbox {
         guard id != nil else { throw AgentFailure(.failedPrecondition, "there is no sandbox yet") }
         let id = try Self.checked(request.containerID)
         guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
+        let others = containers.compactMapValues { if case .ready(let other) = $0 { other.first } else { nil } }
         containers[id] = .creating
         do throws(AgentFailure) {
             let creation = ContainerCreation(
-                id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes)
+                id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes,
+                others: others)
             let parts = try await blocking("create") { () throws(AgentFailure) in try creation.make(request) }
             let container = Container(parts, launcher: launcher, table: table)
             containers[id] = .ready(container)

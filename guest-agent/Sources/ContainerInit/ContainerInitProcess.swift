@@ -56,6 +56,7 @@ public enum ContainerInitProcess {
             process = plan.process
             hooks = plan.hooks
             try adjustOOMScore(process)
+            try join(plan.namespaces)
             terminal = try ContainerSetup(plan: plan).apply()
         case .join(let plan, let namespaces):
             process = plan
@@ -81,6 +82,19 @@ public enum ContainerInitProcess {
         guard case .go? = try? channel.receive()?.message else { _exit(1) }
         if let hooks { try HookSteps(plan: hooks).runStartContainer() }
         try execute(program, process)
+    }
+
+    /// Enters the namespaces of other containers; that of their processes it was started in.
+    private static func join(_ plan: NamespacePlan) throws(AgentFailure) {
+        for (descriptor, joined) in zip(InitDescriptors.container..., plan.joined) {
+            let flags = Int32(truncatingIfNeeded: joined.flags) & ~NamespaceFlag.pid
+            if flags != 0 {
+                try during("join the namespaces of container \(joined.container)") {
+                    try check("setns", "", martlet_agent_setns(descriptor, flags))
+                }
+            }
+            close(descriptor)
+        }
     }
 
     private static func openRoot() throws(AgentFailure) -> RootDirectory {

@@ -13,6 +13,7 @@ public enum InitDescriptors {
     public static let channel: Int32 = 3
     /// A memory file with the request as JSON.
     public static let request: Int32 = 4
-    /// Of the container's first process, when joining.
+    /// Of the container's first process, when joining. For a new container: from here on one of the first process of each
+    /// container whose namespaces it joins, in the plan's order.
     public static let container: Int32 = 5
 }

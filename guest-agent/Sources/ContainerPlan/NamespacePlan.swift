@@ -3,11 +3,20 @@ import OCISpec
 
 /// The namespaces of a container: which are its own, and how they begin.
 public struct NamespacePlan: Codable, Sendable, Equatable {
-    /// CLONE_NEW* of the container's own; what is not among them is the sandbox's.
+    /// Namespaces of another container that the container joins.
+    public struct Joined: Codable, Sendable, Equatable {
+        public var container: String
+        /// CLONE_NEW*.
+        public var flags: UInt64
+    }
+
+    /// CLONE_NEW* of the container's own; what is neither among them nor joined is the sandbox's.
     public var own: UInt64 = 0
+    /// One for each other container.
+    public var joined: [Joined] = []
     /// Whether its processes are among those of the sandbox, in the process id namespace that containers share on request.
     public var sharesProcesses = false
-    /// Whether it may name the sandbox's host: its uts namespace was asked for, and not only left as it is.
+    /// Whether it may name the host: its uts namespace was asked for, and not only left as it is.
     var sharesNames = false
     /// Of a user namespace of the container's own.
     private var users: [Linux.IDMapping] = []
@@ -21,7 +30,14 @@ public struct NamespacePlan: Codable, Sendable, Equatable {
     /// CLONE_NEW* of those that its first process is started in.
     public var cloneFlags: UInt64 { own & ~Self.later }
     /// CLONE_NEW* of those that a further process enters.
-    public var entered: UInt64 { own | (sharesProcesses ? UInt64(NamespaceFlag.pid) : 0) }
+    public var entered: UInt64 {
+        joined.reduce(own | (sharesProcesses ? UInt64(NamespaceFlag.pid) : 0)) { $0 | $1.flags }
+    }
+
+    /// The container whose process id namespace it joins.
+    public var processesOf: String? {
+        joined.first { $0.flags & UInt64(NamespaceFlag.pid) != 0 }?.container
+    }
 
     /// What /proc/PID/uid_map and gid_map get.
     public var userMap: String { Self.map(users) }
@@ -48,6 +64,11 @@ public struct NamespacePlan: Codable, Sendable, Equatable {
                 }
                 continue
             }
+            if let container = namespace.container, let kind = namespace.kind {
+                if kind == .uts { sharesNames = true }
+                join(container, UInt64(UInt32(bitPattern: Self.flag(kind))))
+                continue
+            }
             guard namespace.path.isEmpty, let kind = namespace.kind else {
                 throw AgentFailure(
                     .unimplemented,
@@ -65,6 +86,14 @@ public struct NamespacePlan: Codable, Sendable, Equatable {
             let offset = linux.timeOffsets[clock]
             return "\(clock) \(offset?.secs ?? 0) \(offset?.nanosecs ?? 0)\n"
         }.joined()
+    }
+
+    private mutating func join(_ container: String, _ flag: UInt64) {
+        if let index = joined.firstIndex(where: { $0.container == container }) {
+            joined[index].flags |= flag
+        } else {
+            joined.append(Joined(container: container, flags: flag))
+        }
     }
 
     private static func flag(_ kind: Linux.Namespace.Kind) -> Int32 {

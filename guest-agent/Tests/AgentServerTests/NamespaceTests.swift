@@ -126,6 +126,54 @@ struct NamespaceTests {
         }
     }
 
+    @Test func anotherContainersNamespacesAreJoined() async throws {
+        try await AgentUnderTest.play { agent in
+            try await agent.create(
+                "a",
+                agent.spec(["sh", "-c", "echo 4711 >/proc/sys/kernel/msgmni; exec sleep 12345"], id: "a") {
+                    $0.linux?.readonlyPaths = []
+                })
+            try await agent.start("a")
+            let join: @Sendable (inout Spec) -> Void = { spec in
+                spec.hostname = ""
+                spec.linux?.namespaces.removeAll { [.pid, .ipc, .uts].contains($0.kind) }
+                for kind in [Linux.Namespace.Kind.pid, .ipc, .uts] {
+                    var namespace = Linux.Namespace(kind)
+                    namespace.join(container: "a")
+                    spec.linux?.namespaces.append(namespace)
+                }
+            }
+            let script = "tr '\\0' ' ' </proc/1/cmdline; echo; cat /proc/sys/kernel/msgmni; hostname; echo $$"
+            let result = try await agent.run(["sh", "-c", script], id: "b", join)
+            let lines = result.output.split(separator: "\n")
+            #expect(lines.prefix(3) == ["sleep 12345 ", "4711", "box"], "\(result)")
+            #expect(lines.last.map { Int($0) ?? 0 > 1 } == true, "\(result)")
+            // A further process is there too.
+            let out = try agent.stream()
+            try await agent.create("c", agent.spec(["sleep", "54321"], id: "c", join))
+            try await agent.start("c")
+            _ = try await agent.client.execProcess(
+                .with {
+                    $0.containerID = "c"
+                    $0.execID = "x"
+                    $0.processJson = Data(
+                        #"{"cwd":"/","args":["sh","-c","tr '\\0' ' ' </proc/1/cmdline; hostname"],"env":["PATH=/bin"]}"#
+                            .utf8)
+                    $0.streams = .with { $0.stdout = out.number }
+                })
+            #expect(String(decoding: await AgentUnderTest.readAll(out.socket), as: UTF8.self) == "sleep 12345 box\n")
+            // Without its first process a container has no namespaces that one could join.
+            try await agent.remove("a")
+            do {
+                try await agent.create("d", agent.spec(["true"], id: "d", join))
+                Issue.record("was created")
+            } catch {
+                #expect("\(error)".contains("linux.namespaces: container a, which it joins, does not run"), "\(error)")
+            }
+            try await agent.remove("c")
+        }
+    }
+
     @Test func aTemporaryFileSystemBeginsWithWhatLiesBelow() async throws {
         try await AgentUnderTest.play { agent in
             let script = "cat /etc/extra/deep/file; ls -l /etc/extra/link | cut -c1-10; touch /etc/passwd 2>&1"

@@ -50,6 +50,30 @@ import Testing
         #expect(failure?.message.contains(namespace.type) == true)
     }
 
+    @Test func namespacesOfOtherContainersAreJoined() throws {
+        let plan = try ContainerPlan(
+            spec {
+                $0.hostname = "box"
+                $0.linux?.namespaces = [
+                    .init(.mount), .init(.ipc, path: "/run/martlet/containers/a/ns/ipc"),
+                    .init(.uts, path: "/run/martlet/containers/b/ns/uts"),
+                    .init(.pid, path: "/run/martlet/containers/a/ns/pid"),
+                ]
+            }
+        ).namespaces
+        #expect(plan.own == 0x0002_0000)
+        #expect(
+            plan.joined == [.init(container: "a", flags: 0x2800_0000), .init(container: "b", flags: 0x0400_0000)])
+        #expect(plan.processesOf == "a")
+        #expect(plan.entered == 0x2C02_0000)
+        for path in [
+            "/run/martlet/containers/a/ns/uts", "/run/martlet/containers/a/b/ns/pid", "/run/martlet/containers/ns/pid",
+        ] {
+            let failure = refusal { $0.linux?.namespaces[1] = .init(.pid, path: path) }
+            #expect(failure?.message.contains(path) == true)
+        }
+    }
+
     @Test func aMountNamespaceIsNeeded() {
         #expect(refusal { $0.linux?.namespaces = [.init(.pid)] }?.message.contains("mount namespace") == true)
     }
