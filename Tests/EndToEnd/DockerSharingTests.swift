@@ -23,6 +23,13 @@ extension Containers {
                 #expect(try docker.run("exec", second, "/bin/cat", "/dev/shm/file").text == "shared\n")
                 let processes = try docker.succeed("exec", second, "/bin/cat", "/proc/1/cmdline")
                 #expect(processes.contains("nc -ll"), "\(processes)")
+                // The network alone: memory of its own.
+                let apart = try docker.run(
+                    "run", "--rm", "--network", "container:\(first)", "--shm-size", "16m", Docker.image, "/bin/sh", "-c",
+                    "ls /dev/shm; df -m /dev/shm | tail -n 1; nc 127.0.0.1 8080 </dev/null")
+                #expect(
+                    apart.lines.count == 2 && apart.lines[0].split(separator: " ")[1] == "16" && apart.lines[1] == "hello",
+                    "\(apart.text)\(apart.errorText)")
                 // Whose processes are another machine's.
                 let outside = try docker.run("run", "--rm", "--pid", "container:\(first)", Docker.image, "true")
                 #expect(outside.errorText.contains("a namespace outside the pod's machine"), "\(outside.errorText)")

@@ -34,7 +34,7 @@ struct GuestAgent: Sendable {
                 $0.martletVersion = martletVersion
                 $0.sandboxID = plan.id
                 $0.hostname = plan.hostname
-                $0.sharedMemoryBytes = plan.container?.sharedMemory ?? 0
+                $0.sharedMemoryBytes = plan.container?.sharedMemory?.size ?? 0
             }, timeout: timeout)
         try reply.checkProtocolVersion()
         var entropy = [UInt8](repeating: 0, count: 64)

@@ -67,7 +67,7 @@ extension SandboxPlan.Container {
         spec.mounts.replaceHostCgroups()
         var podVolumes: [SandboxPlan.PodVolume] = []
         var sockets: [SandboxPlan.ForwardedSocket] = []
-        var sharedMemory: UInt64?
+        var sharedMemory: SandboxPlan.SharedMemory?
         for index in spec.mounts.indices where spec.mounts[index].isBind {
             if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
             let mount = spec.mounts[index]
@@ -89,7 +89,7 @@ extension SandboxPlan.Container {
                 continue
             }
             if let size = Self.sharedMemory(mount, bundle) {
-                sharedMemory = size
+                sharedMemory = .init(size: size, source: source)
                 spec.mounts[index].source = GuestPath.sharedMemory
                 continue
             }

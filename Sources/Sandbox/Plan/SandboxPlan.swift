@@ -64,6 +64,14 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var mountPoint: String
     }
 
+    /// A /dev/shm that containers share, in the guest's own memory.
+    public struct SharedMemory: Sendable, Equatable, Codable {
+        /// Bytes.
+        public var size: UInt64
+        /// The tmpfs of the host that an engine binds there, by which it is known.
+        public var source: String
+    }
+
     /// A container as the agent gets it.
     public struct Container: Sendable, Equatable, Codable {
         public var id: String
@@ -72,9 +80,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var podVolumes: [PodVolume] = []
         /// Those of the host that the container mounts.
         public var sockets: [ForwardedSocket] = []
-        /// The size in bytes of the /dev/shm that it shares with the pod's other containers; nil: it has one of its own, or
-        /// none.
-        public var sharedMemory: UInt64?
+        /// The /dev/shm that it shares with the pod's other containers; nil: it has one of its own, or none.
+        public var sharedMemory: SharedMemory?
         /// The bundle's configuration with the root and the sources of bind mounts rewritten to the guest's paths.
         public var spec: Spec
     }

@@ -102,9 +102,12 @@ extension Pod {
 
     private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
         let owners = owners(of: request.bundle.spec.linux?.namespaces ?? [], in: pod)
+        let pods = pod.plan.container?.sharedMemory
         let (plan, warnings) = try await onThread("plan") {
-            try SandboxPlan.Container.planned(
+            var (plan, warnings) = try SandboxPlan.Container.planned(
                 id: request.id, bundle: request.bundle, request.configuration, owners: owners)
+            try plan.separateSharedMemory(from: pods)
+            return (plan, warnings)
         }
         for warning in warnings { logger.warning("\(warning)") }
         try checkMemory(plan.spec.linux?.resources, request.configuration.spec, pod)

@@ -1,3 +1,4 @@
+import AgentContract
 import Glibc
 import LinuxSystem
 
@@ -68,6 +69,33 @@ extension SandboxPlan.PodVolume {
             // Device and inode are unique on the host.
             name: "\(facts.st_dev)-\(facts.st_ino)", title: "\(directory.plugin.title) \(directory.name)", kind: kind,
             source: directory.path, mode: facts.st_mode & 0o7777, uid: facts.st_uid, gid: facts.st_gid, part: part,
+            mountPoint: mountPoint)
+    }
+}
+
+extension SandboxPlan.Container {
+    /// Gives a container that joins a pod a /dev/shm of its own where its engine binds another one than the pod's: containers that
+    /// share a network need not share memory. Those that bind the same share it.
+    ///
+    /// - Parameter pods: of the pod's first container.
+    mutating func separateSharedMemory(from pods: SandboxPlan.SharedMemory?) throws {
+        guard let own = sharedMemory, own.source != pods?.source else { return }
+        sharedMemory = nil
+        for index in spec.mounts.indices where spec.mounts[index].source == GuestPath.sharedMemory {
+            let mountPoint = GuestPath.mount(index, of: id)
+            podVolumes.append(try .init(own, mountPoint: mountPoint))
+            spec.mounts[index].source = mountPoint
+        }
+    }
+}
+
+extension SandboxPlan.PodVolume {
+    fileprivate init(_ memory: SandboxPlan.SharedMemory, mountPoint: String) throws {
+        var facts = stat()
+        try check("stat", memory.source, stat(memory.source, &facts))
+        self.init(
+            name: "\(facts.st_dev)-\(facts.st_ino)", title: "/dev/shm", kind: .memory, source: memory.source,
+            size: memory.size, mode: facts.st_mode & 0o7777, uid: facts.st_uid, gid: facts.st_gid, part: "",
             mountPoint: mountPoint)
     }
 }
