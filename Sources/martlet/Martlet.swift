@@ -32,7 +32,8 @@ struct Martlet: AsyncParsableCommand {
             error.report()
             Glibc.exit(1)
         } catch {
-            guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+            // A container's own code may be any number.
+            guard !(error is ExitCode), exitCode(for: error) == .validationFailure else { exit(withError: error) }
             // A bad command line ends as with runc.
             let message = fullMessage(for: error) + "\n"
             _ = write(STDERR_FILENO, message, message.utf8.count)

@@ -162,7 +162,9 @@ extension Containers {
                 }
                 for (number, exec) in execs.enumerated() {
                     let outcome = try exec.finish(within: .seconds(120) * Lab.patience)
-                    #expect(outcome.code == Int32(number) && outcome.text == "\(number)\n", "\(outcome.errorText)")
+                    #expect(
+                        outcome.code == Int32(number) && outcome.text == "\(number)\n",
+                        "\(number): \(outcome.code), \(outcome.text), \(outcome.errorText)")
                 }
 
                 // An environment of a mebibyte, as a file: a variable may have 128 KiB (execve(2)).
