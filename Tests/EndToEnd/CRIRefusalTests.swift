@@ -63,8 +63,10 @@ extension Containers {
                 let seen = try debugger.execute([
                     "/bin/sh", "-c", "echo $(ls -d /proc/[0-9]* | wc -l); cat /proc/1/cmdline",
                 ])
-                #expect(seen.code == 0 && seen.text.hasSuffix(own.text), "\(seen.text)\(seen.errorText)")
-                #expect(Int(seen.lines.first ?? "").map { $0 > 2 } == true, "its own process is another: \(seen.text)")
+                #expect(seen.code == 0 && seen.output.hasSuffix(own.output), "\(seen)")
+                #expect(
+                    Int(seen.output.split(separator: "\n").first ?? "").map { $0 > 2 } == true,
+                    "its own process is another: \(seen)")
                 try pod.remove()
             }
         }

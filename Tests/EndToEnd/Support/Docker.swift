@@ -119,6 +119,8 @@ final class Docker {
                 let docker = try Docker(scene, net, settings: settings)
                 defer {
                     try? docker.daemon.stop()
+                    // dockerd leaves the mount of the host's network namespace.
+                    umount2("\(docker.directory)/exec/netns/default", Int32(MNT_DETACH))
                     HostGroup.remove("/\(scene.token)docker")
                 }
                 try docker.start()
