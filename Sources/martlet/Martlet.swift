@@ -56,6 +56,10 @@ struct GlobalOptions: ParsableArguments {
     @Flag(help: "Log what happens in detail, the guest's console too.")
     var debug = false
 
+    /// The form of linux.cgroupsPath says the same; runc's users give the flag too.
+    @Flag(help: "Take linux.cgroupsPath as SLICE:PREFIX:NAME, a scope of systemd.")
+    var systemdCgroup = false
+
     @Option(help: "The configuration file; /etc/martlet/martlet.toml when not given.")
     var config: String?
 

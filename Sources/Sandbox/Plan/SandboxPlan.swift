@@ -93,8 +93,9 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var network: Network
     /// The paths by which the engine knows namespaces that it made for the pod's containers.
     public var namespaces: [String] = []
-    /// The host's control group for the pod's processes, a path below each hierarchy's root; nil: where the engine is.
-    public var cgroup: String?
+    /// The host's control group for the pod's processes; nil: where the engine is.
+    public var cgroup: HostCgroupPath?
+    public var cgroupLimits = HostCgroupLimits()
     /// How large the machine is, and why.
     public var sizing: Sizing
     public var machine: VMConfiguration

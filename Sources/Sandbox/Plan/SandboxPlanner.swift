@@ -11,7 +11,9 @@ extension SandboxPlan {
         var bundle = bundle
         bundle.spec.linux?.removeHostsNamespaces()
         let spec = bundle.spec
-        let cgroup = try HostCgroup.absolute(spec.linux?.cgroupsPath ?? "")
+        let cgroup = try HostCgroupPath.of(spec, id: id, configuration)
+        // What the bundle names tells of the engine's limits, wherever the pod's processes are.
+        let named = try HostCgroupPath(spec.linux?.cgroupsPath ?? "")
         let request = PodRequest(spec)
         let namespaces = request.isSandbox ? spec.linux?.podNamespaces ?? [] : []
         var (container, warnings) = try Container.planned(
@@ -20,8 +22,11 @@ extension SandboxPlan {
         if request.isSandbox { container.spec.linux?.shareIPC() }
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
-            sizing: Sizing(request, spec, host: HostLimits(above: cgroup), configuration),
+            sizing: Sizing(request, spec, host: HostLimits(above: named?.path ?? ""), configuration),
             disks: container.volumes.map(\.disk), configuration: configuration)
+        cgroupLimits = try HostCgroupLimits(
+            spec, request, machineMiB: sizing.memoryMiB, hostMiB: configuration.vm.hostMiB,
+            above: cgroup.flatMap { HostLimits.leastMemory(above: $0.path) })
         self.container = container
         self.namespaces = namespaces
         self.warnings = warnings
@@ -39,9 +44,9 @@ extension SandboxPlan {
     ///
     /// - Parameters:
     ///   - hostname: empty: the id.
-    ///   - cgroup: the control group for the pod's processes that an engine names; empty: none.
+    ///   - cgroup: the control group for the pod's processes; nil: none.
     init(
-        id: String, hostname: String, network: Network, cgroup: String, sizing: Sizing, disks: [Disk] = [],
+        id: String, hostname: String, network: Network, cgroup: HostCgroupPath?, sizing: Sizing, disks: [Disk] = [],
         configuration: Configuration
     ) throws {
         self.id = try ContainerID(id).value
@@ -53,11 +58,7 @@ extension SandboxPlan {
         self.network = network
         self.hostname = hostname.isEmpty ? Self.hostname(fromID: id) : hostname
         warnings = []
-        if let parent = configuration.cgroup.parent {
-            self.cgroup = "\(parent)/\(id)"
-        } else if !cgroup.isEmpty {
-            self.cgroup = cgroup
-        }
+        self.cgroup = cgroup
         let image = try GuestImage.locate(configuration.vm)
         self.sizing = sizing
         if let least = image.minimumMemoryMiB, sizing.memoryMiB < least {
@@ -77,6 +78,15 @@ extension SandboxPlan {
 
     /// The driver of this plan.
     func makeDriver(logger: Logger) -> any HypervisorDriver { driver.makeDriver(logger: logger) }
+}
+
+extension HostCgroupPath {
+    /// The cgroup of a container's processes on the host: the one that the bundle names, or one of its own in
+    /// `cgroup.parent`.
+    static func of(_ spec: Spec?, id: String, _ configuration: Configuration) throws -> HostCgroupPath? {
+        if let parent = configuration.cgroup.parent { return try HostCgroupPath(path: "\(parent)/\(id)") }
+        return try HostCgroupPath(spec?.linux?.cgroupsPath ?? "")
+    }
 }
 
 extension HostFacts {

@@ -119,6 +119,16 @@ struct HostLimits: Sendable, Equatable {
 
     init() {}
 
+    /// The least memory, in bytes, of the groups that `path`, a path below each hierarchy's root, lies in; nil: none has a limit.
+    static func leastMemory(above path: String) -> Int64? {
+        var (path, least) = (path, Int64?.none)
+        while path.dropFirst().contains("/"), let slash = path.lastIndex(of: "/") {
+            if let memory = HostLimits(above: path).memory { least = min(least ?? memory, memory) }
+            path = String(path[..<slash])
+        }
+        return least
+    }
+
     /// Of the group that `path`, a path below each hierarchy's root, lies in: Kubernetes makes that for the pod.
     init(above path: String) {
         guard path.hasPrefix("/"), let slash = path.dropFirst().lastIndex(of: "/") else { return }

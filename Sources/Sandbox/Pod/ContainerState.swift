@@ -104,6 +104,7 @@ struct Container: Sendable {
     let bundle: String
     let plan: SandboxPlan.Container
     let hooks: HostHooks
+    let cgroup: ContainerCgroup
     var first: ContainerProcess
     var execs: [String: ContainerProcess] = [:]
     /// Settled when a start of the first process is over, well or not; nil before one begins.

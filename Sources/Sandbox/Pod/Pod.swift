@@ -21,6 +21,8 @@ package actor Pod {
     var isSandbox = false
     /// The pod's process on the host, where its engine makes the pod without a container.
     var sandboxProcess: HostProcess?
+    /// Changes of what is written down about the running pod.
+    let stateWrites = OneAtATime()
     /// Nanoseconds since the epoch; 0: not yet.
     var createdAt: Int64 = 0
     var endedAt: Int64 = 0

@@ -30,7 +30,11 @@ extension Pod {
                 throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
             }
             if let host = process.host {
-                try await onThread("container process") { try host.enter(pod.network.namespace) }
+                let cgroup = container.cgroup.directories
+                try await onThread("container process") {
+                    try host.enter(pod.network.namespace)
+                    try HostCgroup.move(host.pid, to: cgroup)
+                }
                 try watch(host, id, exec: exec)
             }
             let (streams, numbers) = try await openStreams(of: process, container: id, pod)
@@ -207,6 +211,7 @@ extension Pod {
         }
         await pod.shares.remove(id)
         await pod.forgetTargets(of: id)
+        await removeCgroup(container.cgroup)
         await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
             environment.emit(.deleted(container: id, pid: container.pid(), record))

@@ -135,7 +135,9 @@ extension Pod {
         let host = try await hostProcess(id, request.streams, in: pod)
         var first = try ContainerProcess(
             terminal: plan.spec.process?.terminal ?? false, source: request.streams, host: host)
+        var cgroup = ContainerCgroup()
         do {
+            cgroup = try await makeCgroup(of: plan, host, in: pod)
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
             (first.streams, first.source) = (streams, nil)
@@ -146,14 +148,15 @@ extension Pod {
             first.streams?.cancel()
             host.end(.exited(255))
             await pod.forgetTargets(of: id)
+            await removeCgroup(cgroup)
             throw error
         }
         let pid = UInt32(bitPattern: host.pid)
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
-        containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, first: first)
+        containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
         do { try await hooks.beforeCreation() } catch {
-            _ = try? await remove(id)
             host.end(.exited(255))
+            _ = try? await remove(id)
             throw error
         }
         environment.emit(

@@ -82,10 +82,10 @@ final class PodLaunch: Sendable {
             heartbeat: Heartbeat.start(client, configuration.agent, machine))
     }
 
-    private func joinCgroup(_ path: String, _ plan: SandboxPlan) async throws {
+    private func joinCgroup(_ path: HostCgroupPath, _ plan: SandboxPlan) async throws {
         // Written down before they are made: whoever clears up after a crash knows of them.
         try await record(plan, cgroups: HostCgroup.directories(at: path))
-        let cgroup = try await onThread("cgroup") { try HostCgroup(joining: path) }
+        let cgroup = try await onThread("cgroup") { try HostCgroup(joining: path, plan.cgroupLimits) }
         try keep { $0.cgroup = cgroup }
     }
 

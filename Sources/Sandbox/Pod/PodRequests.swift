@@ -164,6 +164,13 @@ extension Pod {
             if policy.ineffectiveLimits == .warn { resources.removeIneffectiveLimits() }
             _ = try find(id)
             try await pod.agent.update(id, resources)
+            // What the host limits is the machine that the pod was made with, and Kubernetes limits that itself.
+            if let first = pod.plan.container, first.id == id, !PodRequest(first.spec).isKubernetes,
+                let cgroup = pod.cgroup
+            {
+                let limits = HostCgroupLimits(cpu: resources.cpu)
+                try await onThread("cgroup limits") { try limits.apply(to: cgroup.directories) }
+            }
         }
     }
 

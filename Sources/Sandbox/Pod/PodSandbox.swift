@@ -37,7 +37,8 @@ extension Pod {
         do {
             let pod = try await launch(request.configuration, bundle: request.bundle, rootfs: nil) {
                 try SandboxPlan(
-                    id: request.id, hostname: "", network: request.network, cgroup: "",
+                    id: request.id, hostname: "", network: request.network,
+                    cgroup: HostCgroupPath.of(nil, id: request.id, request.configuration),
                     sizing: Sizing(PodRequest(Spec()), nil, host: HostLimits(), request.configuration),
                     configuration: request.configuration)
             }

@@ -4,8 +4,7 @@ import LinuxSystem
 /// The cgroup of the host that a pod's processes live in: one directory in each hierarchy that is mounted, of
 /// version 1, of version 2, or of both.
 ///
-/// The server joins before it starts anything, so that everything it starts is in there too. Limits are the business of
-/// whoever made the cgroups above: a container's own limits act in the guest.
+/// The server joins before it starts anything, so that everything it starts is in there too.
 ///
 /// Source: runtime-spec, config-linux.md, "Cgroups Path"; Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 struct HostCgroup: Sendable {
@@ -22,58 +21,62 @@ struct HostCgroup: Sendable {
         var name: String
     }
 
-    /// The directories that a pod will have whose cgroup is `path` (absolute, below each hierarchy's root).
-    static func directories(at path: String) throws -> [String] {
-        try check(path)
-        return try hierarchies(MountEntry.all()).map { $0.mountPoint + path }
+    /// The directories of the cgroup at `path`.
+    static func directories(at path: HostCgroupPath) throws -> [String] {
+        hierarchies(try MountEntry.all()).map { $0.mountPoint + path.path }
     }
 
-    /// The absolute path that a bundle's means: a relative one, which the specification leaves to the runtime, begins at each
-    /// hierarchy's root too (CRI-O writes one where nobody names the pod's cgroup).
-    ///
-    /// - Throws: for systemd's form, `SLICE:PREFIX:NAME`.
-    static func absolute(_ path: String) throws -> String {
-        if path.isEmpty || path.hasPrefix("/") { return path }
-        guard path.split(separator: ":", omittingEmptySubsequences: false).count != 3 else {
-            throw SandboxError.unsupported(
-                "config.json: linux.cgroupsPath: \(path): systemd's form (the engine's cgroup driver must be cgroupfs)")
-        }
-        return "/\(path)"
-    }
-
-    private static func check(_ path: String) throws {
-        guard !path.split(separator: "/").contains("..") else {
-            throw SandboxError.invalid("config.json: linux.cgroupsPath: \(path): has a ..")
-        }
-    }
-
-    /// Makes the cgroups at `path` (absolute, below each hierarchy's root) and moves this process there.
-    init(joining path: String) throws {
-        try Self.check(path)
+    /// Makes the cgroups at `path` with limits, and moves this process there.
+    init(joining path: HostCgroupPath, _ limits: HostCgroupLimits = HostCgroupLimits()) throws {
         let own = Self.memberships(try readText("/proc/self/cgroup"))
-        var (directories, previous): ([String], [String]) = ([], [])
+        let hierarchies = Self.hierarchies(try MountEntry.all())
+        directories = hierarchies.map { $0.mountPoint + path.path }
+        previous = hierarchies.map { hierarchy in
+            own[hierarchy.name].map { hierarchy.mountPoint + Self.below(hierarchy.root, $0) } ?? hierarchy.mountPoint
+        }
         do {
-            for hierarchy in Self.hierarchies(try MountEntry.all()) {
-                let directory = hierarchy.mountPoint + path
-                let before = own[hierarchy.name].map { hierarchy.mountPoint + Self.below(hierarchy.root, $0) }
-                try Self.make(directory, below: hierarchy.mountPoint)
-                directories.append(directory)
-                previous.append(before ?? hierarchy.mountPoint)
-                try Self.move(to: directory)
-            }
+            try Self.make(path, hierarchies, pid: getpid(), limits)
         } catch {
-            (self.directories, self.previous) = (directories, previous)
             leave()
             throw error
         }
-        (self.directories, self.previous) = (directories, previous)
+    }
+
+    /// Makes the cgroups at `path`, and moves a process there.
+    ///
+    /// - Returns: their directories; with an error none is left.
+    static func make(_ path: HostCgroupPath, pid: pid_t) throws -> [String] {
+        let hierarchies = hierarchies(try MountEntry.all())
+        let directories = hierarchies.map { $0.mountPoint + path.path }
+        do { try make(path, hierarchies, pid: pid, HostCgroupLimits()) } catch {
+            for directory in directories { rmdir(directory) }
+            throw error
+        }
+        return directories
+    }
+
+    private static func make(
+        _ path: HostCgroupPath, _ hierarchies: [Hierarchy], pid: pid_t, _ limits: HostCgroupLimits
+    ) throws {
+        if let scope = path.scope, SystemdScope.isThere { try SystemdScope.start(path, scope, pid: pid, limits) }
+        for hierarchy in hierarchies {
+            try make(hierarchy.mountPoint + path.path, below: hierarchy.mountPoint)
+        }
+        let directories = hierarchies.map { $0.mountPoint + path.path }
+        try limits.apply(to: directories)
+        try move(pid, to: directories)
+    }
+
+    /// Moves a process to a cgroup.
+    static func move(_ pid: pid_t, to directories: [String]) throws {
+        for directory in directories { try writeText("\(pid)", to: "\(directory)/cgroup.procs") }
     }
 
     /// Moves this process back, with those it has started that outlive the pod (a logging program that still writes), and
     /// removes the cgroups.
     func leave() {
         for (directory, before) in zip(directories, previous) {
-            try? Self.move(to: before)
+            try? Self.move(getpid(), to: [before])
             for process in ((try? readText("\(directory)/cgroup.procs")) ?? "").split(separator: "\n") {
                 // They are of sessions whose leaders are this process's children. Others are somebody else's.
                 guard let pid = Int32(process), ProcessStatus.parent(of: getsid(pid)) == getpid()
@@ -101,6 +104,10 @@ struct HostCgroup: Sendable {
         for part in directory.dropFirst(mountPoint.count).split(separator: "/") {
             let parent = path
             path += "/" + part
+            // Version 2's. One that the cgroup above does not have, or can't give, is missed when a limit is written.
+            for name in HostCgroupLimits.controllers where access("\(parent)/cgroup.subtree_control", F_OK) == 0 {
+                try? writeText("+\(name)", to: "\(parent)/cgroup.subtree_control")
+            }
             if mkdir(path, 0o755) != 0, errno != EEXIST { throw SystemError.last("mkdir", path) }
             try fillCpuset(path, from: parent)
         }
@@ -115,8 +122,6 @@ struct HostCgroup: Sendable {
             try writeText(try readText("\(parent)/\(name)"), to: "\(path)/\(name)")
         }
     }
-
-    private static func move(to directory: String) throws { try writeText("0", to: "\(directory)/cgroup.procs") }
 
     /// Of each hierarchy the first place where it is mounted.
     private static func hierarchies(_ mounts: [MountEntry]) -> [Hierarchy] {

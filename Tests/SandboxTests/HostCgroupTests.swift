@@ -1,0 +1,105 @@
+import Glibc
+import LinuxSystem
+import OCISpec
+import Testing
+
+@testable import Sandbox
+
+/// The cgroups of the host: which one a bundle names, and with which limits.
+@Suite struct HostCgroupTests {
+    @Test(arguments: [
+        ("/a/b", "/a/b"), ("a/b", "/a/b"), ("/docker:x:y", "/docker:x:y"), ("a:b", "/a:b"), ("a:b:c:d", "/a:b:c:d"),
+        ("system.slice:docker:1", "/system.slice/docker-1.scope"), (":docker:1", "/system.slice/docker-1.scope"),
+        ("user-1000.slice:libpod:1", "/user.slice/user-1000.slice/libpod-1.scope"), ("-.slice:a:1", "/a-1.scope"),
+        ("a-b-c.slice::1", "/a.slice/a-b.slice/a-b-c.slice/1.scope"),
+        ("machine.slice:libpod:pod.slice", "/machine.slice/pod.slice"),
+    ])
+    func aBundleNamesOneInEitherForm(_ text: String, _ path: String) throws {
+        let cgroup = try #require(try HostCgroupPath(text))
+        #expect(cgroup.path == path)
+        #expect((cgroup.scope != nil) == (path.hasSuffix(".scope") || path.hasSuffix(".slice")))
+    }
+
+    @Test(arguments: ["/a/../b", "a.service:b:c", "a--b.slice:b:c", "-a.slice:b:c", "a.slice:b:", "a.slice:b/../c:d"])
+    func anImpossibleOneIsRefusedByName(_ text: String) throws {
+        let error = #expect(throws: SandboxError.self) { try HostCgroupPath(text) }
+        #expect(error.map { "\($0)" }?.contains("linux.cgroupsPath: \(text): ") == true)
+        #expect(try HostCgroupPath("") == nil)
+    }
+
+    private func spec(_ change: (inout Linux.Resources) -> Void) -> Spec {
+        var (spec, resources) = (Spec.standard(), Linux.Resources())
+        change(&resources)
+        spec.linux?.resources = resources
+        return spec
+    }
+
+    private func limits(_ spec: Spec, above: Int64? = nil) throws -> HostCgroupLimits {
+        try HostCgroupLimits(spec, PodRequest(spec), machineMiB: 256, hostMiB: 40, above: above)
+    }
+
+    @Test func memoryIsThatOfTheMachineAndItsProcesses() throws {
+        #expect(try limits(spec { _ in }) == HostCgroupLimits())
+        let limited = spec {
+            $0.memory = .init()
+            $0.memory?.limit = 64 << 20
+        }
+        #expect(try limits(limited).files(version2: true).map(\.name) == ["memory.max"])
+        #expect(try limits(limited, above: 296 << 20).memory == 296 << 20)
+        let error = #expect(throws: SandboxError.self) { try limits(limited, above: 200 << 20) }
+        #expect(error.map { "\($0)" }?.contains("need 296 MiB; a cgroup above linux.cgroupsPath has 200 MiB") == true)
+        var pods = limited
+        pods.annotations["io.kubernetes.cri.container-type"] = "sandbox"
+        #expect(try limits(pods, above: 200 << 20) == HostCgroupLimits())
+    }
+
+    @Test func limitsAreWrittenAsEachVersionHasThem() {
+        var cpu = Linux.Resources.CPU()
+        (cpu.quota, cpu.period, cpu.shares, cpu.cpus, cpu.mems) = (50_000, 100_000, 1024, "0-1", "0")
+        let limits = HostCgroupLimits(memory: 1 << 28, cpu: cpu)
+        func text(_ limits: HostCgroupLimits, _ version2: Bool) -> [String] {
+            limits.files(version2: version2).map { "\($0.name)=\($0.value)" }
+        }
+        #expect(
+            text(limits, true) == [
+                "memory.max=268435456", "cpu.max=50000 100000", "cpu.weight=39", "cpuset.cpus=0-1", "cpuset.mems=0",
+            ])
+        #expect(
+            text(limits, false) == [
+                "memory.limit_in_bytes=268435456", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000",
+                "cpu.shares=1024", "cpuset.cpus=0-1", "cpuset.mems=0",
+            ])
+        (cpu.quota, cpu.shares, cpu.cpus, cpu.mems) = (-1, 0, "", "")
+        #expect(text(HostCgroupLimits(cpu: cpu), true) == ["cpu.max=max 100000"])
+        #expect(
+            text(HostCgroupLimits(cpu: cpu), false) == ["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=-1"])
+    }
+
+    @Test func systemdIsToldTheLimits() throws {
+        var cpu = Linux.Resources.CPU()
+        (cpu.quota, cpu.period) = (50_000, 200_000)
+        let words = SystemdScope.arguments(
+            .init(name: "a-b.scope", slice: "a.slice"), pid: 17, HostCgroupLimits(memory: 4096, cpu: cpu))
+        let text = words.joined(separator: " ")
+        #expect(text.contains("StartTransientUnit ssa(sv)a(sa(sv)) a-b.scope replace 7 Description s Martlet"))
+        #expect(text.contains(" Slice s a.slice Delegate b true "))
+        #expect(text.hasSuffix(" PIDs au 1 17 MemoryMax t 4096 CPUQuotaPerSecUSec t 250000 0"))
+    }
+
+    /// Directories stand for hierarchies of which one has no controller.
+    @Test func aLimitThatNothingKeepsIsRefused() throws {
+        var template = Array("/tmp/martlet-cgroup-XXXXXX".utf8CString)
+        let directory = String(cString: try #require(mkdtemp(&template)))
+        defer { for name in ["cgroup.controllers", "memory.max", ""] { remove("\(directory)/\(name)") } }
+        for name in ["cgroup.controllers", "memory.max"] {
+            _ = try OwnedDescriptor.open("\(directory)/\(name)", O_WRONLY | O_CREAT, mode: 0o644)
+        }
+        var cpu = Linux.Resources.CPU()
+        cpu.shares = 2
+        try HostCgroupLimits(memory: 4096, cpu: cpu).apply(to: [directory])
+        #expect(try readText("\(directory)/memory.max") == "4096")
+        cpu.quota = 1000
+        let error = #expect(throws: SandboxError.self) { try HostCgroupLimits(cpu: cpu).apply(to: [directory]) }
+        #expect(error.map { "\($0)" }?.contains("no controller cpu") == true)
+    }
+}
