@@ -94,7 +94,7 @@ extension Containers {
                 let program = try scene.start(bundle: scene.bundle(args: ["/bin/no-such-program"]))
                 let directory = try scene.start(
                     bundle: scene.bundle(args: ["/bin/sh"]) { $0.process?.cwd = "/etc/passwd/x" })
-                try expect(program.finish(), says: "/bin/no-such-program", "No such file or directory")
+                try expect(program.finish(), says: "/bin/no-such-program", "no such file or directory")
                 try expect(directory.finish(), says: "/etc/passwd/x")
                 let inPath = try scene.start(bundle: scene.bundle(args: ["no-such-program"]))
                 let user = try scene.start(

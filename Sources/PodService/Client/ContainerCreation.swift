@@ -98,6 +98,7 @@ struct NewContainer: Sendable {
 
     /// Has the pod make the container.
     func create() async throws {
+        defer { withExtendedLifetime(handed) {} }
         _ = try await task.create(
             .with {
                 $0.id = id
@@ -131,7 +132,7 @@ struct HandedChild: Sendable {
     let child: ChildProcess
     /// What stands for it in a request.
     let name: String
-    /// What nobody has named goes with it.
+    /// What nobody has named goes with it: the value must live until the request that names it has been answered.
     private let connection: SharedDescriptor
 
     /// - Parameter socket: of the pod's Task service.

@@ -55,6 +55,7 @@ extension Runtime {
         let title = HostProcess.title(container: options.id, exec: exec, pod: container.record.pod)
         let handed = try HandedChild(title, stdio: terminal.stdio, to: container.record.socket)
         let child = handed.child
+        defer { withExtendedLifetime(handed) {} }
         do {
             let bytes = try JSON.encode(process)
             _ = try await task.exec(

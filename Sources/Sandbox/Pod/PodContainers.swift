@@ -233,17 +233,13 @@ extension Pod {
             (numbers.stdin, guest) = try await connectStream(pod)
             input = try StreamRelay(name: "stdin", engine: stdin.descriptor, guest: guest, direction: .toGuest)
         }
-        if let stdout = engine.stdout {
+        for (name, end, number) in [
+            ("stdout", engine.stdout, \StreamNumbers.stdout), ("stderr", engine.stderr, \.stderr),
+        ] {
+            guard let end else { continue }
             let guest: SharedDescriptor
-            (numbers.stdout, guest) = try await connectStream(pod)
-            outputs.append(
-                try StreamRelay(name: "stdout", engine: stdout.descriptor, guest: guest, direction: .fromGuest))
-        }
-        if let stderr = engine.stderr {
-            let guest: SharedDescriptor
-            (numbers.stderr, guest) = try await connectStream(pod)
-            outputs.append(
-                try StreamRelay(name: "stderr", engine: stderr.descriptor, guest: guest, direction: .fromGuest))
+            (numbers[keyPath: number], guest) = try await connectStream(pod)
+            outputs.append(try StreamRelay(name: name, engine: end.descriptor, guest: guest, direction: .fromGuest))
         }
         let streams = ProcessStreams(
             input: input, writeEnd: engine.stdin?.writeEnd, outputs: outputs, waitsForReader: engine.waitsForReader)

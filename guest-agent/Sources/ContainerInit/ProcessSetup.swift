@@ -135,7 +135,8 @@ struct ProcessSetup {
             try check("setresuid", "\(identity.uid)", martlet_agent_setresuid(identity.uid))
             try check("prctl", "keep capabilities", martlet_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
             try check("capset", "", martlet_agent_capset(sets.effective, sets.permitted, sets.inheritable))
-            try Privileges.setAmbient(sets.ambient)
+            // The kernel has no others; `runc spec` names them, and runc passes over them.
+            try Privileges.setAmbient(sets.ambient & sets.inheritable & sets.permitted)
         }
     }
 }

@@ -235,7 +235,7 @@ struct ContainerTests {
                 $0.process?.noNewPrivileges = true
                 $0.process?.capabilities = Capabilities(
                     bounding: ["CAP_CHOWN", "CAP_KILL"], effective: ["CAP_KILL"], inheritable: ["CAP_KILL"],
-                    permitted: ["CAP_KILL"], ambient: ["CAP_KILL"])
+                    permitted: ["CAP_KILL"], ambient: ["CAP_KILL", "CAP_CHOWN"])
             }
             let lines = result.output.split(separator: "\n").map { $0.replacing("\t", with: " ") }
             #expect(
