@@ -17,7 +17,7 @@ busybox_root() {
 need_programs() {
     local program missing=()
     for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
-    [ ${#missing[@]} = 0 ] || { echo "missing programs: ${missing[*]} (packages bats, jq, busybox-static)" >&2; exit 2; }
+    [ ${#missing[@]} = 0 ] || { echo "missing programs: ${missing[*]} (packages bats, jq, gawk, busybox-static, xz-utils)" >&2; exit 2; }
 }
 
 # Deletes the containers below the state directories in $work, then ends what still runs there: a test that ran out of

@@ -15,7 +15,7 @@ checkout=$(readlink -f "$1") runtime=$(readlink -f "$2")
 shift 2
 list=$(readlink -f "${LIST:-runc-bats.tsv}")
 helpers=${HELPERS:-/usr/sbin}
-need_programs bats jq busybox xz
+need_programs bats jq gawk busybox xz script
 work=$(mktemp -d "${TMPDIR:-/tmp}/runc-bats.XXXXXX")
 trap 'clear_left; rm -rf --one-file-system "$work"' EXIT
 
@@ -42,7 +42,9 @@ export PATH=$work/bin:$PATH RUNC=$runtime TMPDIR=$work/tmp BATS_TEST_TIMEOUT=${T
 : >"$list"
 for name in "$@"; do
     if [ -n "${BASELINE:-}" ] && ! grep -q "^pass	$name	" "$BASELINE"; then continue; fi
-    bats --tap "$work/runc/tests/integration/$name.bats" 2>"$work/errors" </dev/null >"$work/tap" || true
+    # Many tests run a container with a terminal: they need a controlling one.
+    export TAP_FILE=$work/tap ERROR_FILE=$work/errors BATS_FILE=$work/runc/tests/integration/$name.bats
+    script -qec 'exec bats --tap "$BATS_FILE" >"$TAP_FILE" 2>"$ERROR_FILE"' /dev/null </dev/null >/dev/null || true
     # A file that ends early has tests without a result: they are failures.
     awk -v name="$name" -v OFS='\t' '
         /^1\.\./ {expected = substr($0, 4) + 0; next}
