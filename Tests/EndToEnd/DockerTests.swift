@@ -7,8 +7,8 @@ extension Containers {
     @Suite(.enabled(if: Docker.obstacle == nil, "\(Docker.obstacle ?? "")"))
     struct DockerTests {
         /// The network is set up by a hook that dockerd names by its argv[0].
-        @Test func aContainerRunsOnTheBridge() throws {
-            try Docker.play { docker, scene in
+        @Test(arguments: Docker.Runtime.allCases) func aContainerRunsOnTheBridge(_ runtime: Docker.Runtime) throws {
+            try Docker.play(runtime: runtime) { docker, scene in
                 let script = """
                     echo out; echo err >&2
                     ip route | grep '^default'
@@ -28,8 +28,8 @@ extension Containers {
             }
         }
 
-        @Test func aContainerIsUsed() throws {
-            try Docker.play { docker, scene in
+        @Test(arguments: Docker.Runtime.allCases) func aContainerIsUsed(_ runtime: Docker.Runtime) throws {
+            try Docker.play(runtime: runtime) { docker, scene in
                 let name = scene.newID()
                 try docker.succeed(
                     "run", "-d", "--name", name, Docker.image, "/bin/sh", "-c",

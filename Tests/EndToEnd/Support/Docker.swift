@@ -8,6 +8,16 @@ final class Docker {
     /// containerd's namespace of docker's containers.
     private static let namespace = "moby"
 
+    /// How dockerd runs containers.
+    enum Runtime: String, CaseIterable, CustomTestStringConvertible {
+        /// By the shim.
+        case shim = "martlet"
+        /// By the OCI command line, which containerd's shim of runc calls.
+        case commandLine = "martlet-oci"
+
+        var testDescription: String { rawValue }
+    }
+
     private let scene: Scene
     private let net: Net
     private let daemon: Daemon
@@ -33,7 +43,7 @@ final class Docker {
         return Containerd.obstacle
     }
 
-    private init(_ scene: Scene, _ net: Net, settings: String) throws {
+    private init(_ scene: Scene, _ net: Net, settings: String, runtime: String) throws {
         (self.scene, self.net) = (scene, net)
         directory = try scene.makeDirectory("docker")
         programs = try scene.makeDirectory("docker/bin")
@@ -51,8 +61,11 @@ final class Docker {
             {
               "data-root": "\(directory)/data", "exec-root": "\(directory)/exec", "pidfile": "\(directory)/pid",
               "hosts": ["unix://\(directory)/docker.sock"], "cgroup-parent": "/\(scene.token)docker",
-              "exec-opts": ["native.cgroupdriver=cgroupfs"], "ip6tables": false, "default-runtime": "martlet",
-              "runtimes": {"martlet": {"runtimeType": "io.containerd.martlet.v2"}}
+              "exec-opts": ["native.cgroupdriver=cgroupfs"], "ip6tables": false, "default-runtime": "\(runtime)",
+              "runtimes": {
+                "martlet": {"runtimeType": "io.containerd.martlet.v2"},
+                "martlet-oci": {"path": "\(Lab.martlet)", "runtimeArgs": ["--config", "\(file)"]}
+              }
             }
             """)
         daemon = Daemon(
@@ -83,6 +96,16 @@ final class Docker {
         return command
     }
 
+    /// `docker …` at a terminal, under way; it leads a session there.
+    func begin(_ arguments: [String], terminal: SharedDescriptor) throws -> Command {
+        try Command(
+            "setsid", ["-c", "-w", "\(programs)/docker"] + arguments, input: .descriptor(terminal),
+            output: .descriptor(terminal), environment: environment)
+    }
+
+    /// A shell's output, in the network namespace of the daemon.
+    func onHost(_ script: String) throws -> String { try net.start(net.host, script).finish().text }
+
     /// `docker …`, to its end.
     func run(_ arguments: String...) throws -> Outcome { try run(arguments) }
 
@@ -102,21 +125,22 @@ final class Docker {
     /// What is left of pods when they have had five seconds to go.
     private func settledLeftovers() -> [String] {
         let end = ContinuousClock.now + .seconds(5) * Lab.patience
-        let pods = "\(scene.directory)/pods"
-        while !Leftovers.list(pods).isEmpty, ContinuousClock.now < end { usleep(50_000) }
-        return Leftovers.list(pods)
+        // The shim's, and the command line's.
+        let roots = ["\(scene.directory)/pods", "\(directory)/exec/runtime-runc/moby"]
+        while !roots.flatMap(Leftovers.list).isEmpty, ContinuousClock.now < end { usleep(50_000) }
+        return roots.flatMap(Leftovers.list)
     }
 
     /// Plays a scene with a dockerd in it; at its end no pod may be left.
     static func play(
-        settings: String = "", _ body: (Docker, Scene) throws -> Void,
+        settings: String = "", runtime: Docker.Runtime = .shim, _ body: (Docker, Scene) throws -> Void,
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         try Scene.play(
             { scene in
                 let net = try Net(scene)
                 defer { try? net.remove() }
-                let docker = try Docker(scene, net, settings: settings)
+                let docker = try Docker(scene, net, settings: settings, runtime: runtime.rawValue)
                 defer {
                     try? docker.daemon.stop()
                     // dockerd leaves the mount of the host's network namespace.

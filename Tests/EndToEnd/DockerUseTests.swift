@@ -1,0 +1,186 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+extension Containers {
+    /// What users of docker do, with the shim and with the OCI command line.
+    @Suite(.enabled(if: Docker.obstacle == nil, "\(Docker.obstacle ?? "")"))
+    struct DockerUseTests {
+        private static let loop = "echo ready; trap 'echo bye; exit 5' TERM; while :; do sleep 0.2; done"
+
+        /// Goes to the container's cgroup in the guest; with an engine on cgroup v1 it is not the root of what is mounted.
+        private static let limits = "cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)"
+
+        @Test(arguments: Docker.Runtime.allCases) func aRunningContainerIsUsed(_ runtime: Docker.Runtime) throws {
+            try Docker.play(runtime: runtime) { docker, scene in
+                let name = scene.newID()
+                let mounted = try scene.makeDirectory("mounted")
+                try scene.write("\(mounted)/file", "of the host\n")
+                try docker.succeed("volume", "create", "data")
+                try docker.succeed(
+                    "run", "-d", "--name", name, "-p", "127.0.0.1:8080:80", "-v", "data:/data", "-v",
+                    "\(mounted):/mounted:ro",
+                    "--tmpfs", "/scratch:size=8m", "--shm-size", "16m", "--hostname", "box", "--add-host",
+                    "other:10.1.2.3",
+                    "--dns", "10.9.8.7", "--memory", "128m", "--cpus", "0.5", "--pids-limit", "60", "--ulimit",
+                    "nofile=333:444", "--sysctl", "net.ipv4.ip_unprivileged_port_start=77", "--cap-drop", "NET_RAW",
+                    "--group-add", "1234", Docker.image, "/bin/sh", "-c", Self.loop)
+
+                func inside(_ script: String) throws -> String {
+                    try docker.succeed("exec", name, "/bin/sh", "-c", script)
+                }
+                #expect(
+                    try inside("cat /mounted/file; touch /mounted/x 2>&1 | grep -o 'Read-only'")
+                        == "of the host\nRead-only\n")
+                #expect(try inside("df -m /scratch /dev/shm | awk 'NR>1{print $2}'") == "8\n16\n")
+                #expect(
+                    try inside("hostname; grep other /etc/hosts; cat /etc/resolv.conf | grep 10.9").contains("10.1.2.3")
+                )
+                #expect(
+                    try inside("ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_unprivileged_port_start")
+                        == "333\n444\n77\n")
+                #expect(
+                    try inside("\(Self.limits); cat memory.max pids.max cpu.max")
+                        == "134217728\n60\n50000 100000\n")
+                #expect(try inside("id -G").split(separator: " ").map { $0.filter(\.isNumber) }.contains("1234"))
+
+                // exec in its forms.
+                let user = try docker.succeed(
+                    "exec", "-u", "65534:65534", "-w", "/tmp", "-e", "A=b", name, "/bin/sh", "-c", "id -u; pwd; echo $A"
+                )
+                #expect(user == "65534\n/tmp\nb\n")
+                try docker.succeed("exec", "-d", name, "/bin/sh", "-c", "echo detached > /data/file")
+                let input = try docker.begin(["exec", "-i", name, "/bin/cat"], input: "typed\n")
+                try input.output?.wait(for: "typed\n")
+                input.input?.close()
+                #expect(try input.finish().code == 0)
+
+                // A service, from the host.
+                try docker.succeed("exec", "-d", name, "nc", "-ll", "-p", "80", "-e", "/bin/echo", "served")
+                let served = try docker.onHost(
+                    "for i in $(seq 100); do nc -w 2 127.0.0.1 8080 </dev/null && exit; sleep 0.1; done")
+                #expect(served == "served\n")
+
+                // Files, both ways.
+                let file = try scene.write("copied", "from the host\n")
+                try docker.succeed("cp", file, "\(name):/tmp/copied")
+                #expect(try inside("cat /tmp/copied; cat /data/file") == "from the host\ndetached\n")
+                try docker.succeed("cp", "\(name):/data/file", "\(scene.directory)/back")
+                #expect(Leftovers.read("\(scene.directory)/back") == "detached\n")
+
+                // What it is doing.
+                let top = try docker.succeed("top", name, "-o", "pid,args")
+                #expect(top.contains("container ") && top.contains(" pod "), "\(top)")
+                let stats = try docker.succeed("stats", "--no-stream", "--format", "{{.PIDs}} {{.MemUsage}}", name)
+                #expect(stats.contains("MiB"), "\(stats)")
+                try docker.succeed("pause", name)
+                #expect(try docker.succeed("ps", "--format", "{{.Status}}", "-f", "name=\(name)").contains("Paused"))
+                try docker.succeed("unpause", name)
+                try docker.succeed("update", "--memory", "96m", "--memory-swap", "96m", "--pids-limit", "50", name)
+                #expect(try inside("\(Self.limits); cat memory.max pids.max") == "100663296\n50\n")
+                #expect(try docker.succeed("diff", name).contains("A /tmp/copied"))
+                try docker.succeed("rename", name, "\(name)-b")
+                try docker.succeed("commit", "\(name)-b", "committed")
+                #expect(try docker.succeed("run", "--rm", "committed", "/bin/cat", "/tmp/copied") == "from the host\n")
+                try docker.succeed("export", "-o", "\(scene.directory)/export.tar", "\(name)-b")
+
+                // To its end.
+                let following = try docker.begin(["logs", "-f", "\(name)-b"])
+                try following.output?.wait(for: "ready\n")
+                let attached = try docker.begin(["attach", "--sig-proxy=false", "\(name)-b"])
+                let waiting = try docker.begin(["wait", "\(name)-b"])
+                usleep(500_000)
+                try docker.succeed("kill", "-s", "TERM", "\(name)-b")
+                #expect(try waiting.finish().text == "5\n")
+                #expect(try following.finish().text == "ready\nbye\n")
+                #expect(try attached.finish().text == "bye\n")
+                try docker.succeed("restart", "\(name)-b")
+                try docker.succeed("stop", "-t", "20", "\(name)-b")
+                try docker.succeed("rm", "\(name)-b")
+                try docker.succeed("volume", "rm", "data")
+            }
+        }
+
+        @Test func optionsOfARunHold() throws {
+            try Docker.play(runtime: .commandLine) { docker, scene in
+                let terminal = try Pty(rows: 30, columns: 90)
+                let (screen, keys) = (try Collector(terminal.master), Writer(terminal.master))
+                let shell = try docker.begin(
+                    ["run", "--rm", "-it", Docker.image, "/bin/sh"], terminal: terminal.slave)
+                try screen.wait(for: "# ")
+                keys.write("stty size; tty\n")
+                try screen.wait(for: "30 90")
+                try screen.wait(for: "/dev/pts/0")
+                try terminal.resize(rows: 40, columns: 100)
+                usleep(500_000)
+                keys.write("stty size\n")
+                try screen.wait(for: "40 100")
+                keys.write("exit 3\n")
+                #expect(try shell.finish().code == 3)
+
+                #expect(
+                    try docker.succeed(
+                        "run", "--rm", "--read-only", Docker.image, "/bin/sh", "-c", "touch /x 2>&1 || true"
+                    )
+                    .contains("Read-only file system"))
+                let limited = try docker.succeed(
+                    "run", "--rm", "--user", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+                    Docker.image,
+                    "/bin/sh", "-c", "id -u; grep -E 'CapBnd|NoNewPrivs' /proc/self/status")
+                #expect(
+                    limited.contains("1000") && limited.contains("CapBnd:\t0000000000000000")
+                        && limited.contains("NoNewPrivs:\t1"))
+                let added = try docker.succeed(
+                    "run", "--rm", "--cap-add", "SYS_ADMIN", Docker.image, "/bin/mount", "-t", "tmpfs", "x", "/tmp")
+                #expect(added == "")
+                // Ends badly twice, then stays ended.
+                let restarted = scene.newID()
+                try docker.succeed(
+                    "run", "-d", "--name", restarted, "--restart", "on-failure:1", Docker.image, "/bin/sh", "-c",
+                    "echo run; exit 4")
+                let end = ContinuousClock.now + .seconds(40) * Lab.patience
+                while try docker.succeed("logs", restarted) != "run\nrun\n", ContinuousClock.now < end {
+                    usleep(200_000)
+                }
+                #expect(try docker.succeed("logs", restarted) == "run\nrun\n")
+                try docker.succeed("rm", "-f", restarted)
+                // A health check.
+                let healthy = scene.newID()
+                try docker.succeed(
+                    "run", "-d", "--name", healthy, "--health-cmd", "true", "--health-interval", "1s", Docker.image,
+                    "/bin/sleep", "1000")
+                while try docker.succeed("inspect", "-f", "{{.State.Health.Status}}", healthy).trimmed != "healthy",
+                    ContinuousClock.now < end
+                { usleep(200_000) }
+                #expect(try docker.succeed("inspect", "-f", "{{.State.Health.Status}}", healthy).trimmed == "healthy")
+                try docker.succeed("rm", "-f", healthy)
+            }
+        }
+
+        @Test func networksAreJoinedAndLeft() throws {
+            try Docker.play(runtime: .commandLine) { docker, scene in
+                try docker.succeed("network", "create", "--subnet", "172.30.0.0/24", "front")
+                try docker.succeed("network", "create", "--subnet", "172.31.0.0/24", "back")
+                let (web, base) = (scene.newID(), scene.newID())
+                try docker.succeed(
+                    "run", "-d", "--name", base, "--network", "back", "--ip", "172.31.0.77", "--mac-address",
+                    "02:42:ac:1f:00:4d",
+                    Docker.image, "/bin/sh", "-c", "nc -ll -p 5432 -e /bin/echo base & wait")
+                try docker.succeed("run", "-d", "--name", web, "--network", "front", Docker.image, "/bin/sleep", "1000")
+                #expect(
+                    try docker.succeed("exec", base, "ip", "-o", "link", "show", "eth0").contains("02:42:ac:1f:00:4d"))
+                // Two networks on one container, joined while it runs; names resolve.
+                try docker.succeed("network", "connect", "back", web)
+                let reached = "for i in $(seq 50); do nc -w 2 \(base) 5432 </dev/null && exit; sleep 0.2; done; exit 1"
+                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", reached) == "base\n")
+                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", "ip -o -4 addr | grep -c 'eth'") == "2\n")
+                try docker.succeed("network", "disconnect", "back", web)
+                let gone =
+                    "for i in $(seq 50); do [ $(ip -o -4 addr | grep -c eth) = 1 ] && echo one && exit; sleep 0.1; done"
+                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", gone) == "one\n")
+                try docker.succeed("rm", "-f", web, base)
+                try docker.succeed("network", "rm", "front", "back")
+            }
+        }
+    }
+}
