@@ -25,10 +25,12 @@ extension Containers {
                 #expect(processes.contains("nc -ll"), "\(processes)")
                 // The network alone: memory of its own.
                 let apart = try docker.run(
-                    "run", "--rm", "--network", "container:\(first)", "--shm-size", "16m", Docker.image, "/bin/sh", "-c",
+                    "run", "--rm", "--network", "container:\(first)", "--shm-size", "16m", Docker.image, "/bin/sh",
+                    "-c",
                     "ls /dev/shm; df -m /dev/shm | tail -n 1; nc 127.0.0.1 8080 </dev/null")
                 #expect(
-                    apart.lines.count == 2 && apart.lines[0].split(separator: " ")[1] == "16" && apart.lines[1] == "hello",
+                    apart.lines.count == 2 && apart.lines[0].split(separator: " ")[1] == "16"
+                        && apart.lines[1] == "hello",
                     "\(apart.text)\(apart.errorText)")
                 // Whose processes are another machine's.
                 let outside = try docker.run("run", "--rm", "--pid", "container:\(first)", Docker.image, "true")
