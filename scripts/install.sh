@@ -1,12 +1,21 @@
 #!/bin/bash
-# `make install`: install.sh DESTDIR PREFIX
+# `make install`: install.sh DESTDIR PREFIX [BUILD], with BUILD the directory of the executables (.build/release).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 to=$1$2
-for program in martlet containerd-shim-martlet-v2; do install -Dm755 ".build/release/$program" "$to/bin/$program"; done
+build=${3:-.build/release}
+for program in martlet containerd-shim-martlet-v2; do install -Dm755 "$build/$program" "$to/bin/$program"; done
 for program in martlet-device martlet-vmm; do
-    install -Dm755 ".build/release/$program" "$to/libexec/martlet/$program"
+    install -Dm755 "$build/$program" "$to/libexec/martlet/$program"
 done
 for file in .build/guest/own/*; do install -Dm644 "$file" "$to/share/martlet/guest/$(basename "$file")"; done
 install -Dm644 configs/martlet.toml "$to/share/martlet/martlet.toml"
+# Completions and man pages come from the parser of the command line itself.
+for completion in bash:bash-completion/completions/martlet zsh:zsh/site-functions/_martlet \
+    fish:fish/vendor_completions.d/martlet.fish; do
+    file=$to/share/${completion#*:}
+    mkdir -p "$(dirname "$file")"
+    "$build/martlet" --generate-completion-script "${completion%%:*}" >"$file"
+done
+"$build/martlet" --experimental-dump-help | scripts/manual.py "$to/share/man/man1"
 echo "installed below $to"

@@ -86,7 +86,11 @@ package struct PodMembership: Sendable, Equatable {
     /// podman names its pods as CRI-O does, also those whose containers share nothing.
     private static let managerAnnotation = ("io.container.manager", "libpod")
 
+    /// By which both say of a container that it stands for its pod.
+    private static let kindAnnotations = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"]
+
     private static func named(in annotations: [String: String], by id: String) throws -> Named? {
+        if kindAnnotations.contains(where: { annotations[$0] == "sandbox" }) { return nil }
         for name in sandboxAnnotations + [groupAnnotation] {
             guard let pod = annotations[name], !pod.isEmpty, pod != id else { continue }
             if name == crioAnnotation, annotations[managerAnnotation.0] == managerAnnotation.1 { continue }
