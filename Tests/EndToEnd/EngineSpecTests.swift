@@ -78,6 +78,7 @@ extension Containers {
             }
             // A pod's members are started by an engine that has started the pod: on its own, each makes its own namespaces.
             for index in spec.linux?.namespaces.indices ?? 0..<0 { spec.linux?.namespaces[index].path = "" }
+            spec.annotations["io.kubernetes.cri.sandbox-id"] = nil
             spec.linux?.cgroupsPath = "/\(scene.newID())"
             spec.root?.path = try Rootfs.busybox.place(in: scene.makeDirectory("root-of-engine"))
             if spec.root?.path == "rootfs" { spec.root?.path = "\(scene.directory)/root-of-engine/rootfs" }
