@@ -52,3 +52,11 @@ int martlet_empty_directory(void) {
     errno = error;
     return mount;
 }
+
+int martlet_enter_root(int tree) {
+    if (unshare(CLONE_NEWNS) < 0 || syscall(SYS_mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return -1;
+    if (syscall(SYS_move_mount, tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0) return -1;
+    // Twice the same directory: the old root comes to lie upon the new one, from where it is taken off (pivot_root(2)).
+    if (fchdir(tree) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || syscall(SYS_umount2, ".", 2 /* MNT_DETACH */) < 0) return -1;
+    return chdir("/");
+}

@@ -3,9 +3,11 @@ import Glibc
 public import LinuxSystem
 
 /// What a pod's server and a container's process on the host tell each other: one packet each over a SOCK_SEQPACKET socket, a
-/// little-endian 32-bit word for the kind and two for numbers.
+/// little-endian 32-bit word for the kind, two for numbers, and a path where the kind has one.
 public enum HostProcessMessage: Sendable, Equatable {
     // From the server.
+    /// A detached mount comes as a descriptor: in the process's own mount namespace it is at this path. The first is at `/`.
+    case mount(path: String)
     /// Enter the network namespace that comes as a descriptor, and drop all privileges. Without one: stay where you are.
     case enter
     /// End with this code, 0–255.
@@ -22,11 +24,14 @@ public enum HostProcessMessage: Sendable, Equatable {
     /// The terminal that the process leads has another size, in characters.
     case resized(width: Int32, height: Int32)
 
-    /// Bytes of a packet.
-    static let size = 12
+    /// Bytes of a packet without a path, and of the longest path.
+    private static let (size, longestPath) = (12, 4096)
+
+    private var path: String { if case .mount(let path) = self { path } else { "" } }
 
     private var words: (UInt32, Int32, Int32) {
         switch self {
+        case .mount: (8, 0, 0)
         case .enter: (1, 0, 0)
         case .exit(let code): (2, code, 0)
         case .end(let signal): (3, signal, 0)
@@ -37,8 +42,9 @@ public enum HostProcessMessage: Sendable, Equatable {
         }
     }
 
-    private init?(_ kind: UInt32, _ first: Int32, _ second: Int32) {
+    private init?(_ kind: UInt32, _ first: Int32, _ second: Int32, path: String) {
         switch kind {
+        case 8 where path.hasPrefix("/"): self = .mount(path: path)
         case 1: self = .enter
         case 2: self = .exit(code: first)
         case 3: self = .end(signal: first)
@@ -53,12 +59,15 @@ public enum HostProcessMessage: Sendable, Equatable {
     /// Sends the message, with a copy of a descriptor.
     public func send(over socket: Int32, descriptor: Int32? = nil) throws(SystemError) {
         let (kind, first, second) = words
-        let bytes = [kind, UInt32(bitPattern: first), UInt32(bitPattern: second)].map(\.littleEndian)
-        let descriptors = descriptor.map { [$0] } ?? []
-        let sent = bytes.withUnsafeBytes {
-            martlet_send_descriptors(
-                socket, $0.baseAddress, $0.count, descriptors, Int32(descriptors.count), Int32(MSG_NOSIGNAL))
+        guard path.utf8.count <= Self.longestPath else {
+            throw SystemError(
+                "send", "host process message: a path of \(path.utf8.count) bytes", errno: .fileNameTooLong)
         }
+        let words = [kind, UInt32(bitPattern: first), UInt32(bitPattern: second)].map(\.littleEndian)
+        let bytes = words.withUnsafeBytes { Array($0) } + Array(path.utf8)
+        let descriptors = descriptor.map { [$0] } ?? []
+        let sent = martlet_send_descriptors(
+            socket, bytes, bytes.count, descriptors, Int32(descriptors.count), Int32(MSG_NOSIGNAL))
         try check("send", "host process message", sent)
     }
 
@@ -68,19 +77,20 @@ public enum HostProcessMessage: Sendable, Equatable {
     public static func receive(
         over socket: SharedDescriptor
     ) throws(SystemError) -> (message: HostProcessMessage, descriptor: SharedDescriptor?)? {
-        var words: [UInt32] = [0, 0, 0]
+        var bytes = [UInt8](repeating: 0, count: size + longestPath)
         var number: Int32 = -1
         var descriptors: Int32 = 0
         let count = try retrying("receive", "host process message") {
-            words.withUnsafeMutableBytes {
-                martlet_receive_descriptors(socket.raw, $0.baseAddress, $0.count, &number, 1, &descriptors, 0)
-            }
+            martlet_receive_descriptors(socket.raw, &bytes, bytes.count, &number, 1, &descriptors, 0)
         }
         let descriptor = descriptors > 0 ? SharedDescriptor(OwnedDescriptor(owning: number)) : nil
-        guard count == size else { return nil }
-        let numbers = words.map { UInt32(littleEndian: $0) }
+        guard count >= size else { return nil }
+        let numbers = bytes.withUnsafeBytes { bytes in
+            (0..<3).map { UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self)) }
+        }
         let message = HostProcessMessage(
-            numbers[0], Int32(bitPattern: numbers[1]), Int32(bitPattern: numbers[2]))
+            numbers[0], Int32(bitPattern: numbers[1]), Int32(bitPattern: numbers[2]),
+            path: String(decoding: bytes[size..<count], as: UTF8.self))
         return message.map { ($0, descriptor) }
     }
 }

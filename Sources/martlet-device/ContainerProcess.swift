@@ -4,12 +4,15 @@ import LinuxSystem
 import VMMControl
 
 /// `martlet-device container`: a container's process on the host. It holds the container's standard streams, is in the pod's
-/// network namespace and the container's cgroup, and ends as the container's first process ends. Engines take it for that process.
+/// network namespace and the container's cgroup, has the container's files in a mount namespace of its own, and ends as the container's first process ends. Engines take it for that process.
 ///
 /// The other words of its command line are its title: they name the container and the pod.
 struct ContainerProcess {
     private let control: SharedDescriptor
     private let signals: SharedDescriptor
+    private var files = ContainerFiles()
+
+    init(control: SharedDescriptor, signals: SharedDescriptor) { (self.control, self.signals) = (control, signals) }
 
     /// Ends the process by the server's word; never returns.
     static func run() throws -> Never {
@@ -21,7 +24,8 @@ struct ContainerProcess {
         // A pseudo-terminal that was made for an engine: as this session's terminal it tells of its size and its end. One that a
         // person sits at belongs to another session.
         martlet_ioctl_int(STDIN_FILENO, UInt(TIOCSCTTY), 0)
-        try ContainerProcess(control: control, signals: read).serve()
+        var process = ContainerProcess(control: control, signals: read)
+        try process.serve()
         _ = withExtendedLifetime(write) { _exit(lost) }
     }
 
@@ -35,7 +39,7 @@ struct ContainerProcess {
         32, 33,
     ]
 
-    private func serve() throws {
+    private mutating func serve() throws {
         var items = [
             pollfd(fd: control.raw, events: Int16(POLLIN), revents: 0),
             pollfd(fd: signals.raw, events: Int16(POLLIN), revents: 0),
@@ -46,6 +50,7 @@ struct ContainerProcess {
             guard items[0].revents != 0 else { continue }
             guard let (message, descriptor) = try HostProcessMessage.receive(over: control) else { return }
             switch message {
+            case .mount(let path): if let descriptor { files.mounts.append((path, descriptor)) }
             case .enter: try enter(descriptor)
             case .exit(let code): _exit(code)
             case .end(let signal): end(by: signal)
@@ -67,6 +72,7 @@ struct ContainerProcess {
 
     private func enter(_ namespace: SharedDescriptor?) throws {
         do throws(SystemError) {
+            try files.enter()
             if let namespace { try check("setns", "network namespace", martlet_enter_network(namespace.raw)) }
             try Privileges(capabilities: [], user: nobody, group: nobody).apply(parent: nil)
         } catch {

@@ -66,7 +66,7 @@ public struct RunCommand: Sendable {
         defer { forwarding?.cancel() }
         do { try await container.create() } catch {
             // Ended by the person who started it, as any process would be.
-            if let signal = progress.state.withLock({ $0.signal }) { return 128 + signal }
+            if let signal = progress.signal { return 128 + signal }
             throw error
         }
         progress.state.withLock { $0.isCreated = true }
@@ -77,8 +77,13 @@ public struct RunCommand: Sendable {
         await resize(container)
         container.terminal.begin()
         defer { container.terminal.end() }
-        try await container.start()
+        do {
+            // One that came too late to end the creation ends the container.
+            if progress.signal == nil { try await container.start() } else { await send(SIGKILL, to: container, true) }
+        } catch  where progress.signal != nil {}
+        progress.state.withLock { $0.isStarted = true }
         let end = await container.process.end()
+        if let signal = progress.signal { return 128 + signal }
         if let server = container.server, end == .exited(RunCommand.failure) {
             // It ends in that way too when the server is gone.
             if let end = server.child.waitForEnd(timeout: .milliseconds(100)), end != .exited(0) {
@@ -97,9 +102,15 @@ public struct RunCommand: Sendable {
             }, timeout: .seconds(10))
     }
 
-    /// How far the container has come, and the signal that ended its creation.
+    /// How far the container has come, and the signal that came before its program was executed, which ends it.
     private final class Progress: Sendable {
-        let state = Mutex<(isCreated: Bool, signal: Int32?)>((false, nil))
+        struct State {
+            var isCreated = false
+            var isStarted = false
+            var signal: Int32?
+        }
+        let state = Mutex(State())
+        var signal: Int32? { state.withLock { $0.signal } }
     }
 
     private func forward(_ signals: SignalQueue, to container: NewContainer, _ progress: Progress) async {
@@ -108,11 +119,12 @@ public struct RunCommand: Sendable {
                 await resize(container)
                 continue
             }
-            let isCreated = progress.state.withLock { state in
-                if !state.isCreated { state.signal = signal }
-                return state.isCreated
+            let state = progress.state.withLock { state in
+                if !state.isStarted { state.signal = signal }
+                return state
             }
-            await send(signal, to: container, isCreated)
+            // What waits for the start takes no other signal.
+            await send(state.isCreated && !state.isStarted ? SIGKILL : signal, to: container, state.isCreated)
         }
     }
 

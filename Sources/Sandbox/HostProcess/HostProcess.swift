@@ -68,16 +68,21 @@ package final class HostProcess: Sendable {
         return HostProcess(pid: child.pid, control: control)
     }
 
-    /// Has it enter the pod's network namespace, and drop its privileges. Blocks until it has.
+    /// Has it enter the pod's network namespace, make a mount namespace of its own, and drop its privileges. Blocks until it has.
     ///
-    /// - Parameter namespace: nil: it stays in the one that it was started in.
+    /// - Parameters:
+    ///   - namespace: nil: it stays in the one that it was started in.
+    ///   - files: detached mounts with their paths in its mount namespace, the first at `/`; none: the root is empty.
     /// - Throws: `SandboxError.failed` when it can't, or has ended.
-    func enter(_ namespace: NetworkNamespace?) throws {
+    func enter(_ namespace: NetworkNamespace?, files: [(path: String, tree: SharedDescriptor)] = []) throws {
         var limit = Self.enterTimeout
         try check(
             "setsockopt", "SO_RCVTIMEO",
             setsockopt(control.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size)))
         do {
+            for (path, tree) in files {
+                try HostProcessMessage.mount(path: path).send(over: control.raw, descriptor: tree.raw)
+            }
             try HostProcessMessage.enter.send(over: control.raw, descriptor: namespace?.descriptor.raw)
             switch try HostProcessMessage.receive(over: control)?.message {
             case .entered: break

@@ -132,7 +132,7 @@ extension Pod {
         _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage], in pod: RunningPod
     ) async throws {
         let (id, bundle) = (plan.id, request.bundle.directory)
-        let host = try await hostProcess(id, request.streams, in: pod)
+        let host = try await hostProcess(plan, request, in: pod)
         var first = try ContainerProcess(
             terminal: plan.spec.process?.terminal ?? false, source: request.streams, host: host)
         var cgroup = ContainerCgroup()

@@ -5,11 +5,17 @@ import LinuxSystem
 extension Pod {
     /// The process that engines take for a container's first one: the one that was handed in, or a new one; in the pod's network
     /// namespace.
-    func hostProcess(_ id: String, _ source: StreamSource, in pod: RunningPod) async throws -> HostProcess {
+    func hostProcess(
+        _ plan: SandboxPlan.Container, _ request: ContainerRequest, in pod: RunningPod
+    ) async throws -> HostProcess {
         let name = environment.id
         return try await onThread("container process") {
-            let process = try source.process ?? HostProcess.start(container: id, pod: name)
-            do { try process.enter(pod.network.namespace) } catch {
+            let process = try request.streams.process ?? HostProcess.start(container: plan.id, pod: name)
+            do {
+                // What a snapshotter describes is mounted for the file device alone.
+                let files = try request.rootfs.isEmpty ? plan.hostFiles() : []
+                try process.enter(pod.network.namespace, files: files)
+            } catch {
                 process.end(.exited(255))
                 throw error
             }
@@ -45,6 +51,18 @@ extension Pod {
         _ = try running()
         return try find(id).processes.filter { !$0.phase.isStopped }.compactMap(\.host).map {
             UInt32(bitPattern: $0.pid)
+        }
+    }
+}
+
+extension SandboxPlan.Container {
+    /// The container's file trees on the host, detached, with their paths in the container.
+    fileprivate func hostFiles() throws -> [(path: String, tree: SharedDescriptor)] {
+        let places = [("/", spec.root?.path ?? "")] + spec.mounts.map { ($0.destination, $0.source) }
+        return try places.compactMap { path, mountPoint in
+            guard let share = shares.first(where: { $0.mountPoint == mountPoint }) else { return nil }
+            let mounts = try DetachedMount.clone(.path(share.source), all: false, readOnly: share.readOnly)
+            return mounts.first.map { (path, $0.tree) }
         }
     }
 }

@@ -1,0 +1,58 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The mount namespace of a container's process on the host. Engines enter it to copy files into a running container and to list its
+/// processes (`podman cp`, `podman top`): they must find the container's files there and no process but this one, and never the
+/// host's.
+struct ContainerFiles {
+    /// Detached mounts, each with its path; the first is the root. None: the root is empty.
+    var mounts: [(path: String, tree: SharedDescriptor)] = []
+
+    /// What engines read in /proc beside a process's directory.
+    private static let facts = ["stat", "uptime", "meminfo"]
+
+    /// Makes the namespace, in which there is nothing else. The process has all its privileges still.
+    func enter() throws(SystemError) {
+        var entries: [(String, SharedDescriptor)] = []
+        for name in ["\(getpid())"] + Self.facts { entries.append((name, try Self.entry(name))) }
+        let root = if let tree = mounts.first?.tree { tree } else { try Self.empty() }
+        try check("enter", "root", martlet_enter_root(root.raw))
+        for (path, tree) in mounts.dropFirst() { Self.place(tree, at: path) }
+        if mount("tmpfs", "/proc", "tmpfs", Self.flags, "size=64k,mode=0555") == 0 {
+            for (name, tree) in entries { Self.place(tree, at: "/proc/\(name)") }
+        }
+        withExtendedLifetime((root, mounts)) {}
+    }
+
+    /// MS_NOSUID, MS_NODEV and MS_NOEXEC (mount(2)).
+    private static let flags: UInt = 2 | 4 | 8
+
+    private static func empty() throws(SystemError) -> SharedDescriptor {
+        let directory = try check("mount empty tmpfs", "", martlet_empty_directory())
+        return SharedDescriptor(OwnedDescriptor(owning: directory))
+    }
+
+    /// An entry of /proc, cloned.
+    private static func entry(_ name: String) throws(SystemError) -> SharedDescriptor {
+        let flags = UInt32(OPEN_TREE_CLONE) | UInt32(bitPattern: O_CLOEXEC)
+        let tree = try check("open_tree", "/proc/\(name)", martlet_open_tree(AT_FDCWD, "/proc/\(name)", flags))
+        return SharedDescriptor(OwnedDescriptor(owning: tree))
+    }
+
+    /// Mounts a tree, and makes the directory or file that it is mounted on where there is none, as the container would. One that
+    /// can't be made is left out.
+    private static func place(_ tree: SharedDescriptor, at path: String) {
+        var facts = stat()
+        guard fstat(tree.raw, &facts) == 0 else { return }
+        let isDirectory = facts.st_mode & S_IFMT == S_IFDIR
+        if stat(path, &facts) != 0 {
+            let parent = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+            if isDirectory { try? makeDirectories(path) } else if !parent.isEmpty { try? makeDirectories(parent) }
+            if !isDirectory, let file = try? OwnedDescriptor.open(path, O_CREAT | O_WRONLY, mode: 0o755) {
+                _ = file.raw
+            }
+        }
+        martlet_move_mount(tree.raw, "", AT_FDCWD, path, UInt32(MOVE_MOUNT_F_EMPTY_PATH))
+    }
+}
