@@ -26,7 +26,7 @@ struct State: AsyncParsableCommand {
 
     func run() async throws {
         try await global.reporting { _ in
-            try printJSON(await global.runtime().state(id))
+            try print(json(await global.runtime().state(id), isIndented: true))
         }
     }
 }
@@ -48,10 +48,13 @@ struct List: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { _ in
             let runtime = try global.runtime()
-            if quiet { return runtime.containerIDs.forEach { print($0) } }
+            if quiet {
+                for id in runtime.containerIDs { print(id) }
+                return
+            }
             let containers = try await runtime.list()
             switch format {
-            case .json: try printJSON(containers, isIndented: false)
+            case .json: try print(containers.isEmpty ? "null" : "[\(containers.map { try json($0) }.joined(separator: ","))]")
             case .table:
                 printTable(
                     [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
@@ -61,6 +64,22 @@ struct List: AsyncParsableCommand {
             }
         }
     }
+}
+
+/// A state as JSON, its fields in runc's order: there are scripts that take them by their places.
+private func json(_ state: ContainerStateReport, isIndented: Bool = false) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    func text(_ value: some Encodable) throws -> String { String(decoding: try encoder.encode(value), as: UTF8.self) }
+    var fields = try [
+        ("ociVersion", text(state.ociVersion)), ("id", text(state.id)), ("pid", "\(state.pid)"),
+        ("status", text(state.status)), ("bundle", text(state.bundle)), ("rootfs", text(state.rootfs)),
+        ("created", text(state.created)),
+    ]
+    if let annotations = state.annotations { fields.append(("annotations", try text(annotations))) }
+    fields.append(("owner", try text(state.owner)))
+    let (begin, between, end) = isIndented ? ("{\n  ", ",\n  ", "\n}") : ("{", ",", "}")
+    return begin + fields.map { "\"\($0)\":\(isIndented ? " " : "")\($1)" }.joined(separator: between) + end
 }
 
 struct Kill: AsyncParsableCommand {
@@ -187,7 +206,8 @@ struct Restore: ParsableCommand {
 
 /// The number of a signal, by its number or its name, with or without SIG; nil for what is none.
 func signalNumber(_ text: String) -> Int32? {
-    if let number = Int32(text) { return (1...64).contains(number) ? number : nil }
+    // 0 asks whether there is a process (kill(2)).
+    if let number = Int32(text) { return (0...64).contains(number) ? number : nil }
     let name = text.uppercased()
     let full = name.hasPrefix("SIG") ? name : "SIG\(name)"
     if let number = (1...31).first(where: { signalName($0) == full }) { return number }
