@@ -54,7 +54,8 @@ struct List: AsyncParsableCommand {
             }
             let containers = try await runtime.list()
             switch format {
-            case .json: try print(containers.isEmpty ? "null" : "[\(containers.map { try json($0) }.joined(separator: ","))]")
+            case .json:
+                try print(containers.isEmpty ? "null" : "[\(containers.map { try json($0) }.joined(separator: ","))]")
             case .table:
                 printTable(
                     [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]

@@ -19,7 +19,8 @@ extension Containers {
                 #expect(container.text == "", "nothing runs before start")
                 let full = try container.succeed("state", id)
                 for part in [
-                    "{\n  \"ociVersion\": \"1.2.0\",\n  \"id\": \"\(id)\",\n  \"pid\": \(pid),", "\"io.example\":\"yes\"", "\"owner\": \"root\"",
+                    "{\n  \"ociVersion\": \"1.2.0\",\n  \"id\": \"\(id)\",\n  \"pid\": \(pid),",
+                    "\"io.example\":\"yes\"", "\"owner\": \"root\"",
                     "/rootfs\"",
                 ] { #expect(full.contains(part), "\(full)") }
                 // Its process on the host: by its title, in the pod's network namespace.
