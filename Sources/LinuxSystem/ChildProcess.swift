@@ -50,10 +50,14 @@ public final class ChildProcess: Sendable {
         public var directory: String?
         /// The child gets SIGKILL when this process ends, however it ends.
         public var diesWithParent: Bool
+        /// Whether this process waits for the child's end. A child that it does not wait for is left to whoever becomes its parent,
+        /// also when it ends before this process: `ended`, `end` and `waitForEnd` know nothing of it then.
+        public var isReaped: Bool
 
         public init(
             executable: String, argv0: String? = nil, arguments: [String], environment: [String] = [],
-            descriptors: [Int32], directory: String? = nil, newSession: Bool = false, diesWithParent: Bool = false
+            descriptors: [Int32], directory: String? = nil, newSession: Bool = false, diesWithParent: Bool = false,
+            isReaped: Bool = true
         ) {
             self.executable = executable
             self.argv0 = argv0
@@ -63,6 +67,7 @@ public final class ChildProcess: Sendable {
             self.directory = directory
             self.newSession = newSession
             self.diesWithParent = diesWithParent
+            self.isReaped = isReaped
         }
     }
 
@@ -90,6 +95,7 @@ public final class ChildProcess: Sendable {
         self.pid = pid
         self.pidfd = OwnedDescriptor(owning: pidfd)
         self.promise = promise
+        guard command.isReaped else { return }
         try startThread("wait \(name)", stackSize: 64 << 10) {
             var status: Int32 = 0
             while waitpid(pid, &status, 0) < 0 && errno == EINTR {}

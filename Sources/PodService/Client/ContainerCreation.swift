@@ -69,7 +69,8 @@ struct NewContainer: Sendable {
             (server, task) = try await Self.pod(claim, options, runtime)
             do {
                 handed = try HandedChild(
-                    HostProcess.title(container: id, pod: claim.id), stdio: terminal.stdio, to: claim.socket)
+                    HostProcess.title(container: id, pod: claim.id), stdio: terminal.stdio, to: claim.socket,
+                    isDetached: options.isDetached)
                 record.note(pid: handed.child.pid)
                 try runtime.records.write(record)
             } catch {
@@ -135,10 +136,13 @@ struct HandedChild: Sendable {
     /// What nobody has named goes with it: the value must live until the request that names it has been answered.
     private let connection: SharedDescriptor
 
-    /// - Parameter socket: of the pod's Task service.
-    init(_ title: [String], stdio: [SharedDescriptor], to socket: String) throws {
+    /// - Parameters:
+    ///   - socket: of the pod's Task service.
+    ///   - isDetached: whether the process outlives this command: whoever called the command, and becomes the process's parent then,
+    ///     waits for its end, which may come before the command's.
+    init(_ title: [String], stdio: [SharedDescriptor], to socket: String, isDetached: Bool) throws {
         let (child, control) = try withExtendedLifetime(stdio) {
-            try HostProcess.spawn(title, stdio: stdio.map(\.raw))
+            try HostProcess.spawn(title, stdio: stdio.map(\.raw), isReaped: !isDetached)
         }
         do {
             // From here on the server alone has the control socket: the process ends with the server.

@@ -53,7 +53,8 @@ extension Runtime {
         let signals = try options.isDetached ? nil : SignalQueue(ForwardedSignals.all)
         let exec = "exec-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
         let title = HostProcess.title(container: options.id, exec: exec, pod: container.record.pod)
-        let handed = try HandedChild(title, stdio: terminal.stdio, to: container.record.socket)
+        let handed = try HandedChild(
+            title, stdio: terminal.stdio, to: container.record.socket, isDetached: options.isDetached)
         let child = handed.child
         defer { withExtendedLifetime(handed) {} }
         do {

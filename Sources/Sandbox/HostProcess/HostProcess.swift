@@ -45,10 +45,11 @@ package final class HostProcess: Sendable {
     /// - Parameters:
     ///   - title: see `title(container:exec:pod:)`.
     ///   - stdio: the descriptors that it holds; -1: /dev/null.
+    ///   - isReaped: see `ChildProcess.Command`.
     ///   - executable: the absolute path of `martlet-device`; nil: the one beside this program.
     /// - Returns: the child, and this side of its control socket.
     package static func spawn(
-        _ title: [String], stdio: [Int32] = [-1, -1, -1], executable: String? = nil
+        _ title: [String], stdio: [Int32] = [-1, -1, -1], isReaped: Bool = true, executable: String? = nil
     ) throws -> (child: ChildProcess, control: SharedDescriptor) {
         let (control, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let child = try withExtendedLifetime(theirs) {
@@ -57,7 +58,7 @@ package final class HostProcess: Sendable {
                 .init(
                     executable: executable ?? Programs.own("martlet-device"), arguments: title,
                     descriptors: stdio + [theirs.raw],
-                    newSession: true))
+                    newSession: true, isReaped: isReaped))
         }
         return (child, control)
     }

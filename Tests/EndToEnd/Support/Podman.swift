@@ -1,0 +1,96 @@
+import Glibc
+import LinuxSystem
+import Testing
+
+/// podman with directories of a scene's own, Martlet's command line as its runtime, and an image of busybox.
+final class Podman {
+    static let image = "docker.io/library/busybox"
+
+    private let scene: Scene
+    private let options: [String]
+    private let environment: [String]
+    /// Where Martlet keeps the states of pods.
+    let states: String
+
+    /// Why there is none; nil when there can be one.
+    static var obstacle: String? {
+        for program in ["podman", "conmon"] where Lab.program(program) == nil { return "no \(program) in PATH" }
+        return Lab.obstacle
+    }
+
+    private init(_ scene: Scene, settings: String) throws {
+        self.scene = scene
+        let directory = try scene.makeDirectory("podman")
+        let runtime = "\(directory)/martlet"
+        let file = try scene.configuration(settings)[1]
+        states = "\(scene.directory)/root"
+        // podman gives its runtime no --root, and passes its own environment on as far as it likes.
+        try scene.write(
+            runtime,
+            """
+            #!/bin/sh
+            export MARTLET_GUEST=\(Lab.guest)
+            exec \(Lab.martlet) --config \(file) --root \(states) "$@"
+
+            """)
+        chmod(runtime, 0o755)
+        let configuration = try scene.write(
+            "podman/containers.conf",
+            """
+            [containers]
+            default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+            cgroupns = "host"
+            [engine]
+            cgroup_manager = "cgroupfs"
+            events_logger = "file"
+            [network]
+            network_config_dir = "\(directory)/networks"
+            """)
+        options = [
+            "--root", "\(directory)/storage", "--runroot", "\(directory)/run", "--tmpdir", "\(directory)/tmp",
+            "--storage-driver", "vfs", "--runtime", runtime,
+        ]
+        environment = Lab.environment + ["CONTAINERS_CONF=\(configuration)", "HOME=\(directory)"]
+    }
+
+    /// `podman …`, under way.
+    func begin(_ arguments: [String], input: String? = nil) throws -> Command {
+        let command = try Command(
+            "podman", options + arguments, input: input == nil ? .null : .pipe, environment: environment)
+        if let input { command.input?.write(input) }
+        return command
+    }
+
+    /// `podman …`, to its end.
+    func run(_ arguments: String...) throws -> Outcome { try begin(arguments).finish() }
+
+    /// `podman …`, which must succeed; answers what it wrote.
+    @discardableResult
+    func succeed(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+        let outcome = try begin(arguments).finish()
+        try #require(outcome.code == 0, "podman \(arguments): \(outcome.errorText)", sourceLocation: sourceLocation)
+        return outcome.text
+    }
+
+    /// The ids of the pods that run, each a virtual machine.
+    var machines: [String] { Leftovers.list(states).filter { !$0.hasPrefix("@") && $0 != "lock" }.sorted() }
+
+    /// Plays a scene with podman in it; at its end no pod may be left.
+    static func play(
+        settings: String = "", _ body: (Podman, Scene) throws -> Void, sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try Scene.play(
+            { scene in
+                let podman = try Podman(scene, settings: settings)
+                let archive = "\(scene.directory)/image.tar"
+                try Command.run("\(Lab.repository)/scripts/image.py", ["docker.io/library/busybox:latest", archive])
+                try podman.succeed("load", "-i", archive)
+                defer {
+                    _ = try? podman.run("pod", "rm", "-f", "-a", "-t", "0")
+                    _ = try? podman.run("rm", "-f", "-a", "-t", "0")
+                }
+                try body(podman, scene)
+                #expect(podman.machines == [], sourceLocation: sourceLocation)
+            }, sourceLocation: sourceLocation)
+    }
+}
