@@ -18,7 +18,7 @@ if [[ ${1:-run} == test ]]; then
     need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools iperf3 containernetworking-plugins iptables \
         python3 python3-grpcio python3-protobuf
     # The tests with podman are skipped where it is missing.
-    need podman || echo "podman can't be installed" >&2
+    need podman golang-github-containers-common || echo "podman can't be installed" >&2
     # For the lab with an Intel processor; test.sh skips it where it is missing.
     need bochs bochsbios vgabios isolinux syslinux-common xorriso || echo "the Bochs lab can't be set up" >&2
 fi

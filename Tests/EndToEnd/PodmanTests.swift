@@ -101,6 +101,54 @@ extension Containers {
             }
         }
 
+        /// Three containers and a volume.
+        @Test func aPodOfKubernetesIsPlayed() throws {
+            try Podman.play { podman, scene in
+                // The image of the container that stands for the pod: its command must stay.
+                let maker = scene.newID()
+                try podman.succeed("create", "--name", maker, Podman.image)
+                try podman.succeed(
+                    "commit", "-q", "-c", #"CMD ["/bin/sleep","100000"]"#, maker, "localhost/pause:latest")
+                try podman.succeed("rm", maker)
+                let pod = scene.newID()
+                func container(_ name: String, _ script: String) -> String {
+                    """
+                      - name: \(name)
+                        image: \(Podman.image):latest
+                        imagePullPolicy: Never
+                        command: [/bin/sh, -c, "\(script)"]
+                        volumeMounts: [{name: data, mountPath: /data}]
+
+                    """
+                }
+                let file = try scene.write(
+                    "pod.yaml",
+                    """
+                    apiVersion: v1
+                    kind: Pod
+                    metadata: {name: \(pod)}
+                    spec:
+                      volumes: [{name: data, emptyDir: {}}]
+                      containers:
+
+                    """ + container("one", "echo one >/data/one; nc -ll -p 9000 -e /bin/echo hello & wait")
+                        + container("two", "echo two >/data/two; sleep 1000") + container("three", "sleep 1000"))
+                try podman.succeed("kube", "play", "--network", "none", file)
+                #expect(podman.machines.count == 1, "\(podman.machines)")
+                let script = """
+                    for i in $(seq 100); do [ -e /data/one -a -e /data/two ] && break; sleep 0.1; done; cat /data/one /data/two
+                    for i in $(seq 100); do nc 127.0.0.1 9000 </dev/null 2>/dev/null && exit; sleep 0.1; done
+                    """
+                #expect(try podman.succeed("exec", "\(pod)-three", "/bin/sh", "-c", script) == "one\ntwo\nhello\n")
+                try podman.succeed("pod", "stop", "-t", "1", pod)
+                #expect(podman.machines == [])
+                try podman.succeed("pod", "start", pod)
+                #expect(podman.machines.count == 1)
+                _ = try podman.run("pod", "rm", "-f", "-t", "0", pod)
+                #expect(podman.machines == [])
+            }
+        }
+
         /// kill -9 of what stands between podman and the container.
         @Test func killedProcessesAreTold() throws {
             try Podman.play { podman, scene in

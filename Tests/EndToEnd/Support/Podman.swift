@@ -15,6 +15,7 @@ final class Podman {
     /// Why there is none; nil when there can be one.
     static var obstacle: String? {
         for program in ["podman", "conmon"] where Lab.program(program) == nil { return "no \(program) in PATH" }
+        if access("/etc/containers/policy.json", R_OK) != 0 { return "no /etc/containers/policy.json" }
         return Lab.obstacle
     }
 
@@ -43,6 +44,7 @@ final class Podman {
             [engine]
             cgroup_manager = "cgroupfs"
             events_logger = "file"
+            infra_image = "localhost/pause:latest"
             [network]
             network_config_dir = "\(directory)/networks"
             """)
