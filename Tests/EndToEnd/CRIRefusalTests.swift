@@ -13,7 +13,7 @@ extension Containers {
                         try cri.run { $0["linux"]["security_context"]["namespace_options"][option] = "NODE" }
                     }
                     let words = "\(error.map { "\($0)" } ?? "")"
-                    #expect(words.contains("\(name) in a pod that is a virtual machine"), "\(words)")
+                    #expect(words.contains("\(name): in a pod that is a virtual machine"), "\(words)")
                     #expect(cri.settledLeftovers() == [])
                 }
             }

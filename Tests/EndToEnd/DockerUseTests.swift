@@ -58,7 +58,7 @@ extension Containers {
                 // A service, from the host.
                 try docker.succeed("exec", "-d", name, "nc", "-ll", "-p", "80", "-e", "/bin/echo", "served")
                 let served = try docker.onHost(
-                    "for i in $(seq 100); do nc -w 2 127.0.0.1 8080 </dev/null && exit; sleep 0.1; done")
+                    "for i in $(seq 100); do busybox nc -w 2 127.0.0.1 8080 </dev/null && exit; sleep 0.1; done")
                 #expect(served == "served\n")
 
                 // Files, both ways.
