@@ -45,6 +45,26 @@ import Testing
         #expect(refusal("") == "pod  does not exist")
     }
 
+    /// Creations that were killed between two of their steps, and one that is under way.
+    @Test func whatAKilledCreationLeavesIsRemoved() throws {
+        let listening = StateDirectory(root: temporary, id: "listening")
+        var lock: SharedDescriptor? = try listening.create()
+        var listeners: StateDirectory.Listeners? = try listening.listen(below: temporary)
+        let living = StateDirectory(root: temporary, id: "living")
+        let held = try living.create()
+        mkdir("\(temporary)/made", 0o700)
+        mkdir("\(temporary)/of another", 0o700)
+        try PodList.cleanUnfinished(root: temporary)
+        #expect(try directoryNames(temporary).sorted() == ["@", "listening", "living", "of another"])
+        withExtendedLifetime((lock, listeners)) {}
+        (lock, listeners) = (nil, nil)
+        try PodList.cleanUnfinished(root: temporary)
+        #expect(try directoryNames(temporary).sorted() == ["living", "of another"])
+        living.sweep()
+        rmdir("\(temporary)/of another")
+        withExtendedLifetime(held) {}
+    }
+
     /// A server that dies before it has written anything down itself.
     @Test func aSocketIsRemovedWithItsDirectory() throws {
         let directory = StateDirectory(root: temporary, id: String(repeating: "a", count: 255))

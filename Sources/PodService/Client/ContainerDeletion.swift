@@ -24,7 +24,7 @@ extension Runtime {
                 guard isForced || records.isAbandoned(id) else {
                     throw SandboxError.wrongState("container \(id) is being created")
                 }
-                return records.remove(id)
+                return try forgetUnfinished(id)
             }
             let container = try await open(id)
             if let task = container.task { try await delete(container, task, isForced) }

@@ -98,7 +98,13 @@ extension Runtime {
             record.podDirectory.sweep()
             records.remove(id)
         } else if records.isAbandoned(id) {
-            records.remove(id)
+            try forgetUnfinished(id)
         }
+    }
+
+    /// Forgets a container whose creation has died before its record was written.
+    func forgetUnfinished(_ id: String) throws {
+        records.remove(id)
+        try PodList.cleanUnfinished(root: root)
     }
 }

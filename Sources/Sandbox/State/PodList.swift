@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import OCISpec
 
 /// A pod of this host, as its state directory describes it.
 public struct PodEntry: Sendable, Equatable, Codable {
@@ -53,6 +54,20 @@ public enum PodList {
             StateDirectory(path: pod.directory).sweep()
         }
         return dead
+    }
+
+    /// Removes what creations left that were killed before they wrote down whose pod it is: nobody else knows of it.
+    ///
+    /// - Parameter root: `paths.root`; the pods of containerd's namespaces below it have a caller who knows their names.
+    package static func cleanUnfinished(root: String) throws {
+        // Nobody is between two steps of making a directory while this is held.
+        let lock = try StateDirectory.lock(root: root)
+        defer { withExtendedLifetime(lock) {} }
+        for name in names(in: root)
+        where (try? ContainerID(name)) != nil && !name.hasPrefix(StateDirectory.namespacePrefix) {
+            let directory = StateDirectory(root: root, id: name)
+            if directory.isUnfinished() { directory.sweep() }
+        }
     }
 
     private static func entry(root: String, id: String, _ namespace: String) -> PodEntry {

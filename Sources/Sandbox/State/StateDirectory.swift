@@ -170,6 +170,12 @@ package struct StateDirectory: Sendable, Equatable {
         return flock(lock.raw, LOCK_SH | LOCK_NB) == 0
     }
 
+    /// Whoever made the directory has died before there was a server. To be asked while nobody makes one.
+    func isUnfinished() -> Bool {
+        guard read()?.processes.isEmpty ?? true else { return false }
+        return access(lockPath, F_OK) != 0 || isAbandoned()
+    }
+
     /// The pod's server is dead, or dies within `limit`: its connections close a moment before its lock is free. False at
     /// once where there is no such pod.
     package func isAbandoned(within limit: Duration) -> Bool {
