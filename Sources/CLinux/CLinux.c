@@ -30,6 +30,7 @@ int martlet_close_range(unsigned first, unsigned last, unsigned flags) {
 }
 int martlet_ioctl_int(int fd, unsigned long request, long argument) { return ioctl(fd, request, argument); }
 int martlet_ioctl_pointer(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
+int martlet_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_CLOEXEC); }
 int martlet_fcntl_int(int fd, int command, long argument) { return fcntl(fd, command, argument); }
 int martlet_prctl(int option, unsigned long a2, unsigned long a3, unsigned long a4, unsigned long a5) {
     return prctl(option, a2, a3, a4, a5);

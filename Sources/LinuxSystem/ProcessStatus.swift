@@ -8,12 +8,16 @@ public enum ProcessStatus {
     /// The pid of a process's parent; nil when there is no such process.
     public static func parent(of pid: Int32) -> Int32? { number(1, of: pid) }
 
-    /// A field after the name, by its index: field 3 has index 0.
-    private static func number<N: FixedWidthInteger>(_ index: Int, of pid: Int32) -> N? {
+    /// The fields after the name: field 3 has index 0. nil when there is no such process.
+    public static func fields(of pid: Int32) -> [Substring]? {
         guard let text = try? readText("/proc/\(pid)/stat") else { return nil }
         // The name, field 2, may contain spaces and parentheses: count from its end.
         guard let name = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: name)...].split(separator: " ")
-        return fields.count > index ? N(fields[index]) : nil
+        return text[text.index(after: name)...].split(separator: " ")
+    }
+
+    private static func number<N: FixedWidthInteger>(_ index: Int, of pid: Int32) -> N? {
+        guard let fields = fields(of: pid), fields.count > index else { return nil }
+        return N(fields[index])
     }
 }

@@ -44,8 +44,7 @@ public final class ControlClient: Sendable {
     ) {
         let state = State(ControlSocket(control))
         self.state = state
-        var limit = timeval(tv_sec: 5, tv_usec: 0)
-        setsockopt(control.raw, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        setSendTimeout(control.raw, .seconds(5))
         do {
             try startThread("device control") {
                 Self.read(state, onEvent)

@@ -1,7 +1,7 @@
 import ArgumentParser
-import FoundationEssentials
 import Glibc
 import LinuxSystem
+import OCISpec
 import PodService
 import Sandbox
 
@@ -69,9 +69,7 @@ struct List: AsyncParsableCommand {
 
 /// A state as JSON, its fields in runc's order: there are scripts that take them by their places.
 private func json(_ state: ContainerStateReport, isIndented: Bool = false) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    func text(_ value: some Encodable) throws -> String { String(decoding: try encoder.encode(value), as: UTF8.self) }
+    func text(_ value: some Encodable) throws -> String { String(decoding: try JSON.encode(value), as: UTF8.self) }
     var fields = try [
         ("ociVersion", text(state.ociVersion)), ("id", text(state.id)), ("pid", "\(state.pid)"),
         ("status", text(state.status)), ("bundle", text(state.bundle)), ("rootfs", text(state.rootfs)),

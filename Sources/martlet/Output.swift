@@ -1,14 +1,10 @@
-import FoundationEssentials
-import LinuxSystem
+import OCISpec
 import PodService
 import Sandbox
 
 /// Prints a value as JSON, its keys sorted.
 func printJSON(_ value: some Encodable, isIndented: Bool = true) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    if isIndented { encoder.outputFormatting.insert(.prettyPrinted) }
-    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+    print(String(decoding: try JSON.encode(value, indented: isIndented), as: UTF8.self))
 }
 
 /// Prints rows with aligned columns. The first row is the heading.

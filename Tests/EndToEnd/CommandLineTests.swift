@@ -7,7 +7,7 @@ import Testing
 extension Containers {
     /// The commands of an OCI runtime, as an engine calls them one after the other.
     @Suite struct CommandLineTests {
-        private static let waiting = "echo up; trap 'echo term; exit 3' TERM; while :; do sleep 0.1; done"
+        private static let waiting = "trap 'echo term; exit 3' TERM; echo up; while :; do sleep 0.1; done"
 
         @Test func aContainerLivesByItsCommands() throws {
             try Scene.play { scene in

@@ -5,6 +5,11 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// 4 or 16 bytes in network byte order.
     public let bytes: [UInt8]
 
+    /// 127.0.0.1.
+    public static let loopback = IPAddress(v4: (127, 0, 0, 1))
+
+    private init(v4: (UInt8, UInt8, UInt8, UInt8)) { bytes = [v4.0, v4.1, v4.2, v4.3] }
+
     /// Returns nil unless there are 4 or 16 bytes.
     public init?(_ bytes: some Collection<UInt8>) {
         guard bytes.count == 4 || bytes.count == 16 else { return nil }

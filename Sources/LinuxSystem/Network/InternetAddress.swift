@@ -70,17 +70,24 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Limits how long a socket's connect(2) and its writes wait (SO_SNDTIMEO, socket(7)).
-public func setSendTimeout(_ socket: Int32, _ limit: Duration) {
+///
+/// - Returns: setsockopt(2)'s result.
+@discardableResult
+public func setSendTimeout(_ socket: Int32, _ limit: Duration) -> Int32 {
     setTimeout(socket, SO_SNDTIMEO, limit)
 }
 
 /// Limits how long a socket's reads wait (SO_RCVTIMEO, socket(7)).
-public func setReceiveTimeout(_ socket: Int32, _ limit: Duration) {
+///
+/// - Parameter limit: zero: without a limit.
+/// - Returns: setsockopt(2)'s result.
+@discardableResult
+public func setReceiveTimeout(_ socket: Int32, _ limit: Duration) -> Int32 {
     setTimeout(socket, SO_RCVTIMEO, limit)
 }
 
-private func setTimeout(_ socket: Int32, _ option: Int32, _ limit: Duration) {
+private func setTimeout(_ socket: Int32, _ option: Int32, _ limit: Duration) -> Int32 {
     let (seconds, attoseconds) = limit.components
     var value = timeval(tv_sec: Int(seconds), tv_usec: Int(attoseconds / 1_000_000_000_000))
-    setsockopt(socket, SOL_SOCKET, option, &value, socklen_t(MemoryLayout<timeval>.size))
+    return setsockopt(socket, SOL_SOCKET, option, &value, socklen_t(MemoryLayout<timeval>.size))
 }

@@ -88,10 +88,14 @@ extension Runtime {
         guard let signals else { return 0 }
         defer { terminal.end() }
         let forwarding = Task {
-            await resize(terminal, options.id, exec, task)
+            await terminal.resize(task, container: options.id, exec: exec)
             for await signal in signals.stream {
                 // The process on the host passes it on.
-                if signal == SIGWINCH { await resize(terminal, options.id, exec, task) } else { child.signal(signal) }
+                if signal == SIGWINCH {
+                    await terminal.resize(task, container: options.id, exec: exec)
+                } else {
+                    child.signal(signal)
+                }
             }
         }
         defer { forwarding.cancel() }
@@ -122,15 +126,5 @@ extension Runtime {
         process.args = []
         try options.changes(&process)
         return process
-    }
-
-    private func resize(_ terminal: TerminalSession, _ id: String, _ exec: String, _ task: TaskServiceClient) async {
-        guard let size = terminal.size else { return }
-        _ = try? await task.resizePty(
-            .with {
-                $0.id = id
-                $0.execID = exec
-                ($0.width, $0.height) = size
-            }, timeout: .seconds(10))
     }
 }

@@ -74,7 +74,7 @@ public struct RunCommand: Sendable {
             try await container.start()
             return 0
         }
-        await resize(container)
+        await container.terminal.resize(container.task, container: container.id)
         container.terminal.begin()
         defer { container.terminal.end() }
         do {
@@ -93,15 +93,6 @@ public struct RunCommand: Sendable {
         return end.status
     }
 
-    private func resize(_ container: NewContainer) async {
-        guard let size = container.terminal.size else { return }
-        _ = try? await container.task.resizePty(
-            .with {
-                $0.id = container.id
-                ($0.width, $0.height) = size
-            }, timeout: .seconds(10))
-    }
-
     /// How far the container has come, and the signal that came before its program was executed, which ends it.
     private final class Progress: Sendable {
         struct State {
@@ -116,7 +107,7 @@ public struct RunCommand: Sendable {
     private func forward(_ signals: SignalQueue, to container: NewContainer, _ progress: Progress) async {
         for await signal in signals.stream {
             if signal == SIGWINCH {
-                await resize(container)
+                await container.terminal.resize(container.task, container: container.id)
                 continue
             }
             let state = progress.state.withLock { state in

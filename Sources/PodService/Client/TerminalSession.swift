@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 import Sandbox
+import TaskAPI
 
 /// The descriptors that a process's streams are tied to, and the terminal behind them if it has one.
 final class TerminalSession: Sendable {
@@ -47,7 +48,17 @@ final class TerminalSession: Sendable {
     func begin() { own?.makeRaw() }
     func end() { own?.restore() }
 
-    /// The size of the person's terminal, in characters; nil without one. A terminal that was made for an engine tells the
-    /// container's process on the host of its size.
-    var size: (width: UInt32, height: UInt32)? { own?.size }
+    /// Gives a process's terminal the size of the person's. A terminal that was made for an engine tells the container's process on
+    /// the host of its size.
+    ///
+    /// - Parameter exec: empty: the container's first process.
+    func resize(_ task: TaskServiceClient, container: String, exec: String = "") async {
+        guard let size = own?.size else { return }
+        _ = try? await task.resizePty(
+            .with {
+                $0.id = container
+                $0.execID = exec
+                ($0.width, $0.height) = size
+            }, timeout: .seconds(10))
+    }
 }

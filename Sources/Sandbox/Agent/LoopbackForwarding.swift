@@ -82,42 +82,13 @@ final class LoopbackForwarding: Sendable {
 
     private func listen(_ port: UInt16) throws(SystemError) -> SharedDescriptor {
         try namespace.run { () throws(SystemError) in
-            let what = "127.0.0.1:\(port)"
-            let socket = SharedDescriptor(
-                OwnedDescriptor(
-                    owning: try check(
-                        "socket", what, socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0))))
-            var one: Int32 = 1
-            setsockopt(socket.raw, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = port.bigEndian
-            address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-            let bound = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    bind(socket.raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-                }
-            }
-            try check("bind", what, bound)
-            try check("listen", what, Glibc.listen(socket.raw, 128))
-            return socket
+            SharedDescriptor(try InternetAddress(.loopback, port: port).bound(SOCK_STREAM))
         }
     }
 
     /// Until the listener is shut down.
     private func accept(_ listener: SharedDescriptor, _ port: UInt16) {
-        while true {
-            let raw = Glibc.accept(listener.raw, nil, nil)
-            if raw < 0 {
-                if [EINTR, ECONNABORTED].contains(errno) { continue }
-                if [EMFILE, ENFILE, ENOMEM, ENOBUFS].contains(errno) {
-                    usleep(100_000)
-                    continue
-                }
-                return
-            }
-            let client = SharedDescriptor(OwnedDescriptor(owning: raw))
-            _ = martlet_fcntl_int(raw, F_SETFD, Int(FD_CLOEXEC))
+        acceptConnections(listener) { client in
             Task { [self] in
                 do { try await carry(client, port) } catch { logger.debug("network: forward port \(port): \(error)") }
             }

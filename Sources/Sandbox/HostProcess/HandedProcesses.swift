@@ -46,17 +46,8 @@ package final class HandedProcesses: Sendable {
     /// Takes what comes to a listening socket, until this process ends.
     package func serve(listening listener: SharedDescriptor) throws {
         try startThread("handed processes") { [self] in
-            while true {
-                let number = accept(listener.raw, nil, nil)
-                if number >= 0 {
-                    _ = martlet_fcntl_int(number, F_SETFD, Int(FD_CLOEXEC))
-                    let connection = SharedDescriptor(OwnedDescriptor(owning: number))
-                    try? startThread("handed process", stackSize: 64 << 10) { self.serve(connection) }
-                } else if errno == EMFILE || errno == ENFILE {
-                    usleep(10_000)
-                } else if errno != EINTR && errno != ECONNABORTED {
-                    return
-                }
+            acceptConnections(listener) { connection in
+                try? startThread("handed process", stackSize: 64 << 10) { self.serve(connection) }
             }
         }
     }

@@ -24,7 +24,7 @@ package final class HostProcess: Sendable {
     private let control: SharedDescriptor
 
     /// How long it may take to enter a network namespace.
-    private static let enterTimeout = timeval(tv_sec: 10, tv_usec: 0)
+    private static let enterTimeout = Duration.seconds(10)
 
     /// Takes over a process that its engine's command has started.
     ///
@@ -74,13 +74,10 @@ package final class HostProcess: Sendable {
     /// - Parameters:
     ///   - namespace: nil: it stays in the one that it was started in.
     ///   - files: detached mounts with their paths in its mount namespace, the first at `/`; none: the root is empty.
-    /// - Throws: `SandboxError.failed` when it can't, or has ended.
+    /// - Throws: `SandboxError.failed` when it can't, or has ended; the process ends then.
     func enter(_ namespace: NetworkNamespace?, files: [(path: String, tree: SharedDescriptor)] = []) throws {
-        var limit = Self.enterTimeout
-        try check(
-            "setsockopt", "SO_RCVTIMEO",
-            setsockopt(control.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size)))
         do {
+            try check("setsockopt", "SO_RCVTIMEO", setReceiveTimeout(control.raw, Self.enterTimeout))
             for (path, tree) in files {
                 try HostProcessMessage.mount(path: path).send(over: control.raw, descriptor: tree.raw)
             }
@@ -91,9 +88,11 @@ package final class HostProcess: Sendable {
                 throw SystemError("enter", "network namespace", errno: .init(rawValue: errno))
             default: throw SystemError("enter", "network namespace", errno: .noSuchProcess)
             }
-        } catch { throw SandboxError.failed("the container's process on the host (pid \(pid)): \(error)") }
-        limit.tv_sec = 0
-        setsockopt(control.raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        } catch {
+            end(.exited(255))
+            throw SandboxError.failed("the container's process on the host (pid \(pid)): \(error)")
+        }
+        setReceiveTimeout(control.raw, .zero)
     }
 
     /// Reports what happens to it, on a thread of its own; `ended` is the last. To be called once, after `enter`.

@@ -11,14 +11,13 @@ extension Pod {
         let name = environment.id
         return try await onThread("container process") {
             let process = try request.streams.process ?? HostProcess.start(container: plan.id, pod: name)
-            do {
-                // What a snapshotter describes is mounted for the file device alone.
-                let files = try request.rootfs.isEmpty ? plan.hostFiles() : []
-                try process.enter(pod.network.namespace, files: files)
-            } catch {
+            let files: [(path: String, tree: SharedDescriptor)]
+            // What a snapshotter describes is mounted for the file device alone.
+            do { files = try request.rootfs.isEmpty ? plan.hostFiles() : [] } catch {
                 process.end(.exited(255))
                 throw error
             }
+            try process.enter(pod.network.namespace, files: files)
             return process
         }
     }

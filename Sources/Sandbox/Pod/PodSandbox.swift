@@ -57,10 +57,7 @@ extension Pod {
         let id = environment.id
         let process = try await onThread("sandbox process") {
             let process = try HostProcess.start(container: "sandbox", pod: id)
-            do { try process.enter(pod.network.namespace) } catch {
-                process.end(.exited(255))
-                throw error
-            }
+            try process.enter(pod.network.namespace)
             return process
         }
         sandboxProcess = process

@@ -2,6 +2,7 @@ import CLinux
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import OCISpec
 
 /// What the command line keeps of a container from its creation to its deletion: `ROOT/@containers/ID`.
 ///
@@ -84,9 +85,7 @@ package struct ContainerRecords: Sendable {
     }
 
     package func write(_ record: ContainerRecord) throws {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        try replaceFile(path(of: record.id), by: "\(path)/.\(getpid())", with: Array(encoder.encode(record)))
+        try replaceFile(path(of: record.id), by: "\(path)/.\(getpid())", with: JSON.encode(record))
     }
 
     /// - Returns: nil where there is none; and for a container whose creation has not come far enough.

@@ -2,6 +2,7 @@ import CLinux
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import OCISpec
 import PodNetwork
 
 /// What is on disk of one pod: `ROOT/ID/`, with a lock that its server holds as long as it lives.
@@ -188,9 +189,7 @@ package struct StateDirectory: Sendable, Equatable {
     }
 
     func write(_ state: State) throws {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        try replaceFile(statePath, by: statePath + ".new", with: Array(encoder.encode(state)))
+        try replaceFile(statePath, by: statePath + ".new", with: JSON.encode(state))
     }
 
     package func read() -> State? {

@@ -26,9 +26,7 @@ extension AgentListProcessesResponse.Process {
 
     /// What /proc/PID/stat has, proc(5).
     private mutating func readStatistics() {
-        guard let text = try? readText("/proc/\(pid)/stat"), let name = text.lastIndex(of: ")") else { return }
-        // The first of them is field 3.
-        let fields = text[text.index(after: name)...].split(separator: " ").map { UInt64($0) ?? 0 }
+        let fields = (ProcessStatus.fields(of: Int32(bitPattern: pid)) ?? []).map { UInt64($0) ?? 0 }
         guard fields.count > 19 else { return }
         let tick = 1_000_000_000 / UInt64(sysconf(Int32(_SC_CLK_TCK)))
         parent = UInt32(clamping: fields[1])

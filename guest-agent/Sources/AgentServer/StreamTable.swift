@@ -1,6 +1,6 @@
 import AgentAPI
 import AgentContract
-import CAgent
+import CLinux
 import Glibc
 import GuestSystem
 import LinuxSystem
@@ -44,7 +44,7 @@ final class StreamTable: Sendable {
     /// Accepts the host's connections for ever; on a thread of its own.
     func serve(_ listener: SharedDescriptor) {
         while true {
-            let raw = martlet_agent_accept(listener.raw)
+            let raw = martlet_accept(listener.raw)
             if raw < 0 {
                 if Glibc.errno == EINTR || Glibc.errno == ECONNABORTED { continue }
                 Console.report("\(SystemError.last("accept", "a stream"))")
@@ -64,8 +64,7 @@ final class StreamTable: Sendable {
 
     /// Reads the number that opens a connection: 8 bytes, little-endian.
     private func admit(_ connection: SharedDescriptor) {
-        var wait = timeval(tv_sec: 10, tv_usec: 0)
-        setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
+        setReceiveTimeout(connection.raw, .seconds(10))
         var bytes = [UInt8](repeating: 0, count: StreamNumber.encodedSize)
         var filled = 0
         while filled < bytes.count {
@@ -76,8 +75,7 @@ final class StreamTable: Sendable {
             guard count > 0 else { return }
             filled += count
         }
-        wait.tv_sec = 0
-        setsockopt(connection.raw, SOL_SOCKET, SO_RCVTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
+        setReceiveTimeout(connection.raw, .zero)
         let number = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         if let port = StreamNumber.loopbackPort(number) { return Forward.serve(connection, port: port) }
         if let target = StreamNumber.targetConnection(of: number) {

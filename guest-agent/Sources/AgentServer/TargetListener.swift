@@ -1,6 +1,5 @@
 import AgentAPI
 import AgentContract
-import CAgent
 import CLinux
 import Glibc
 import GuestSystem
@@ -22,15 +21,7 @@ final class TargetListener: Sendable {
     func close() { shutdown(listener.raw, Int32(SHUT_RDWR)) }
 
     private func accept() {
-        while true {
-            let raw = martlet_agent_accept(listener.raw)
-            if raw < 0 {
-                if [EINTR, ECONNABORTED].contains(Glibc.errno) { continue }
-                guard [EMFILE, ENFILE, ENOMEM, ENOBUFS].contains(Glibc.errno) else { return }
-                usleep(100_000)
-                continue
-            }
-            let client = SharedDescriptor(OwnedDescriptor(owning: raw))
+        acceptConnections(listener) { client in
             // Without a thread the client sees the end of the connection.
             try? startThread("target client", stackSize: 128 << 10) { [target, link] in
                 link.withConnection(to: target) { stream in

@@ -160,8 +160,6 @@ int martlet_agent_unix_listen(const char *path) {
     return bind_and_listen(fd, (const struct sockaddr *)&address, sizeof address);
 }
 
-int martlet_agent_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_CLOEXEC); }
-
 int martlet_agent_load_device_program(const uint64_t *instructions, unsigned count, char *log, unsigned log_size) {
     union bpf_attr attributes;
     memset(&attributes, 0, sizeof attributes);

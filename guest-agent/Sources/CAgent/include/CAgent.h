@@ -68,8 +68,6 @@ void martlet_agent_power_off(void);
 int martlet_agent_write_port(uint16_t port, uint8_t value);
 // A listening SOCK_STREAM vsock socket on `port`, any cid; close-on-exec.
 int martlet_agent_vsock_listen(unsigned port);
-// accept4(2), close-on-exec.
-int martlet_agent_accept(int listener);
 // A listening Unix socket, close-on-exec.
 int martlet_agent_unix_listen(const char *path);
 // sched_setattr(2) of the calling thread; times in nanoseconds.
