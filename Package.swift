@@ -43,6 +43,7 @@ let package = Package(
         .library(name: "OCISpec", targets: ["OCISpec"]),
         .library(name: "TTRPC", targets: ["TTRPC"]),
         .library(name: "AgentAPI", targets: ["AgentAPI"]),
+        .library(name: "CSeccomp", targets: ["CSeccomp"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -57,6 +58,8 @@ let package = Package(
     ],
     targets: [
         .target(name: "CLinux"),
+        // The archive: the programs run where only their C library is.
+        .target(name: "CSeccomp", linkerSettings: [.linkedLibrary(":libseccomp.a")]),
         room("LinuxSystem", ["CLinux", system]),
         room("AgentContract", []),
         room("OCISpec", ["AgentContract"]),
@@ -69,15 +72,16 @@ let package = Package(
         room("VhostUser", ["CLinux", "Virtio", "LinuxSystem"]),
         room("VMMControl", ["CLinux", "LinuxSystem"]),
         room("GuestKernel", ["LinuxSystem"]),
+        room("Jail", ["CLinux", "CSeccomp", "LinuxSystem"]),
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
         room("PodNetwork", ["LinuxSystem"]),
-        room("Hypervisor", ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "VMMControl", logging]),
+        room("Hypervisor", ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "Jail", "VMMControl", logging]),
         room(
             "Sandbox",
             [
                 "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "AgentAPI", "VMMControl", "PodNetwork",
-                "Hypervisor", logging,
+                "Hypervisor", "Jail", logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         room(
@@ -97,7 +101,7 @@ let package = Package(
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "AgentContract", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Bench",
+                "AgentContract", "Jail", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Bench",
                 argumentParser,
                 logging,
             ],
@@ -108,16 +112,23 @@ let package = Package(
         .executableTarget(
             name: "martlet-device",
             dependencies: [
-                "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "DeviceService",
+                "CLinux", "LinuxSystem", "Virtio", "FileService", "Jail", "VhostUser", "VMMControl", "DeviceService",
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-vmm",
             dependencies: [
-                "AgentContract", "LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine",
+                "AgentContract", "Jail", "LinuxSystem", "Virtio", "VhostUser", "VMMControl", "DeviceService", "Machine",
             ],
             swiftSettings: strict),
 
+        // Tries to get out of a jail; for JailTests.
+        .target(name: "CProbe", path: "Tests/Jail/CProbe"),
+        .executableTarget(
+            name: "jail-probe", dependencies: ["CProbe", "Jail", "LinuxSystem"], path: "Tests/Jail/Probe",
+            swiftSettings: strict),
+
+        tests("JailTests", ["CLinux", "Jail", "LinuxSystem", "jail-probe"]),
         tests("AgentContractTests", ["AgentContract"]),
         tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
         tests("OCISpecTests", ["OCISpec"]),
@@ -126,7 +137,7 @@ let package = Package(
             exclude: ["Peers", "protos"]),
         tests("VirtioTests", ["Virtio", "CLinux", "LinuxSystem"]),
         tests("FileServiceTests", ["FileService", "CLinux", "LinuxSystem"]),
-        tests("VhostUserTests", ["VhostUser", "Virtio", "FileService", "VMMControl", "CLinux", "LinuxSystem"]),
+        tests("VhostUserTests", ["Jail", "VhostUser", "Virtio", "FileService", "VMMControl", "CLinux", "LinuxSystem"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),

@@ -32,10 +32,8 @@ let package = Package(
     targets: [
         .target(name: "CAgent"),
         .target(name: "CFault"),
-        // Debian's libseccomp-dev, which has the static library too.
-        .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
         room("GuestSystem", ["CAgent", shared("CLinux"), shared("LinuxSystem")]),
-        room("ContainerPlan", ["GuestSystem", "CSeccomp", shared("LinuxSystem"), shared("OCISpec")]),
+        room("ContainerPlan", ["GuestSystem", shared("CSeccomp"), shared("LinuxSystem"), shared("OCISpec")]),
         room(
             "ContainerInit",
             ["ContainerPlan", "GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem"), shared("OCISpec")]),

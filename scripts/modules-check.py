@@ -42,7 +42,11 @@ def targets(package):
     for target in json.loads(output('swift', 'package', 'dump-package', directory=package))['targets']:
         declared = {next(iter(entry.values()))[0] for entry in target['dependencies']}
         name, kind = target['name'], target['type']
-        directory = os.path.join(package, 'Tests' if kind == 'test' else 'Sources', name)
+        path = target.get('path') or os.path.join('Tests' if kind == 'test' else 'Sources', name)
+        # A program that tests start, and what it is made of.
+        if kind != 'test' and path.startswith('Tests/'):
+            kind = f'test {kind}'
+        directory = os.path.join(package, path)
         imported = set()
         for root, _, names in os.walk(directory):
             for file in names:
@@ -53,7 +57,7 @@ def targets(package):
 
 
 def check_imports(package, all_targets):
-    programs = {name.replace('-', '_') for name, target in all_targets.items() if target[0] == 'executable'}
+    programs = {name.replace('-', '_') for name, target in all_targets.items() if target[0].endswith('executable')}
     for name, (_, declared, imported, _) in all_targets.items():
         for module in sorted(imported - declared):
             problems.append(f'{package}/Package.swift: {name} imports {module}, which it does not declare')
@@ -84,7 +88,7 @@ def check_table(page, all_targets):
         if not line.startswith('|'):
             break
         named += re.findall(r'`([^`]+)`', line.split('|')[1])
-    modules = {name for name, target in all_targets.items() if target[0] != 'test'}
+    modules = {name for name, target in all_targets.items() if not target[0].startswith('test')}
     for name in sorted(modules - set(named)):
         problems.append(f'{page}: the table of modules does not name {name}')
     for name in sorted(n for n in set(named) if n not in modules or named.count(n) > 1):

@@ -1,6 +1,7 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,11 +43,13 @@ int martlet_renameat2(int old_dir, const char *old_path, int new_dir, const char
 pid_t martlet_gettid(void) { return gettid(); }
 
 // Runs in the child between fork and exec: async-signal-safe calls only. Returns the name of the step that failed.
-static const char *become(const struct martlet_spawn_options *o, pid_t parent, int *scratch) {
+static const char *become(const struct martlet_spawn_options *o, int report, int *scratch) {
     if (o->new_session && setsid() < 0) return "setsid";
     if (o->parent_death_signal) {
         if (prctl(PR_SET_PDEATHSIG, o->parent_death_signal, 0, 0, 0) < 0) return "prctl PR_SET_PDEATHSIG";
-        if (getppid() != parent) { errno = ESRCH; return "parent"; }
+        // The parent, which reads the report, may have ended before. From another pid namespace it can't be asked for.
+        struct pollfd item = {.fd = report};
+        if (poll(&item, 1, 0) > 0 && item.revents & POLLERR) { errno = ESRCH; return "parent"; }
     }
     for (int s = 1; s < NSIG; s++) {
         struct sigaction action = {.sa_handler = SIG_DFL};
@@ -77,14 +80,16 @@ int martlet_spawn(const struct martlet_spawn_options *o, pid_t *pid, int *pidfd,
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);  // no handler of ours may run in the child
-    pid_t parent = getpid();
     *step = "fork";
-    pid_t child = scratch ? fork() : -1;
+    pid_t child = -1;
+    // glibc's fork() can't make a namespace. The child calls nothing that needs what else it does.
+    if (scratch) child = o->new_pid_namespace ? (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL) : fork();
     int error = errno;
     if (child == 0) {
         // The report pipe must not sit where a descriptor of the child goes.
         int pipe_fd = fcntl(report[1], F_DUPFD_CLOEXEC, o->descriptor_count + 1);
-        const char *failed = become(o, parent, scratch);
+        close(report[0]);
+        const char *failed = become(o, pipe_fd, scratch);
         if (!failed) {
             // Anything else that is open closes at exec, whoever forgot the flag. pipe_fd included.
             close_range((unsigned)o->descriptor_count, ~0U, CLOSE_RANGE_CLOEXEC);

@@ -19,6 +19,8 @@ const char *martlet_make_tap(int fd, const char *name, int multi, int header, un
     if (ioctl(fd, TUNSETOFFLOAD, offloads) < 0) return "TUNSETOFFLOAD";
     return NULL;
 }
+const unsigned long martlet_TUNSETOFFLOAD = TUNSETOFFLOAD, martlet_TUNSETQUEUE = TUNSETQUEUE;
+
 int martlet_set_tap_offloads(int fd, unsigned long offloads) { return ioctl(fd, TUNSETOFFLOAD, offloads); }
 
 int martlet_set_tap_queue(int fd, int takes_part) {

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Jail
 import LinuxSystem
 import VMMControl
 
@@ -12,15 +13,18 @@ package final class DeviceProcess: Sendable {
 
     /// Starts `martlet-vmm`, or `martlet-device` with the `kind` of device (`vsock`, `files` or `blk`). What it prints goes to
     /// `log`, line by line.
+    ///
+    /// - Parameter user: of its jail.
     package init(
-        _ program: String, _ kind: String? = nil, log: @Sendable @escaping (String) -> Void,
+        _ program: String, _ kind: String? = nil, user: UInt32 = JailPlan.nobody,
+        log: @Sendable @escaping (String) -> Void,
         onEvent: @Sendable @escaping (ControlEvent) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_SEQPACKET)
         let arguments = kind.map { [$0] } ?? []
         process = try MachineProcess(
             ([program] + arguments).joined(separator: " "), executable: try Programs.own(program),
-            arguments: arguments, descriptors: [theirs], log: log)
+            arguments: arguments + ["--uid", "\(user)"], descriptors: [theirs], log: log)
         client = ControlClient(control: ours, onEvent: onEvent)
     }
 }
@@ -28,13 +32,17 @@ package final class DeviceProcess: Sendable {
 /// Martlet's own processes of a machine that is being started: when that fails, all of them are ended.
 struct DeviceProcesses {
     private let watch: MachineWatch
+    private let user: UInt32
     private let log: @Sendable (String) -> Void
     /// In the order of their starts.
     private(set) var all: [MachineProcess] = []
 
-    /// - Parameter watch: gets the processes' events.
-    init(_ watch: MachineWatch, log: @Sendable @escaping (String) -> Void) {
+    /// - Parameters:
+    ///   - watch: gets the processes' events.
+    ///   - user: of their jails.
+    init(_ watch: MachineWatch, user: UInt32, log: @Sendable @escaping (String) -> Void) {
         self.watch = watch
+        self.user = user
         self.log = log
     }
 
@@ -43,7 +51,7 @@ struct DeviceProcesses {
     /// - Parameter name: of the device, for messages.
     mutating func start(_ program: String, _ kind: String? = nil, as name: String) throws -> DeviceProcess {
         let watch = watch
-        let device = try DeviceProcess(program, kind, log: log) { watch.take($0, from: name) }
+        let device = try DeviceProcess(program, kind, user: user, log: log) { watch.take($0, from: name) }
         all.append(device.process)
         return device
     }
@@ -63,9 +71,9 @@ struct DeviceProcesses {
 public enum Programs {
     /// The absolute path of one of Martlet's own programs.
     public static func own(_ name: String) throws -> String {
-        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let count = try check("readlink", "/proc/self/exe", readlink("/proc/self/exe", &buffer, buffer.count))
-        let executable = String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        guard let executable = symbolicLink("/proc/self/exe") else {
+            throw HypervisorError("\(name) not found: /proc/self/exe can't be read")
+        }
         let directory = executable.split(separator: "/").dropLast().map { "/" + $0 }.joined()
         let paths = ["\(directory)/\(name)", "\(directory)/../libexec/martlet/\(name)"]
         for path in paths where access(path, X_OK) == 0 { return path }

@@ -19,7 +19,7 @@ final class KVMMachine: ComposedMachine {
         let logger = driver.logger
         let watch = try MachineWatch(readyEvent: .ready, logger: logger)
         self.watch = watch
-        var devices = DeviceProcesses(watch) { logger.debug("\($0)") }
+        var devices = DeviceProcesses(watch, user: configuration.user) { logger.debug("\($0)") }
         do {
             vsock = try devices.start("martlet-vmm", as: "machine")
             files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
@@ -69,9 +69,8 @@ final class KVMMachine: ComposedMachine {
         }
         if let files {
             let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
             replies.append(
-                try files.startFiles(vhostUser: deviceEnd.raw, tag: ShareDevice.tag, proc: proc.raw))
+                try files.startFiles(vhostUser: deviceEnd.raw, tag: ShareDevice.tag))
             replies.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag))
         }
         let arguments = configuration.kernelArguments + [AgentDoorbell.kernelArgument]

@@ -23,7 +23,7 @@ final class MachineProcess: WatchedPart {
                 .init(
                     executable: executable, arguments: arguments, environment: environment,
                     descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe] + descriptors.map(\.raw), newSession: true,
-                    diesWithParent: true))
+                    diesWithParent: true, newPIDNamespace: true))
         }
         self.output = try Console("log \(name)", source: output) { log("\(name): \($0)") }
     }

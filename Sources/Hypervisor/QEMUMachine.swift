@@ -23,7 +23,7 @@ final class QEMUMachine: ComposedMachine {
         let networks = QEMUNetworks(slots: QEMUDriver.slotCount, vhost: driver.hasVhostNet, logger: logger)
         self.networks = networks
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
-        var devices = DeviceProcesses(watch, log: log)
+        var devices = DeviceProcesses(watch, user: configuration.user, log: log)
         let qemu: MachineProcess
         do {
             vsock = try devices.start("martlet-device", "vsock", as: "vsock")
@@ -32,10 +32,9 @@ final class QEMUMachine: ComposedMachine {
                 try vsock.client.startVsock(vhostUser: sockets[.vsock].raw, guestCID: configuration.guestCID)
             ]
             if let files {
-                let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
                 replies.append(
                     try files.client.startFiles(
-                        vhostUser: sockets[.files].raw, tag: ShareDevice.tag, proc: proc.raw))
+                        vhostUser: sockets[.files].raw, tag: ShareDevice.tag))
             }
             disks = try configuration.disks.map { try devices.start("martlet-device", "blk", as: "disk \($0.id)") }
             for (index, disk) in configuration.disks.enumerated() {
@@ -51,7 +50,8 @@ final class QEMUMachine: ComposedMachine {
             }
             console = try Console("guest console", source: sockets[.console]) { logger.debug("guest: \($0)") }
             qemu = try MachineProcess(
-                "qemu", executable: driver.executable, arguments: driver.arguments(configuration),
+                "qemu", executable: try Programs.own("martlet-device"),
+                arguments: try driver.jailedArguments(configuration),
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], descriptors: sockets.inherited, log: log)
         } catch {
             throw devices.abandon(after: error)

@@ -1,4 +1,5 @@
 import Glibc
+import Jail
 import LinuxSystem
 
 /// A disk of a virtual machine: a file or block device of the host, taken as it is, whatever is in it.
@@ -45,6 +46,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var hugePages = true
     /// Whether the machine has a file device, without which nothing can be shared with it.
     public var hasFiles: Bool
+    /// Whom the machine's processes run as: of the pod alone.
+    public var user = JailPlan.nobody
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String?, kernelArguments: [String],

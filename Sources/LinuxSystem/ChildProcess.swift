@@ -50,6 +50,8 @@ public final class ChildProcess: Sendable {
         public var directory: String?
         /// The child gets SIGKILL when this process ends, however it ends.
         public var diesWithParent: Bool
+        /// The child is the first process of a pid namespace of its own.
+        public var newPIDNamespace: Bool
         /// Whether this process waits for the child's end. A child that it does not wait for is left to whoever becomes its parent,
         /// also when it ends before this process: `ended`, `end` and `waitForEnd` know nothing of it then.
         public var isReaped: Bool
@@ -57,7 +59,7 @@ public final class ChildProcess: Sendable {
         public init(
             executable: String, argv0: String? = nil, arguments: [String], environment: [String] = [],
             descriptors: [Int32], directory: String? = nil, newSession: Bool = false, diesWithParent: Bool = false,
-            isReaped: Bool = true
+            newPIDNamespace: Bool = false, isReaped: Bool = true
         ) {
             self.executable = executable
             self.argv0 = argv0
@@ -67,6 +69,7 @@ public final class ChildProcess: Sendable {
             self.directory = directory
             self.newSession = newSession
             self.diesWithParent = diesWithParent
+            self.newPIDNamespace = newPIDNamespace
             self.isReaped = isReaped
         }
     }
@@ -144,7 +147,8 @@ public final class ChildProcess: Sendable {
                         path: path, directory: directory, argv: argv.baseAddress, envp: envp.baseAddress,
                         descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count),
                         new_session: command.newSession ? 1 : 0,
-                        parent_death_signal: command.diesWithParent ? SIGKILL : 0)
+                        parent_death_signal: command.diesWithParent ? SIGKILL : 0,
+                        new_pid_namespace: command.newPIDNamespace ? 1 : 0)
                     return martlet_spawn(&options, &pid, &pidfd, &step)
                 }
             }

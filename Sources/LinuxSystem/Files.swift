@@ -68,3 +68,11 @@ public func linkTarget(_ name: String, at directory: Int32) -> [UInt8]? {
     guard let count, count >= 0 else { return nil }
     return Array(bytes[..<count])
 }
+
+/// The target of a symbolic link; nil: there is none at the path.
+public func symbolicLink(_ path: String) -> String? {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let count = readlink(path, &buffer, buffer.count)
+    if count < 0 { return nil }
+    return String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}

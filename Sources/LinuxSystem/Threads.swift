@@ -2,6 +2,12 @@ import CLinux
 import Glibc
 import Synchronization
 
+/// What each thread that `startThread` starts does first, with its name: it gives up what its work does not need.
+private let prologue = Mutex<(@Sendable (String) -> Void)?>(nil)
+
+/// Has each thread that is started from now on call `body` before its work, with the name that it was started with.
+public func beginThreads(with body: @escaping @Sendable (String) -> Void) { prologue.withLock { $0 = body } }
+
 /// Starts a detached thread, for work that blocks.
 ///
 /// - Parameters:
@@ -31,6 +37,7 @@ public func startThread(
             guard let argument else { return nil }
             let body = Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
             _ = String(body.name.prefix(15)).withCString { martlet_prctl(PR_SET_NAME, UInt(bitPattern: $0), 0, 0, 0) }
+            prologue.withLock { $0 }?(body.name)
             body.run()
             return nil
         }, argument.toOpaque())

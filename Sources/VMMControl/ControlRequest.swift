@@ -8,7 +8,7 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     /// Serve a vsock device to the machine at the other end of `vhostUser`.
     case startVsock(vhostUser: Descriptor, guestCID: UInt64)
     /// Serve a file device. `proc` is the root of a procfs that shows the device process.
-    case startFiles(vhostUser: Descriptor, proc: Descriptor, tag: String)
+    case startFiles(vhostUser: Descriptor, tag: String)
     /// Serve a disk: `file` is a raw file or block device, `id` its serial number.
     case startBlock(vhostUser: Descriptor, file: Descriptor, readOnly: Bool, id: String)
     /// Add a directory or a file to the file device's root.

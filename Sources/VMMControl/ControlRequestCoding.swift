@@ -5,9 +5,8 @@ extension ControlRequest {
         case .startVsock(let vhostUser, let guestCID):
             packet.add(descriptor: vhostUser)
             packet.add(guestCID)
-        case .startFiles(let vhostUser, let proc, let tag):
+        case .startFiles(let vhostUser, let tag):
             packet.add(descriptor: vhostUser)
-            packet.add(descriptor: proc)
             packet.add(tag)
         case .startBlock(let vhostUser, let file, let readOnly, let id):
             packet.add(descriptor: vhostUser)
@@ -69,9 +68,7 @@ extension ControlRequest {
         case .startVsock:
             .startVsock(vhostUser: try packet.descriptor("vhostUser"), guestCID: try packet.number("guestCID"))
         case .startFiles:
-            .startFiles(
-                vhostUser: try packet.descriptor("vhostUser"), proc: try packet.descriptor("proc"),
-                tag: try packet.text("tag"))
+            .startFiles(vhostUser: try packet.descriptor("vhostUser"), tag: try packet.text("tag"))
         case .startBlock:
             .startBlock(
                 vhostUser: try packet.descriptor("vhostUser"), file: try packet.descriptor("file"),

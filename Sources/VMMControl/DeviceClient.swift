@@ -6,9 +6,8 @@ extension ControlClient {
     }
 
     /// Makes the process serve a file device called `tag` to the machine at the other end of `vhostUser`.
-    /// - Parameter proc: the root of a procfs that shows the device process.
-    public func startFiles(vhostUser: Int32, tag: String, proc: Int32) throws(DeviceError) -> PendingReply {
-        try post(.startFiles(vhostUser: vhostUser, proc: proc, tag: tag))
+    public func startFiles(vhostUser: Int32, tag: String) throws(DeviceError) -> PendingReply {
+        try post(.startFiles(vhostUser: vhostUser, tag: tag))
     }
 
     /// Makes the process serve a disk to the machine at the other end of `vhostUser`.

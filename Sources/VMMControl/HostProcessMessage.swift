@@ -8,8 +8,8 @@ public enum HostProcessMessage: Sendable, Equatable {
     // From the server.
     /// A detached mount comes as a descriptor: in the process's own mount namespace it is at this path. The first is at `/`.
     case mount(path: String)
-    /// Enter the network namespace that comes as a descriptor, and drop all privileges. Without one: stay where you are.
-    case enter
+    /// Enter the network namespace that comes as a descriptor, and the jail, as this user. Without one: stay where you are.
+    case enter(user: UInt32)
     /// End with this code, 0–255.
     case exit(code: Int32)
     /// End by this signal.
@@ -32,7 +32,7 @@ public enum HostProcessMessage: Sendable, Equatable {
     private var words: (UInt32, Int32, Int32) {
         switch self {
         case .mount: (8, 0, 0)
-        case .enter: (1, 0, 0)
+        case .enter(let user): (1, Int32(bitPattern: user), 0)
         case .exit(let code): (2, code, 0)
         case .end(let signal): (3, signal, 0)
         case .entered: (4, 0, 0)
@@ -45,7 +45,7 @@ public enum HostProcessMessage: Sendable, Equatable {
     private init?(_ kind: UInt32, _ first: Int32, _ second: Int32, path: String) {
         switch kind {
         case 8 where path.hasPrefix("/"): self = .mount(path: path)
-        case 1: self = .enter
+        case 1: self = .enter(user: UInt32(bitPattern: first))
         case 2: self = .exit(code: first)
         case 3: self = .end(signal: first)
         case 4: self = .entered

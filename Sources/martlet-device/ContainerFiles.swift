@@ -12,26 +12,27 @@ struct ContainerFiles {
     /// What engines read in /proc beside a process's directory.
     private static let facts = ["stat", "uptime", "meminfo"]
 
-    /// Makes the namespace, in which there is nothing else. The process has all its privileges still.
-    func enter() throws(SystemError) {
-        var entries: [(String, SharedDescriptor)] = []
-        for name in ["\(getpid())"] + Self.facts { entries.append((name, try Self.entry(name))) }
-        let root = if let tree = mounts.first?.tree { tree } else { try Self.empty() }
-        try check("enter", "root", martlet_enter_root(root.raw))
+    /// nil: it is empty.
+    var root: SharedDescriptor? { mounts.first?.tree }
+
+    /// What a container's /proc shows of the host: to be called while the host's is there.
+    static func processEntries() throws(SystemError) -> [(name: String, tree: SharedDescriptor)] {
+        var entries: [(name: String, tree: SharedDescriptor)] = []
+        for name in ["\(getpid())"] + facts { entries.append((name, try entry(name))) }
+        return entries
+    }
+
+    /// Mounts the container's files and these entries of /proc below the root, which is `root`. The process has all its
+    /// privileges still.
+    func place(_ entries: [(name: String, tree: SharedDescriptor)]) {
         for (path, tree) in mounts.dropFirst() { Self.place(tree, at: path) }
         if mount("tmpfs", "/proc", "tmpfs", Self.flags, "size=64k,mode=0555") == 0 {
             for (name, tree) in entries { Self.place(tree, at: "/proc/\(name)") }
         }
-        withExtendedLifetime((root, mounts)) {}
     }
 
     /// MS_NOSUID, MS_NODEV and MS_NOEXEC (mount(2)).
     private static let flags: UInt = 2 | 4 | 8
-
-    private static func empty() throws(SystemError) -> SharedDescriptor {
-        let directory = try check("mount empty tmpfs", "", martlet_empty_directory())
-        return SharedDescriptor(OwnedDescriptor(owning: directory))
-    }
 
     /// An entry of /proc, cloned.
     private static func entry(_ name: String) throws(SystemError) -> SharedDescriptor {

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Jail
 import LinuxSystem
 import VMMControl
 
@@ -51,7 +52,7 @@ struct ContainerProcess {
             guard let (message, descriptor) = try HostProcessMessage.receive(over: control) else { return }
             switch message {
             case .mount(let path): if let descriptor { files.mounts.append((path, descriptor)) }
-            case .enter: try enter(descriptor)
+            case .enter(let user): try enter(descriptor, user: user)
             case .exit(let code): _exit(code)
             case .end(let signal): end(by: signal)
             default: return
@@ -70,11 +71,15 @@ struct ContainerProcess {
         try HostProcessMessage.resized(width: Int32(size.ws_col), height: Int32(size.ws_row)).send(over: control.raw)
     }
 
-    private func enter(_ namespace: SharedDescriptor?) throws {
+    private func enter(_ namespace: SharedDescriptor?, user: UInt32) throws {
         do throws(SystemError) {
-            try files.enter()
-            if let namespace { try check("setns", "network namespace", martlet_enter_network(namespace.raw)) }
-            try Privileges(capabilities: [], user: nobody, group: nobody).apply(parent: nil)
+            let entries = try ContainerFiles.processEntries()
+            _ = try Jail.enter(
+                JailPlan(.container, user: user), tree: files.root,
+                before: { () throws(SystemError) in
+                    files.place(entries)
+                    if let namespace { try check("setns", "network namespace", martlet_enter_network(namespace.raw)) }
+                })
         } catch {
             try HostProcessMessage.failed(errno: error.errno.rawValue).send(over: control.raw)
             throw error

@@ -1,5 +1,6 @@
 import DeviceService
 import FileService
+import Jail
 import LinuxSystem
 import VMMControl
 import VhostUser
@@ -10,7 +11,13 @@ final class FilesProcess {
     private let control: DeviceControl
     private var server: FileServer?
 
-    init(_ socket: ControlSocket) throws { control = try DeviceControl(socket) }
+    private let procfs: SharedDescriptor
+
+    init(_ socket: ControlSocket, _ contents: Jail.Contents) throws {
+        guard let procfs = contents.procfs else { throw RequestError("the jail has no procfs") }
+        self.procfs = procfs
+        control = try DeviceControl(socket)
+    }
 
     /// Returns when the control socket is closed.
     func run() throws {
@@ -20,8 +27,8 @@ final class FilesProcess {
 
     private func handle(_ request: ControlRequest<SharedDescriptor>) throws -> ControlReply {
         switch request {
-        case .startFiles(let vhostUser, let proc, let tag):
-            try start(tag: tag, machine: vhostUser, proc: proc)
+        case .startFiles(let vhostUser, let tag):
+            try start(tag: tag, machine: vhostUser)
         case .addShare(let name, let tree, let readOnly):
             try started().addShare(name: name, descriptor: try tree.duplicate(), readOnly: readOnly)
         case .removeShare(let name):
@@ -31,10 +38,10 @@ final class FilesProcess {
         return .done
     }
 
-    private func start(tag: String, machine: SharedDescriptor, proc: SharedDescriptor) throws {
+    private func start(tag: String, machine: SharedDescriptor) throws {
         try control.requireUnused()
         let socket = control.socket
-        let server = try FileServer(proc: try proc.duplicate())
+        let server = try FileServer(proc: try procfs.duplicate())
         let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
         try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: machine)
         self.server = server

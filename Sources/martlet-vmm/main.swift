@@ -1,20 +1,19 @@
 import DeviceService
 import Glibc
+import Jail
 import LinuxSystem
 import VMMControl
 
 /// The control socket's number, by agreement with whoever starts this program.
 let controlDescriptor: Int32 = 3
 
-/// Nobody: the process has no capability, and nothing is this user's.
-let nobody: uid_t = 65534
-
 do {
-    let parent = getppid()
-    try Privileges.dieWithParent(parent)
+    // martlet-vmm [--uid N]
+    let words = CommandLine.arguments
+    let user = words.count == 3 && words[1] == "--uid" ? UInt32(words[2]) : nil
+    if user == nil, words.count > 1 { throw RequestError("usage: martlet-vmm [--uid N]") }
     signal(SIGPIPE, SIG_IGN)
-    try Privileges.raiseOpenFiles()
-    try Privileges(capabilities: [], user: nobody, group: nobody).apply(parent: parent)
+    _ = try Jail.enter(JailPlan(.vmm, user: user ?? JailPlan.nobody), lifeline: controlDescriptor)
     let control = ControlSocket(SharedDescriptor(OwnedDescriptor(owning: controlDescriptor)))
     try MachineProcess(control).run()
 } catch {

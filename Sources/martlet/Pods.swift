@@ -7,7 +7,7 @@ import Sandbox
 struct PodCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pod", abstract: "Inspect the pods of this host, whoever started them.",
-        subcommands: [PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self])
+        subcommands: [PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self, PodJailCommand.self])
 }
 
 struct PodListCommand: AsyncParsableCommand {

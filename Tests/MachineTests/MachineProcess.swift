@@ -56,7 +56,7 @@ final class MachineProcess {
             "martlet-vmm",
             .init(
                 executable: command[0], arguments: Array(command.dropFirst()), descriptors: [-1, 2, 2, theirs.raw],
-                diesWithParent: true))
+                diesWithParent: true, newPIDNamespace: true))
         let events = Events()
         self.events = events
         client = ControlClient(control: ours) { events.add($0) }

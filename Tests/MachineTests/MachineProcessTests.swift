@@ -86,7 +86,7 @@ struct MachineProcessTests {
             machine.child.signal(SIGTERM)
         }
         let lines = try readText(path).split(separator: "\n")
-        let start = try #require(lines.firstIndex { $0.contains("chroot(") }, "the trace saw no start")
+        let start = try #require(lines.firstIndex { $0.contains("pivot_root(") }, "the trace saw no start")
         // Threads were made after it, so the trace goes on.
         #expect(lines[start...].contains { $0.contains("clone") })
         let names = ["open(", "openat(", "openat2(", "creat(", "execve(", "mknod", "socket("]

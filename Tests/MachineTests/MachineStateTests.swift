@@ -153,7 +153,7 @@ struct MachineRequestTests {
         try machine.client.pause()
         #expect(machine.child.ended == nil && machine.events.all.isEmpty)
         // The host ends a paused machine as any other.
-        machine.child.signal(SIGTERM)
+        machine.child.signal(SIGKILL)
         #expect(machine.child.waitForEnd(timeout: .seconds(5)) != nil)
     }
 

@@ -152,6 +152,10 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             "agent.heartbeat_timeout_ms = 400",
             "martlet.toml: agent.heartbeat_timeout_ms: must be more than agent.heartbeat_interval_ms"
         ),
+        (
+            "jail.first_user = 2147483000\njail.users = 1000",
+            "martlet.toml: jail.users: 1000 users from 2147483000 on end above 2147483647"
+        ),
         ("paths.root = \"x\"", "martlet.toml: paths.root: \"x\" is not an absolute path"),
         ("paths.root = \"\"", "martlet.toml: paths.root: must not be empty"),
     ])

@@ -9,7 +9,7 @@ import Testing
 @Suite(.timeLimit(.minutes(1))) struct ControlCodingTests {
     /// One of each, with descriptors 10, 11, …
     private static let requests: [ControlRequest<Int32>] = [
-        .startVsock(vhostUser: 10, guestCID: .max), .startFiles(vhostUser: 10, proc: 11, tag: "martlet"),
+        .startVsock(vhostUser: 10, guestCID: .max), .startFiles(vhostUser: 10, tag: "martlet"),
         .startBlock(vhostUser: 10, file: 11, readOnly: true, id: "größe"),
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""),
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)),
@@ -62,7 +62,8 @@ import Testing
                 #expect(refusal(request) { _, all in all.removeLast() }.hasPrefix("no descriptor for "))
             }
         }
-        #expect(refusal(.startFiles(vhostUser: 1, proc: 2, tag: "")) { $1 = [1] } == "no descriptor for proc")
+        #expect(
+            refusal(.machine(kvm: 1, memory: 2, memoryBytes: 1, vcpus: 1)) { $1 = [1] } == "no descriptor for memory")
         #expect(refusal(.removeShare(name: "x")) { body, _ in body[4] = 0xff } == "name is not UTF-8")
         #expect(refusal(.removeNetwork(hardwareAddress: [1])) { _, _ in } == "hardwareAddress has 1 bytes, not 6")
         #expect(

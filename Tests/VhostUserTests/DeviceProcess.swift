@@ -48,6 +48,7 @@ final class DeviceProcess: Sendable {
                     options.envp = UnsafePointer(variables.baseAddress)
                     options.descriptors = numbers.baseAddress
                     options.descriptor_count = Int32(numbers.count)
+                    options.new_pid_namespace = 1
                     return martlet_spawn(&options, &pid, &pidfd, &step)
                 }
             }

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Jail
 import LinuxSystem
 import Synchronization
 import Testing
@@ -61,13 +62,12 @@ struct DeviceProcessTests {
     @Test func theFileProcessKeepsWhatItNeeds() throws {
         let device = try DeviceProcess(["files"])
         let (_, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open("/usr", O_PATH | O_DIRECTORY)
         #expect(throws: DeviceError.failed("the device is not started")) {
             try device.client.addShare(name: "root/early", directory: directory.raw, readOnly: true)
         }
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
-        let kept = String(Privileges.Capabilities.fileServer.rawValue, radix: 16)
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet").wait()
+        let kept = String(Capabilities.fileServer.rawValue, radix: 16)
         let mask = String(repeating: "0", count: 16 - kept.count) + kept
         for field in ["CapPrm", "CapEff", "CapBnd"] { #expect(device.status(field) == mask) }
         #expect(device.status("Umask") == "0000" && device.status("NoNewPrivs") == "1")
@@ -137,7 +137,7 @@ struct DeviceProcessTests {
 
     @Test func wrongArguments() throws {
         for arguments in [
-            [], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--gid", "4294967295"],
+            [], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--uid", "4294967295"],
         ] {
             let device = try DeviceProcess(arguments)
             #expect(Self.exitCode(device.pid) == 1)
@@ -168,7 +168,7 @@ struct DeviceProcessTests {
         #expect(Self.exitCode(pid) == 0)
         let lines = fileContents(trace).split(separator: "\n").map(String.init)
         // From the moment its root is empty.
-        let start = try #require(lines.firstIndex { $0.contains("chroot(") })
+        let start = try #require(lines.firstIndex { $0.contains("pivot_root(") })
         let later = lines[(start + 1)...]
         #expect(later.contains { $0.contains("openat2(") || $0.contains("openat(") }, "the trace saw no request")
         for line in later {
@@ -185,9 +185,8 @@ struct DeviceProcessTests {
     /// Looks a file up, opens and reads it, over rings, as a guest would.
     private func serveSome(_ device: DeviceProcess, _ share: String) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
-        let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet").wait()
         try device.client.addShare(name: "fs/s", directory: directory.raw, readOnly: false)
         let guest = try FuseGuest()
         let front = FakeFrontEnd(ours, memory: guest.memory)

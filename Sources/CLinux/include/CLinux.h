@@ -93,6 +93,7 @@ struct martlet_spawn_options {
     int descriptor_count;
     int new_session;               // setsid(2) when not 0
     int parent_death_signal;       // PR_SET_PDEATHSIG when not 0: sent when the *thread* that spawned ends
+    int new_pid_namespace;         // the child is the first process of a pid namespace of its own when not 0
 };
 
 // Starts a program with exactly the given descriptors, default signal dispositions and an empty signal mask.

@@ -10,8 +10,15 @@ int martlet_capset(uint64_t effective, uint64_t permitted);
 int martlet_capget(uint64_t *effective, uint64_t *permitted);
 // A new empty tmpfs that is mounted nowhere, read-only: a descriptor of its root.
 int martlet_empty_directory(void);
-// Gives this process a mount namespace of its own, in which there is only the detached mount that the descriptor is of.
+// Locks one byte of a file for this open file description (F_OFD_SETLK, fcntl(2)); EAGAIN: another has it.
+int martlet_lock_byte(int file, uint64_t offset);
+// unshare(2): CLONE_NEW*.
+int martlet_unshare(int namespaces);
+// Makes the detached mount that the descriptor is of the only one in this process's mount namespace, which must be its own.
 int martlet_enter_root(int tree);
+// A new procfs of this process's pid namespace that shows processes alone (subset=pid) and is mounted nowhere: a descriptor
+// of its root.
+int martlet_new_procfs(void);
 // A file without a name in a tmpfs of its own, of at most `size` bytes (decimal), which gets huge pages where it can. The
 // file system is attached nowhere and goes with the file. `name` is what /proc calls it. EINVAL: a kernel without them.
 int martlet_huge_file(const char *name, const char *size);

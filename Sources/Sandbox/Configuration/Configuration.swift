@@ -73,6 +73,14 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var forward = true
     }
 
+    /// The jails of a pod's host processes.
+    public struct Jail: Sendable, Equatable, Codable {
+        /// The first of the host's users that pods run as; each pod has one for itself.
+        public var firstUser = 2_000_000_000
+        /// How many there are.
+        public var users = 65536
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// The directory for the state of running pods. `--root` overrides it.
         public var root = "/run/martlet"
@@ -86,6 +94,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var cgroup = Cgroup()
     public var volumes = Volumes()
     public var sockets = Sockets()
+    public var jail = Jail()
     public var paths = Paths()
     /// How to treat properties of a config.json that have no effect in a guest.
     public var spec = Unsupported.Policy()

@@ -84,6 +84,8 @@ extension Configuration {
         try reader.integer("volumes.copy_limit_mib", 1...256, unit: "MiB", into: &copyLimitMiB)
         volumes.copyLimit = copyLimitMiB << 20
         try reader.boolean("sockets.forward", into: &sockets.forward)
+        try reader.integer("jail.first_user", 1...Int(Int32.max) - 1, into: &jail.firstUser)
+        try reader.integer("jail.users", 1...1 << 20, into: &jail.users)
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root
@@ -93,6 +95,11 @@ extension Configuration {
         try reader.choice("spec.host_namespaces", into: &spec.hostNamespaces)
         try reader.refuseTables()
         try reader.refuseUnknown()
+        guard jail.firstUser + jail.users <= Int(Int32.max) else {
+            throw ConfigurationError(
+                subject: tree.settings["jail.users"]?.file ?? tree.settings["jail.first_user"]?.file ?? "",
+                place: "jail.users", reason: "\(jail.users) users from \(jail.firstUser) on end above \(Int32.max)")
+        }
         guard agent.heartbeatTimeout > agent.heartbeatInterval else {
             let keys = ["agent.heartbeat_timeout_ms", "agent.heartbeat_interval_ms"]
             throw ConfigurationError(

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Hypervisor
+import Jail
 import LinuxSystem
 import PodNetwork
 import VMMControl
@@ -73,15 +74,19 @@ package final class HostProcess: Sendable {
     ///
     /// - Parameters:
     ///   - namespace: nil: it stays in the one that it was started in.
+    ///   - user: of the pod.
     ///   - files: detached mounts with their paths in its mount namespace, the first at `/`; none: the root is empty.
     /// - Throws: `SandboxError.failed` when it can't, or has ended; the process ends then.
-    func enter(_ namespace: NetworkNamespace?, files: [(path: String, tree: SharedDescriptor)] = []) throws {
+    func enter(
+        _ namespace: NetworkNamespace?, user: UInt32 = JailPlan.nobody,
+        files: [(path: String, tree: SharedDescriptor)] = []
+    ) throws {
         do {
             try check("setsockopt", "SO_RCVTIMEO", setReceiveTimeout(control.raw, Self.enterTimeout))
             for (path, tree) in files {
                 try HostProcessMessage.mount(path: path).send(over: control.raw, descriptor: tree.raw)
             }
-            try HostProcessMessage.enter.send(over: control.raw, descriptor: namespace?.descriptor.raw)
+            try HostProcessMessage.enter(user: user).send(over: control.raw, descriptor: namespace?.descriptor.raw)
             switch try HostProcessMessage.receive(over: control)?.message {
             case .entered: break
             case .failed(let errno):

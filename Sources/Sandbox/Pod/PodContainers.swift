@@ -32,7 +32,7 @@ extension Pod {
             if let host = process.host {
                 let cgroup = container.cgroup.directories
                 try await onThread("container process") {
-                    try host.enter(pod.network.namespace)
+                    try host.enter(pod.network.namespace, user: pod.user.id)
                     try HostCgroup.move(host.pid, to: cgroup)
                 }
                 try watch(host, id, exec: exec)

@@ -17,7 +17,7 @@ extension Pod {
                 process.end(.exited(255))
                 throw error
             }
-            try process.enter(pod.network.namespace, files: files)
+            try process.enter(pod.network.namespace, user: pod.user.id, files: files)
             return process
         }
     }

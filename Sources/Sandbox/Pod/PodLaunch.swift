@@ -15,6 +15,7 @@ final class PodLaunch: Sendable {
         var machine: (any VirtualMachine)?
         var network: PodNetworking?
         var cgroup: HostCgroup?
+        var user: UInt32?
         var isCancelled = false
     }
 
@@ -59,9 +60,11 @@ final class PodLaunch: Sendable {
             // Before anything is started that belongs there.
             try await joinCgroup(path, plan)
         }
+        let user = try await onThread("user") { [configuration] in try PodUser.take(configuration.jail) }
+        try keep { $0.user = user.id }
         let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)
-        let machine = try await startMachine(plan)
+        let machine = try await startMachine(plan, user)
         let shares = PodShares(machine, logger: logger)
         async let storages = shares.add(mounts.value, container: plan.id)
         let link = AgentLink(machine: machine)
@@ -77,7 +80,8 @@ final class PodLaunch: Sendable {
         let resolvers = PodResolvers(targets, namespace: running.namespace, agent: agent, logger: logger)
         return RunningPod(
             plan: plan, configuration: configuration, machine: machine, network: running,
-            cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes, shares: shares,
+            cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
+            shares: shares,
             targets: targets, resolvers: resolvers, firstShares: firstShares,
             heartbeat: Heartbeat.start(client, configuration.agent, machine))
     }
@@ -106,10 +110,14 @@ final class PodLaunch: Sendable {
         return network
     }
 
-    private func startMachine(_ plan: SandboxPlan) async throws -> any VirtualMachine {
+    private func startMachine(_ plan: SandboxPlan, _ user: PodUser) async throws -> any VirtualMachine {
         logger.phase("machine begin")
         let logger = logger
-        let machine = try await onThread("machine") { try plan.makeDriver(logger: logger).launch(plan.machine) }
+        var configuration = plan.machine
+        configuration.user = user.id
+        let machine = try await onThread("machine") { [configuration] in
+            try plan.makeDriver(logger: logger).launch(configuration)
+        }
         try keep { $0.machine = machine }
         try await record(plan)
         return machine
@@ -146,7 +154,7 @@ final class PodLaunch: Sendable {
             try await onThread("state") { [self] in
                 try environment.record(
                     processes: processes, bundle: bundle, cgroups: directories, network: plan.network,
-                    namespace: state.network?.namespace?.identity)
+                    namespace: state.network?.namespace?.identity, user: state.user)
             }
         }
     }

@@ -33,6 +33,8 @@ struct RunningPod: Sendable {
     let machine: any VirtualMachine
     let network: PodNetworking
     let cgroup: HostCgroup?
+    /// Whom the pod's host processes run as.
+    let user: PodUser
     let link: AgentLink
     let agent: GuestAgent
     let volumes: PodVolumes

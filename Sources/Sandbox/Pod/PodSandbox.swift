@@ -57,7 +57,7 @@ extension Pod {
         let id = environment.id
         let process = try await onThread("sandbox process") {
             let process = try HostProcess.start(container: "sandbox", pod: id)
-            try process.enter(pod.network.namespace)
+            try process.enter(pod.network.namespace, user: pod.user.id)
             return process
         }
         sandboxProcess = process

@@ -37,6 +37,8 @@ package struct StateDirectory: Sendable, Equatable {
         /// The network namespace that the pod is in, its own ones too: a container that names it joins the pod.
         package var networkNamespace: NamespaceIdentity?
         package var processes: [ProcessRecord] = []
+        /// Whom the pod's processes run as.
+        package var user: UInt32?
     }
 
     /// Holds the directories of pods: `paths.root`, or one of an engine's namespace below it.

@@ -66,7 +66,7 @@ struct HookSteps {
                         var options = martlet_spawn_options(
                             path: path, directory: nil, argv: arguments, envp: environment,
                             descriptors: descriptors.baseAddress, descriptor_count: Int32(descriptors.count),
-                            new_session: 0, parent_death_signal: SIGKILL)
+                            new_session: 0, parent_death_signal: SIGKILL, new_pid_namespace: 0)
                         return martlet_spawn(&options, &pid, &process, &step)
                     }
                 }

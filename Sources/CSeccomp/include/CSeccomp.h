@@ -29,3 +29,6 @@ int martlet_seccomp_add_rule(void *filter, uint32_t action, int number, unsigned
 int martlet_seccomp_export(void *filter, int descriptor);
 // seccomp(2), SECCOMP_SET_MODE_FILTER, with `count` instructions; -1 and errno.
 int martlet_seccomp_load(unsigned flags, const uint64_t *instructions, unsigned short count);
+// Has this process end, with a line on standard error that names system call and thread, when a filter answers a call with
+// SECCOMP_RET_TRAP. `code` is its exit code.
+void martlet_seccomp_end_on_trap(int code);

@@ -1,0 +1,99 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// Makes the root directory of a jail.
+enum JailRoot {
+    /// A detached mount.
+    static func make(_ root: JailPlan.Root) throws(SystemError) -> SharedDescriptor {
+        switch root {
+        case .empty, .container:
+            SharedDescriptor(OwnedDescriptor(owning: try check("mount", "empty tmpfs", martlet_empty_directory())))
+        case .only(let paths): try make(of: paths)
+        }
+    }
+
+    /// MS_NOSUID, MS_NODEV and MS_NOEXEC (mount(2)).
+    private static let flags: UInt = 2 | 4 | 8
+    /// MS_REC and MS_PRIVATE.
+    private static let isPrivate: UInt = 1 << 14 | 1 << 18
+    /// MS_REMOUNT, MS_BIND and MS_RDONLY.
+    private static let readOnly: UInt = 1 << 5 | 1 << 12 | 1
+
+    /// What lies at a path of the host.
+    private struct Entry {
+        var path: String
+        var tree: SharedDescriptor
+        var facts: stat
+        var isDirectory: Bool { facts.st_mode & S_IFMT == S_IFDIR }
+        /// A file that only its owner may read, such as a distribution's kernel: the process in the jail gets a copy.
+        var isCopied: Bool { facts.st_mode & S_IFMT == S_IFREG && facts.st_mode & S_IROTH == 0 }
+    }
+
+    /// A tmpfs with clones of files and directories of the host, all of them read-only. The process has a mount namespace of its
+    /// own already; the tmpfs is made on a directory that is always there, and what lies below stays as it is.
+    private static func make(of paths: [String]) throws(SystemError) -> SharedDescriptor {
+        var (entries, links) = try find(paths)
+        // What is in a directory that is there already comes with it.
+        let directories = entries.filter(\.isDirectory).map { $0.path + "/" }
+        entries.removeAll { entry in directories.contains(where: entry.path.hasPrefix) }
+        let copied = entries.filter(\.isCopied).reduce(1 << 20) { $0 + Int($1.facts.st_size) + 4096 }
+        let place = "/proc"
+        try check("mount", "private", mount(nil, "/", nil, isPrivate, nil))
+        try check("mount", "tmpfs", mount("tmpfs", place, "tmpfs", flags, "size=\(copied),mode=0555"))
+        for entry in entries { try make(entry, at: place + entry.path) }
+        for (path, target) in links {
+            try makeDirectories(parent(of: place + path), mode: 0o555)
+            try check("symlink", path, symlink(target, place + path))
+        }
+        try check("mount", "read-only", mount(nil, place, nil, readOnly | flags, nil))
+        return SharedDescriptor(
+            OwnedDescriptor(owning: try check("open_tree", place, martlet_open_tree(AT_FDCWD, place, clone))))
+    }
+
+    /// - Returns: what lies at the paths, and those that are symbolic links to directories, with their targets.
+    private static func find(
+        _ paths: [String]
+    ) throws(SystemError) -> ([Entry], [(path: String, target: String)]) {
+        var entries: [Entry] = []
+        var links: [(path: String, target: String)] = []
+        for path in paths {
+            var facts = stat()
+            try check("stat", path, stat(path, &facts))
+            if facts.st_mode & S_IFMT == S_IFDIR, let target = symbolicLink(path) {
+                links.append((path, target))
+            } else {
+                let tree = try check("open_tree", path, martlet_open_tree(AT_FDCWD, path, clone))
+                entries.append(Entry(path: path, tree: SharedDescriptor(OwnedDescriptor(owning: tree)), facts: facts))
+            }
+        }
+        return (entries, links)
+    }
+
+    private static func make(_ entry: Entry, at target: String) throws(SystemError) {
+        try makeDirectories(entry.isDirectory ? target : parent(of: target), mode: 0o555)
+        if entry.isCopied { return try copy(entry, to: target) }
+        if !entry.isDirectory { _ = try OwnedDescriptor.open(target, O_CREAT | O_WRONLY, mode: 0o444) }
+        try check(
+            "move_mount", target,
+            martlet_move_mount(entry.tree.raw, "", AT_FDCWD, target, UInt32(MOVE_MOUNT_F_EMPTY_PATH)))
+        let isDevice = entry.facts.st_mode & S_IFMT == S_IFCHR
+        let attributes = UInt64(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | (isDevice ? 0 : MOUNT_ATTR_NODEV))
+        try check(
+            "mount_setattr", target, martlet_mount_setattr(AT_FDCWD, target, UInt32(AT_RECURSIVE), attributes, 0, 0))
+    }
+
+    private static func copy(_ entry: Entry, to target: String) throws(SystemError) {
+        let from = try OwnedDescriptor.open(entry.path, O_RDONLY)
+        let file = try OwnedDescriptor.open(target, O_CREAT | O_WRONLY, mode: 0o444)
+        while true {
+            if try check("sendfile", target, sendfile(file.raw, from.raw, nil, 1 << 30)) == 0 { return }
+        }
+    }
+
+    private static let clone = UInt32(OPEN_TREE_CLONE) | UInt32(AT_RECURSIVE) | UInt32(bitPattern: O_CLOEXEC)
+
+    private static func parent(of path: String) -> String {
+        path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
+    }
+}
