@@ -3,7 +3,7 @@ import LinuxSystem
 import Testing
 
 extension Containers {
-    /// dockerd with Martlet's shim as its default runtime.
+    /// dockerd with Martlet as its default runtime: by the shim, and by the command line.
     @Suite(.enabled(if: Docker.obstacle == nil, "\(Docker.obstacle ?? "")"))
     struct DockerTests {
         /// The network is set up by a hook that dockerd names by its argv[0].
