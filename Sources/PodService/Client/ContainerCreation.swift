@@ -105,6 +105,8 @@ struct NewContainer: Sendable {
     /// Has the pod make the container.
     func create() async throws {
         defer { withExtendedLifetime(handed) {} }
+        let logger = try runtime.output.logger()
+        logger.debug("container \(id): creation begins: pid \(process.pid) on the host")
         _ = try await task.create(
             .with {
                 $0.id = id
@@ -112,6 +114,7 @@ struct NewContainer: Sendable {
                 $0.terminal = terminal.isRequested
                 $0.stdin = handed.name
             }, timeout: Runtime.requestTimeout)
+        logger.debug("container \(id): created")
         if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }
         if let file = options.pidFile { try writePID(process.pid, to: file) }
     }
