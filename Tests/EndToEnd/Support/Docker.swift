@@ -3,7 +3,7 @@ import LinuxSystem
 import Testing
 
 /// A dockerd of a scene's own, in a network namespace, with Martlet as its runtime and an image of busybox.
-final class Docker {
+final class Docker: CommandEngine {
     static let image = "busybox"
     /// containerd's namespace of docker's containers.
     private static let namespace = "moby"
@@ -24,6 +24,24 @@ final class Docker {
         case trixie
         /// docker 20.10, which knows no shims by name, with the machine's containerd.
         case bookworm
+    }
+
+    /// A release, and how it runs containers.
+    struct Way: CustomTestStringConvertible {
+        var runtime: Runtime
+        var release = Release.trixie
+
+        var testDescription: String { "\(runtime.rawValue), docker of \(release.rawValue)" }
+    }
+
+    /// All ways that there are here.
+    static var ways: [Way] {
+        let usual = Runtime.allCases.map { Way(runtime: $0) }
+        do { _ = try engines(of: .bookworm) } catch {
+            print("tests with docker 20.10 are skipped: \(error)")
+            return usual
+        }
+        return usual + [Way(runtime: .commandLine, release: .bookworm)]
     }
 
     private let scene: Scene
@@ -111,6 +129,23 @@ final class Docker {
         try succeed("load", "-i", archive)
     }
 
+    /// The daemon's process id.
+    var pid: Int32? { daemon.pid }
+
+    /// The process id of its containerd.
+    var containerd: Int32? { Leftovers.read("\(directory)/exec/containerd/containerd.pid").flatMap { Int32($0) } }
+
+    /// Kills the daemon; returns when its containerd has gone with it.
+    func kill() throws {
+        let containerd = containerd
+        try daemon.kill()
+        let end = ContinuousClock.now + .seconds(10) * Lab.patience
+        while let containerd, Glibc.kill(containerd, 0) == 0, ContinuousClock.now < end {
+            Leftovers.reapOrphans()
+            usleep(50_000)
+        }
+    }
+
     /// What the daemon has logged, and the containerd and the shims below it.
     var log: String { daemon.log }
 
@@ -155,11 +190,12 @@ final class Docker {
         return outcome.text
     }
 
+    /// Where the shim and the command line keep the states of pods.
+    var roots: [String] { ["\(scene.directory)/pods", "\(directory)/exec/runtime-runc/moby"] }
+
     /// What is left of pods when they have had five seconds to go.
-    private func settledLeftovers() -> [String] {
+    func settledLeftovers() -> [String] {
         let end = ContinuousClock.now + .seconds(5) * Lab.patience
-        // The shim's, and the command line's.
-        let roots = ["\(scene.directory)/pods", "\(directory)/exec/runtime-runc/moby"]
         while !roots.flatMap(Leftovers.list).isEmpty, ContinuousClock.now < end { usleep(50_000) }
         return roots.flatMap(Leftovers.list)
     }
@@ -185,6 +221,8 @@ final class Docker {
                     try? docker.daemon.stop()
                     // dockerd leaves the mount of the host's network namespace.
                     umount2("\(docker.directory)/exec/netns/default", Int32(MNT_DETACH))
+                    // One that was killed leaves that of its storage on itself.
+                    umount2("\(docker.directory)/data", Int32(MNT_DETACH))
                     HostGroup.remove("/\(scene.token)docker")
                 }
                 try docker.start()
