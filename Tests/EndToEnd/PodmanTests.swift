@@ -6,8 +6,10 @@ extension Containers {
     /// What users of podman do.
     @Suite(.enabled(if: Podman.obstacle == nil, "\(Podman.obstacle ?? "")"))
     struct PodmanTests {
-        @Test func aContainerIsUsed() throws {
-            try Podman.play { podman, scene in
+        @Test(arguments: Podman.releases) func aContainerIsUsed(_ release: Podman.Release) throws {
+            try Podman.play(release: release) { podman, scene in
+                let version = try podman.succeed("version", "-f", "{{.Client.Version}}")
+                #expect(version.hasPrefix("4.") == (release == .bookworm), "\(version)")
                 let once = try podman.run(
                     "run", "--rm", "--network", "none", Podman.image, "/bin/sh", "-c", "echo out; echo err >&2; exit 7")
                 #expect(once.code == 7 && once.text == "out\n" && once.errorText == "err\n", "\(once.errorText)")
@@ -70,6 +72,29 @@ extension Containers {
                 try podman.succeed("kill", "\(name)-b")
                 #expect(try podman.succeed("wait", "\(name)-b").trimmed == "137")
                 try podman.succeed("rm", "\(name)-b")
+            }
+        }
+
+        /// A published port, and names on a network of the user's: podman 5.4 brings netavark and its resolver, what 4.3 has is up to
+        /// the machine.
+        @Test(.enabled(if: Podman.releases.contains(.trixie))) func servicesFindEachOther() throws {
+            try Podman.play(release: .trixie, hasNetwork: true) { podman, scene in
+                let (web, base) = (scene.newID(), scene.newID())
+                try podman.succeed("network", "create", "back")
+                try podman.succeed(
+                    "run", "-d", "--name", base, "--network", "back", Podman.image, "nc", "-ll", "-p", "5432", "-e",
+                    "echo",
+                    "base")
+                let ask = "for i in $(seq 50); do nc -w 2 \(base) 5432 </dev/null && exit; sleep 0.2; done"
+                try podman.succeed(
+                    "run", "-d", "--name", web, "--network", "back", "-p", "127.0.0.1:8080:80", Podman.image, "nc",
+                    "-ll",
+                    "-p", "80", "-e", "/bin/sh", "-c", "echo web; \(ask)")
+                let served = try podman.onHost(
+                    "for i in $(seq 50); do busybox nc 127.0.0.1 8080 </dev/null && exit; sleep 0.2; done")
+                #expect(served == "web\nbase\n")
+                try podman.succeed("rm", "-f", "-t", "0", web, base)
+                try podman.succeed("network", "rm", "back")
             }
         }
 
