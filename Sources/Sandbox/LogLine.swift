@@ -26,11 +26,13 @@ struct LineHandler: LogHandler {
             level: event.level, message: "\(event.message)",
             metadata: metadata.merging(event.metadata ?? [:]) { $1 }, time: Date().formatted(.iso8601))
         if let file {
-            write(format == .json ? line.json : "\(line.time) \(line.level): \(line.text)\n", to: file.raw)
+            write(format == .json ? line.json : line.fields, to: file.raw)
             // Whoever sits at a terminal sees errors all the same.
             if event.level < .error { return }
         } else if format == .json {
             return write(line.json, to: STDERR_FILENO)
+        } else if event.level <= .debug {
+            return write(line.fields, to: STDERR_FILENO)
         }
         write("martlet: \(event.level == .error ? "" : "\(event.level): ")\(line.text)\n", to: STDERR_FILENO)
     }
@@ -53,7 +55,17 @@ struct LogLine {
     /// The message and then the metadata as `key=value`, in the order of the keys. A value with white space, quotes or an
     /// equals sign is quoted.
     var text: String {
-        metadata.sorted { $0.key < $1.key }.reduce(message) { "\($0) \($1.key)=\(Self.quoted("\($1.value)"))" }
+        message + pairs
+    }
+
+    /// The metadata, each with a space before it.
+    private var pairs: String {
+        metadata.sorted { $0.key < $1.key }.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
+    }
+
+    /// runc's fields time, level and msg, and then the metadata, as runc's text has them. With the line's end.
+    var fields: String {
+        "time=\"\(time)\" level=\(level) msg=\(Self.quoted(message))\(pairs)\n"
     }
 
     /// runc's fields level, msg and time, and each metadata value as a further string field. With the line's end.

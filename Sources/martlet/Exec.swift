@@ -5,7 +5,7 @@ import Sandbox
 
 struct Exec: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Execute a further process in a running container.",
+        abstract: "Execute a further process in a container that is created or running.",
         usage: "martlet exec [<options>] <container> <program> [<argument> ...]",
         discussion: "Exits with the process's exit code; 255 when it could not be started.")
 

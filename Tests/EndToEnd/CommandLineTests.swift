@@ -17,6 +17,12 @@ extension Containers {
                     bundle: scene.bundle(script: Self.waiting) { $0.annotations["io.example"] = "yes" })
                 #expect(try container.state().map { "\($0)" } == "(status: \"created\", pid: \(pid))")
                 #expect(container.text == "", "nothing runs before start")
+                // The container's namespaces and mounts are there before its program is.
+                let early = try container.run(
+                    "--debug", "exec", id, "/bin/sh", "-c", "hostname; ls -d /proc/1 /bin/busybox; exit 6")
+                #expect(early.code == 6 && early.text == "martlet\n/bin/busybox\n/proc/1\n")
+                #expect(early.errorText.contains("level=debug msg=\"container \(id): exec of /bin/sh: pid "))
+                #expect(try container.state()?.status == "created")
                 let full = try container.succeed("state", id)
                 for part in [
                     "{\n  \"ociVersion\": \"1.2.0\",\n  \"id\": \"\(id)\",\n  \"pid\": \(pid),",

@@ -3,12 +3,12 @@ import LinuxSystem
 import Testing
 
 extension Containers {
-    /// dockerd with Martlet's shim as its default runtime.
+    /// dockerd with Martlet as its default runtime: by the shim, and by the command line.
     @Suite(.enabled(if: Docker.obstacle == nil, "\(Docker.obstacle ?? "")"))
     struct DockerTests {
         /// The network is set up by a hook that dockerd names by its argv[0].
-        @Test(arguments: Docker.Runtime.allCases) func aContainerRunsOnTheBridge(_ runtime: Docker.Runtime) throws {
-            try Docker.play(runtime: runtime) { docker, scene in
+        @Test(arguments: Docker.ways) func aContainerRunsOnTheBridge(_ way: Docker.Way) throws {
+            try Docker.play(runtime: way.runtime, release: way.release) { docker, scene in
                 let script = """
                     echo out; echo err >&2
                     ip route | grep '^default'
@@ -28,8 +28,8 @@ extension Containers {
             }
         }
 
-        @Test(arguments: Docker.Runtime.allCases) func aContainerIsUsed(_ runtime: Docker.Runtime) throws {
-            try Docker.play(runtime: runtime) { docker, scene in
+        @Test(arguments: Docker.ways) func aContainerIsUsed(_ way: Docker.Way) throws {
+            try Docker.play(runtime: way.runtime, release: way.release) { docker, scene in
                 let name = scene.newID()
                 try docker.succeed(
                     "run", "-d", "--name", name, Docker.image, "/bin/sh", "-c",
@@ -47,6 +47,9 @@ extension Containers {
                 let pid = try docker.succeed("inspect", "-f", "{{.State.Pid}}", name).trimmed
                 let top = try docker.succeed("top", name, "-o", "pid,args").split(separator: "\n")
                 #expect(top.count == 2 && top.last?.split(separator: " ").first == pid[...], "\(top)")
+                #expect(top.last?.contains(" pod ") == true, "\(top)")
+                let version = try docker.succeed("version", "-f", "{{.Server.Version}}")
+                #expect(version.hasPrefix("20.10.") == (way.release == .bookworm), "\(version)")
 
                 #expect(try docker.succeed("logs", name) == "ready\n")
                 try docker.succeed("stop", "-t", "20", name)

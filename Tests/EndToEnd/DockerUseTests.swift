@@ -18,7 +18,9 @@ extension Containers {
                 try scene.write("\(mounted)/file", "of the host\n")
                 try docker.succeed("volume", "create", "data")
                 try docker.succeed(
-                    "run", "-d", "--name", name, "-p", "127.0.0.1:8080:80", "-v", "data:/data", "-v",
+                    "run", "-d", "--init", "--name", name, "-p", "127.0.0.1:8080:80", "-p", "[::1]:8080:80", "-p",
+                    "10.99.0.1:8080:80", "-p", "127.0.0.1:5353:53/udp", "-v", "\(Program.path("sockets")):/sockets:ro",
+                    "-v", "data:/data", "-v",
                     "\(mounted):/mounted:ro",
                     "--tmpfs", "/scratch:size=8m", "--shm-size", "16m", "--hostname", "box", "--add-host",
                     "other:10.1.2.3",
@@ -42,6 +44,10 @@ extension Containers {
                 #expect(
                     try inside("\(Self.limits); cat memory.max pids.max cpu.max")
                         == "134217728\n60\n50000 100000\n")
+                // Who takes the ends of orphans, and passes signals on.
+                #expect(
+                    try inside("cat /proc/1/comm; (sleep 0.1 &); sleep 0.5; ps -o stat | grep -c Z; true")
+                        == "docker-init\n0\n")
                 #expect(try inside("id -G").split(separator: " ").map { $0.filter(\.isNumber) }.contains("1234"))
 
                 // exec in its forms.
@@ -55,12 +61,8 @@ extension Containers {
                 input.input?.close()
                 #expect(try input.finish().code == 0)
 
-                // A service, from the host. docker's proxy takes connections before anything listens in the container.
-                try docker.succeed("exec", "-d", name, "nc", "-ll", "-p", "80", "-e", "/bin/echo", "served")
-                let served = try docker.onHost(
-                    "for i in $(seq 100); do busybox nc -w 2 127.0.0.1 8080 </dev/null | grep . && exit; sleep 0.1; done"
-                )
-                #expect(served == "served\n")
+                try Self.expectTerminal(of: name, docker)
+                try Self.expectServices(of: name, docker)
 
                 // Files, both ways.
                 let file = try scene.write("copied", "from the host\n")
@@ -102,6 +104,42 @@ extension Containers {
             }
         }
 
+        /// An exec at a person's terminal.
+        private static func expectTerminal(of name: String, _ docker: Docker) throws {
+            let terminal = try Pty(rows: 24, columns: 70)
+            let (screen, keys) = (try Collector(terminal.master), Writer(terminal.master))
+            let shell = try docker.begin(["exec", "-it", name, "/bin/sh"], terminal: terminal.slave)
+            try screen.wait(for: "# ")
+            keys.write("stty size; tty\n")
+            try screen.wait(for: "24 70")
+            try screen.wait(for: "/dev/pts/")
+            try terminal.resize(rows: 25, columns: 71)
+            usleep(500_000)
+            keys.write("stty size\n")
+            try screen.wait(for: "25 71")
+            keys.write("exit 4\n")
+            #expect(try shell.finish().code == 4)
+        }
+
+        /// Published ports: from the host by IPv4 and IPv6, from another computer, over UDP. docker's proxy takes connections
+        /// before anything listens in the container.
+        private static func expectServices(of name: String, _ docker: Docker) throws {
+            try docker.succeed("exec", "-d", name, "nc", "-ll", "-p", "80", "-e", "/bin/echo", "served")
+            try docker.succeed("exec", "-d", name, "/sockets", "answer", "53")
+            func ask(_ address: String) -> String {
+                "for i in $(seq 100); do busybox nc -w 2 \(address) 8080 </dev/null | grep . && exit; sleep 0.1; done"
+            }
+            #expect(try docker.onHost(ask("127.0.0.1")) == "served\n")
+            #expect(try docker.onHost(ask("::1")) == "served\n")
+            #expect(try docker.elsewhere(ask("10.99.0.1")) == "served\n")
+            let datagram = """
+                for i in $(seq 20); do
+                    bash -c 'exec 3<>/dev/udp/127.0.0.1/5353; echo datagram >&3; timeout 1 head -n 1 <&3' | grep . && exit
+                done
+                """
+            #expect(try docker.onHost(datagram) == "datagram\n")
+        }
+
         @Test func optionsOfARunHold() throws {
             try Docker.play(runtime: .commandLine) { docker, scene in
                 let terminal = try Pty(rows: 30, columns: 90)
@@ -118,6 +156,12 @@ extension Containers {
                 try screen.wait(for: "40 100")
                 keys.write("exit 3\n")
                 #expect(try shell.finish().code == 3)
+
+                let text = String(repeating: "0123456789abcde\n", count: 100_000)
+                let sum = try docker.begin(
+                    ["run", "--rm", "-i", Docker.image, "/bin/sh", "-c", "cat | md5sum"], input: text)
+                sum.input?.close()
+                #expect(try sum.finish().text == "b5212fc399471933739a26d1f5ddabd3  -\n")
 
                 #expect(
                     try docker.succeed(
@@ -145,41 +189,65 @@ extension Containers {
                 }
                 #expect(try docker.succeed("logs", restarted) == "run\nrun\n")
                 try docker.succeed("rm", "-f", restarted)
-                // A health check.
+                // A health check, which fails at first.
                 let healthy = scene.newID()
                 try docker.succeed(
-                    "run", "-d", "--name", healthy, "--health-cmd", "true", "--health-interval", "1s", Docker.image,
-                    "/bin/sleep", "1000")
-                while try docker.succeed("inspect", "-f", "{{.State.Health.Status}}", healthy).trimmed != "healthy",
-                    ContinuousClock.now < end
-                { usleep(200_000) }
-                #expect(try docker.succeed("inspect", "-f", "{{.State.Health.Status}}", healthy).trimmed == "healthy")
+                    "run", "-d", "--name", healthy, "--health-cmd", "echo seen; cat /ok", "--health-interval", "500ms",
+                    "--health-retries", "2", Docker.image, "/bin/sleep", "1000")
+                func wait(for health: String) throws {
+                    let end = ContinuousClock.now + .seconds(40) * Lab.patience
+                    func current() throws -> String {
+                        try docker.succeed("inspect", "-f", "{{.State.Health.Status}}", healthy).trimmed
+                    }
+                    while try current() != health, ContinuousClock.now < end { usleep(200_000) }
+                    #expect(try current() == health)
+                }
+                try wait(for: "unhealthy")
+                let log = try docker.succeed("inspect", "-f", "{{json (index .State.Health.Log 0)}}", healthy)
+                #expect(log.contains(#""ExitCode":1,"Output":"seen\ncat: can't open"#), "\(log)")
+                try docker.succeed("exec", healthy, "touch", "/ok")
+                try wait(for: "healthy")
                 try docker.succeed("rm", "-f", healthy)
             }
         }
 
-        @Test func networksAreJoinedAndLeft() throws {
-            try Docker.play(runtime: .commandLine) { docker, scene in
+        /// Three services as compose makes them, and networks that are joined and left while they run.
+        @Test(arguments: Docker.Runtime.allCases) func servicesFindEachOther(_ runtime: Docker.Runtime) throws {
+            try Docker.play(runtime: runtime) { docker, scene in
                 try docker.succeed("network", "create", "--subnet", "172.30.0.0/24", "front")
                 try docker.succeed("network", "create", "--subnet", "172.31.0.0/24", "back")
-                let (web, base) = (scene.newID(), scene.newID())
+                let (web, worker, base) = (scene.newID(), scene.newID(), scene.newID())
+                func ask(_ name: String, _ port: Int) -> String {
+                    "for i in $(seq 50); do nc -w 2 \(name) \(port) </dev/null && exit; sleep 0.2; done; exit 1"
+                }
                 try docker.succeed(
-                    "run", "-d", "--name", base, "--network", "back", "--ip", "172.31.0.77", "--mac-address",
-                    "02:42:ac:1f:00:4d",
-                    Docker.image, "/bin/sh", "-c", "nc -ll -p 5432 -e /bin/echo base & wait")
+                    "run", "-d", "--name", base, "--network", "back", "--network-alias", "db", "--ip", "172.31.0.77",
+                    "--mac-address", "02:42:ac:1f:00:4d", Docker.image, "/bin/nc", "-ll", "-p", "5432", "-e",
+                    "/bin/echo",
+                    "base")
+                try docker.succeed(
+                    "run", "-d", "--name", worker, "--network", "back", Docker.image, "/bin/nc", "-ll", "-p", "8000",
+                    "-e", "/bin/sh", "-c", "echo worker; \(ask("db", 5432))")
                 try docker.succeed("run", "-d", "--name", web, "--network", "front", Docker.image, "/bin/sleep", "1000")
+                let address = try docker.succeed("exec", base, "ip", "addr", "show", "eth0")
+                #expect(address.contains("02:42:ac:1f:00:4d") && address.contains("172.31.0.77/24"), "\(address)")
+                let addresses = "ip -o -4 addr | grep -c eth"
                 #expect(
-                    try docker.succeed("exec", base, "ip", "-o", "link", "show", "eth0").contains("02:42:ac:1f:00:4d"))
-                // Two networks on one container, joined while it runs; names resolve.
+                    try docker.run("exec", web, "nc", "-w", "2", "172.31.0.77", "5432").code != 0, "not of that network"
+                )
+
+                // Two networks on one container.
                 try docker.succeed("network", "connect", "back", web)
-                let reached = "for i in $(seq 50); do nc -w 2 \(base) 5432 </dev/null && exit; sleep 0.2; done; exit 1"
-                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", reached) == "base\n")
-                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", "ip -o -4 addr | grep -c 'eth'") == "2\n")
+                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", ask(worker, 8000)) == "worker\nbase\n")
+                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", addresses) == "2\n")
+                // Another machine under the same name.
+                try docker.succeed("restart", "-t", "0", base)
+                #expect(try docker.succeed("exec", web, "/bin/sh", "-c", ask(worker, 8000)) == "worker\nbase\n")
                 try docker.succeed("network", "disconnect", "back", web)
-                let gone =
-                    "for i in $(seq 50); do [ $(ip -o -4 addr | grep -c eth) = 1 ] && echo one && exit; sleep 0.1; done"
+                let gone = "for i in $(seq 50); do [ $(\(addresses)) = 1 ] && echo one && exit; sleep 0.1; done"
                 #expect(try docker.succeed("exec", web, "/bin/sh", "-c", gone) == "one\n")
-                try docker.succeed("rm", "-f", web, base)
+                #expect(try docker.run("exec", web, "nc", "-w", "2", base, "5432").code != 0)
+                try docker.succeed("rm", "-f", web, worker, base)
                 try docker.succeed("network", "rm", "front", "back")
             }
         }

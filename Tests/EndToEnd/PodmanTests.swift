@@ -6,8 +6,10 @@ extension Containers {
     /// What users of podman do.
     @Suite(.enabled(if: Podman.obstacle == nil, "\(Podman.obstacle ?? "")"))
     struct PodmanTests {
-        @Test func aContainerIsUsed() throws {
-            try Podman.play { podman, scene in
+        @Test(arguments: Podman.releases) func aContainerIsUsed(_ release: Podman.Release) throws {
+            try Podman.play(release: release) { podman, scene in
+                let version = try podman.succeed("version", "-f", "{{.Client.Version}}")
+                #expect(version.hasPrefix("4.") == (release == .bookworm), "\(version)")
                 let once = try podman.run(
                     "run", "--rm", "--network", "none", Podman.image, "/bin/sh", "-c", "echo out; echo err >&2; exit 7")
                 #expect(once.code == 7 && once.text == "out\n" && once.errorText == "err\n", "\(once.errorText)")
@@ -70,6 +72,29 @@ extension Containers {
                 try podman.succeed("kill", "\(name)-b")
                 #expect(try podman.succeed("wait", "\(name)-b").trimmed == "137")
                 try podman.succeed("rm", "\(name)-b")
+            }
+        }
+
+        /// A published port, and names on a network of the user's: podman 5.4 brings netavark and its resolver, what 4.3 has is up to
+        /// the machine.
+        @Test(.enabled(if: Podman.releases.contains(.trixie))) func servicesFindEachOther() throws {
+            try Podman.play(release: .trixie, hasNetwork: true) { podman, scene in
+                let (web, base) = (scene.newID(), scene.newID())
+                try podman.succeed("network", "create", "back")
+                try podman.succeed(
+                    "run", "-d", "--name", base, "--network", "back", Podman.image, "nc", "-ll", "-p", "5432", "-e",
+                    "echo",
+                    "base")
+                let ask = "for i in $(seq 50); do nc -w 2 \(base) 5432 </dev/null && exit; sleep 0.2; done"
+                try podman.succeed(
+                    "run", "-d", "--name", web, "--network", "back", "-p", "127.0.0.1:8080:80", Podman.image, "nc",
+                    "-ll",
+                    "-p", "80", "-e", "/bin/sh", "-c", "echo web; \(ask)")
+                let served = try podman.onHost(
+                    "for i in $(seq 50); do busybox nc 127.0.0.1 8080 </dev/null && exit; sleep 0.2; done")
+                #expect(served == "web\nbase\n")
+                try podman.succeed("rm", "-f", "-t", "0", web, base)
+                try podman.succeed("network", "rm", "back")
             }
         }
 
@@ -149,37 +174,52 @@ extension Containers {
             }
         }
 
+        /// Counted as `Scene` counts, and podman's cgroups.
+        @Test func livesLeaveNothing() throws {
+            try Podman.play { podman, scene in
+                for _ in 0..<(Lab.everything ? 50 : 3) {
+                    let name = scene.newID()
+                    let id = try podman.succeed(
+                        "run", "-d", "--name", name, "--network", "none", Podman.image, "sleep", "1000"
+                    ).trimmed
+                    func groups() -> [String] {
+                        HostGroup.children(of: "/libpod_parent").filter { $0.contains(id) }
+                    }
+                    #expect(!groups().isEmpty)
+                    #expect(try podman.succeed("exec", name, "echo", "hi") == "hi\n")
+                    try podman.succeed("kill", name)
+                    #expect(try podman.succeed("wait", name).trimmed == "137")
+                    try podman.succeed("rm", name)
+                    #expect(podman.machines == [])
+                    #expect(groups() == [])
+                }
+            }
+        }
+
+        enum Victim: String, CaseIterable, Sendable { case conmon, container, server }
+
         /// kill -9 of what stands between podman and the container.
         @Test func killedProcessesAreTold() throws {
+            let all = EngineStep.allCases.flatMap { step in Victim.allCases.map { (step, $0) } }
+            let some: [(EngineStep, Victim)] = [
+                (.create, .conmon), (.start, .container), (.exec, .server), (.exec, .conmon),
+            ]
             try Podman.play { podman, scene in
-                for victim in ["conmon", "container", "server"] {
-                    let name = scene.newID()
-                    try podman.succeed("run", "-d", "--name", name, "--network", "none", Podman.image, "sleep", "1000")
-                    let format = "{{.State.ConmonPid}} {{.State.Pid}} {{.Id}}"
-                    let fields = try podman.succeed("inspect", "-f", format, name).split(whereSeparator: \.isWhitespace)
-                    let container = try #require(Int32(fields[1]))
-                    let pid =
-                        switch victim {
-                        case "conmon": try #require(Int32(fields[0]))
-                        case "server": try Leftovers.process("server", in: "\(podman.states)/\(fields[2])/state.json")
-                        default: container
+                for (step, victim) in Lab.everything ? all : some {
+                    do {
+                        let fault = try EngineFault(podman, scene)
+                        try fault.play(step, creation: "init") {
+                            // When the runtime is at work.
+                            if step == .create { _ = try fault.process("pod-server \(fault.id)") }
+                            let pid =
+                                switch victim {
+                                case .conmon: try fault.process("conmon ", "-c \(fault.id)")
+                                case .container: try fault.container()
+                                case .server: try fault.process("pod-server \(fault.id)")
+                                }
+                            kill(pid, SIGKILL)
                         }
-                    #expect(kill(pid, SIGKILL) == 0)
-                    usleep(500_000)
-                    _ = try podman.run("ps", "-a")
-                    // Without conmon podman waits in vain for word of the end, and removes the container when it is asked again.
-                    var outcome: Outcome?
-                    for _ in 0..<3 where outcome?.code != 0 {
-                        let removal = try podman.begin(["rm", "-f", "-t", "0", name])
-                        // An orphan of conmon's is this process's child, as it would be init's.
-                        while removal.child.ended == nil {
-                            waitpid(container, nil, WNOHANG)
-                            usleep(20_000)
-                        }
-                        outcome = try removal.finish()
-                    }
-                    #expect(outcome?.code == 0, "\(victim): \(outcome?.errorText ?? "")")
-                    #expect(podman.machines == [], "\(victim)")
+                    } catch { Issue.record("\(step), \(victim): \(error)") }
                 }
             }
         }

@@ -41,7 +41,8 @@ import Testing
         try #require(lines.count == 2)
         switch format {
         case .text:
-            #expect(lines[0].hasSuffix(" info: one code=7 pod=p") && lines[1].hasSuffix(" warning: two pod=p"))
+            #expect(lines[0].hasSuffix(" level=info msg=one code=7 pod=p"), "\(lines)")
+            #expect(lines[1].hasPrefix("time=\"") && lines[1].hasSuffix(" level=warning msg=two pod=p"), "\(lines)")
         case .json:
             let fields = try JSONDecoder().decode([String: String].self, from: Data(lines[0].utf8))
             #expect(fields["pod"] == "p" && fields["code"] == "7" && fields["msg"] == "one")

@@ -60,16 +60,11 @@ struct NewContainer: Sendable {
         try runtime.forgetDead(id)
         try runtime.records.claim(id)
         do {
-            let claim = try await PodMembership(id: id, spec: bundle.spec, root: runtime.root).claim()
-            var record = ContainerRecord(
-                id: id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
-                pod: claim.id, podDirectory: claim.directory.path, socket: claim.socket)
-            // Before there is a server: who deletes the container finds it.
-            try runtime.records.write(record)
-            (server, task) = try await Self.pod(claim, options, runtime)
+            var record: ContainerRecord
+            (record, server, task) = try await Self.place(bundle, options, runtime)
             do {
                 handed = try HandedChild(
-                    HostProcess.title(container: id, pod: claim.id), stdio: terminal.stdio, to: claim.socket,
+                    HostProcess.title(container: id, pod: record.pod), stdio: terminal.stdio, to: record.socket,
                     isDetached: options.isDetached)
                 record.note(pid: handed.child.pid)
                 try runtime.records.write(record)
@@ -84,22 +79,34 @@ struct NewContainer: Sendable {
         (self.id, self.bundle, self.options, self.runtime) = (id, bundle, options, runtime)
     }
 
-    /// The Task service of the pod that a container is made in, and the server where it has to be started.
-    private static func pod(
-        _ claim: PodMembership.Claim, _ options: CreateOptions, _ runtime: Runtime
-    ) async throws -> (ServerProcess?, TaskServiceClient) {
+    /// Finds the container's pod, or starts a server for a new one, and writes the container's record.
+    ///
+    /// When this returns, the server alone holds the pod's lock and its sockets: when it dies, whoever waits for a reply learns that.
+    ///
+    /// - Returns: the record, the server where one was started, and the pod's Task service.
+    private static func place(
+        _ bundle: Bundle, _ options: CreateOptions, _ runtime: Runtime
+    ) async throws -> (ContainerRecord, ServerProcess?, TaskServiceClient) {
+        let claim = try await PodMembership(id: options.id, spec: bundle.spec, root: runtime.root).claim()
+        let record = ContainerRecord(
+            id: options.id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
+            pod: claim.id, podDirectory: claim.directory.path, socket: claim.socket)
+        // Before there is a server: who deletes the container finds it.
+        try runtime.records.write(record)
         switch claim {
-        case .joined(_, _, let socket): return (nil, TaskServiceClient(try await TTRPCClient(unixPath: socket)))
+        case .joined(_, _, let socket): return (record, nil, TaskServiceClient(try await TTRPCClient(unixPath: socket)))
         case .new(let pod, let directory, let lock, let listeners):
             let server = try await ServerProcess.start(
                 id: pod, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
-            return (server, server.task)
+            return (record, server, server.task)
         }
     }
 
     /// Has the pod make the container.
     func create() async throws {
         defer { withExtendedLifetime(handed) {} }
+        let logger = try runtime.output.logger()
+        logger.debug("container \(id): creation begins: pid \(process.pid) on the host")
         _ = try await task.create(
             .with {
                 $0.id = id
@@ -107,6 +114,7 @@ struct NewContainer: Sendable {
                 $0.terminal = terminal.isRequested
                 $0.stdin = handed.name
             }, timeout: Runtime.requestTimeout)
+        logger.debug("container \(id): created")
         if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }
         if let file = options.pidFile { try writePID(process.pid, to: file) }
     }

@@ -37,7 +37,7 @@ public struct ExecOptions: Sendable {
 }
 
 extension Runtime {
-    /// `exec`: a further process in a running container.
+    /// `exec`: a further process in a container that is created or running.
     ///
     /// - Returns: its exit code; 128 + n when signal n ended it. 0 at once for one that is detached.
     public func exec(_ options: ExecOptions) async throws -> Int32 {
@@ -45,6 +45,7 @@ extension Runtime {
     }
 
     private func execute(_ options: ExecOptions) async throws -> Int32 {
+        let logger = try output.logger()
         let container = try await open(options.id)
         let task = try await server(for: options, container)
         let process = try process(options, of: container.record)
@@ -57,6 +58,7 @@ extension Runtime {
             title, stdio: terminal.stdio, to: container.record.socket, isDetached: options.isDetached)
         let child = handed.child
         defer { withExtendedLifetime(handed) {} }
+        logger.debug("container \(options.id): exec of \(process.args.first ?? ""): pid \(child.pid) on the host")
         do {
             let bytes = try JSON.encode(process)
             _ = try await task.exec(
@@ -73,6 +75,7 @@ extension Runtime {
                     $0.id = options.id
                     $0.execID = exec
                 }, timeout: Runtime.requestTimeout)
+            logger.debug("container \(options.id): exec: the program runs")
             if let socket = options.pidfdSocket { try sendPIDFD(of: child.pid, to: socket) }
             if let file = options.pidFile { try writePID(child.pid, to: file) }
         } catch {
@@ -104,12 +107,12 @@ extension Runtime {
 
     private func server(for options: ExecOptions, _ container: OpenContainer) async throws -> TaskServiceClient {
         switch try await container.status().state {
-        case .running: break
+        case .created, .running: break
         case .stopped: throw SandboxError.wrongState("cannot exec in a stopped container")
         case .paused where options.ignoresPaused: break
         case .paused:
             throw SandboxError.wrongState("cannot exec in a paused container (use --ignore-paused to override)")
-        case .created, .creating: throw SandboxError.wrongState("cannot exec in a container that is not running")
+        case .creating: throw SandboxError.wrongState("cannot exec in a container that is being created")
         }
         return try container.server()
     }

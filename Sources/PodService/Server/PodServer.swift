@@ -47,6 +47,7 @@ public enum PodServer {
                 Task { await pod.end() }
             }
         }
+        Task { await pod.watchBundles { ContainerRecords(root: root).remove($0) } }
         let handed = try handedProcesses()
         try await serve(
             [.task(TaskAPIService(pod, environment, handed)), .inspection(InspectionAPIService(pod, log))],

@@ -92,16 +92,18 @@ package final class HandedProcesses: Sendable {
     package static func hand(
         _ pid: pid_t, control: SharedDescriptor, stdio: [SharedDescriptor], to socket: String
     ) throws -> (number: UInt64, connection: SharedDescriptor) {
-        let connection = SharedDescriptor(try UnixAddress.connect(path(of: socket), type: SOCK_SEQPACKET))
-        var bytes = pid.littleEndian
-        try withExtendedLifetime((control, stdio)) {
-            try withUnsafeBytes(of: &bytes) {
-                try connection.send($0, descriptors: [control.raw] + stdio.map(\.raw))
-            }
-        }
         var number: UInt64 = 0
-        let (count, _) = try withUnsafeMutableBytes(of: &number) { try connection.receive(into: $0) }
-        guard count == 8 else { throw SandboxError.failed("the pod's server did not take the container's process") }
-        return (UInt64(littleEndian: number), connection)
+        do {
+            let connection = SharedDescriptor(try UnixAddress.connect(path(of: socket), type: SOCK_SEQPACKET))
+            var bytes = pid.littleEndian
+            try withExtendedLifetime((control, stdio)) {
+                try withUnsafeBytes(of: &bytes) {
+                    try connection.send($0, descriptors: [control.raw] + stdio.map(\.raw))
+                }
+            }
+            let (count, _) = try withUnsafeMutableBytes(of: &number) { try connection.receive(into: $0) }
+            if count == 8 { return (UInt64(littleEndian: number), connection) }
+        } catch { throw SandboxError.failed("the pod's server did not take the container's process: \(error)") }
+        throw SandboxError.failed("the pod's server did not take the container's process")
     }
 }

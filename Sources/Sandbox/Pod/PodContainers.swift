@@ -26,8 +26,9 @@ extension Pod {
         defer { over.settle(()) }
         if exec.isEmpty { containers[id]?.start = over }
         if let program = process.process {
-            guard container.first.phase == .running else {
-                throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
+            guard [.created, .running].contains(container.first.phase) else {
+                throw SandboxError.wrongState(
+                    "container \(id) is \(container.first.phase.name), neither created nor running")
             }
             if let host = process.host {
                 let cgroup = container.cgroup.directories

@@ -10,6 +10,7 @@
 //     sockets hold PATH      a connection on which nothing moves, until it ends
 //     sockets try PATH       whether a connection comes about: a byte and its echo
 //     sockets ask ADDRESS X  sends the text to UDP port 53, and writes the reply
+//     sockets answer PORT    sends each datagram back to its sender
 //
 // A client writes what it found, `ok` or else, on one line.
 #define _GNU_SOURCE
@@ -159,6 +160,17 @@ static void ask(const char *server, const char *text) {
     printf("%.*s\n", n > 0 ? (int)n : 0, reply);
 }
 
+static int answer(int port) {
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}, sender;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (bind(fd, (struct sockaddr *)&own, sizeof own) != 0) { perror("bind"); return 1; }
+    for (char bytes[2048];;) {
+        socklen_t length = sizeof sender;
+        ssize_t n = recvfrom(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&sender, &length);
+        if (n >= 0) sendto(fd, bytes, (size_t)n, 0, (struct sockaddr *)&sender, length);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     const char *mode = argv[1];
@@ -178,6 +190,7 @@ int main(int argc, char **argv) {
         }
         return 1;
     }
+    if (!strcmp(mode, "answer")) return answer(atoi(the_path));
     if (!strcmp(mode, "many")) {
         many(count);
         return 0;

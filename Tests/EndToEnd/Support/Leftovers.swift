@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Synchronization
 
 /// What a run may leave behind: processes (and so memory files and descriptors), mounts, sockets, directories, control
 /// groups.
@@ -13,16 +14,25 @@ enum Leftovers {
     /// Looks until nothing is left, or five seconds have passed; answers a line for each thing that stayed.
     static func settled(of scene: Scene, before: Set<Int32>) -> [String] {
         let end = ContinuousClock.now + .seconds(5)
-        var zombies: Set<Int32> = []
         while true {
-            let now = table()
-            let stale = Set(now.filter { $0.value.isZombie && $0.value.isOurs }.keys).subtracting(before)
-            // A child of this process whose end nobody waits for was an orphan; `ChildProcess` reaps its own at once.
-            for pid in stale.intersection(zombies) { waitpid(pid, nil, WNOHANG) }
-            zombies = stale
-            let left = processLines(now, before) + mounts(scene) + sockets(scene) + files(scene) + controlGroups(scene)
+            reapOrphans()
+            let left =
+                processLines(table(), before) + mounts(scene) + sockets(scene) + files(scene) + controlGroups(scene)
             if left.isEmpty || ContinuousClock.now > end { return left }
             usleep(50_000)
+        }
+    }
+
+    /// Since when a child of this process has been a zombie.
+    private static let zombies = Mutex<[Int32: ContinuousClock.Instant]>([:])
+
+    /// Takes the ends of orphans, as init would. A child whose end nobody waits for was one; `ChildProcess` reaps its own at once.
+    static func reapOrphans() {
+        let now = ContinuousClock.now
+        let current = table().filter { $0.value.isZombie && $0.value.isOurs }.keys
+        zombies.withLock { zombies in
+            zombies = Dictionary(uniqueKeysWithValues: current.map { ($0, zombies[$0] ?? now) })
+            for (pid, since) in zombies where now - since > .milliseconds(100) { waitpid(pid, nil, WNOHANG) }
         }
     }
 

@@ -81,10 +81,15 @@ actor Container {
         return process.pid
     }
 
-    /// Starts a further process.
+    /// Starts a further process. Before the first one executes its program too: the container's namespaces and mounts are there.
     func exec(_ id: String, _ process: Process, _ numbers: AgentStreams) async throws(AgentFailure) -> UInt32 {
-        guard case .running(let first) = state, !first.hasEnded else {
-            throw AgentFailure(.failedPrecondition, "the container is \(stateName), not running")
+        let first: ContainerProcess
+        switch state {
+        case .created(let process), .running(let process):
+            guard !process.hasEnded else { fallthrough }
+            first = process
+        default:
+            throw AgentFailure(.failedPrecondition, "the container is \(stateName), neither created nor running")
         }
         try refuseIfPaused()
         switch execs[id] {
@@ -220,7 +225,7 @@ actor Container {
 
     private var stateName: String {
         switch state {
-        case .created: "created"
+        case .created(let process): process.hasEnded ? "stopped" : "created"
         case .starting: "starting"
         case .running(let process): process.hasEnded ? "stopped" : "running"
         case .stopped: "stopped"
