@@ -42,7 +42,7 @@ struct LineHandler: LogHandler {
     }
 }
 
-/// What one line of a log says.
+/// What one line of a log says. Nothing that a guest or another program has written can look like a further one.
 struct LogLine {
     var level: Logger.Level
     var message: String
@@ -50,16 +50,26 @@ struct LogLine {
     /// ISO 8601.
     var time: String
 
+    private static let longestLine = 16 << 10
+
+    /// The message. Where it has several lines (the last ones of a console), all but the first are indented.
+    private var shown: String {
+        message.split(separator: "\n", omittingEmptySubsequences: false)
+            .map { printable(String($0), limit: Self.longestLine) }.joined(separator: "\n  ")
+    }
+
     /// The message and then the metadata as `key=value`, in the order of the keys. A value with white space, quotes or an
     /// equals sign is quoted.
     var text: String {
-        metadata.sorted { $0.key < $1.key }.reduce(message) { "\($0) \($1.key)=\(Self.quoted("\($1.value)"))" }
+        metadata.sorted { $0.key < $1.key }.reduce(shown) {
+            "\($0) \(printable($1.key))=\(Self.quoted("\($1.value)"))"
+        }
     }
 
     /// runc's fields level, msg and time, and each metadata value as a further string field. With the line's end.
     var json: String {
-        var fields = metadata.mapValues { "\($0)" }
-        fields.merge(["level": "\(level)", "msg": message, "time": time]) { $1 }
+        var fields = metadata.mapValues { printable("\($0)", limit: Self.longestLine) }
+        fields.merge(["level": "\(level)", "msg": shown, "time": time]) { $1 }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let bytes = try? encoder.encode(fields) else { return "" }
@@ -68,8 +78,8 @@ struct LogLine {
 
     private static func quoted(_ value: String) -> String {
         let needsQuotes = value.isEmpty || value.contains { $0.isWhitespace || $0 == "\"" || $0 == "=" }
-        if !needsQuotes { return value }
-        let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
-        return "\"\(escaped)\""
+        if !needsQuotes { return printable(value, limit: longestLine) }
+        let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+        return "\"\(printable(escaped, limit: longestLine))\""
     }
 }
