@@ -23,11 +23,11 @@ enum SystemdScope {
         if let memory = limits.memory { properties.append(["MemoryMax", "t", "\(memory)"]) }
         if let weight = limits.weight { properties.append(["CPUWeight", "t", "\(weight)"]) }
         if let quota = limits.cpu?.quota, quota > 0 {
-            let period = max(limits.cpu?.period ?? 0, 0)
+            let period = limits.cpu?.period ?? 0
             let (perSecond, overflow) = UInt64(quota).multipliedReportingOverflow(by: 1_000_000)
             if !overflow {
                 properties.append(
-                    ["CPUQuotaPerSecUSec", "t", "\(perSecond / (period == 0 ? 100_000 : period))"])
+                    ["CPUQuotaPerSecUSec", "t", "\(max(1, perSecond / (period == 0 ? 100_000 : period)))"])
             }
         }
         return [

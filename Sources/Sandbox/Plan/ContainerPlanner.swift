@@ -113,7 +113,9 @@ extension SandboxPlan.Container {
         guard mount.destination == GuestPath.sharedMemory, statfs(bundle.absolute(mount.source), &facts) == 0,
             facts.f_type == tmpfs
         else { return nil }
-        return UInt64(facts.f_blocks) * UInt64(facts.f_bsize)
+        // An engine may have made it as large as the kernel takes.
+        let (size, overflow) = UInt64(facts.f_blocks).multipliedReportingOverflow(by: UInt64(clamping: facts.f_bsize))
+        return overflow ? .max : size
     }
 
     /// A file or block device of the host becomes a disk of the machine, found by a serial number of its own.
