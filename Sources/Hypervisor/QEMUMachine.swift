@@ -35,7 +35,8 @@ final class QEMUMachine: ComposedMachine {
                 let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
                 replies.append(
                     try files.client.startFiles(
-                        vhostUser: sockets[.files].raw, tag: ShareDevice.tag, proc: proc.raw))
+                        vhostUser: sockets[.files].raw, tag: ShareDevice.tag, proc: proc.raw,
+                        memoryLimit: configuration.filesMemoryLimit, allowsDevices: configuration.allowsDeviceNodes))
             }
             disks = try configuration.disks.map { try devices.start("martlet-device", "blk", as: "disk \($0.id)") }
             for (index, disk) in configuration.disks.enumerated() {

@@ -6,9 +6,16 @@ extension ControlClient {
     }
 
     /// Makes the process serve a file device called `tag` to the machine at the other end of `vhostUser`.
-    /// - Parameter proc: the root of a procfs that shows the device process.
-    public func startFiles(vhostUser: Int32, tag: String, proc: Int32) throws(DeviceError) -> PendingReply {
-        try post(.startFiles(vhostUser: vhostUser, proc: proc, tag: tag))
+    /// - Parameters:
+    ///   - proc: the root of a procfs that shows the device process.
+    ///   - memoryLimit: most memory that the guest may make it use, bytes.
+    ///   - allowsDevices: whether the guest may make device nodes.
+    public func startFiles(
+        vhostUser: Int32, tag: String, proc: Int32, memoryLimit: UInt64, allowsDevices: Bool = false
+    ) throws(DeviceError) -> PendingReply {
+        try post(
+            .startFiles(
+                vhostUser: vhostUser, proc: proc, tag: tag, memoryLimit: memoryLimit, allowsDevices: allowsDevices))
     }
 
     /// Makes the process serve a disk to the machine at the other end of `vhostUser`.

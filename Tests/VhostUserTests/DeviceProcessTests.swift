@@ -66,7 +66,8 @@ struct DeviceProcessTests {
         #expect(throws: DeviceError.failed("the device is not started")) {
             try device.client.addShare(name: "root/early", directory: directory.raw, readOnly: true)
         }
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw, memoryLimit: 128 << 20)
+            .wait()
         let kept = String(Privileges.Capabilities.fileServer.rawValue, radix: 16)
         let mask = String(repeating: "0", count: 16 - kept.count) + kept
         for field in ["CapPrm", "CapEff", "CapBnd"] { #expect(device.status(field) == mask) }
@@ -187,7 +188,8 @@ struct DeviceProcessTests {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let proc = try OwnedDescriptor.open("/proc", O_PATH | O_DIRECTORY)
         let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw).wait()
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", proc: proc.raw, memoryLimit: 128 << 20)
+            .wait()
         try device.client.addShare(name: "fs/s", directory: directory.raw, readOnly: false)
         let guest = try FuseGuest()
         let front = FakeFrontEnd(ours, memory: guest.memory)

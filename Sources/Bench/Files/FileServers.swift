@@ -26,7 +26,8 @@ final class MartletServer: FileServerProcess {
         machine = theirs
         do {
             let proc = try OwnedDescriptor.open("/proc", O_RDONLY | O_DIRECTORY)
-            try device.client.startFiles(vhostUser: ours.raw, tag: "martlet", proc: proc.raw).wait()
+            try device.client.startFiles(vhostUser: ours.raw, tag: "martlet", proc: proc.raw, memoryLimit: 512 << 20)
+                .wait()
             let work = try OwnedDescriptor.open(directory.work, O_RDONLY | O_DIRECTORY)
             try device.client.addShare(name: "work/files", directory: work.raw, readOnly: false)
         } catch {

@@ -73,6 +73,8 @@ extension SandboxPlan {
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
             debugConsole: configuration.vm.debugConsole, disks: disks)
         machine.hugePages = configuration.vm.hugePages
+        machine.nested = configuration.vm.nested
+        machine.allowsDeviceNodes = configuration.files.deviceNodes
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 
