@@ -93,7 +93,7 @@ struct GuestAgent: Sendable {
         _ = try await client.startContainer(.with { $0.containerID = id }, timeout: timeout)
     }
 
-    func removeContainer(_ id: String) async throws {
+    func removeContainer(_ id: String, timeout: Duration) async throws {
         _ = try await client.removeContainer(.with { $0.containerID = id }, timeout: timeout)
     }
 
@@ -117,7 +117,8 @@ struct GuestAgent: Sendable {
             }, timeout: TTRPCClient.noTimeout)
         return ProcessExit(
             record: ExitRecord(
-                status: reply.exitStatus & 0xff, at: reply.exitedAt, signal: reply.signal & 0x7f),
+                status: reply.exitStatus & 0xff, at: min(max(0, reply.exitedAt), wallClockNanoseconds()),
+                signal: reply.signal & 0x7f),
             oomKills: reply.oomKills)
     }
 

@@ -79,7 +79,7 @@ final class PodLaunch: Sendable {
             plan: plan, configuration: configuration, machine: machine, network: running,
             cgroup: state.withLock { $0.cgroup }, link: link, agent: agent, volumes: volumes, shares: shares,
             targets: targets, resolvers: resolvers, firstShares: firstShares,
-            heartbeat: Heartbeat.start(client, configuration.agent, machine))
+            heartbeat: try await Heartbeat(link, client, configuration.agent))
     }
 
     private func joinCgroup(_ path: HostCgroupPath, _ plan: SandboxPlan) async throws {
