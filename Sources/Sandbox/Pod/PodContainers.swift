@@ -125,13 +125,15 @@ extension Pod {
             }
             return exit.record
         } catch {
-            process.streams?.cancel()
-            if !exec.isEmpty, !isConnectionLoss(error) {
-                logger.error("\(Self.name(id, exec)): the agent does not say how it ended: \(error)")
+            // Of an exec, and of a container that has been removed, it costs nobody else anything.
+            if !isConnectionLoss(error), !exec.isEmpty || containers[id] == nil {
+                logger.debug("\(Self.name(id, exec)): the agent does not say how it ended: \(error)")
+                process.streams?.cancel()
                 return ExitRecord(status: 255, at: wallClockNanoseconds())
             }
             let end = await pod.machine.end(
                 within: .seconds(2), otherwise: "the agent does not say how container \(id) ended: \(error)")
+            process.streams?.cancel()
             if exec.isEmpty {
                 let reason = SandboxError.machineEnded(reason: end.description, console: pod.machine.consoleTail)
                 logger.error("container \(id): \(reason)")
