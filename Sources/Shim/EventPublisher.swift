@@ -58,6 +58,9 @@ final class EventPublisher: Sendable {
         } catch {}  // a message of our own making can be encoded
     }
 
+    /// How many events are not delivered yet.
+    var count: Int { pending.count.load(ordering: .relaxed) }
+
     /// Waits until every event is delivered, at most for `limit`.
     func finish(within limit: Duration) async {
         queue.finish()
