@@ -21,6 +21,7 @@ enum SystemdScope {
             ["DefaultDependencies", "b", "false"], ["PIDs", "au", "1", "\(pid)"],
         ]
         if let memory = limits.memory { properties.append(["MemoryMax", "t", "\(memory)"]) }
+        if let pids = limits.pids { properties.append(["TasksMax", "t", "\(pids)"]) }
         if let weight = limits.weight { properties.append(["CPUWeight", "t", "\(weight)"]) }
         if let quota = limits.cpu?.quota, quota > 0 {
             let period = limits.cpu?.period ?? 0

@@ -61,7 +61,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     /// The cgroup of a pod's host processes.
     public struct Cgroup: Sendable, Equatable, Codable {
         /// An absolute path in the cgroup hierarchy; each pod gets a cgroup of its own below it. nil: the cgroup that the bundle names,
-        /// or the engine's if it names none.
+        /// or one of the pod's own below /martlet if it names none.
         public var parent: String?
     }
 
