@@ -62,7 +62,7 @@ let package = Package(
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary(":libseccomp.a")]),
         room("LinuxSystem", ["CLinux", system]),
         room("AgentContract", []),
-        room("OCISpec", ["AgentContract"]),
+        room("OCISpec", ["AgentContract", "LinuxSystem"]),
         room("TTRPC", ["LinuxSystem", protobuf] + nio),
         room("TaskAPI", ["TTRPC", protobuf]),
         room("AgentAPI", ["TTRPC", protobuf]),

@@ -45,7 +45,9 @@ let package = Package(
                 shared("OCISpec"), shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),
-        program("martlet-agent-faulty", ["CFault", shared("OCISpec")]),
+        program(
+            "martlet-agent-faulty",
+            ["CFault", "GuestSystem", shared("AgentAPI"), shared("LinuxSystem"), shared("OCISpec"), shared("TTRPC")]),
         // Not part of the agent: the first process of a guest that `martlet bench` measures in.
         .executableTarget(
             name: "martlet-bench-guest", dependencies: ["GuestSystem", "CAgent", shared("LinuxSystem")],

@@ -1,12 +1,15 @@
 /// The number that the host sends first on each connection to `AgentPort.streams`.
 ///
 /// Numbers with the highest bit set are for the guest's loopback interface, those with the next bit for targets: what the guest
-/// may reach on the host. All others are streams of processes, which `CreateContainer` and `ExecProcess` name; 0 is none.
+/// may reach on the host; one is for heartbeats. All others are streams of processes, which `CreateContainer` and `ExecProcess` name; 0 is none.
 public enum StreamNumber {
     /// Bytes on the wire, little-endian.
     public static let encodedSize = 8
     private static let loopbackMark: UInt64 = 1 << 63
     private static let targetMark: UInt64 = 1 << 62
+
+    /// The connection of heartbeats: the agent sends each 8 bytes back that it gets.
+    public static let heartbeat: UInt64 = 1 << 61
 
     /// The connection on which the agent asks for connections to targets (`TargetMessage`). There is one at a time.
     public static let targets = targetConnection(0)

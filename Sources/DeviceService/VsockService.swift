@@ -17,7 +17,12 @@ public final class VsockService {
         backend = VsockBackend(
             guestCID: guestCID, queueCount: queueCount, loop: loop,
             finished: { control.reply($0, $1.reply) }, onBroken: onBroken)
-        backend.onStarted = { control.report(.started) }
+        // Once, however often the guest starts its driver.
+        var isReported = false
+        backend.onStarted = {
+            if !isReported { control.report(.started) }
+            isReported = true
+        }
     }
 
     /// Connects `stream` to a port of the guest; the reply to request `sequence` comes when the guest has answered.

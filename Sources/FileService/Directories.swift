@@ -4,13 +4,24 @@ import Glibc
 /// Entries read from the host ahead of the guest's asking.
 final class DirectoryEntries {
     static let capacity = 8 << 10
-    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 8)
+    let bytes: UnsafeMutableRawBufferPointer
+    private let memory: MemoryBudget
     var length = 0
     var cursor = 0
     /// The host's position of the entry at `cursor`; at first unknown, so that the first use seeks.
     var position = UInt64.max
 
-    deinit { bytes.deallocate() }
+    /// - Throws: ENOMEM.
+    init(_ memory: MemoryBudget) throws(FileError) {
+        try memory.take(Self.capacity)
+        self.memory = memory
+        bytes = .allocate(byteCount: Self.capacity, alignment: 8)
+    }
+
+    deinit {
+        bytes.deallocate()
+        memory.give(Self.capacity)
+    }
 }
 
 /// DT_* of readdir(3).
@@ -40,8 +51,7 @@ extension FileServer {
             return try readSynthetic(slot, from: input.offset, room: room, plus: plus)
         }
         guard let file = handles.find(input.fh, node: request.header.nodeid, directory: true) else { throw .badHandle }
-        let entries = file.entries ?? DirectoryEntries()
-        file.entries = entries
+        let entries = try entries(of: file)
         if entries.position != input.offset {
             guard let offset = Int(exactly: input.offset), Glibc.lseek(file.descriptor, offset, SEEK_SET) >= 0 else {
                 throw .invalid
@@ -69,6 +79,18 @@ extension FileServer {
             entries.cursor += entryLength(entries)
             entries.position = entry.next
         }
+    }
+
+    /// What a directory has been read ahead; where there is no memory for it, others start anew.
+    private func entries(of file: OpenFile) throws(FileError) -> DirectoryEntries {
+        if let entries = file.entries { return entries }
+        let entries: DirectoryEntries
+        do throws(FileError) { entries = try DirectoryEntries(memory) } catch {
+            for other in handles.all { other.entries = nil }
+            entries = try DirectoryEntries(memory)
+        }
+        file.entries = entries
+        return entries
     }
 
     private func entryLength(_ entries: DirectoryEntries) -> Int {

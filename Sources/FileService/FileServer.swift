@@ -18,11 +18,16 @@ public final class FileServer: @unchecked Sendable {
         /// Most descriptors to use, for open files and directories together. Default: the process's hard limit
         /// (RLIMIT_NOFILE), 262,144 at most, less 256 for others.
         public var descriptorLimit: Int?
+        /// Most memory for what the guest knows and has open, bytes.
+        public var memoryLimit = 128 << 20
+        /// Whether the guest may make device nodes. A whiteout of overlayfs is none.
+        public var allowsDevices = false
         public init() {}
     }
 
     let proc: OwnedDescriptor
     let options: Options
+    let memory: MemoryBudget
     var nodes: NodeTable
     var handles: HandleTable
     var shares: [Share] = []
@@ -59,7 +64,9 @@ public final class FileServer: @unchecked Sendable {
         let most = max(64, options.descriptorLimit ?? min(Int(clamping: limit.rlim_max), 1 << 18) - 256)
         self.proc = proc
         self.options = options
-        nodes = NodeTable(capacity: max(options.maximumNodes, 16), descriptorCapacity: most / 3)
+        memory = MemoryBudget(options.memoryLimit)
+        nodes = NodeTable(
+            capacity: max(options.maximumNodes, 16), descriptorCapacity: most / 3, memory: memory)
         handles = HandleTable(capacity: most - most / 3)
         arguments = .allocate(byteCount: FuseLimits.message, alignment: 16)
         answer = .allocate(byteCount: FuseLimits.message, alignment: 16)

@@ -35,6 +35,7 @@ struct FileError: Error, Equatable {
     static let badHandle = FileError(EBADF)
     static let notDirectory = FileError(ENOTDIR)
     static let full = FileError(ENFILE)
+    static let noMemory = FileError(ENOMEM)
     static let unsupported = FileError(EOPNOTSUPP)
     static let notImplemented = FileError(ENOSYS)
     static let crossDevice = FileError(EXDEV)

@@ -17,11 +17,20 @@ final class OpenFile: @unchecked Sendable {
     var hasWhiteouts = false
     /// Entries that the host gave and the guest did not get yet (`getdents64`); used under the server's lock.
     var entries: DirectoryEntries?
+    private let memory: MemoryBudget
 
+    /// Takes the descriptor over.
+    ///
+    /// - Throws: ENOMEM; the descriptor is closed then.
     init(
         descriptor: Int32, slot: Int, node: UInt64, shares: (nearest: Int32, outermost: Int32), isDirectory: Bool,
-        isWritable: Bool, isReadOnly: Bool
-    ) {
+        isWritable: Bool, isReadOnly: Bool, memory: MemoryBudget
+    ) throws(FileError) {
+        do throws(FileError) { try memory.take(MemoryBudget.handle) } catch {
+            close(descriptor)
+            throw error
+        }
+        self.memory = memory
         self.descriptor = descriptor
         self.slot = slot
         self.node = node
@@ -31,7 +40,10 @@ final class OpenFile: @unchecked Sendable {
         self.isReadOnly = isReadOnly
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        close(descriptor)
+        memory.give(MemoryBudget.handle)
+    }
 }
 
 /// The open files by the numbers that the guest has for them: `generation << 32 | slot`. Not thread-safe.

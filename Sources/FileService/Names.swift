@@ -29,6 +29,8 @@ extension FileServer {
         let directory = try writableDirectory(parent)
         useUmask(input.umask)
         let device = type == S_IFCHR || type == S_IFBLK ? DeviceNumber.decode(input.rdev) : 0
+        let isDevice = type == S_IFCHR || type == S_IFBLK
+        if isDevice, !Self.isWhiteout(type: type, device: device), !options.allowsDevices { throw .notPermitted }
         if Self.isWhiteout(type: type, device: device) {
             _ = try asCaller(request.header) { makeWhiteout(directory, name) }
         } else {

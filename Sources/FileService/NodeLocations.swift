@@ -21,7 +21,10 @@ extension NodeTable {
         {
             return
         }
-        guard let copy = strdup(name) else { return }
+        // Without a name the file is reached by what is open, or looked up again.
+        let length = strlen(name)
+        guard (try? memory.takeForNodes(length)) != nil else { return }
+        guard let copy = strdup(name) else { return memory.give(length) }
         // Held meanwhile: the node may have nothing but children, and lose these here.
         slots[slot].handles += 1
         slots[parent].children += 1
@@ -50,13 +53,20 @@ extension NodeTable {
         if step != 0 { forgetLocation(step) }
     }
 
+    /// Forgets a node's name.
+    mutating func freeName(_ slot: Int) {
+        guard let name = slots[slot].name else { return }
+        memory.give(strlen(name))
+        Glibc.free(name)
+        slots[slot].name = nil
+    }
+
     /// Notes that the file is no longer where it was. It can only be reached by an open descriptor from here on.
     mutating func forgetLocation(_ slot: Int) {
         let parent = slots[slot].parent
         guard parent != 0 else { return }
         slots[slot].formerShares = shares(above: slot)
-        Glibc.free(slots[slot].name)
-        slots[slot].name = nil
+        freeName(slot)
         slots[slot].parent = 0
         slots[slot].isMislocated = false
         relist(slot)

@@ -25,10 +25,12 @@ struct NodeTable {
     var listed = 0
     var oldest = 0
     var newest = 0
+    let memory: MemoryBudget
     /// The number of the request being served.
     var request: UInt64 = 1
 
-    init(capacity: Int, descriptorCapacity: Int) {
+    init(capacity: Int, descriptorCapacity: Int, memory: MemoryBudget) {
+        self.memory = memory
         self.capacity = capacity
         self.descriptorCapacity = descriptorCapacity
         slots[Self.root].inUse = true
@@ -82,6 +84,7 @@ struct NodeTable {
 
     private mutating func takeSlot() throws(FileError) -> Int {
         guard count < capacity else { throw .full }
+        try memory.takeForNodes(MemoryBudget.node)
         let slot: Int
         if let reused = free.popLast() {
             slot = reused
@@ -119,7 +122,8 @@ struct NodeTable {
             else { return }
             closeDescriptor(slot)
             unindex(slot)
-            Glibc.free(node.name)
+            freeName(slot)
+            memory.give(MemoryBudget.node)
             slots[slot] = Node()
             slots[slot].generation = node.generation
             free.append(slot)

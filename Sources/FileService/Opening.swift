@@ -46,9 +46,10 @@ extension FileServer {
         _ slot: Int, _ raw: Int32, _ flags: Int32, isNew: Bool = false
     ) throws(FileError) -> fuse_open_out {
         let node = nodes.slots[slot]
-        let file = OpenFile(
+        let file = try OpenFile(
             descriptor: raw, slot: slot, node: nodes.number(slot), shares: nodes.shares(above: slot),
-            isDirectory: node.isDirectory, isWritable: flags & O_ACCMODE != O_RDONLY, isReadOnly: !isWritable(slot))
+            isDirectory: node.isDirectory, isWritable: flags & O_ACCMODE != O_RDONLY, isReadOnly: !isWritable(slot),
+            memory: memory)
         if handles.isFull { throw .full }
         var out = fuse_open_out()
         if file.isDirectory {

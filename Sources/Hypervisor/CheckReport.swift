@@ -35,6 +35,10 @@ extension HostFacts {
         } else {
             add(.warn, "processor", "neither vmx nor svm: KVM can't run Linux guests here")
         }
+        for mitigation in mitigations {
+            let advice = mitigation.isOpen && mitigation.name == "smt" ? ": two pods may share a core" : ""
+            add(mitigation.isOpen ? .warn : .ok, mitigation.name, mitigation.text + advice)
+        }
         hasVsock
             ? add(.ok, "vsock", "/dev/vsock")
             : add(.warn, "vsock", "no /dev/vsock (not needed: the device is Martlet's own)")

@@ -38,6 +38,20 @@ public struct HostFacts: Sendable, Equatable {
     public var qemu: Program
     public var kernel: File
     public var initramfs: File
+    /// What the kernel says of faults of the processor by which a guest may read what is not its own, by their names: `smt`, `l1tf`,
+    /// `mds`. Without those of which it says nothing.
+    public var mitigations: [Mitigation] = []
+
+    /// What the kernel says of a fault of the processor.
+    public struct Mitigation: Sendable, Equatable {
+        public var name: String
+        public var text: String
+
+        /// Whether a guest may read what is not its own.
+        public var isOpen: Bool {
+            name == "smt" ? text == "on" : text.contains("vulnerable") || text.hasPrefix("Vulnerable")
+        }
+    }
 
     /// Looks at this host.
     ///
@@ -56,7 +70,19 @@ public struct HostFacts: Sendable, Equatable {
             vhostDevices: ["/dev/vhost-net", "/dev/vhost-vsock"].filter { access($0, F_OK) == 0 },
             controlGroups: probeCgroups(), qemu: probeQEMU(qemu, askVersions),
             kernel: probe(kernel) { path in _ = try KernelImage.inspect(path) },
-            initramfs: probe(initramfs) { _ in })
+            initramfs: probe(initramfs) { _ in }, mitigations: mitigations())
+    }
+
+    /// Documentation/ABI/testing/sysfs-devices-system-cpu.
+    ///
+    /// - Parameter directory: of the processors.
+    static func mitigations(_ directory: String = "/sys/devices/system/cpu") -> [Mitigation] {
+        [("smt", "smt/control"), ("l1tf", "vulnerabilities/l1tf"), ("mds", "vulnerabilities/mds")].compactMap {
+            name, file in
+            guard let text = try? readText("\(directory)/\(file)", limit: 4096) else { return nil }
+            let line = printable(String(text.prefix { $0 != "\n" }))
+            return line.isEmpty ? nil : Mitigation(name: name, text: line)
+        }
     }
 
     private static func probeKVM() -> KVM {

@@ -57,7 +57,8 @@ final class KVMMachine: ComposedMachine {
         let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
         var replies = [
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), vcpus: UInt32(configuration.vcpus))
+                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), vcpus: UInt32(configuration.vcpus),
+                nested: configuration.nested)
         ]
         replies.append(try vmm.addConsole(output: console, kind: .virtio))
         if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
@@ -70,7 +71,9 @@ final class KVMMachine: ComposedMachine {
         if let files {
             let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
             replies.append(
-                try files.startFiles(vhostUser: deviceEnd.raw, tag: ShareDevice.tag))
+                try files.startFiles(
+                    vhostUser: deviceEnd.raw, tag: ShareDevice.tag,
+                    memoryLimit: configuration.filesMemoryLimit, allowsDevices: configuration.allowsDeviceNodes))
             replies.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag))
         }
         let arguments = configuration.kernelArguments + [AgentDoorbell.kernelArgument]

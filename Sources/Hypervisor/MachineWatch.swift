@@ -58,7 +58,8 @@ final class MachineWatch: Sendable {
     /// Takes a sign of the end; may be called before `begin`.
     func sign(_ sign: VMEnd) {
         life.withLock { life in
-            life.signs.append(sign)
+            // More are of no use, and one of the processes may have fallen to the guest.
+            if life.signs.count < 64 { life.signs.append(sign) }
             if case .ended = life.state { return }
             life.state = .stopped
         }

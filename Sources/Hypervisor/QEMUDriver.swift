@@ -11,7 +11,11 @@ public struct QEMUDriver: HypervisorDriver {
 
         /// The CPU model, as `-cpu` takes it. In software, string instructions go byte by byte, so the guest must not see them
         /// announced as the quick way to copy and to clear (ERMS, FSRM): the others are several times as quick.
-        var cpuModel: String { self == .kvm ? "host" : "max,-erms,-fsrm" }
+        ///
+        /// - Parameter nested: whether the guest sees the CPU's virtualization.
+        func cpuModel(nested: Bool) -> String {
+            (self == .kvm ? "host" : "max,-erms,-fsrm") + (nested ? "" : ",-vmx,-svm")
+        }
     }
 
     public let name = "qemu"
@@ -89,7 +93,7 @@ public struct QEMUDriver: HypervisorDriver {
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
             "-accel", accelerator == .tcg && vm.vcpus > 1 ? "tcg,thread=multi" : accelerator.rawValue,
-            "-cpu", accelerator.cpuModel,
+            "-cpu", accelerator.cpuModel(nested: vm.nested),
             "-smp", "\(vm.vcpus)", "-m", "\(vm.memoryMiB)M",
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
             "-kernel", vm.kernel, "-append", vm.kernelArguments.joined(separator: " "), "-device", "virtio-rng-pci",

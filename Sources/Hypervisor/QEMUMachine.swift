@@ -34,7 +34,8 @@ final class QEMUMachine: ComposedMachine {
             if let files {
                 replies.append(
                     try files.client.startFiles(
-                        vhostUser: sockets[.files].raw, tag: ShareDevice.tag))
+                        vhostUser: sockets[.files].raw, tag: ShareDevice.tag,
+                        memoryLimit: configuration.filesMemoryLimit, allowsDevices: configuration.allowsDeviceNodes))
             }
             disks = try configuration.disks.map { try devices.start("martlet-device", "blk", as: "disk \($0.id)") }
             for (index, disk) in configuration.disks.enumerated() {

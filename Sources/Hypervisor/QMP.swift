@@ -35,6 +35,8 @@ final class QMP: Sendable {
     private let socket: SharedDescriptor
     /// Commands under way, by their number; nil in a reply: done.
     private let commands = Mutex<(next: UInt64, waiting: [UInt64: Promise<String?>])>((1, [:]))
+    /// The guest can cause some of the events.
+    private let logPace = Mutex(Pace(burst: 100, perSecond: 10))
     /// How long QEMU may take for a command.
     private static let timeout = Duration.seconds(10)
 
@@ -81,16 +83,20 @@ final class QMP: Sendable {
         try check("qmp", "qmp_capabilities", send(socket.raw, greeting, greeting.count, Int32(MSG_NOSIGNAL)))
     }
 
-    private func take(_ line: [UInt8], _ log: (String) -> Void, _ onEvent: (QMPEvent) -> Void) {
+    private func take(_ line: [UInt8], _ write: (String) -> Void, _ onEvent: (QMPEvent) -> Void) {
+        func log(_ message: @autoclosure () -> String) {
+            if logPace.withLock({ $0.admit() }) != nil { write(message()) }
+        }
         guard let message = try? JSONDecoder().decode(Message.self, from: Data(line)) else {
-            return log("qmp: not understood: \(String(decoding: line, as: UTF8.self))")
+            return log("qmp: not understood: \(printable(String(decoding: line, as: UTF8.self)))")
         }
         if let name = message.event {
             log("qmp: \(name) \(message.data?.reason ?? message.data?.device ?? "")")
             if let event = Self.event(name, message.data) { onEvent(event) }
         } else if let id = message.id {
             if let error = message.error { log("qmp: error: \(error.desc ?? "")") }
-            commands.withLock { $0.waiting.removeValue(forKey: id) }?.settle(message.error.map { $0.desc ?? "failed" })
+            commands.withLock { $0.waiting.removeValue(forKey: id) }?.settle(
+                message.error.map { printable($0.desc ?? "failed") })
         }
     }
 

@@ -44,6 +44,10 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var disks: [Disk]
     /// Whether the guest's memory may come in huge pages.
     public var hugePages = true
+    /// Whether the guest sees the CPU's virtualization, and may run machines of its own.
+    public var nested = false
+    /// Whether the guest may make device nodes on what the file device serves.
+    public var allowsDeviceNodes = false
     /// Whether the machine has a file device, without which nothing can be shared with it.
     public var hasFiles: Bool
     /// Whom the machine's processes run as: of the pod alone.
@@ -64,4 +68,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.disks = disks
         self.hasFiles = hasFiles
     }
+
+    /// Most memory of the host that the guest may make the file server use, bytes: an eighth of its own, and 128 MiB at least, in
+    /// which it knows a quarter of a million files.
+    package var filesMemoryLimit: UInt64 { UInt64(max(128, memoryMiB / 8)) << 20 }
 }

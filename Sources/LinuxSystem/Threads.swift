@@ -95,8 +95,8 @@ public final class Promise<Value: Sendable>: Sendable {
             if let end {
                 let left = clock.now.duration(to: end)
                 if left <= .zero { return nil }
-                milliseconds = Int32(
-                    clamping: left.components.seconds &* 1000 + left.components.attoseconds / 1_000_000_000_000_000 + 1)
+                // A day at a time.
+                milliseconds = Int32(min(left, .seconds(86_400)) / .milliseconds(1)) + 1
             }
             var item = pollfd(fd: settled.descriptor.raw, events: Int16(POLLIN), revents: 0)
             poll(&item, 1, milliseconds)

@@ -30,15 +30,18 @@ public struct UnixAddress: Sendable {
         return try result.get()
     }
 
-    /// Creates a socket that listens at `path`.
+    /// Creates a socket that listens at `path`. Only its owner may connect, whatever the umask is.
     public static func listen(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor
     {
         let socket = OwnedDescriptor(
             owning: try check("socket", path, Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)))
         let raw = socket.raw
+        // The socket's own mode is that of its file, less the umask: there is no moment at which others may connect.
+        try check("fchmod", path, fchmod(raw, 0o600))
         try UnixAddress(path).with { address, length throws(SystemError) in
             _ = try check("bind", path, bind(raw, address, length))
         }
+        try check("chmod", path, chmod(path, 0o600))
         try check("listen", path, Glibc.listen(raw, 64))
         return socket
     }

@@ -17,8 +17,9 @@ protocol MachinePlatform: AnyObject {
 
     /// - Parameters:
     ///   - vcpus: of `vm`.
+    ///   - nested: whether the guest sees the CPU's virtualization.
     ///   - onEnd: the guest has turned the machine off, or reset it; called on a vCPU's thread, which stops by that.
-    init(_ vm: VM, _ vcpus: [VCPU], onEnd: @escaping @Sendable (MachineEnd) -> Void) throws
+    init(_ vm: VM, _ vcpus: [VCPU], nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void) throws
 
     /// The devices that are not behind memory; an empty bus where there are none.
     var ports: Bus { get }

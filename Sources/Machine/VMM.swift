@@ -37,11 +37,13 @@ public final class VMM: @unchecked Sendable {
     /// - Parameters:
     ///   - memoryFile: a memory file of `map.size` bytes.
     ///   - vcpus: how many, in `vcpuCounts`.
+    ///   - nested: whether the guest sees the CPU's virtualization.
     ///   - loop: of the thread that the machine belongs to.
     ///   - onEnd: the machine has ended by itself; called once, on the loop's thread.
     /// - Throws: `MachineError`, or `SystemError` where KVM refuses.
     public init(
-        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, vcpus count: Int, loop: LoopTasks,
+        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, vcpus count: Int, nested: Bool = false,
+        loop: LoopTasks,
         onEnd: @escaping @Sendable (MachineEnd) -> Void
     ) throws {
         guard Self.vcpuCounts.contains(count) else {
@@ -63,7 +65,7 @@ public final class VMM: @unchecked Sendable {
             loop.post { onEnd(end) }
         }
         self.onEnd = end
-        platform = try Platform(vm, vcpus, onEnd: end)
+        platform = try Platform(vm, vcpus, nested: nested, onEnd: end)
         slots = Platform.slotInterrupts.enumerated().map { index, gsi in
             MMIOSlot(
                 index: index, address: MemoryMap.virtioBase + UInt64(index) * MemoryMap.virtioPage, gsi: gsi,

@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// The id of a container or pod. It becomes the name of a directory, so only harmless characters are allowed. The rule is runc's.
 public struct ContainerID: Sendable, Hashable, CustomStringConvertible {
     /// The longest name of a directory, bytes.

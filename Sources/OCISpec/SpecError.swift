@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// An error in a bundle, its config.json or a container's id.
 public enum SpecError: Error, Sendable, Equatable, CustomStringConvertible {
     /// A file or directory of the bundle can't be used. `reason` is what was found, or the system's error.
@@ -36,14 +38,4 @@ public enum SpecError: Error, Sendable, Equatable, CustomStringConvertible {
         case .containerID(let id, let reason): "container id \"\(printable(id))\": \(reason)"
         }
     }
-}
-
-/// Text for a message of one line: control characters are escaped, and long text is truncated.
-func printable(_ text: String, limit: Int = 500) -> String {
-    var result = ""
-    for scalar in text.unicodeScalars.prefix(limit) {
-        let isControl = scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) || scalar.value == 0x2028
-        result += isControl ? scalar.escaped(asASCII: true) : String(scalar)
-    }
-    return text.unicodeScalars.count > limit ? result + "…" : result
 }

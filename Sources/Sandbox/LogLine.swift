@@ -44,7 +44,7 @@ struct LineHandler: LogHandler {
     }
 }
 
-/// What one line of a log says.
+/// What one line of a log says. Nothing that a guest or another program has written can look like a further one.
 struct LogLine {
     var level: Logger.Level
     var message: String
@@ -52,15 +52,23 @@ struct LogLine {
     /// ISO 8601.
     var time: String
 
+    private static let longestLine = 16 << 10
+
+    /// The message. Where it has several lines (the last ones of a console), all but the first are indented.
+    private var shown: String {
+        message.split(separator: "\n", omittingEmptySubsequences: false)
+            .map { printable(String($0), limit: Self.longestLine) }.joined(separator: "\n  ")
+    }
+
     /// The message and then the metadata as `key=value`, in the order of the keys. A value with white space, quotes or an
     /// equals sign is quoted.
     var text: String {
-        message + pairs
+        shown + pairs
     }
 
     /// The metadata, each with a space before it.
     private var pairs: String {
-        metadata.sorted { $0.key < $1.key }.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
+        metadata.sorted { $0.key < $1.key }.map { " \(printable($0.key))=\(Self.quoted("\($0.value)"))" }.joined()
     }
 
     /// runc's fields time, level and msg, and then the metadata, as runc's text has them. With the line's end.
@@ -70,8 +78,8 @@ struct LogLine {
 
     /// runc's fields level, msg and time, and each metadata value as a further string field. With the line's end.
     var json: String {
-        var fields = metadata.mapValues { "\($0)" }
-        fields.merge(["level": "\(level)", "msg": message, "time": time]) { $1 }
+        var fields = metadata.mapValues { printable("\($0)", limit: Self.longestLine) }
+        fields.merge(["level": "\(level)", "msg": shown, "time": time]) { $1 }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let bytes = try? encoder.encode(fields) else { return "" }
@@ -80,8 +88,8 @@ struct LogLine {
 
     private static func quoted(_ value: String) -> String {
         let needsQuotes = value.isEmpty || value.contains { $0.isWhitespace || $0 == "\"" || $0 == "=" }
-        if !needsQuotes { return value }
-        let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
-        return "\"\(escaped)\""
+        if !needsQuotes { return printable(value, limit: longestLine) }
+        let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+        return "\"\(printable(escaped, limit: longestLine))\""
     }
 }

@@ -14,6 +14,11 @@ final class EventPublisher: Sendable {
     private let queue: AsyncStream<EventEnvelope>.Continuation
     private let namespace: String
     private let work: Task<Void, Never>
+    /// How many events are not delivered yet.
+    private final class Waiting: Sendable { let count = Atomic(0) }
+    private let pending = Waiting()
+    /// While so many wait, no event is added that the guest causes by itself.
+    private static let maximumWaiting = 1024
 
     /// - Parameter address: containerd's ttrpc socket; empty: events are dropped.
     init(address: String, namespace: String, logger: Logger) {
@@ -22,31 +27,39 @@ final class EventPublisher: Sendable {
         self.queue = queue
         let path = address.hasPrefix("unix://") ? String(address.dropFirst(7)) : address
         if path.isEmpty { logger.warning("TTRPC_ADDRESS is not set: events are dropped") }
+        let pending = pending
         work = Task {
             var client: EventsServiceClient?
-            for await envelope in stream where !path.isEmpty {
-                client = await Self.deliver(envelope, client, path, logger)
+            for await envelope in stream {
+                if !path.isEmpty { client = await Self.deliver(envelope, client, path, logger) }
+                pending.count.subtract(1, ordering: .relaxed)
             }
         }
     }
 
-    /// Queues an event.
+    /// Queues an event. OOM, which a guest can cause as often as it likes, is left out while containerd is away for long.
     func publish(_ event: PodEvent) {
+        let isGuests = if case .outOfMemory = event { true } else { false }
+        if isGuests, pending.count.load(ordering: .relaxed) >= Self.maximumWaiting { return }
         do {
             let (topic, message) = Self.wire(event)
             let now = timestamp(wallClockNanoseconds())
-            queue.yield(
-                try .with {
-                    $0.timestamp = now
-                    $0.namespace = namespace
-                    $0.topic = topic
-                    $0.event = try .with {
-                        $0.typeURL = type(of: message).protoMessageName
-                        $0.value = try message.serializedBytes()
-                    }
-                })
+            let envelope = try EventEnvelope.with {
+                $0.timestamp = now
+                $0.namespace = namespace
+                $0.topic = topic
+                $0.event = try .with {
+                    $0.typeURL = type(of: message).protoMessageName
+                    $0.value = try message.serializedBytes()
+                }
+            }
+            pending.count.add(1, ordering: .relaxed)
+            queue.yield(envelope)
         } catch {}  // a message of our own making can be encoded
     }
+
+    /// How many events are not delivered yet.
+    var count: Int { pending.count.load(ordering: .relaxed) }
 
     /// Waits until every event is delivered, at most for `limit`.
     func finish(within limit: Duration) async {

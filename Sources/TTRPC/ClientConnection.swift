@@ -3,9 +3,11 @@ import NIOCore
 /// The client's end of a connection.
 final class ClientConnection: Connection, @unchecked Sendable {
     private var nextID: UInt32 = 1
+    private let peer: TTRPCClient.Peer
     private let onClose: @Sendable (TTRPCError) -> Void
 
-    init(_ channel: any Channel, onClose: @escaping @Sendable (TTRPCError) -> Void) {
+    init(_ channel: any Channel, peer: TTRPCClient.Peer, onClose: @escaping @Sendable (TTRPCError) -> Void) {
+        self.peer = peer
         self.onClose = onClose
         super.init(channel)
     }
@@ -63,7 +65,9 @@ final class ClientConnection: Connection, @unchecked Sendable {
         guard let response = try? WireResponse(serializedBytes: payload) else {
             return finish(stream, TTRPCError(.internal, "the server's response can't be decoded"))
         }
-        if let failure = TTRPCError(response.status) { return finish(stream, failure) }
+        if let failure = TTRPCError(response.status) {
+            return finish(stream, peer == .guest ? TTRPCError(ofGuest: failure) : failure)
+        }
         // A server may end a stream that it has sent data on with an empty response.
         if !stream.streamsIn || !response.payload.isEmpty { stream.inbox.put([UInt8](response.payload)) }
         finish(stream, nil)

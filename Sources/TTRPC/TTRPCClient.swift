@@ -9,6 +9,14 @@ import Synchronization
 ///
 /// The connection is closed when the client is released.
 public final class TTRPCClient: Sendable {
+    /// Whose server is at the other end.
+    public enum Peer: Sendable {
+        /// A process of the host.
+        case host
+        /// A guest, whose errors are not believed more than they have to be: see `TTRPCError.init(ofGuest:)`.
+        case guest
+    }
+
     /// The timeout of a call that sets none.
     public static let defaultTimeout: Duration = .seconds(10)
     /// For a call that waits for an event, such as the end of a process: no deadline.
@@ -20,13 +28,15 @@ public final class TTRPCClient: Sendable {
     /// Creates a client on a duplicate of a connected stream socket, Unix or vsock. The caller should close its own descriptor: the
     /// other side sees the end of the connection only when all duplicates are closed.
     ///
-    /// - Parameter onClose: called once when the connection ends other than by `close()`, not on the event loop.
+    /// - Parameters:
+    ///   - peer: who answers.
+    ///   - onClose: called once when the connection ends other than by `close()`, not on the event loop.
     /// - Throws: `TTRPCError` when the socket can't be used.
     public convenience init(
-        connected socket: SharedDescriptor, onClose: (@Sendable (TTRPCError) -> Void)? = nil
+        connected socket: SharedDescriptor, peer: Peer = .host, onClose: (@Sendable (TTRPCError) -> Void)? = nil
     ) async throws(TTRPCError) {
         let descriptor = try duplicate(socket, listening: false)
-        try await self.init("take over a connected socket", onClose) { bootstrap in
+        try await self.init("take over a connected socket", onClose, peer: peer) { bootstrap in
             bootstrap.withConnectedSocket(descriptor)
         }
     }
@@ -53,13 +63,13 @@ public final class TTRPCClient: Sendable {
     }
 
     private init(
-        _ doing: String, _ onClose: (@Sendable (TTRPCError) -> Void)?,
+        _ doing: String, _ onClose: (@Sendable (TTRPCError) -> Void)?, peer: Peer = .host,
         _ connect: (ClientBootstrap) -> EventLoopFuture<any Channel>
     ) async throws(TTRPCError) {
         let closing = Flag()
         let bootstrap = ClientBootstrap(group: sharedLoop).channelInitializer { channel in
             channel.eventLoop.makeCompletedFuture {
-                let connection = ClientConnection(channel) { failure in
+                let connection = ClientConnection(channel, peer: peer) { failure in
                     // Not on the event loop, which the handler could block.
                     if let onClose, !closing.isSet { Task.detached { onClose(failure) } }
                 }

@@ -52,6 +52,13 @@ extension TTRPCError {
         self.init(Code(rawValue: status.code) ?? .unknown, status.message, details: status.details)
     }
 
+    /// The error that a guest's server has sent, as one line of text. The codes that say something of the connection are this
+    /// side's alone to use, and details go no further: `unknown` takes the place of the former.
+    init(ofGuest error: TTRPCError) {
+        let isOfConnection = [.unavailable, .cancelled, .deadlineExceeded].contains(error.code)
+        self.init(isOfConnection ? .unknown : error.code, printable(error.message, limit: 4096))
+    }
+
     var wire: WireStatus {
         var status = WireStatus()
         status.code = code.rawValue

@@ -7,8 +7,9 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
 
     /// Serve a vsock device to the machine at the other end of `vhostUser`.
     case startVsock(vhostUser: Descriptor, guestCID: UInt64)
-    /// Serve a file device. `proc` is the root of a procfs that shows the device process.
-    case startFiles(vhostUser: Descriptor, tag: String)
+    /// Serve a file device; `memoryLimit` is in bytes.
+    case startFiles(
+        vhostUser: Descriptor, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
     /// Serve a disk: `file` is a raw file or block device, `id` its serial number.
     case startBlock(vhostUser: Descriptor, file: Descriptor, readOnly: Bool, id: String)
     /// Add a directory or a file to the file device's root.
@@ -20,7 +21,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     // MARK: To the machine's process
 
     /// Make the machine; the first request. `kvm` is /dev/kvm, `memory` a file of `memoryBytes` bytes.
-    case machine(kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, vcpus: UInt32)
+    /// `nested`: the guest sees the CPU's virtualization.
+    case machine(kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, vcpus: UInt32, nested: Bool)
     /// Add a console that prints to the socket `output`.
     case addConsole(output: Descriptor, kind: ConsoleKind)
     /// Add a source of random numbers.

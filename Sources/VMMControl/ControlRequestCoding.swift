@@ -5,9 +5,11 @@ extension ControlRequest {
         case .startVsock(let vhostUser, let guestCID):
             packet.add(descriptor: vhostUser)
             packet.add(guestCID)
-        case .startFiles(let vhostUser, let tag):
+        case .startFiles(let vhostUser, let tag, let memoryLimit, let allowsDevices):
             packet.add(descriptor: vhostUser)
             packet.add(tag)
+            packet.add(memoryLimit)
+            packet.add(allowsDevices)
         case .startBlock(let vhostUser, let file, let readOnly, let id):
             packet.add(descriptor: vhostUser)
             packet.add(descriptor: file)
@@ -22,11 +24,12 @@ extension ControlRequest {
             packet.add(descriptor: stream)
             packet.add(port)
             packet.add(timeout.clampedNanoseconds)
-        case .machine(let kvm, let memory, let memoryBytes, let vcpus):
+        case .machine(let kvm, let memory, let memoryBytes, let vcpus, let nested):
             packet.add(descriptor: kvm)
             packet.add(descriptor: memory)
             packet.add(memoryBytes)
             packet.add(vcpus)
+            packet.add(nested)
         case .addConsole(let output, let kind):
             packet.add(descriptor: output)
             packet.add(kind.rawValue)
@@ -68,7 +71,10 @@ extension ControlRequest {
         case .startVsock:
             .startVsock(vhostUser: try packet.descriptor("vhostUser"), guestCID: try packet.number("guestCID"))
         case .startFiles:
-            .startFiles(vhostUser: try packet.descriptor("vhostUser"), tag: try packet.text("tag"))
+            .startFiles(
+                vhostUser: try packet.descriptor("vhostUser"),
+                tag: try packet.text("tag"), memoryLimit: try packet.number("memoryLimit"),
+                allowsDevices: try packet.flag("allowsDevices"))
         case .startBlock:
             .startBlock(
                 vhostUser: try packet.descriptor("vhostUser"), file: try packet.descriptor("file"),
@@ -79,7 +85,8 @@ extension ControlRequest {
         case .machine:
             .machine(
                 kvm: try packet.descriptor("kvm"), memory: try packet.descriptor("memory"),
-                memoryBytes: try packet.number("memoryBytes"), vcpus: try packet.number("vcpus"))
+                memoryBytes: try packet.number("memoryBytes"), vcpus: try packet.number("vcpus"),
+                nested: try packet.flag("nested"))
         case .addConsole: try addConsole(from: &packet)
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))

@@ -6,8 +6,15 @@ extension ControlClient {
     }
 
     /// Makes the process serve a file device called `tag` to the machine at the other end of `vhostUser`.
-    public func startFiles(vhostUser: Int32, tag: String) throws(DeviceError) -> PendingReply {
-        try post(.startFiles(vhostUser: vhostUser, tag: tag))
+    /// - Parameters:
+    ///   - memoryLimit: most memory that the guest may make it use, bytes.
+    ///   - allowsDevices: whether the guest may make device nodes.
+    public func startFiles(
+        vhostUser: Int32, tag: String, memoryLimit: UInt64, allowsDevices: Bool = false
+    ) throws(DeviceError) -> PendingReply {
+        try post(
+            .startFiles(
+                vhostUser: vhostUser, tag: tag, memoryLimit: memoryLimit, allowsDevices: allowsDevices))
     }
 
     /// Makes the process serve a disk to the machine at the other end of `vhostUser`.

@@ -6,9 +6,11 @@ extension ControlClient {
     /// - Parameters:
     ///   - kvm: /dev/kvm.
     ///   - memory: a memory file of `bytes` bytes.
-    public func makeMachine(kvm: Int32, memory: Int32, bytes: UInt64, vcpus: UInt32) throws(DeviceError) -> PendingReply
-    {
-        try post(.machine(kvm: kvm, memory: memory, memoryBytes: bytes, vcpus: vcpus))
+    ///   - nested: whether the guest sees the CPU's virtualization.
+    public func makeMachine(
+        kvm: Int32, memory: Int32, bytes: UInt64, vcpus: UInt32, nested: Bool = false
+    ) throws(DeviceError) -> PendingReply {
+        try post(.machine(kvm: kvm, memory: memory, memoryBytes: bytes, vcpus: vcpus, nested: nested))
     }
 
     /// Adds a console whose output goes to the socket `output`.

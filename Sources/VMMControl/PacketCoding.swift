@@ -64,9 +64,9 @@ struct PacketReader<Descriptor: Sendable> {
         return text
     }
 
-    /// A reason, which may be cut off in the middle of a character.
+    /// A reason, which may be cut off in the middle of a character; as one line, since it may quote what a guest sent.
     mutating func reason(_ field: String) throws(FieldError) -> String {
-        String(decoding: try bytes(field), as: UTF8.self)
+        printable(String(decoding: try bytes(field), as: UTF8.self), limit: ControlProtocol.maximumReason)
     }
 
     /// An Ethernet address.

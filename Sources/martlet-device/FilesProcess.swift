@@ -27,8 +27,11 @@ final class FilesProcess {
 
     private func handle(_ request: ControlRequest<SharedDescriptor>) throws -> ControlReply {
         switch request {
-        case .startFiles(let vhostUser, let tag):
-            try start(tag: tag, machine: vhostUser)
+        case .startFiles(let vhostUser, let tag, let memoryLimit, let allowsDevices):
+            var options = FileServer.Options()
+            options.memoryLimit = Int(clamping: memoryLimit)
+            options.allowsDevices = allowsDevices
+            try start(tag: tag, machine: vhostUser, options)
         case .addShare(let name, let tree, let readOnly):
             try started().addShare(name: name, descriptor: try tree.duplicate(), readOnly: readOnly)
         case .removeShare(let name):
@@ -38,10 +41,12 @@ final class FilesProcess {
         return .done
     }
 
-    private func start(tag: String, machine: SharedDescriptor) throws {
+    private func start(
+        tag: String, machine: SharedDescriptor, _ options: FileServer.Options
+    ) throws {
         try control.requireUnused()
         let socket = control.socket
-        let server = try FileServer(proc: try procfs.duplicate())
+        let server = try FileServer(proc: try procfs.duplicate(), options: options)
         let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
         try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: machine)
         self.server = server

@@ -63,8 +63,8 @@ final class MachineProcess {
 
     private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
         switch request {
-        case .machine(let kvm, let memory, let memoryBytes, let vcpus):
-            try make(kvm: kvm, memory: memory, memoryBytes: memoryBytes, vcpus: vcpus)
+        case .machine(let kvm, let memory, let memoryBytes, let vcpus, let nested):
+            try make(kvm: kvm, memory: memory, memoryBytes: memoryBytes, vcpus: vcpus, nested: nested)
         case .addConsole(let output, .serial): try machine().0.addSerialPort(output: output)
         case .addConsole(let output, .virtio): try machine().1.addConsole(output)
         case .addEntropy: try machine().1.addEntropy()
@@ -100,12 +100,13 @@ final class MachineProcess {
     }
 
     private func make(
-        kvm: SharedDescriptor, memory: SharedDescriptor, memoryBytes: UInt64, vcpus: UInt32
+        kvm: SharedDescriptor, memory: SharedDescriptor, memoryBytes: UInt64, vcpus: UInt32, nested: Bool
     ) throws {
         guard case .awaitingMachine = phase else { throw MachineError("the machine is made already") }
         let reporter = EndReporter(control)
         let vmm = try VMM(
-            KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory, vcpus: Int(vcpus), loop: tasks,
+            KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory, vcpus: Int(vcpus), nested: nested,
+            loop: tasks,
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
         try addDoorbell(to: vmm)

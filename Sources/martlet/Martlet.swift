@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import LinuxSystem
 import Logging
 import Sandbox
 
@@ -83,7 +84,8 @@ struct Failure: Error {
         do {
             try output.logger().error("\(error)")
         } catch let unusable {
-            let message = "martlet: \(error)\nmartlet: the log can't be written: \(unusable)\n"
+            let message =
+                "martlet: \(printable("\(error)", limit: 4096))\nmartlet: the log can't be written: \(unusable)\n"
             _ = write(STDERR_FILENO, message, message.utf8.count)
         }
     }

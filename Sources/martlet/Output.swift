@@ -1,3 +1,4 @@
+import LinuxSystem
 import OCISpec
 import PodService
 import Sandbox
@@ -9,6 +10,7 @@ func printJSON(_ value: some Encodable, isIndented: Bool = true) throws {
 
 /// Prints rows with aligned columns. The first row is the heading.
 func printTable(_ rows: [[String]]) {
+    let rows = rows.map { $0.map { printable($0, limit: 4096) } }
     let widths = (0..<(rows.first?.count ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
     for row in rows {
         let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }

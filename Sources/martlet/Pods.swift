@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import LinuxSystem
 import PodService
 import Sandbox
 
@@ -77,7 +78,7 @@ struct PodLogsCommand: AsyncParsableCommand {
             let inspection = try await PodInspection(pod: pod, root: global.stateRoot())
             var next: UInt64 = 0
             while let console = try await inspection.console(from: next) {
-                for line in console.lines { print(line) }
+                for line in console.lines { print(printable(line, limit: 4096)) }
                 guard follow else { break }
                 fflush(nil)
                 next = console.first + UInt64(console.lines.count)

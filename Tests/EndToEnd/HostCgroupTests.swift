@@ -12,6 +12,29 @@ extension Containers {
             return Set(lines.map { String($0.split(separator: ":", maxSplits: 2).last ?? "") })
         }
 
+        /// A guest can't use up the host, whether an engine limits it or not.
+        @Test func aPodWithoutAGroupHasABoundedOne() throws {
+            try Scene.play { scene in
+                let container = try CommandLineContainer(scene)
+                let pid = try container.create(
+                    bundle: scene.bundle(args: ["sleep", "1000"]) { $0.linux?.cgroupsPath = "" })
+                #expect(cgroups(pid) == ["/martlet/\(container.id)"])
+                func own() -> [String] {
+                    HostGroup.children(of: "/martlet").filter { $0.hasSuffix("/\(container.id)") }
+                }
+                func values(_ names: [String]) -> [Int64?] {
+                    own().compactMap { directory in
+                        names.lazy.compactMap { Leftovers.read("\(directory)/\($0)") }.first
+                    }.map { Int64($0.trimmed) }
+                }
+                #expect(values(["pids.max"]) == [8192])
+                let memory = values(["memory.max", "memory.limit_in_bytes"])
+                #expect(memory.count == 1 && (memory[0] ?? 0) > 512 << 20 && (memory[0] ?? .max) < 4 << 30, "\(memory)")
+                try container.succeed("delete", "--force", container.id)
+                #expect(own().isEmpty)
+            }
+        }
+
         /// In one pod, by the network namespace of the first container; both forms of the path.
         @Test func eachContainerHasItsOwn() throws {
             try Scene.play { scene in

@@ -172,9 +172,31 @@ extension FilesTests {
             #expect(target?.st_uid == 1234 && target?.st_mtim.tv_sec != 9, "and not its target's")
         }
 
-        @Test func specialFilesAreMadeAndNeverOpened() throws {
+        /// A device node that a guest makes is one of the host, for whoever finds it there.
+        @Test func deviceNodesAreRefused() throws {
             let scratch = ScratchDirectory()
             let guest = try FuseGuest()
+            try guest.start()
+            try guest.share("data", scratch.path)
+            let root = try guest.lookup(1, "data").nodeid
+            let nodes: [(UInt32, UInt32)] = [(S_IFCHR, 0x103), (S_IFBLK, 0x801), (S_IFBLK, 0)]
+            for (type, device) in nodes {
+                #expect(guest.error(.mknod, root, guest.nodeArguments("node", type | 0o666, device: device)) == EPERM)
+                #expect(scratch.status("node") == nil)
+            }
+            #expect(guest.error(.mknod, root, guest.nodeArguments("whiteout", S_IFCHR)) == 0)
+            // One that the host has is shown, and never opened.
+            try #require(mknod("\(scratch.path)/null", S_IFCHR | 0o666, 0x103) == 0)
+            let node = try guest.lookup(root, "null")
+            #expect(node.attr.mode & S_IFMT == S_IFCHR && node.attr.rdev == 0x103)
+            #expect(guest.error(.open, node.nodeid, guest.openArguments(O_RDONLY)) == ENXIO)
+        }
+
+        @Test func specialFilesAreMadeAndNeverOpened() throws {
+            let scratch = ScratchDirectory()
+            var options = FileServer.Options()
+            options.allowsDevices = true
+            let guest = try FuseGuest(options)
             try guest.start()
             try guest.share("data", scratch.path)
             let root = try guest.lookup(1, "data").nodeid

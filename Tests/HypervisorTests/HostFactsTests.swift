@@ -40,6 +40,31 @@ import Testing
         #expect(try accelerator(Self.capable.chooseDriver("qemu", accelerator: "tcg")) == .tcg)
     }
 
+    @Test func mitigationsAreALineEach() throws {
+        let directory = "/tmp/martlet-cpu-\(getpid())"
+        for name in ["", "/smt", "/vulnerabilities"] { try #require(mkdir(directory + name, 0o755) == 0) }
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        func write(_ file: String, _ text: String) throws {
+            try text.write(toFile: "\(directory)/\(file)", atomically: false, encoding: .utf8)
+        }
+        #expect(HostFacts.mitigations(directory) == [], "a kernel that says nothing")
+        try write("smt/control", "on\n")
+        try write("vulnerabilities/l1tf", "Mitigation: PTE Inversion; VMX: conditional cache flushes, SMT vulnerable\n")
+        try write("vulnerabilities/mds", "Not affected\n")
+        let lines = facts { $0.mitigations = HostFacts.mitigations(directory) }
+            .lines(driver: "auto", accelerator: "auto").map(\.description)
+        let found = lines.filter { $0.contains("smt: ") || $0.contains("l1tf: ") || $0.contains("mds: ") }
+        #expect(
+            found == [
+                "warn     smt: on: two pods may share a core",
+                "warn     l1tf: Mitigation: PTE Inversion; VMX: conditional cache flushes, SMT vulnerable",
+                "ok       mds: Not affected",
+            ])
+        for (text, isOpen) in [("Vulnerable", true), ("Mitigation: Clear CPU buffers; SMT disabled", false)] {
+            #expect(HostFacts.Mitigation(name: "mds", text: text).isOpen == isOpen)
+        }
+    }
+
     @Test func aChoiceIsOneReadableObject() throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

@@ -48,6 +48,12 @@ import Testing
         #expect(!driver.arguments(vm).contains { $0.contains("vhost-user-fs") })
     }
 
+    @Test func aGuestSeesNoVirtualizationUnlessItMay() {
+        #expect(QEMUDriver.Accelerator.kvm.cpuModel(nested: false) == "host,-vmx,-svm")
+        #expect(QEMUDriver.Accelerator.kvm.cpuModel(nested: true) == "host")
+        #expect(QEMUDriver.Accelerator.tcg.cpuModel(nested: true) == "max,-erms,-fsrm")
+    }
+
     @Test func everythingOfTheHostComesAsADescriptor() {
         for accelerator in [QEMUDriver.Accelerator.kvm, .tcg] {
             let arguments = arguments(accelerator)
@@ -56,7 +62,7 @@ import Testing
                 channels == [
                     "socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5", "socket,id=files,fd=6",
                 ])
-            #expect(value("-cpu", arguments) == (accelerator == .kvm ? "host" : "max,-erms,-fsrm"))
+            #expect(value("-cpu", arguments) == (accelerator == .kvm ? "host,-vmx,-svm" : "max,-erms,-fsrm,-vmx,-svm"))
             #expect(value("-sandbox", arguments)?.hasPrefix("on,") == true)
         }
     }

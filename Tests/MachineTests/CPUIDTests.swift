@@ -15,6 +15,26 @@ import Testing
         return entry
     }
 
+    /// VMX and SVM let a guest reach much more of the host's KVM.
+    @Test func aGuestSeesNoVirtualizationUnlessItMay() {
+        let host = [
+            leaf(0, eax: 0x10), leaf(1, ecx: 1 << 5), leaf(0x8000_0001, ecx: 1 << 2),
+            leaf(0x8000_000a, eax: 1, ebx: 0x8000, edx: 0xff),
+        ]
+        func entries(_ nested: Bool) -> [kvm_cpuid_entry2] {
+            CPUIDEntries.entries(host, vcpu: 0, count: 1, deadlineTimer: false, nested: nested)
+        }
+        func one(_ function: UInt32, _ nested: Bool) -> CPUIDEntries.Registers? {
+            entries(nested).first { $0.function == function }.map { .init($0) }
+        }
+        #expect(one(1, false).map { $0.ecx & 1 << 5 } == 0)
+        #expect(one(0x8000_0001, false).map { $0.ecx & 1 << 2 } == 0)
+        #expect(one(0x8000_000a, false)?.isEmpty == true)
+        #expect(one(1, true).map { $0.ecx & 1 << 5 } == 1 << 5)
+        #expect(one(0x8000_0001, true).map { $0.ecx & 1 << 2 } == 1 << 2)
+        #expect(one(0x8000_000a, true) == .init(eax: 1, ebx: 0x8000, ecx: 0, edx: 0xff))
+    }
+
     @Test func everyVCPUIsTheSameButForItsNumber() {
         let host = [
             leaf(0, eax: 0x10), leaf(1, ebx: 0x7f20_0800, ecx: 1 << 15), leaf(0xa, eax: 0x0730_0402),

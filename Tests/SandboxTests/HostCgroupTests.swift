@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import OCISpec
 import Testing
@@ -51,6 +52,48 @@ import Testing
         var pods = limited
         pods.annotations["io.kubernetes.cri.container-type"] = "sandbox"
         #expect(try limits(pods, above: 200 << 20) == HostCgroupLimits())
+    }
+
+    /// Where no engine and no cgroup above limits a pod, its guest can't use up the host.
+    @Test func aPodWithoutLimitsHasABound() throws {
+        var machine = VMConfiguration(
+            name: "p", vcpus: 1, memoryMiB: 256, kernel: "/k", initramfs: nil, kernelArguments: [])
+        let kvm = HostCgroupLimits(bounding: machine, .builtIn(reason: ""), hostMiB: 40)
+        #expect(kvm.memory == Int64(256 + 128 + 128) << 20 && kvm.pids == 8192)
+        let tcg = DriverChoice.qemu(accelerator: .tcg, executable: "/q", reason: "")
+        #expect(HostCgroupLimits(bounding: machine, tcg, hostMiB: 130).memory == Int64(256 + 130 + 128 + 1024) << 20)
+        machine.memoryMiB = 8192
+        #expect(
+            HostCgroupLimits(bounding: machine, .builtIn(reason: ""), hostMiB: 200).memory == Int64(8192 + 200 + 1024)
+                << 20)
+        func limits(_ spec: Spec, above: Int64? = nil) throws -> HostCgroupLimits {
+            try HostCgroupLimits(
+                spec, PodRequest(spec), machineMiB: 256, hostMiB: 40, bound: kvm, above: above)
+        }
+        var plain = spec { _ in }
+        #expect(try limits(plain).files(version2: true).map(\.name) == ["memory.max", "pids.max"])
+        #expect(try limits(plain, above: 1 << 40).memory == nil)
+        plain.annotations["io.kubernetes.cri.container-type"] = "sandbox"
+        #expect(try limits(plain).memory == kvm.memory, "a pod of the class BestEffort")
+        #expect(try limits(plain, above: 1 << 30).files(version2: false).map(\.name) == ["pids.max"])
+        let limited = spec {
+            $0.memory = .init()
+            $0.memory?.limit = 64 << 20
+        }
+        #expect(try limits(limited).memory == 296 << 20)
+    }
+
+    /// No engine has asked for a bound, so a host that can't keep it refuses nothing.
+    @Test func aBoundThatNothingKeepsIsNoError() throws {
+        var bound = HostCgroupLimits(memory: 4096)
+        (bound.pids, bound.isBound) = (8, true)
+        try bound.apply(to: ["/tmp"])
+    }
+
+    @Test func aPodWhoseBundleNamesNoneHasOneOfItsOwn() throws {
+        #expect(try HostCgroupPath.own(id: "x").path == "/martlet/x")
+        #expect(try HostCgroupPath.own(id: "x").isOwn)
+        #expect(try HostCgroupPath("/a/b")?.isOwn == false)
     }
 
     @Test func limitsAreWrittenAsEachVersionHasThem() {

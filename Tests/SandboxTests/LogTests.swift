@@ -23,6 +23,20 @@ import Testing
         #expect(LogLine(level: .info, message: "m", metadata: ["a": "x\ny"], time: "t").text == #"m a="x\ny""#)
     }
 
+    /// What a guest has written in an error or in a name can't look like a line of its own.
+    @Test func noLineCanBeForged() throws {
+        let forged = "x\n2026-01-01T00:00:00Z error: martlet: all is lost\u{1b}[2J\u{202e}"
+        let line = LogLine(level: .info, message: forged, metadata: ["container": "\(forged)"], time: "t")
+        let lines = line.text.split(separator: "\n")
+        #expect(lines.count == 2 && lines[1].hasPrefix("  2026"), "\(line.text)")
+        let scalars = line.text.unicodeScalars
+        #expect(!scalars.contains("\u{1b}") && !scalars.contains("\u{202e}"))
+        let fields = try JSONDecoder().decode([String: String].self, from: Data(line.json.utf8))
+        #expect(fields["msg"]?.contains("\n  2026") == true)
+        #expect(fields["container"]?.contains("\n") == false)
+        #expect(fields.values.allSatisfy { !$0.unicodeScalars.contains("\u{1b}") })
+    }
+
     @Test func aLineOfJSONHasTheMetadataAsFields() throws {
         let line = LogLine(level: .warning, message: "m", metadata: ["pod": "p", "msg": "no"], time: "t")
         #expect(line.json == #"{"level":"warning","msg":"m","pod":"p","time":"t"}"# + "\n")
@@ -50,7 +64,7 @@ import Testing
     }
 
     /// Keeps the lines that a logger writes.
-    private final class Lines: Sendable {
+    final class Lines: Sendable {
         let all = Mutex<[String]>([])
 
         var logger: Logger {

@@ -163,17 +163,6 @@ private final class FakeMachine: VirtualMachine {
         withExtendedLifetime(kept) {}
     }
 
-    @Test func requestsHaveAPace() {
-        var pace = Pace(burst: 3, perSecond: 10)
-        let start = ContinuousClock.now
-        #expect(pace.take(at: start) == .zero && pace.take(at: start) == .zero)
-        #expect(pace.take(at: start) == .milliseconds(100))
-        #expect(pace.take(at: start + .milliseconds(100)) == .milliseconds(100))
-        // A rest of any length makes up for no more than the burst.
-        #expect(pace.take(at: start + .seconds(100)) == .zero && pace.take(at: start + .seconds(100)) == .zero)
-        #expect(pace.take(at: start + .seconds(100)) > .zero)
-    }
-
     @Test func loopbackResolversAreRead() {
         let text = """
             # nameserver 127.0.0.2

@@ -33,6 +33,19 @@ import Testing
         await pair.server.stop()
     }
 
+    /// A guest can neither claim that the connection is lost, nor send a terminal what it acts on, nor details.
+    @Test(arguments: 1...16) func anErrorOfAGuestIsOneLineOfItsOwn(code: Int64) async throws {
+        let pair = try await Pair(peer: .guest)
+        let request = ProbeItem(code, "no\nerror: forged\u{1b}[2J\u{202e}")
+        let error = await failure { () throws(TTRPCError) in try await pair.service.fail(request) }
+        let isOfConnection = [TTRPCError.Code.cancelled, .deadlineExceeded, .unavailable].map(\.rawValue)
+            .contains(Int32(code))
+        #expect(error?.code.rawValue == (isOfConnection ? TTRPCError.Code.unknown.rawValue : Int32(code)))
+        #expect(error?.message.hasSuffix(#"no\nerror: forged\u{1B}[2J\u{202E}"#) == true)
+        #expect(error?.details.isEmpty == true)
+        await pair.server.stop()
+    }
+
     @Test func unknownServicesAndMethodsAreNamed() async throws {
         let pair = try await Pair()
         let service = await failure { () throws(TTRPCError) -> ProbeItem in

@@ -76,11 +76,13 @@ struct Pair {
     let client: TTRPCClient
     var service: ProbeServiceClient { ProbeServiceClient(client) }
 
-    init(onClose: (@Sendable (TTRPCError) -> Void)? = nil) async throws {
+    init(
+        peer: TTRPCClient.Peer = .host, onClose: (@Sendable (TTRPCError) -> Void)? = nil
+    ) async throws {
         let (near, far) = try SharedDescriptor.socketPair(SOCK_STREAM)
         server = TTRPCServer([.probe(probe)])
         try await server.serve(connected: far)
-        client = try await TTRPCClient(connected: near, onClose: onClose)
+        client = try await TTRPCClient(connected: near, peer: peer, onClose: onClose)
     }
 }
 

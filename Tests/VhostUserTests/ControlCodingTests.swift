@@ -9,11 +9,13 @@ import Testing
 @Suite(.timeLimit(.minutes(1))) struct ControlCodingTests {
     /// One of each, with descriptors 10, 11, …
     private static let requests: [ControlRequest<Int32>] = [
-        .startVsock(vhostUser: 10, guestCID: .max), .startFiles(vhostUser: 10, tag: "martlet"),
+        .startVsock(vhostUser: 10, guestCID: .max),
+        .startFiles(vhostUser: 10, tag: "martlet", memoryLimit: 1 << 40, allowsDevices: true),
         .startBlock(vhostUser: 10, file: 11, readOnly: true, id: "größe"),
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""),
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)),
-        .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, vcpus: 32), .addConsole(output: 10, kind: .serial),
+        .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, vcpus: 32, nested: true),
+        .addConsole(output: 10, kind: .serial),
         .addEntropy, .addVsock(guestCID: 3), .addFiles(vhostUser: 10, tag: "t"),
         .addBlock(file: 10, readOnly: true, id: "i"), .boot(kernel: 10, initramfs: nil, commandLine: "quiet"),
         .boot(kernel: 10, initramfs: 11, commandLine: ""), .pressPowerButton, .pause, .resume,
@@ -104,7 +106,7 @@ import Testing
         var packet = header(.pause, 0)
         packet[4] = 1
         #expect(
-            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 2")
+            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 3")
         packet = header(.pause, 0)
         packet[7] = 1
         #expect(try receive(packet) == "control request 296 is unknown")

@@ -66,7 +66,8 @@ struct DeviceProcessTests {
         #expect(throws: DeviceError.failed("the device is not started")) {
             try device.client.addShare(name: "root/early", directory: directory.raw, readOnly: true)
         }
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet").wait()
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", memoryLimit: 128 << 20)
+            .wait()
         let kept = String(Capabilities.fileServer.rawValue, radix: 16)
         let mask = String(repeating: "0", count: 16 - kept.count) + kept
         for field in ["CapPrm", "CapEff", "CapBnd"] { #expect(device.status(field) == mask) }
@@ -186,7 +187,8 @@ struct DeviceProcessTests {
     private func serveSome(_ device: DeviceProcess, _ share: String) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
-        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet").wait()
+        try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", memoryLimit: 128 << 20)
+            .wait()
         try device.client.addShare(name: "fs/s", directory: directory.raw, readOnly: false)
         let guest = try FuseGuest()
         let front = FakeFrontEnd(ours, memory: guest.memory)

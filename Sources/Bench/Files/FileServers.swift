@@ -25,7 +25,8 @@ final class MartletServer: FileServerProcess {
         }
         machine = theirs
         do {
-            try device.client.startFiles(vhostUser: ours.raw, tag: "martlet").wait()
+            try device.client.startFiles(vhostUser: ours.raw, tag: "martlet", memoryLimit: 512 << 20)
+                .wait()
             let work = try OwnedDescriptor.open(directory.work, O_RDONLY | O_DIRECTORY)
             try device.client.addShare(name: "work/files", directory: work.raw, readOnly: false)
         } catch {

@@ -25,13 +25,14 @@ final class X86Platform: MachinePlatform {
         try vm.call("KVM_CREATE_IRQCHIP", MARTLET_KVM_CREATE_IRQCHIP, 0)
     }
 
-    init(_ vm: VM, _ vcpus: [VCPU], onEnd: @escaping @Sendable (MachineEnd) -> Void) throws {
+    init(_ vm: VM, _ vcpus: [VCPU], nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void) throws {
         self.vm = vm
         self.vcpus = vcpus
         let supported = CPUIDEntries.filled(try vm.kvm.supportedCPUID(), host: CPUIDEntries.host)
         let deadlineTimer = vm.kvm.value(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
         cpuid = vcpus.map {
-            CPUIDEntries.entries(supported, vcpu: $0.index, count: vcpus.count, deadlineTimer: deadlineTimer)
+            CPUIDEntries.entries(
+                supported, vcpu: $0.index, count: vcpus.count, deadlineTimer: deadlineTimer, nested: nested)
         }
         power = try PowerControl(onEnd: onEnd)
         try ports.add(power, at: PowerControl.ports)

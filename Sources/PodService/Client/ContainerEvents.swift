@@ -133,11 +133,11 @@ public struct ContainerStatsReport: Encodable, Sendable {
     init(_ metrics: MetricsMetrics) {
         cpu = CPU(
             usage: .init(
-                total: metrics.cpu.usageUsec * 1000, kernel: metrics.cpu.systemUsec * 1000,
-                user: metrics.cpu.userUsec * 1000),
+                total: metrics.cpu.usageUsec.multiplied(by: 1000), kernel: metrics.cpu.systemUsec.multiplied(by: 1000),
+                user: metrics.cpu.userUsec.multiplied(by: 1000)),
             throttling: .init(
                 periods: metrics.cpu.nrPeriods, throttledPeriods: metrics.cpu.nrThrottled,
-                throttledTime: metrics.cpu.throttledUsec * 1000))
+                throttledTime: metrics.cpu.throttledUsec.multiplied(by: 1000)))
         let stats = metrics.memory
         memory = Memory(
             cache: stats.file,
@@ -163,5 +163,13 @@ public struct ContainerStatsReport: Encodable, Sendable {
         hugetlb = Dictionary(
             metrics.hugetlb.map { ($0.pagesize, HugePages(usage: $0.current, max: $0.max, failcnt: $0.failcnt)) },
             uniquingKeysWith: { first, _ in first })
+    }
+}
+
+extension UInt64 {
+    /// The product of a number that a guest has told; the largest number where that is too large.
+    func multiplied(by factor: UInt64) -> UInt64 {
+        let (product, overflow) = multipliedReportingOverflow(by: factor)
+        return overflow ? .max : product
     }
 }

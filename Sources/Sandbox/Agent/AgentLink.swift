@@ -28,7 +28,7 @@ struct AgentLink: Sendable {
             try await machine.agentReady(within: .milliseconds(500))
             do {
                 let socket = try await connect(port: AgentPort.rpc, deadline: .seconds(2))
-                return AgentServiceClient(try await TTRPCClient(connected: socket))
+                return AgentServiceClient(try await TTRPCClient(connected: socket, peer: .guest))
             } catch {
                 guard alive() else { throw error }
                 guard clock.now < end else {

@@ -11,6 +11,8 @@ import TTRPC
 /// volumes. Each call has a deadline; a lost connection is a `TTRPCError` of code `unavailable` or `cancelled`.
 struct GuestAgent: Sendable {
     let client: AgentServiceClient
+    /// Of a list in a reply, this many elements are taken.
+    fileprivate static let longestList = 4096
     /// How long the agent may take for a request that does not wait for a process.
     let timeout: Duration
 
@@ -91,7 +93,7 @@ struct GuestAgent: Sendable {
         _ = try await client.startContainer(.with { $0.containerID = id }, timeout: timeout)
     }
 
-    func removeContainer(_ id: String) async throws {
+    func removeContainer(_ id: String, timeout: Duration) async throws {
         _ = try await client.removeContainer(.with { $0.containerID = id }, timeout: timeout)
     }
 
@@ -115,7 +117,8 @@ struct GuestAgent: Sendable {
             }, timeout: TTRPCClient.noTimeout)
         return ProcessExit(
             record: ExitRecord(
-                status: reply.exitStatus & 0xff, at: reply.exitedAt, signal: reply.signal & 0x7f),
+                status: reply.exitStatus & 0xff, at: min(max(0, reply.exitedAt), wallClockNanoseconds()),
+                signal: reply.signal & 0x7f),
             oomKills: reply.oomKills)
     }
 
@@ -159,10 +162,12 @@ struct GuestAgent: Sendable {
     /// A container's processes, with their ids in the guest. Not inlined: in a loop the compiler of Swift 6.3 crashes on it.
     @inline(never)
     func processes(_ id: String) async throws -> [GuestProcess] {
-        try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes.map {
+        try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes.prefix(
+            Self.longestList
+        ).map {
             GuestProcess(
-                pid: $0.pid, userID: $0.userID, command: $0.command, parent: $0.parent, age: $0.age,
-                cpuTime: $0.cpuTime, terminal: $0.terminal)
+                pid: $0.pid, userID: $0.userID, command: printable($0.command, limit: 1024), parent: $0.parent,
+                age: $0.age, cpuTime: $0.cpuTime, terminal: printable($0.terminal, limit: 64))
         }
     }
 
@@ -206,9 +211,13 @@ extension ContainerStatistics {
             pidsCurrent: reply.pidsCurrent, pidsLimit: reply.pidsLimit, cpu: reply.cpu, memory: reply.memory,
             memoryEvents: reply.memoryEvents, memoryUsage: reply.memoryUsage, memoryLimit: reply.memoryLimit,
             memoryPeak: reply.memoryPeak, swapUsage: reply.swapUsage, swapLimit: reply.swapLimit,
-            disks: reply.disks.map { .init(major: $0.major, minor: $0.minor, counters: $0.counters) },
-            hugePages: reply.hugePages.map {
-                .init(pageSize: $0.pageSize, current: $0.current, limit: $0.limit, failures: $0.failures)
+            disks: reply.disks.prefix(GuestAgent.longestList).map {
+                .init(major: $0.major, minor: $0.minor, counters: $0.counters)
+            },
+            hugePages: reply.hugePages.prefix(GuestAgent.longestList).map {
+                .init(
+                    pageSize: printable($0.pageSize, limit: 64), current: $0.current, limit: $0.limit,
+                    failures: $0.failures)
             })
     }
 }

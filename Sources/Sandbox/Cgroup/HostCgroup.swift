@@ -96,6 +96,8 @@ struct HostCgroup: Sendable {
         let end = ContinuousClock.now + .seconds(2)
         for directory in directories {
             while rmdir(directory) != 0, errno == EBUSY, ContinuousClock.now < end { usleep(10_000) }
+            let parent = directory.prefix(upTo: directory.lastIndex(of: "/") ?? directory.startIndex)
+            if parent.hasSuffix(HostCgroupPath.ownParent) { rmdir(String(parent)) }
         }
     }
 
@@ -108,7 +110,9 @@ struct HostCgroup: Sendable {
             for name in HostCgroupLimits.controllers where access("\(parent)/cgroup.subtree_control", F_OK) == 0 {
                 try? writeText("+\(name)", to: "\(parent)/cgroup.subtree_control")
             }
-            if mkdir(path, 0o755) != 0, errno != EEXIST { throw SystemError.last("mkdir", path) }
+            // The end of another pod may have removed the cgroup above just now.
+            for _ in 0..<100 where mkdir(path, 0o755) != 0 && errno == ENOENT { mkdir(parent, 0o755) }
+            if access(path, F_OK) != 0 { throw SystemError.last("mkdir", path) }
             try fillCpuset(path, from: parent)
         }
     }

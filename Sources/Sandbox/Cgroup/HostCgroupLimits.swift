@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import OCISpec
 
@@ -7,17 +8,45 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
     /// Bytes; nil: none.
     var memory: Int64?
     var cpu: Linux.Resources.CPU?
+    /// Processes and threads; nil: none.
+    var pids: Int64?
+    /// Whether the memory's is a bound that no engine asked for: a host that can't keep it runs the pod all the same.
+    var isBound = false
 
     init(memory: Int64? = nil, cpu: Linux.Resources.CPU? = nil) { (self.memory, self.cpu) = (memory, cpu) }
 
+    /// More than any pod's processes on the host have: each stream of a process has a thread.
+    static let maximumPIDs: Int64 = 8192
+
+    /// What no pod needs more of, whatever its guest does, where no engine limits it.
+    ///
+    /// - Parameter machine: with what the hypervisor may need for itself.
+    init(bounding machine: VMConfiguration, _ driver: DriverChoice, hostMiB: Int) {
+        // QEMU translates the guest's code into at most 1 GiB of the host's.
+        let emulator: Int64 = if case .qemu(accelerator: .tcg, _, _, _) = driver { 1 << 30 } else { 0 }
+        memory =
+            Int64(machine.memoryMiB + max(hostMiB, 128)) << 20 + Int64(clamping: machine.filesMemoryLimit) + emulator
+        pids = Self.maximumPIDs
+        isBound = true
+    }
+
     /// Those that follow from the container that the pod is made with. Its memory's is the guest's to keep; the host's holds for
-    /// the whole machine with what runs it. Kubernetes limits its pods itself, in a cgroup above.
+    /// the whole machine with what runs it. Kubernetes limits its pods itself, in a cgroup above; where nobody limits a pod's memory
+    /// it has a bound.
     ///
     /// - Parameters:
+    ///   - bound: for a pod without limits.
     ///   - above: the least memory in bytes that a cgroup above has; nil: no limit.
     /// - Throws: `SandboxError.invalid` when that can't hold the machine.
-    init(_ spec: Spec, _ request: PodRequest, machineMiB: Int, hostMiB: Int, above: Int64?) throws {
-        if request.isKubernetes { return }
+    init(
+        _ spec: Spec, _ request: PodRequest, machineMiB: Int, hostMiB: Int, bound: HostCgroupLimits = .init(),
+        above: Int64?
+    ) throws {
+        pids = bound.pids
+        if request.isKubernetes {
+            if above == nil { (memory, isBound) = (bound.memory, bound.isBound) }
+            return
+        }
         let needed = Int64(machineMiB + hostMiB) << 20
         if let above, above < needed {
             throw SandboxError.invalid(
@@ -25,7 +54,11 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
                     + "\(machineMiB + hostMiB) MiB; a cgroup above linux.cgroupsPath has \(above >> 20) MiB")
         }
         let resources = spec.linux?.resources
-        if resources?.memory?.limit ?? 0 > 0 { memory = needed }
+        if resources?.memory?.limit ?? 0 > 0 {
+            memory = needed
+        } else if above == nil {
+            (memory, isBound) = (bound.memory, bound.isBound)
+        }
         cpu = resources?.cpu
     }
 
@@ -33,6 +66,7 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
     func files(version2: Bool) -> [(name: String, value: String)] {
         var files: [(name: String, value: String)] = []
         if let memory { files.append((version2 ? "memory.max" : "memory.limit_in_bytes", "\(memory)")) }
+        if let pids { files.append(("pids.max", "\(pids)")) }
         guard let cpu else { return files }
         let period = cpu.period.flatMap { $0 > 0 ? $0 : nil }
         // Engines write 0 for what was not asked for.
@@ -60,7 +94,7 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
     }
 
     /// The controllers that they are of.
-    static let controllers = ["cpu", "cpuset", "memory"]
+    static let controllers = ["cpu", "cpuset", "memory", "pids"]
 
     /// Writes them to a cgroup's directories, one in each hierarchy.
     ///
@@ -70,15 +104,21 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
         for directory in directories {
             let version2 = access("\(directory)/cgroup.controllers", F_OK) == 0
             for file in files(version2: version2) where access("\(directory)/\(file.name)", F_OK) == 0 {
-                try writeText(file.value, to: "\(directory)/\(file.name)")
+                do { try writeText(file.value, to: "\(directory)/\(file.name)") } catch {
+                    if isPromised(file.name) { throw error }
+                }
                 found.insert(Self.controller(file.name))
             }
         }
-        // A weight is no promise.
-        let needed = files(version2: true).filter { $0.name != "cpu.weight" }.map { Self.controller($0.name) }
+        let needed = files(version2: true).filter { isPromised($0.name) }.map { Self.controller($0.name) }
         if let missing = needed.first(where: { !found.contains($0) }) {
             throw SandboxError.unsupported("linux.resources: the host's cgroups have no controller \(missing)")
         }
+    }
+
+    /// Whether somebody has asked for what a file says. A weight is no promise, and a bound is the host's own.
+    private func isPromised(_ file: String) -> Bool {
+        file != "cpu.weight" && file != "pids.max" && !(isBound && file.hasPrefix("memory."))
     }
 
     private static func controller(_ file: String) -> String { String(file.prefix { $0 != "." }) }

@@ -28,6 +28,15 @@ public struct HostCgroupPath: Sendable, Equatable, Codable {
         self.init(path: path.hasPrefix("/") ? path : "/\(path)", scope: nil)
     }
 
+    /// Where the pods are whose bundles name none.
+    static let ownParent = "/martlet"
+
+    /// That of a pod whose bundle names none.
+    static func own(id: String) throws -> HostCgroupPath { try HostCgroupPath(path: "\(ownParent)/\(id)") }
+
+    /// Whether nobody has asked for it.
+    var isOwn: Bool { path.hasPrefix("\(Self.ownParent)/") && scope == nil }
+
     /// nil where the bundle names none.
     ///
     /// - Throws: `SandboxError.invalid`.

@@ -21,13 +21,14 @@ enum SystemdScope {
             ["DefaultDependencies", "b", "false"], ["PIDs", "au", "1", "\(pid)"],
         ]
         if let memory = limits.memory { properties.append(["MemoryMax", "t", "\(memory)"]) }
+        if let pids = limits.pids { properties.append(["TasksMax", "t", "\(pids)"]) }
         if let weight = limits.weight { properties.append(["CPUWeight", "t", "\(weight)"]) }
         if let quota = limits.cpu?.quota, quota > 0 {
-            let period = max(limits.cpu?.period ?? 0, 0)
+            let period = limits.cpu?.period ?? 0
             let (perSecond, overflow) = UInt64(quota).multipliedReportingOverflow(by: 1_000_000)
             if !overflow {
                 properties.append(
-                    ["CPUQuotaPerSecUSec", "t", "\(perSecond / (period == 0 ? 100_000 : period))"])
+                    ["CPUQuotaPerSecUSec", "t", "\(max(1, perSecond / (period == 0 ? 100_000 : period)))"])
             }
         }
         return [

@@ -25,6 +25,16 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var debugConsole = false
         /// Guest memory in huge pages: a faster start, but memory is allocated 2 MiB at a time.
         public var hugePages = true
+        /// Whether a guest sees the CPU's virtualization (vmx, svm), and may run machines of its own.
+        public var nested = false
+    }
+
+    /// What a guest may do with files of the host.
+    public struct Files: Sendable, Equatable, Codable {
+        /// Whether it may make device nodes.
+        public var deviceNodes = false
+        /// Whether set-user-id bits and file capabilities mean nothing in volumes, whatever the host's mount says.
+        public var nosuid = false
     }
 
     public struct QEMU: Sendable, Equatable, Codable {
@@ -44,12 +54,14 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var heartbeatInterval = Duration.milliseconds(500)
         /// An agent that has not replied for this long is considered dead, and the machine is ended.
         public var heartbeatTimeout = Duration.milliseconds(4000)
+        /// From a SIGKILL to a container until the agent reports its end; then the host ends the machine.
+        public var killTimeout = Duration.seconds(10)
     }
 
     /// The cgroup of a pod's host processes.
     public struct Cgroup: Sendable, Equatable, Codable {
         /// An absolute path in the cgroup hierarchy; each pod gets a cgroup of its own below it. nil: the cgroup that the bundle names,
-        /// or the engine's if it names none.
+        /// or one of the pod's own below /martlet if it names none.
         public var parent: String?
     }
 
@@ -93,6 +105,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var engine = Engine()
     public var cgroup = Cgroup()
     public var volumes = Volumes()
+    public var files = Files()
     public var sockets = Sockets()
     public var jail = Jail()
     public var paths = Paths()

@@ -64,6 +64,7 @@ extension Configuration {
         try reader.words("vm.kernel_arguments", into: &vm.kernelArguments)
         try reader.boolean("vm.debug_console", into: &vm.debugConsole)
         try reader.boolean("vm.huge_pages", into: &vm.hugePages)
+        try reader.boolean("vm.nested", into: &vm.nested)
         var qemuPath: String? = qemu.path
         try reader.string("qemu.path", into: &qemuPath)
         qemu.path = qemuPath ?? qemu.path
@@ -73,6 +74,7 @@ extension Configuration {
         let milliseconds = { (count: Int) in Duration.milliseconds(count) }
         try reader.duration("agent.start_timeout_s", 1...3600, unit: "s", seconds, into: &agent.startTimeout)
         try reader.duration("agent.request_timeout_s", 1...3600, unit: "s", seconds, into: &agent.requestTimeout)
+        try reader.duration("agent.kill_timeout_s", 1...3600, unit: "s", seconds, into: &agent.killTimeout)
         try reader.duration(
             "agent.heartbeat_interval_ms", 50...60_000, unit: "ms", milliseconds, into: &agent.heartbeatInterval)
         try reader.duration(
@@ -83,6 +85,8 @@ extension Configuration {
         var copyLimitMiB = volumes.copyLimit >> 20
         try reader.integer("volumes.copy_limit_mib", 1...256, unit: "MiB", into: &copyLimitMiB)
         volumes.copyLimit = copyLimitMiB << 20
+        try reader.boolean("files.device_nodes", into: &files.deviceNodes)
+        try reader.boolean("files.nosuid", into: &files.nosuid)
         try reader.boolean("sockets.forward", into: &sockets.forward)
         try reader.integer("jail.first_user", 1...Int(Int32.max) - 1, into: &jail.firstUser)
         try reader.integer("jail.users", 1...1 << 20, into: &jail.users)

@@ -29,7 +29,7 @@ extension SandboxPlan.Container {
         }
         var container = try Self(
             id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit,
-            forwardsSockets: configuration.sockets.forward
+            forwardsSockets: configuration.sockets.forward, nosuid: configuration.files.nosuid
         ) { warnings.append($0) }
         if container.spec.linux?.allowsAllDevices == true { container.spec.linux?.removeHostDevices() }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
@@ -42,11 +42,12 @@ extension SandboxPlan.Container {
     /// - Parameters:
     ///   - copyLimit: bytes; a volume that is larger is not copied.
     ///   - forwardsSockets: whether a bind mount of a socket becomes a socket; otherwise it is refused.
+    ///   - nosuid: whether set-user-id bits mean nothing in bind mounts.
     ///   - warn: told what comes out other than it could.
     /// - Throws: `SandboxError.invalid` when a path of the host does not exist; nothing has been touched then.
     init(
         id: String, bundle: Bundle, copyLimit: Int = Configuration().volumes.copyLimit,
-        forwardsSockets: Bool = true, warn: (String) -> Void = { _ in }
+        forwardsSockets: Bool = true, nosuid: Bool = false, warn: (String) -> Void = { _ in }
     ) throws {
         let guestRoot = GuestPath.rootfs(of: id)
         var spec = bundle.spec
@@ -98,12 +99,26 @@ extension SandboxPlan.Container {
                 mountPoint: mountPoint)
             shares.append(share)
             spec.mounts[index].source = share.mountPoint
+            spec.mounts[index].options += Self.flags(of: source, beside: mount.options, nosuid: nosuid)
         }
+        for share in shares { try share.refuseKernelFiles() }
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
         self.init(
             id: id, shares: shares, volumes: volumes, podVolumes: podVolumes, sockets: sockets,
             sharedMemory: sharedMemory, spec: spec)
+    }
+
+    /// The options by which the guest treats a bind mount as the host treats its source: the guest mounts a file device of its own,
+    /// which has no such flags.
+    private static func flags(of source: String, beside options: [String], nosuid: Bool) -> [String] {
+        var facts = Glibc.statvfs()
+        guard statvfs(source, &facts) == 0 else { return [] }
+        let flags = [
+            (isSet: nosuid || facts.f_flag & MountFlag.noSetID != 0, name: "nosuid", opposite: nosuid ? "" : "suid"),
+            (isSet: facts.f_flag & MountFlag.noDevices != 0, name: "nodev", opposite: "dev"),
+        ]
+        return flags.filter { $0.isSet && !options.contains($0.name) && !options.contains($0.opposite) }.map(\.name)
     }
 
     /// The size of a tmpfs of the host that engines bind to /dev/shm: memory that processes share is the guest's own.
@@ -113,7 +128,9 @@ extension SandboxPlan.Container {
         guard mount.destination == GuestPath.sharedMemory, statfs(bundle.absolute(mount.source), &facts) == 0,
             facts.f_type == tmpfs
         else { return nil }
-        return UInt64(facts.f_blocks) * UInt64(facts.f_bsize)
+        // An engine may have made it as large as the kernel takes.
+        let (size, overflow) = UInt64(facts.f_blocks).multipliedReportingOverflow(by: UInt64(clamping: facts.f_bsize))
+        return overflow ? .max : size
     }
 
     /// A file or block device of the host becomes a disk of the machine, found by a serial number of its own.

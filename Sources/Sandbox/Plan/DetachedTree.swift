@@ -72,6 +72,7 @@ extension DetachedMount {
         let raw = Glibc.open(path, martlet_O_PATH | O_CLOEXEC | O_NOFOLLOW)
         if raw < 0, !isTop { return nil }
         let file = OwnedDescriptor(owning: try check("open", path, raw))
+        guard !KernelFiles.are(at: file.raw) else { throw KernelFiles.refusal(path) }
         let status = try status(of: file.raw, path)
         let entry = table.first { $0.id == status.stx_mnt_id }
         if entry == nil, !isTop { return nil }

@@ -25,7 +25,7 @@ extension SandboxPlan {
             sizing: Sizing(request, spec, host: HostLimits(above: named?.path ?? ""), configuration),
             disks: container.volumes.map(\.disk), configuration: configuration)
         cgroupLimits = try HostCgroupLimits(
-            spec, request, machineMiB: sizing.memoryMiB, hostMiB: configuration.vm.hostMiB,
+            spec, request, machineMiB: sizing.memoryMiB, hostMiB: configuration.vm.hostMiB, bound: cgroupLimits,
             above: cgroup.flatMap { HostLimits.leastMemory(above: $0.path) })
         self.container = container
         self.namespaces = namespaces
@@ -44,7 +44,7 @@ extension SandboxPlan {
     ///
     /// - Parameters:
     ///   - hostname: empty: the id.
-    ///   - cgroup: the control group for the pod's processes; nil: none.
+    ///   - cgroup: the control group for the pod's processes; nil: one of its own.
     init(
         id: String, hostname: String, network: Network, cgroup: HostCgroupPath?, sizing: Sizing, disks: [Disk] = [],
         configuration: Configuration
@@ -58,7 +58,8 @@ extension SandboxPlan {
         self.network = network
         self.hostname = hostname.isEmpty ? Self.hostname(fromID: id) : hostname
         warnings = []
-        self.cgroup = cgroup
+        // A host without cgroups runs the pod without.
+        self.cgroup = try cgroup ?? .own(id: id)
         let image = try GuestImage.locate(configuration.vm)
         self.sizing = sizing
         if let least = image.minimumMemoryMiB, sizing.memoryMiB < least {
@@ -72,7 +73,10 @@ extension SandboxPlan {
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
             debugConsole: configuration.vm.debugConsole, disks: disks)
+        cgroupLimits = HostCgroupLimits(bounding: machine, driver, hostMiB: configuration.vm.hostMiB)
         machine.hugePages = configuration.vm.hugePages
+        machine.nested = configuration.vm.nested
+        machine.allowsDeviceNodes = configuration.files.deviceNodes
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 

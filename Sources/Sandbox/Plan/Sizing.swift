@@ -61,7 +61,10 @@ struct PodRequest: Sendable, Equatable {
 
 extension Sizing {
     /// A limit of this many bytes and more is none: cgroup v1 writes the largest page-aligned number.
-    private static let unlimited: Int64 = 1 << 60
+    static let unlimited: Int64 = 1 << 60
+
+    /// How many MiB hold so many bytes, which an engine may have given as any number.
+    static func mebibytes(for bytes: Int64) -> Int { Int(bytes >> 20) + (bytes & 0xf_ffff == 0 ? 0 : 1) }
 
     /// From what is known, the most telling first: what the engine says of the pod; the limit of the pod's control group on
     /// the host, in which the machine and all that runs it must fit; the container's own limits; the configuration.
@@ -72,13 +75,13 @@ extension Sizing {
         let own = spec?.linux?.resources
         let limit = own?.memory?.limit ?? 0
         if request.memory > 0, request.memory < Self.unlimited {
-            memoryMiB = Int((request.memory + mebibyte - 1) / mebibyte) + configuration.vm.overheadMiB
+            memoryMiB = Self.mebibytes(for: request.memory) + configuration.vm.overheadMiB
             reason = "the pod's memory limit of \(request.memory / mebibyte) MiB and vm.overhead_mib"
         } else if request.isSandbox, let group = host.memory {
             memoryMiB = Int(group / mebibyte) - configuration.vm.hostMiB
             reason = "the pod's control group, \(group / mebibyte) MiB, less vm.host_mib"
         } else if limit > 0, limit < Self.unlimited {
-            let wanted = Int((limit + mebibyte - 1) / mebibyte) + configuration.vm.overheadMiB
+            let wanted = Self.mebibytes(for: limit) + configuration.vm.overheadMiB
             memoryMiB = max(wanted, configuration.vm.memoryMiB)
             reason =
                 wanted > configuration.vm.memoryMiB

@@ -18,6 +18,11 @@ public struct ExitRecord: Sendable, Equatable {
         self.signal = signal
     }
 
+    /// Of a process that the host has given up: as of one that SIGKILL has ended.
+    static var killed: ExitRecord {
+        ExitRecord(status: 128 + UInt32(SIGKILL), at: wallClockNanoseconds(), signal: UInt32(SIGKILL))
+    }
+
     /// The same as wait(2) reports it.
     var end: ProcessEnd {
         signal == 0 ? .exited(Int32(status)) : .signaled(Int32(signal))
@@ -86,6 +91,8 @@ struct ContainerProcess: Sendable {
     /// Of an exec: from its start on.
     var streams: ProcessStreams?
     let exit: Promise<ExitRecord>
+    /// SIGKILL was asked for.
+    var isKilled = false
     var phase = Phase.created
 
     init(terminal: Bool, source: StreamSource, host: HostProcess?, process: Process? = nil) throws {

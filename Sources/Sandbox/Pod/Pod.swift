@@ -147,7 +147,7 @@ package actor Pod {
     private func powerOff(_ pod: RunningPod) async {
         pod.heartbeat.cancel()
         pod.targets.end()
-        await pod.volumes.end()
+        await waiting(atMost: .seconds(2)) { await pod.volumes.end() }
         try? await pod.agent.destroySandbox(timeout: .seconds(2))
         _ = await pod.machine.end(within: .seconds(3), otherwise: "the guest did not power off")
         for container in containers.values {

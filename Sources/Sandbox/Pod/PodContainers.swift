@@ -1,5 +1,7 @@
+import Hypervisor
 import LinuxSystem
 import OCISpec
+import TTRPC
 
 /// The life of a container and of the processes in it.
 extension Pod {
@@ -85,6 +87,11 @@ extension Pod {
     /// Waits for a process's end and settles it: a container's first one's from its creation on, an exec's from its start on.
     func follow(_ id: String, _ exec: String, _ process: ContainerProcess, _ pod: RunningPod) async {
         let record = await exit(of: process, id, exec, pod)
+        // The host may have given it up.
+        if process.exit.current == nil { await settle(id, exec, process, record) }
+    }
+
+    private func settle(_ id: String, _ exec: String, _ process: ContainerProcess, _ record: ExitRecord) async {
         if exec.isEmpty {
             // The end of a quick program may come to be known before its start is reported.
             await containers[id]?.start?.value()
@@ -119,14 +126,51 @@ extension Pod {
             }
             return exit.record
         } catch {
-            let end = await pod.machine.end()
+            // Of an exec, and of a container that has been removed, it costs nobody else anything.
+            if !isConnectionLoss(error), !exec.isEmpty || containers[id] == nil {
+                logger.debug("\(Self.name(id, exec)): the agent does not say how it ended: \(error)")
+                process.streams?.cancel()
+                return ExitRecord(status: 255, at: wallClockNanoseconds())
+            }
+            let end = await pod.machine.end(
+                within: .seconds(2), otherwise: "the agent does not say how container \(id) ended: \(error)")
             process.streams?.cancel()
             if exec.isEmpty {
                 let reason = SandboxError.machineEnded(reason: end.description, console: pod.machine.consoleTail)
                 logger.error("container \(id): \(reason)")
             }
-            return ExitRecord(status: 255, at: wallClockNanoseconds())
+            // What was to be killed has been.
+            return containers[id]?[exec]?.isKilled == true
+                ? .killed : ExitRecord(status: 255, at: wallClockNanoseconds())
         }
+    }
+
+    /// Sees to it that a process that is killed is over after some time, whatever the agent says: a first process with its machine,
+    /// another one for the host's part.
+    func enforceKill(_ id: String, _ exec: String, _ process: ContainerProcess, _ pod: RunningPod) {
+        guard containers[id]?[exec]?.isKilled == false else { return }
+        containers[id]?[exec]?.isKilled = true
+        let limit = pod.configuration.agent.killTimeout
+        Task {
+            guard await !isSettled(process.exit, within: limit) else { return }
+            if exec.isEmpty {
+                return pod.machine.kill(.ended("container \(id) did not end within \(limit) of SIGKILL"))
+            }
+            logger.error("\(Self.name(id, exec)): did not end within \(limit) of SIGKILL")
+            process.streams?.cancel()
+            if process.exit.current == nil { await settle(id, exec, process, .killed) }
+        }
+    }
+
+    /// Waits for an exit. Counts ticks of this process: in a host that stalls nobody is blamed.
+    private func isSettled(_ exit: Promise<ExitRecord>, within limit: Duration) async -> Bool {
+        let tick = Duration.milliseconds(250)
+        var waited = Duration.zero
+        while waited < limit, exit.current == nil {
+            try? await Task.sleep(for: tick)
+            waited += tick
+        }
+        return exit.current != nil
     }
 
     /// Waits until the execs of a container whose first process has ended have been told to have ended too: the agent ends them
@@ -165,7 +209,7 @@ extension Pod {
     package func delete(_ id: String, exec: String) async throws -> (pid: UInt32, end: ExitRecord?) {
         if exec.isEmpty, let creation = creations[id] {
             cancelCreation(creation, .wrongState("container \(id) was deleted while it was being created"))
-            await creation.ended()
+            await waiting(atMost: environment.configuration.agent.killTimeout) { await creation.ended() }
             return (0, nil)
         }
         return try await withRunning { _ in
@@ -206,10 +250,7 @@ extension Pod {
             exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
             exec.host?.end(.exited(255))
         }
-        do { try await pod.agent.removeContainer(id) } catch {
-            // With the machine gone there is nothing left to remove.
-            logger.debug("remove container \(id): \(error)")
-        }
+        await removeFromGuest(id, pod)
         await pod.shares.remove(id)
         await pod.forgetTargets(of: id)
         await removeCgroup(container.cgroup)
@@ -218,6 +259,17 @@ extension Pod {
             environment.emit(.deleted(container: id, pid: container.pid(), record))
         }
         return container.first
+    }
+
+    /// Has the agent take a container away. A machine whose agent does not is ended; with the machine gone there is nothing left to
+    /// remove.
+    private func removeFromGuest(_ id: String, _ pod: RunningPod) async {
+        let limit = pod.configuration.agent.killTimeout
+        do { try await pod.agent.removeContainer(id, timeout: limit) } catch {
+            logger.debug("remove container \(id): \(error)")
+            let isLate = (error as? TTRPCError)?.code == .deadlineExceeded
+            if isLate { pod.machine.kill(.ended("the agent did not remove container \(id) within \(limit)")) }
+        }
     }
 
     // MARK: Streams

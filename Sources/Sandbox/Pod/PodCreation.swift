@@ -120,7 +120,9 @@ extension Pod {
     /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
     func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy, _ pod: RunningPod) throws {
         let memoryMiB = pod.plan.machine.memoryMiB
-        guard let limit = resources?.memory?.limit, limit > Int64(memoryMiB) << 20 else { return }
+        guard let limit = resources?.memory?.limit, limit < Sizing.unlimited, limit > Int64(memoryMiB) << 20 else {
+            return
+        }
         let message =
             "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
         if policy.ineffectiveLimits == .refuse { throw SandboxError.invalid(message) }

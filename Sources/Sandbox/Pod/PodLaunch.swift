@@ -83,14 +83,19 @@ final class PodLaunch: Sendable {
             cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
             shares: shares,
             targets: targets, resolvers: resolvers, firstShares: firstShares,
-            heartbeat: Heartbeat.start(client, configuration.agent, machine))
+            heartbeat: try await Heartbeat(link, client, configuration.agent))
     }
 
     private func joinCgroup(_ path: HostCgroupPath, _ plan: SandboxPlan) async throws {
         // Written down before they are made: whoever clears up after a crash knows of them.
         try await record(plan, cgroups: HostCgroup.directories(at: path))
-        let cgroup = try await onThread("cgroup") { try HostCgroup(joining: path, plan.cgroupLimits) }
-        try keep { $0.cgroup = cgroup }
+        do {
+            let cgroup = try await onThread("cgroup") { try HostCgroup(joining: path, plan.cgroupLimits) }
+            try keep { $0.cgroup = cgroup }
+        } catch  where path.isOwn && !(error is CancellationError) {
+            logger.warning("the pod has no bound on the host: cgroup \(path.path): \(error)")
+            try await record(plan, cgroups: [])
+        }
     }
 
     private func cloneShares(of container: SandboxPlan.Container?, _ rootfs: RootMounts?) async throws -> [ShareMount] {

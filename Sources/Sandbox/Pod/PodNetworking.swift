@@ -77,7 +77,7 @@ actor PodNetworking {
     private func forward(_ namespace: NetworkNamespace, _ pod: RunningPod) async {
         do {
             let forwarding = try await LoopbackForwarding(
-                namespace, pod.link, limit: pod.agent.timeout, logger: logger)
+                of: pod.plan.id, namespace, pod.link, limit: pod.agent.timeout, logger: logger)
             if hasEnded { forwarding.end() } else { self.forwarding = forwarding }
         } catch {
             if !hasEnded { logger.warning("network: 127.0.0.1 does not reach the pod's ports: \(error)") }

@@ -46,5 +46,5 @@ struct RunningPod: Sendable {
     /// Of the container that the pod was made with.
     let firstShares: [ShareStorage]
     /// Ends the machine when the agent stops answering.
-    let heartbeat: Task<Void, Never>
+    let heartbeat: Heartbeat
 }

@@ -65,6 +65,7 @@ extension Pod {
         if process.process != nil, process.phase == .created {
             throw SandboxError.wrongState("\(Self.name(id, exec)) is not started")
         }
+        if signal == UInt32(SIGKILL) { enforceKill(id, exec, process, pod) }
         do { try await pod.agent.signal(id, exec: exec, signal, all: all) } catch {
             throw await afterSignal(process, Self.name(id, exec), error, pod)
         }
@@ -181,15 +182,17 @@ extension Pod {
         }
     }
 
-    /// Emits an event each time that the guest's kernel has killed processes of a container because memory ran out.
+    /// Emits an event when the guest's kernel has killed processes of a container because memory ran out: at most one a second.
     func watchOOM(of id: String, _ pod: RunningPod) {
         let (agent, emit) = (pod.agent, environment.emit)
         Task {
             var seen: UInt64 = 0
+            var pace = Pace(burst: 1, perSecond: 1)
             // Ends with the container, or the connection.
             while let kills = try? await agent.waitForOOM(id, seen: seen), kills > seen {
                 seen = kills
                 emit(.outOfMemory(container: id))
+                try? await Task.sleep(for: pace.take())
             }
         }
     }

@@ -25,9 +25,10 @@ final class ProcessStreams: Sendable {
     /// How long a removal does.
     static let removalTimeout = Duration.seconds(3)
 
-    /// Suspends until the engine has all output, or `limit` has passed.
+    /// Suspends until the engine has all output of a process that has ended, or `limit` has passed.
     func finish(within limit: Duration) async {
         input?.cancel()
+        for output in outputs { output.endOfProcess() }
         let outputs = outputs
         await waiting(atMost: waitsForReader ? .seconds(Int32.max) : limit) {
             for output in outputs { await output.finish() }

@@ -33,6 +33,8 @@ final class PodTargets: Sendable {
     private let namespace: NetworkNamespace?
     private let limit: Duration
     private let logger: Logger
+    /// For what the guest can make happen again and again.
+    private let log: PacedLog
     private let state = Mutex(State())
     private let openings = OneAtATime()
 
@@ -44,6 +46,7 @@ final class PodTargets: Sendable {
         self.namespace = namespace
         self.limit = limit
         self.logger = logger
+        log = PacedLog(logger)
     }
 
     // MARK: Targets
@@ -143,7 +146,7 @@ final class PodTargets: Sendable {
                     "its server passed a descriptor, which can't enter the guest: the connection was closed")
             }
         } catch {
-            logger.debug("\(target): \(error)")
+            log.write(.debug, "\(target): \(error)")
             refuse(message.connection)
         }
     }
@@ -169,12 +172,16 @@ final class PodTargets: Sendable {
 
     /// Once for each target: the guest decides how often something happens.
     private func warn(_ number: UInt32, _ message: String) {
-        let (target, level) = state.withLock { state -> (Target?, Logger.Level) in
-            guard let entry = state.targets[number] else { return (nil, .debug) }
-            state.targets[number]?.hasWarned = true
-            return (entry.target, entry.hasWarned ? .debug : .warning)
+        let entry = state.withLock { state in
+            defer { state.targets[number]?.hasWarned = true }
+            return state.targets[number]
         }
-        if let target { logger.log(level: level, "\(target): \(message)") }
+        guard let entry else { return }
+        if entry.hasWarned {
+            log.write(.debug, "\(entry.target): \(message)")
+        } else {
+            logger.warning("\(entry.target): \(message)")
+        }
     }
 }
 

@@ -7,14 +7,14 @@ import LinuxSystem
 enum TargetRequests {
     /// Requests that are taken at once, and in each second after that. Beyond it the agent waits, since nobody reads its stream.
     private static let burst = 100
-    private static let pace = 500
+    private static let pace = 500.0
 
     /// Hands over each message until the stream ends, or has what is no message; blocks.
     static func read(_ stream: SharedDescriptor, _ take: (TargetMessage) -> Void) {
         var pace = Pace(burst: burst, perSecond: pace)
         while let message = next(stream) {
             take(message)
-            let wait = pace.take(at: .now)
+            let wait = pace.take()
             if wait > .zero { usleep(useconds_t(wait / .microseconds(1))) }
         }
         shutdown(stream.raw, Int32(SHUT_RDWR))
@@ -27,29 +27,5 @@ enum TargetRequests {
             if count < 0, errno == EINTR { continue }
             return count == bytes.count ? TargetMessage(bytes) : nil
         }
-    }
-}
-
-/// A token bucket: how often something may happen.
-struct Pace {
-    private let capacity: Double
-    private let perSecond: Double
-    private var left: Double
-    private var last = ContinuousClock.Instant?.none
-
-    /// - Parameter burst: how often at once, after a while of rest.
-    init(burst: Int, perSecond: Int) {
-        (capacity, self.perSecond) = (Double(burst), Double(perSecond))
-        left = capacity
-    }
-
-    /// Counts one time.
-    ///
-    /// - Returns: how long to wait until the next one.
-    mutating func take(at now: ContinuousClock.Instant) -> Duration {
-        if let last { left = min(capacity, left + (now - last) / .seconds(1) * perSecond) }
-        last = now
-        left -= 1
-        return left >= 1 ? .zero : .seconds((1 - left) / perSecond)
     }
 }

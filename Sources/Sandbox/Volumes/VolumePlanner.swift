@@ -59,7 +59,8 @@ extension SandboxPlan.PodVolume {
         guard let option = options.first(where: { $0.hasPrefix("size=") && $0.hasSuffix("k") }),
             let size = UInt64(option.dropFirst(5).dropLast()), size > 0
         else { return nil }
-        return size << 10
+        let (bytes, overflow) = size.multipliedReportingOverflow(by: 1024)
+        return overflow ? nil : bytes
     }
 
     private init(_ directory: KubeletDirectory, kind: Kind, part: String, mountPoint: String) throws {

@@ -1,3 +1,4 @@
+import AgentAPI
 import AgentContract
 import CAgent
 import CLinux
@@ -51,7 +52,7 @@ public enum Agent {
         let calls = AgentCalls(
             sandbox: Sandbox(configuration, launcher: launcher, table: table), configuration: configuration,
             machine: GuestMachine(configuration: configuration))
-        let server = TTRPCServer([.agent(calls)])
+        let server = TTRPCServer([.agent(configuration.faults.service(calls))])
         let streams: Int32
         switch configuration.listening {
         case .vsock(let callPort, let streamPort):

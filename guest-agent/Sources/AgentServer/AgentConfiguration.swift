@@ -1,3 +1,4 @@
+public import AgentAPI
 import AgentContract
 public import OCISpec
 
@@ -33,6 +34,8 @@ public struct Faults: Sendable {
     public var started: @Sendable (_ spec: Spec) -> Void = { _ in }
     /// Whether the streams of this container's processes are left alone.
     public var stallsStreams: @Sendable (_ spec: Spec) -> Bool = { _ in false }
+    /// What answers the host in place of the agent's service.
+    public var service: @Sendable (_ service: any AgentService) -> any AgentService = { $0 }
 
     public init() {}
 }

@@ -1,4 +1,5 @@
 import AgentContract
+import CLinux
 import Glibc
 import GuestSystem
 import LinuxSystem

@@ -32,7 +32,7 @@ struct HookSteps {
         let (pid, process) = try start(hook, [input.raw, -1, errorOutput.raw])
         let limit = hook.timeout ?? HookPlan.standardTimeout
         var item = pollfd(fd: process.raw, events: Int16(POLLIN), revents: 0)
-        let inTime = poll(&item, 1, Int32(clamping: limit * 1000)) > 0
+        let inTime = poll(&item, 1, Int32(clamping: min(limit, 1_000_000) * 1000)) > 0
         if !inTime { kill(pid, SIGKILL) }
         var status: Int32 = 0
         try retrying("wait for", hook.path) { waitpid(pid, &status, 0) }

@@ -1,7 +1,7 @@
-// The agent, but that it crashes or hangs on request: to test what the host does then.
+// The agent, but that it crashes, hangs or lies on request: to test what the host does then.
 //
 // `martlet.fault=crash|hang` on the kernel's command line, or a container whose environment has
-// `io.martlet.fault` with the value `crash`, `hang` or `hang-stdio`.
+// `io.martlet.fault` with the value `crash`, `hang` or `hang-stdio`, or a lie (`Lie`).
 import AgentServer
 import CFault
 import OCISpec
@@ -27,4 +27,5 @@ faults.booted = { commandLine in
 }
 faults.started = { inject(fault(of: $0)) }
 faults.stallsStreams = { fault(of: $0) == "hang-stdio" }
+faults.service = { LyingService($0) }
 Agent.main(CommandLine.arguments, faults: faults)

@@ -1,0 +1,43 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// procfs and sysfs of the host: through these the file server would act on the host's kernel and processes for a guest.
+enum KernelFiles {
+    private static let types: Set<String> = ["proc", "sysfs"]
+    /// linux/magic.h: PROC_SUPER_MAGIC, SYSFS_MAGIC.
+    private static let magics: Set<Int> = [0x9fa0, 0x6265_6572]
+
+    /// Whether an open file is of one of them.
+    static func are(at descriptor: Int32) -> Bool {
+        var facts = statfs()
+        return fstatfs(descriptor, &facts) == 0 && magics.contains(Int(facts.f_type))
+    }
+
+    /// Whether a mount is of one of them.
+    static func are(in entry: MountEntry) -> Bool { types.contains(entry.type) }
+
+    /// Where one was mounted after the plan was made.
+    static func refusal(_ path: String) -> SystemError {
+        SystemError("share", path, errno: .notPermitted, detail: "procfs or sysfs of the host")
+    }
+}
+
+extension SandboxPlan.Share {
+    /// Refuses a share that has procfs or sysfs of the host in it, its own mount or one below that the guest would see.
+    ///
+    /// - Throws: `SandboxError.unsupported` with the path.
+    func refuseKernelFiles() throws {
+        func refuse(_ path: String) throws {
+            let place = path == source ? path : "\(path), below \(source)"
+            throw SandboxError.unsupported("\(place): a bind mount of procfs or sysfs of the host")
+        }
+        let file = try OwnedDescriptor.open(source, martlet_O_PATH)
+        if KernelFiles.are(at: file.raw) { try refuse(source) }
+        guard mounts == .all else { return }
+        let prefix = source == "/" ? "/" : source + "/"
+        for entry in try MountEntry.all() where KernelFiles.are(in: entry) && entry.mountPoint.hasPrefix(prefix) {
+            try refuse(entry.mountPoint)
+        }
+    }
+}
