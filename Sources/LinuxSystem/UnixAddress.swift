@@ -30,12 +30,14 @@ public struct UnixAddress: Sendable {
         return try result.get()
     }
 
-    /// Creates a socket that listens at `path`.
+    /// Creates a socket that listens at `path`. Only its owner may connect (mode 0600).
     public static func listen(_ path: String, type: __socket_type = SOCK_STREAM) throws(SystemError) -> OwnedDescriptor
     {
         let socket = OwnedDescriptor(
             owning: try check("socket", path, Glibc.socket(AF_UNIX, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)))
         let raw = socket.raw
+        // Before it has a path: its file is made with this mode, whatever the process's mask.
+        try check("fchmod", path, fchmod(raw, 0o600))
         try UnixAddress(path).with { address, length throws(SystemError) in
             _ = try check("bind", path, bind(raw, address, length))
         }
