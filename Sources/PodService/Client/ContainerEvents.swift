@@ -130,14 +130,20 @@ public struct ContainerStatsReport: Encodable, Sendable {
     var blkio: Block
     var hugetlb: [String: HugePages]
 
+    /// The guest may report any number; the largest stands for what is beyond.
+    private static func nanoseconds(_ microseconds: UInt64) -> UInt64 {
+        let (result, isTooLarge) = microseconds.multipliedReportingOverflow(by: 1000)
+        return isTooLarge ? .max : result
+    }
+
     init(_ metrics: MetricsMetrics) {
         cpu = CPU(
             usage: .init(
-                total: metrics.cpu.usageUsec * 1000, kernel: metrics.cpu.systemUsec * 1000,
-                user: metrics.cpu.userUsec * 1000),
+                total: Self.nanoseconds(metrics.cpu.usageUsec), kernel: Self.nanoseconds(metrics.cpu.systemUsec),
+                user: Self.nanoseconds(metrics.cpu.userUsec)),
             throttling: .init(
                 periods: metrics.cpu.nrPeriods, throttledPeriods: metrics.cpu.nrThrottled,
-                throttledTime: metrics.cpu.throttledUsec * 1000))
+                throttledTime: Self.nanoseconds(metrics.cpu.throttledUsec)))
         let stats = metrics.memory
         memory = Memory(
             cache: stats.file,
