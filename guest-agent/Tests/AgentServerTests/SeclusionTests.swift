@@ -52,6 +52,15 @@ struct SeclusionTests {
         }
     }
 
+    /// The agent's program lies on a read-only mount: a container that sees it can't put its own in its place (CVE-2019-5736).
+    @Test func theAgentsProgramIsReadOnly() async throws {
+        try await AgentUnderTest.play { agent in
+            let script = "head -c 4 /proc/1/exe | tail -c 3; echo; chmod 777 /proc/1/exe 2>&1 | sed 's/.*: //'"
+            let result = try await agent.run(["sh", "-c", script], id: "x", share)
+            #expect(result.output == "ELF\nRead-only file system\n", "\(result)")
+        }
+    }
+
     /// A process without CAP_SYS_PTRACE may not even look: the keeper is not dumpable.
     @Test func theKeeperIsNotDumpable() async throws {
         try await AgentUnderTest.play { agent in
