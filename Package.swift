@@ -43,6 +43,16 @@ let package = Package(
         .library(name: "OCISpec", targets: ["OCISpec"]),
         .library(name: "TTRPC", targets: ["TTRPC"]),
         .library(name: "AgentAPI", targets: ["AgentAPI"]),
+        // What Tests/Fuzz needs besides.
+        .library(name: "Virtio", targets: ["Virtio"]),
+        .library(name: "FileService", targets: ["FileService"]),
+        .library(name: "VhostUser", targets: ["VhostUser"]),
+        .library(name: "VMMControl", targets: ["VMMControl"]),
+        .library(name: "GuestKernel", targets: ["GuestKernel"]),
+        .library(name: "Machine", targets: ["Machine"]),
+        .library(name: "TaskAPI", targets: ["TaskAPI"]),
+        .library(name: "Sandbox", targets: ["Sandbox"]),
+        .library(name: "PodService", targets: ["PodService"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
