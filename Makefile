@@ -14,7 +14,7 @@ FORMATTED := find Package.swift Sources Tests guest-agent -name '.build*' -prune
 	! -name '*.pb.swift' ! -name '*.ttrpc.swift' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check pictures setup setup-test lab clean
+.PHONY: help run test test-all fuzz unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check pictures setup setup-test lab clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test: setup-test ## set everything up, build, and run the tests that CI runs
 
 test-all: setup-test ## the tests of `make test`, and the soaks and full matrices too
 	@scripts/test.sh all
+
+fuzz: setup-test ## fuzz what guests and clients reach, TIME seconds each: make fuzz [TIME=60] [ONLY='rings fuse'] (docs/fuzzing.md)
+	@TIME=$(or $(TIME),60) scripts/fuzz.sh $(ONLY)
 
 # The command as it was written: make would expand its dollar signs.
 lab: export LAB_COMMAND = $(value CMD)

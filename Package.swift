@@ -44,6 +44,16 @@ let package = Package(
         .library(name: "TTRPC", targets: ["TTRPC"]),
         .library(name: "AgentAPI", targets: ["AgentAPI"]),
         .library(name: "CSeccomp", targets: ["CSeccomp"]),
+        // What Tests/Fuzz needs besides.
+        .library(name: "Virtio", targets: ["Virtio"]),
+        .library(name: "FileService", targets: ["FileService"]),
+        .library(name: "VhostUser", targets: ["VhostUser"]),
+        .library(name: "VMMControl", targets: ["VMMControl"]),
+        .library(name: "GuestKernel", targets: ["GuestKernel"]),
+        .library(name: "Machine", targets: ["Machine"]),
+        .library(name: "TaskAPI", targets: ["TaskAPI"]),
+        .library(name: "Sandbox", targets: ["Sandbox"]),
+        .library(name: "PodService", targets: ["PodService"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),

@@ -119,6 +119,7 @@ step "guest with the own kernel" make --no-print-directory guest
 step "guest with the faulty agent" make --no-print-directory guest-faulty
 step "guest with the stock kernel" make --no-print-directory guest-stock
 if [[ $mode == all ]]; then export MARTLET_TEST_ALL=1; fi
+if [[ $mode == all ]]; then step "fuzzing" scripts/fuzz.sh; fi
 step "end to end, QEMU" in_halves
 step "the lab is honest" scripts/lab-check.sh qemu
 if [[ $mode == ci ]]; then

@@ -21,11 +21,31 @@ public struct RootDirectory: Sendable {
     ///
     /// - Throws: ELOOP for a magic link of procfs.
     public func open(_ path: String, _ flags: Int32) throws(SystemError) -> SharedDescriptor {
+        try open(path, flags, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS)
+    }
+
+    /// Opens `path` below this root without following any symbolic link.
+    ///
+    /// - Throws: ELOOP where there is one.
+    public func openWithoutLinks(_ path: String, _ flags: Int32) throws(SystemError) -> SharedDescriptor {
+        try open(path, flags, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS)
+    }
+
+    /// Opens `path` on the file system of this directory: what is mounted below is not reached.
+    ///
+    /// - Throws: EXDEV for what is on another mount, and for a way out.
+    public func openOnSameMount(_ path: String, _ flags: Int32) throws(SystemError) -> SharedDescriptor {
+        try open(path, flags, RESOLVE_BENEATH | RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS)
+    }
+
+    private func open(
+        _ path: String, _ flags: Int32, _ scope: Int32, _ links: Int32
+    ) throws(SystemError) -> SharedDescriptor {
         let relative = Self.components(path).joined(separator: "/")
         let raw = try retrying("open", path) {
             martlet_openat2(
                 descriptor.raw, relative.isEmpty ? "." : relative, UInt64(UInt32(bitPattern: flags | O_CLOEXEC)), 0,
-                UInt64(RESOLVE_IN_ROOT) | UInt64(RESOLVE_NO_MAGICLINKS))
+                UInt64(scope | links))
         }
         return SharedDescriptor(OwnedDescriptor(owning: raw))
     }

@@ -88,6 +88,10 @@ func message(_ text: String) -> String {
             "config.json: process.user.uid: the number -1 does not fit"
         ),
         (
+            #"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":4294967296}}}"#,
+            "config.json: process.user.uid: the number 4294967296 does not fit"
+        ),
+        (
             #"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":1.5}}}"#,
             "config.json: process.user.uid: the number 1.5 does not fit"
         ),

@@ -169,6 +169,20 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         #expect(!text.contains("\n"))
     }
 
+    /// The parser would end the process (an assertion of toml++).
+    @Test(arguments: ["[\n", "[ #\n]", "[[ \n", "\u{feff}[=]", "x = 1\n\t[", "[\r\na]"])
+    func aTableWithoutANameHasALine(header: String) throws {
+        let text = try message(header)
+        let line = header.hasPrefix("x") ? 2 : 1
+        #expect(text == "martlet.toml: line \(line): the table has no name that begins in this line", "\(text)")
+    }
+
+    @Test func tablesMayBeNamedInAnyWay() throws {
+        for header in ["[vm]", " [ vm ]", "[\"vm\"]", "['vm']"] {
+            #expect(try message("\(header)\nvcpus = 0") == "martlet.toml: vm.vcpus: 0 is not between 1 and 32")
+        }
+    }
+
     @Test func aDropInsFaultNamesTheDropIn() throws {
         #expect(
             try message("", dropIns: ["martlet.d/a.toml": "vm.x = 1"]) == "martlet.d/a.toml: vm.x: unknown key")

@@ -49,6 +49,29 @@ import Testing
         }
     }
 
+    /// What a container gets of the host is in its mounts, where an engine checks it. An annotation adds nothing, whosever it is
+    /// (GHSA-rr59-xxvx-96qr of Kata, and its annotation for shared paths).
+    @Test func noAnnotationSharesAPathOfTheHost() throws {
+        let annotations = [
+            "io.katacontainers.config.hypervisor.virtio_fs_extra_args": #"["-o","source=/"]"#,
+            "io.katacontainers.config.hypervisor.shared_fs": "virtio-fs", "io.katacontainers.volume": "/etc",
+            "run.oci.mount": "/etc", "martlet.share": "/etc",
+        ]
+        try withBundle([]) { directory, bundle in
+            var bundle = bundle
+            let plain = try SandboxPlan.Container(id: "c1", bundle: bundle)
+            bundle.spec.annotations = annotations
+            let plan = try SandboxPlan.Container.planned(id: "c1", bundle: bundle, Configuration()).0
+            #expect(plan.shares == plain.shares && plan.shares.map(\.source) == ["\(directory)/rootfs"])
+            #expect(plan.sockets.isEmpty && plan.volumes.isEmpty)
+        }
+        for key in ["shares", "paths.root", "vm.kernel", "vm.kernel_arguments", "qemu.path", "spec.host_devices"] {
+            #expect(throws: ConfigurationError.self, "\(key)") {
+                try Configuration.load(annotations: ["io.martlet.\(key)": "/"])
+            }
+        }
+    }
+
     @Test func whatCannotBeSharedIsRefusedByName() throws {
         for (source, word) in [("missing", "No such file"), ("fifo", "not supported")] {
             try withBundle([Mount(destination: "/m", type: "bind", source: source)]) { _, bundle in

@@ -30,6 +30,26 @@ import Testing
         _ = lock
     }
 
+    /// Nobody else on the host may read a pod's state, or connect to its server: its sockets have paths, and only their owner
+    /// may write to them (CVE-2024-25621 and CVE-2020-15257 of containerd).
+    @Test func theStateIsItsOwners() throws {
+        let root = temporary + "/root"
+        let directory = StateDirectory(root: root, id: "a")
+        let lock = try directory.create()
+        let listeners = try directory.listen(below: root)
+        defer { withExtendedLifetime((lock, listeners)) {} }
+        var status = stat()
+        #expect(lstat(directory.path, &status) == 0 && status.st_mode == S_IFDIR | 0o700)
+        let sockets = try readText("/proc/net/unix").split(separator: "\n").compactMap { line in
+            line.contains(temporary) ? line.split(separator: " ").last : nil
+        }
+        #expect(sockets.count == 2)
+        for socket in sockets {
+            #expect(socket.hasPrefix("/"), "\(socket) is abstract")
+            #expect(lstat(String(socket), &status) == 0 && status.st_mode & 0o077 == 0, "\(socket)")
+        }
+    }
+
     @Test func aPodIsFoundByTheBeginningOfItsId() throws {
         let pods = ["abc", "abd", "x", "xy"].map {
             PodEntry(id: $0, namespace: "", isRunning: true, pid: 1, bundle: "", directory: "", socket: "")

@@ -36,6 +36,21 @@ import Testing
         #expect(readOnly.configuration[36...].allSatisfy { $0 == 0 })
     }
 
+    /// A guest that writes the header of an image format gets the same disk at its next start, and no file that the header names
+    /// (CVE-2026-27211 of Cloud Hypervisor).
+    @Test(arguments: ["QFI\u{fb}", "conectix", "vhdxfile", "KDMV"]) func aHeaderOfAFormatIsData(magic: String) throws {
+        let disk = try FakeDisk(FakeDisk.scratch(Self.size))
+        var sector = Array(magic.unicodeScalars.map { UInt8($0.value) })
+        sector += wire(UInt32(3).byteSwapped) + wire(UInt64(64).byteSwapped) + wire(UInt32(11).byteSwapped)
+        sector += [UInt8](repeating: 0, count: 64 - sector.count) + Array("/etc/passwd".utf8)
+        sector += [UInt8](repeating: 0, count: 512 - sector.count)
+        #expect(try disk.ask(1, 0, sending: sector) == .done())
+        let again = try FakeDisk(disk.file)
+        #expect(field(again.device, 0, UInt64.self) == UInt64(Self.blocks))
+        #expect(try again.ask(0, 0, room: 1024) == .done(1024))
+        #expect(again.memory.read(1024, at: FakeDisk.payload) == sector + FakeDisk.pattern(512, from: 512))
+    }
+
     @Test func readsAndWrites() throws {
         let disk = try FakeDisk(FakeDisk.scratch(Self.size))
         #expect(try disk.ask(0, 3, room: 1024) == .done(1024))

@@ -39,18 +39,20 @@ extension RouteSocket {
     public func addresses() throws(SystemError) -> [LinkAddress] {
         var message = NetlinkMessage(Self.get, .dump)
         for _ in 0..<2 { message.put(UInt32(0)) }
-        return try exchange(message, "list", "addresses").filter { $0.type == Self.new }.compactMap { reply in
-            let attributes = reply.attributes(after: Self.headerSize)
-            guard let address = attributes.address(Attribute.local) ?? attributes.address(Attribute.address) else {
-                return nil
-            }
-            var result = LinkAddress(
-                link: reply.payload.number(4, Int32.self),
-                prefix: IPPrefix(address, length: reply.payload.number(1, UInt8.self)),
-                broadcast: attributes.address(Attribute.broadcast), scope: reply.payload.number(3, UInt8.self))
-            result.flags = attributes.number(Attribute.flags) ?? UInt32(reply.payload.number(2, UInt8.self))
-            return result
-        }
+        return try exchange(message, "list", "addresses").compactMap(Self.address)
+    }
+
+    static func address(_ reply: NetlinkReply) -> LinkAddress? {
+        let attributes = reply.attributes(after: headerSize)
+        guard reply.type == new,
+            let address = attributes.address(Attribute.local) ?? attributes.address(Attribute.address)
+        else { return nil }
+        var result = LinkAddress(
+            link: reply.payload.number(4, Int32.self),
+            prefix: IPPrefix(address, length: reply.payload.number(1, UInt8.self)),
+            broadcast: attributes.address(Attribute.broadcast), scope: reply.payload.number(3, UInt8.self))
+        result.flags = attributes.number(Attribute.flags) ?? UInt32(reply.payload.number(2, UInt8.self))
+        return result
     }
 
     /// Adds an address to a link, or changes it. The address can be used at once: there is no duplicate address detection.

@@ -55,7 +55,7 @@ extension RouteSocket {
         try links().first { $0.name == name }
     }
 
-    private static func link(_ reply: NetlinkReply) -> NetworkLink {
+    static func link(_ reply: NetlinkReply) -> NetworkLink {
         let attributes = reply.attributes(after: headerSize)
         return NetworkLink(
             index: reply.payload.number(4, Int32.self), name: attributes.text(Attribute.name) ?? "",

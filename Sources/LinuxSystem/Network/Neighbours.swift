@@ -27,15 +27,17 @@ extension RouteSocket {
     public func neighbours() throws(SystemError) -> [NetworkNeighbour] {
         var message = NetlinkMessage(Self.get, .dump)
         for _ in 0..<3 { message.put(UInt32(0)) }
-        return try exchange(message, "list", "neighbours").compactMap { reply in
-            let attributes = reply.attributes(after: Self.headerSize)
-            guard reply.type == Self.new, reply.payload.number(8, UInt16.self) & Self.permanent != 0,
-                let address = attributes.address(Attribute.destination),
-                let hardware = attributes.bytes(Attribute.hardwareAddress)
-            else { return nil }
-            return NetworkNeighbour(
-                link: reply.payload.number(4, Int32.self), address: address, hardwareAddress: hardware)
-        }
+        return try exchange(message, "list", "neighbours").compactMap(Self.neighbour)
+    }
+
+    static func neighbour(_ reply: NetlinkReply) -> NetworkNeighbour? {
+        let attributes = reply.attributes(after: headerSize)
+        guard reply.type == new, reply.payload.number(8, UInt16.self) & permanent != 0,
+            let address = attributes.address(Attribute.destination),
+            let hardware = attributes.bytes(Attribute.hardwareAddress)
+        else { return nil }
+        return NetworkNeighbour(
+            link: reply.payload.number(4, Int32.self), address: address, hardwareAddress: hardware)
     }
 
     /// Adds a permanent neighbour.

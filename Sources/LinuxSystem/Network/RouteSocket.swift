@@ -105,7 +105,7 @@ public final class RouteSocket: Sendable {
     }
 
     /// The error of an acknowledgement, with the kernel's text (NLMSGERR_ATTR_MSG) if there is one; nil on success.
-    private static func error(_ reply: NetlinkReply, _ what: (String, String)) -> SystemError? {
+    static func error(_ reply: NetlinkReply, _ what: (String, String)) -> SystemError? {
         let code = Int32(bitPattern: reply.payload.number(0, UInt32.self))
         if code == 0 { return nil }
         var detail = ""
@@ -114,7 +114,7 @@ public final class RouteSocket: Sendable {
             let echoed = reply.flags & 0x100 != 0 ? 16 : Int(reply.payload.number(4, UInt32.self))
             detail = reply.attributes(after: 4 + ((echoed + 3) & ~3)).text(1) ?? ""
         }
-        return SystemError(what.0, what.1, errno: .init(rawValue: -code), detail: detail)
+        return SystemError(what.0, what.1, errno: .init(rawValue: 0 &- code), detail: detail)
     }
 
     /// Reads all reports of a socket with `groups`, without waiting.

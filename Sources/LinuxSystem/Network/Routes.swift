@@ -69,7 +69,7 @@ extension RouteSocket {
         return try exchange(message, "list", "routes").compactMap(Self.route)
     }
 
-    private static func route(_ reply: NetlinkReply) -> NetworkRoute? {
+    static func route(_ reply: NetlinkReply) -> NetworkRoute? {
         let (payload, attributes) = (reply.payload, reply.attributes(after: headerSize))
         let family = payload.number(0, UInt8.self)
         let flags = payload.number(8, UInt32.self)

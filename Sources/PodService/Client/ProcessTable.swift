@@ -4,12 +4,12 @@ import TaskAPI
 extension Runtime {
     /// The processes of a container in the guest as `ps -ef` has them; the first row is the heading.
     public func processTable(_ id: String) async throws -> [[String]] {
-        try await [["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]] + processes(id).map(row)
+        try await [["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]] + processes(id).map(processRow)
     }
 }
 
 /// A process as `ps -ef` has it.
-private func row(_ process: PodProcess) -> [String] {
+func processRow(_ process: PodProcess) -> [String] {
     let second: UInt64 = 1_000_000_000
     // The share of its life that it had a CPU, percent.
     let share = process.age == 0 ? 0 : min(99, process.cpuTime.multiplied(by: 100) / process.age)

@@ -115,11 +115,7 @@ struct GuestAgent: Sendable {
                 $0.containerID = id
                 $0.execID = exec
             }, timeout: TTRPCClient.noTimeout)
-        return ProcessExit(
-            record: ExitRecord(
-                status: reply.exitStatus & 0xff, at: min(max(0, reply.exitedAt), wallClockNanoseconds()),
-                signal: reply.signal & 0x7f),
-            oomKills: reply.oomKills)
+        return ProcessExit(reply)
     }
 
     func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {
@@ -162,13 +158,8 @@ struct GuestAgent: Sendable {
     /// A container's processes, with their ids in the guest. Not inlined: in a loop the compiler of Swift 6.3 crashes on it.
     @inline(never)
     func processes(_ id: String) async throws -> [GuestProcess] {
-        try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes.prefix(
-            Self.longestList
-        ).map {
-            GuestProcess(
-                pid: $0.pid, userID: $0.userID, command: printable($0.command, limit: 1024), parent: $0.parent,
-                age: $0.age, cpuTime: $0.cpuTime, terminal: printable($0.terminal, limit: 64))
-        }
+        try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes
+            .prefix(Self.longestList).map(GuestProcess.init)
     }
 
     func statistics(_ id: String) async throws -> ContainerStatistics {
@@ -205,8 +196,28 @@ extension AgentStreams {
     }
 }
 
+// What the agent replies, as far as it can be used: a guest may put any number there.
+
+extension GuestAgent.ProcessExit {
+    init(_ reply: AgentWaitProcessResponse) {
+        self.init(
+            record: ExitRecord(
+                status: reply.exitStatus & 0xff, at: min(max(0, reply.exitedAt), wallClockNanoseconds()),
+                signal: reply.signal & 0x7f),
+            oomKills: reply.oomKills)
+    }
+}
+
+extension GuestProcess {
+    init(_ process: AgentListProcessesResponse.Process) {
+        self.init(
+            pid: process.pid, userID: process.userID, command: printable(process.command, limit: 1024), parent: process.parent,
+            age: process.age, cpuTime: process.cpuTime, terminal: printable(process.terminal, limit: 64))
+    }
+}
+
 extension ContainerStatistics {
-    fileprivate init(_ reply: AgentContainerStatsResponse) {
+    init(_ reply: AgentContainerStatsResponse) {
         self.init(
             pidsCurrent: reply.pidsCurrent, pidsLimit: reply.pidsLimit, cpu: reply.cpu, memory: reply.memory,
             memoryEvents: reply.memoryEvents, memoryUsage: reply.memoryUsage, memoryLimit: reply.memoryLimit,

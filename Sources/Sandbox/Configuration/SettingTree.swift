@@ -36,6 +36,7 @@ struct SettingTree {
 
     /// Adds a file's settings, which override those of earlier files.
     mutating func merge(_ text: String, file: String) throws(ConfigurationError) {
+        try Self.checkHeaders(text, file)
         let table: TOMLTable
         do {
             table = try TOMLTable(string: text)
@@ -70,6 +71,27 @@ struct SettingTree {
                 if tables[name] != nil { throw Self.clash(name, file) }
                 settings[name] = Setting(value: Self.value(value), file: file)
             }
+        }
+    }
+
+    /// Refuses a table's header that does not begin with a name: the parser would end the process.
+    private static func checkHeaders(_ text: String, _ file: String) throws(ConfigurationError) {
+        func isBlank(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
+        let lines = text.utf8.drop { [0xef, 0xbb, 0xbf].contains($0) }.split(
+            separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        for (number, line) in lines.enumerated() {
+            let header = line.drop(while: isBlank)
+            guard header.first == UInt8(ascii: "[") else { continue }
+            var name = header.dropFirst().drop(while: isBlank)
+            if name.first == UInt8(ascii: "[") { name = name.dropFirst().drop(while: isBlank) }
+            let first = name.first.map { Unicode.Scalar($0) } ?? " "
+            if ("a"..."z").contains(first) || ("A"..."Z").contains(first)
+                || "0123456789-_\"']".unicodeScalars.contains(first)
+            {
+                continue
+            }
+            throw ConfigurationError(
+                subject: file, place: "line \(number + 1)", reason: "the table has no name that begins in this line")
         }
     }
 

@@ -10,17 +10,12 @@ import TTRPC
 
 /// The agent's program.
 public enum Agent {
-    /// Runs as a container init when the arguments say so; else serves the host for ever.
+    /// Runs as a container init, or as the keeper of shared processes, when the arguments say so; else serves the host for ever.
     ///
-    /// Not asynchronous: a container init sets up its first and only thread, and an asynchronous `main` is run by
-    /// threads of the runtime's.
+    /// Not asynchronous: these set up their first and only thread, and an asynchronous `main` is run by threads of the runtime's.
     public static func main(_ arguments: [String], faults: Faults = Faults()) -> Never {
         if arguments.dropFirst().first == ContainerInitProcess.argument { ContainerInitProcess.run() }
-        if arguments.dropFirst().first == SharedProcesses.argument {
-            // Ignored: the kernel reaps the orphans itself.
-            signal(SIGCHLD, SIG_IGN)
-            while true { pause() }
-        }
+        if arguments.dropFirst().first == ProcessKeeper.argument { ProcessKeeper.run() }
         martlet_agent_install_crash_report()
         Task.detached {
             var configuration = AgentConfiguration()

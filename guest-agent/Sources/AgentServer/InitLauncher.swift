@@ -27,10 +27,11 @@ struct InitLauncher: Sendable {
         _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess? = nil,
         others: [String: GuestProcess] = [:]
     ) throws(AgentFailure) -> ContainerProcess {
-        let (process, channel) = try start(
+        var (process, channel) = try start(
             request, streams: streams, group: group, container: container, others: others)
         streams.closeChildEnds()
         do {
+            if request.goesOn { process = try successor(of: process, channel) }
             let terminal = try readiness(channel, process)
             try streams.start(terminal: terminal)
         } catch {
@@ -70,11 +71,9 @@ struct InitLauncher: Sendable {
                 if let container {
                     chown(streamDescriptors, to: namespaces.guestUser(of: plan.uid))
                     launch.descriptors.append(container.descriptor.raw)
-                    if namespaces.entered & UInt64(NamespaceFlag.pid) != 0 {
-                        launch.pidNamespaceOf = container.descriptor.raw
-                    }
                 }
             }
+            launch.goesOn = request.goesOn
             let process = try start(launch, near: container, in: group)
             withExtendedLifetime((memory, streamDescriptors, theirs)) {}
             return (process, InitChannel(ours))
@@ -126,15 +125,35 @@ struct InitLauncher: Sendable {
         }
     }
 
+    /// The process as which a container init goes on once it is inside the container.
+    private func successor(of process: GuestProcess, _ channel: InitChannel) throws(AgentFailure) -> GuestProcess {
+        do throws(AgentFailure) {
+            let answer = try during("wait for the container init") { try channel.receive() }
+            if case .entered(let pid)? = answer?.message, let descriptor = answer?.descriptors.first {
+                return try during("adopt the container init") { try reaper.adopt(pid, descriptor) }
+            }
+            throw failure(answer?.message, process)
+        } catch {
+            reaper.awaitNoLonger()
+            throw error
+        }
+    }
+
     private func readiness(_ channel: InitChannel, _ process: GuestProcess) throws(AgentFailure) -> SharedDescriptor? {
         let answer = try during("wait for the container init") { try channel.receive() }
-        switch answer?.message {
-        case .ready: return answer?.descriptors.first
-        case .failed(let kind, let message): throw AgentFailure(kind, message)
-        case .go: throw AgentFailure(.internal, "the container init sent a message out of turn")
+        if case .ready? = answer?.message { return answer?.descriptors.first }
+        throw failure(answer?.message, process)
+    }
+
+    /// What a message is, or the lack of one, that is not the one that is due.
+    private func failure(_ message: InitMessage?, _ process: GuestProcess) -> AgentFailure {
+        switch message {
+        case .failed(let kind, let message): return AgentFailure(kind, message)
+        case .ready, .entered, .go:
+            return AgentFailure(.internal, "the container init sent a message out of turn")
         case nil:
             let end = process.ended.wait(timeout: .seconds(1)).map { "\($0.status)" } ?? "still running"
-            throw AgentFailure(.internal, "the container init ended before the set-up was complete: \(end)")
+            return AgentFailure(.internal, "the container init ended before the set-up was complete: \(end)")
         }
     }
 

@@ -74,11 +74,6 @@ int martlet_agent_pty_unlock(int master) {
     return ioctl(master, TIOCSPTLCK, &locked);
 }
 
-int martlet_agent_pty_number(int master) {
-    unsigned number = 0;
-    return ioctl(master, TIOCGPTN, &number) < 0 ? -1 : (int)number;
-}
-
 int martlet_agent_set_window(int terminal, unsigned short rows, unsigned short columns) {
     struct winsize size = {.ws_row = rows, .ws_col = columns};
     return ioctl(terminal, TIOCSWINSZ, &size);

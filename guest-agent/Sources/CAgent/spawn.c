@@ -61,6 +61,15 @@ static void run_child(const struct martlet_agent_spawn *options) {
     syscall(SYS_execveat, executable, "", options->argv, options->envp, AT_EMPTY_PATH);
 }
 
+int martlet_agent_go_on_in_new_process(int *pidfd) {
+    struct clone_args arguments;
+    memset(&arguments, 0, sizeof arguments);
+    // Its parent gets the signal that it gets for the caller's end.
+    arguments.flags = CLONE_PARENT | CLONE_PIDFD;
+    arguments.pidfd = (uint64_t)(uintptr_t)pidfd;
+    return (int)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
 int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid, int *pidfd, const char **step) {
     *step = "spawn";
     if (options->descriptor_count < 0 || options->descriptor_count > MAX_DESCRIPTORS) return EINVAL;

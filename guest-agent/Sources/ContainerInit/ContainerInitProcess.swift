@@ -68,6 +68,7 @@ public enum ContainerInitProcess {
                     martlet_agent_setns(InitDescriptors.container, Int32(truncatingIfNeeded: namespaces.entered)))
             }
             close(InitDescriptors.container)
+            if namespaces.entered & UInt64(NamespaceFlag.pid) != 0 { try enterProcesses(channel) }
             if namespaces.owns(NamespaceFlag.user) {
                 try during("become the container's root") { try check("setresuid", "0", martlet_agent_become_root()) }
             }
@@ -82,6 +83,24 @@ public enum ContainerInitProcess {
         guard case .go? = try? channel.receive()?.message else { _exit(1) }
         if let hooks { try HookSteps(plan: hooks).runStartContainer() }
         try execute(program, process)
+    }
+
+    /// Becomes one of the container's processes. Until here none of them could see this one, whose root was the guest's: through
+    /// /proc/PID/root they would have reached the files of all containers.
+    private static func enterProcesses(_ channel: InitChannel) throws(AgentFailure) {
+        try during("enter the container's processes") {
+            let (told, telling) = try SharedDescriptor.pipe()
+            var descriptor: Int32 = -1
+            let pid = try check("clone3", "", martlet_agent_go_on_in_new_process(&descriptor))
+            if pid != 0 {
+                try channel.send(.entered(pid), descriptors: [descriptor])
+                _exit(0)
+            }
+            // Until the agent was told, or never will be.
+            close(telling.raw)
+            var byte: UInt8 = 0
+            _ = read(told.raw, &byte, 1)
+        }
     }
 
     /// Enters the namespaces of other containers; that of their processes it was started in.

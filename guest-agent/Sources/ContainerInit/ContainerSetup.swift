@@ -85,13 +85,17 @@ struct ContainerSetup {
         }
     }
 
+    /// Through the guest's own procfs: the container's root is not the root yet.
     private func setKernelParameters() throws(AgentFailure) {
         for parameter in plan.kernelParameters {
             try during("sysctl \(parameter.path)") {
                 if RootDirectory.components(parameter.path).contains("..") {
                     throw SystemError("open", parameter.path, errno: .invalidArgument)
                 }
-                try writeText(parameter.value, to: "/proc/sys/\(parameter.path)")
+                guard let proc = try ProcDirectory(of: try RootDirectory("/")) else {
+                    throw SystemError("find the guest's procfs", "/proc", errno: .noSuchAddressOrDevice)
+                }
+                try proc.write(parameter.value, toParameter: parameter.path)
             }
         }
     }

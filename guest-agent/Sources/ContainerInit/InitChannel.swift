@@ -7,6 +7,8 @@ public import LinuxSystem
 ///
 /// The init's end closes when it executes the container's program, which the agent reads as success.
 public enum InitMessage: Sendable, Equatable {
+    /// From the init: it goes on as another process, which has this pid in the guest, and whose pidfd is passed along.
+    case entered(pid_t)
     /// From the init: everything is set up. With a terminal, its master is passed along.
     case ready
     /// From the agent: execute.
@@ -19,6 +21,7 @@ public enum InitMessage: Sendable, Equatable {
 
     var bytes: [UInt8] {
         switch self {
+        case .entered(let pid): return [UInt8(ascii: "E")] + "\(pid)".utf8
         case .ready: return [UInt8(ascii: "R")]
         case .go: return [UInt8(ascii: "G")]
         case .failed(let kind, let message):
@@ -29,6 +32,9 @@ public enum InitMessage: Sendable, Equatable {
 
     init?(bytes: some Collection<UInt8>) {
         switch bytes.first {
+        case UInt8(ascii: "E"):
+            guard let pid = pid_t(String(decoding: bytes.dropFirst(), as: UTF8.self)), pid > 0 else { return nil }
+            self = .entered(pid)
         case UInt8(ascii: "R"): self = .ready
         case UInt8(ascii: "G"): self = .go
         case UInt8(ascii: "F"):

@@ -1,4 +1,5 @@
 public import ContainerPlan
+import GuestSystem
 
 /// What a container init is to set up.
 public enum InitRequest: Codable, Sendable {
@@ -6,6 +7,12 @@ public enum InitRequest: Codable, Sendable {
     case create(ContainerPlan)
     /// A further process of a running one: it enters the namespaces of the process behind the pidfd.
     case join(ProcessPlan, NamespacePlan)
+
+    /// Whether the container init goes on as another process once it is inside the container (`InitMessage.entered`).
+    public var goesOn: Bool {
+        guard case .join(_, let namespaces) = self else { return false }
+        return namespaces.entered & UInt64(NamespaceFlag.pid) != 0
+    }
 }
 
 /// The descriptors that a container init starts with; 0 to 2 are the process's stdin, stdout and stderr.

@@ -1,3 +1,4 @@
+import CAgent
 import CLinux
 import ContainerPlan
 import Glibc
@@ -38,7 +39,7 @@ struct MountSteps {
         let target =
             options.isRemount
             ? try root.open(plan.destination, O_PATH)
-            : try root.makeMountPoint(plan.destination, isDirectory: true)
+            : try mountPoint(plan)
         let below = options.copiesUp ? try root.open(plan.destination, O_RDONLY | O_DIRECTORY) : nil
         // Filled before it is read-only.
         let flags = below == nil ? options.mountFlags : options.mountFlags & ~MountFlag.readOnly
@@ -64,6 +65,25 @@ struct MountSteps {
         }
     }
 
+    /// A directory of the kernel's own file systems may not lie behind a link: another container that shares the place could
+    /// move it while paths below are masked (runc does the same).
+    private func mountPoint(_ plan: ContainerPlan.MountPlan) throws(SystemError) -> SharedDescriptor {
+        if ["proc", "sysfs"].contains(plan.type) {
+            return try mountPointWithoutLinks(plan.destination, isDirectory: true)
+        }
+        return try root.makeMountPoint(plan.destination, isDirectory: true)
+    }
+
+    private func mountPointWithoutLinks(_ path: String, isDirectory: Bool) throws(SystemError) -> SharedDescriptor {
+        _ = try root.makeMountPoint(path, isDirectory: isDirectory)
+        do throws(SystemError) {
+            return try root.openWithoutLinks(path, O_PATH)
+        } catch {
+            guard error.errno == .tooManySymbolicLinkLevels else { throw error }
+            throw SystemError("mount on a symbolic link", path, errno: error.errno)
+        }
+    }
+
     private func bind(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
         let flags = UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | (plan.options.isRecursive ? UInt32(AT_RECURSIVE) : 0)
         let tree = SharedDescriptor(
@@ -75,7 +95,12 @@ struct MountSteps {
     }
 
     private func attach(_ tree: SharedDescriptor, at path: String, isDirectory: Bool) throws(SystemError) {
-        let target = try root.makeMountPoint(path, isDirectory: isDirectory)
+        try attach(tree, to: try root.makeMountPoint(path, isDirectory: isDirectory), path)
+    }
+
+    private func attach(
+        _ tree: SharedDescriptor, to target: SharedDescriptor, _ path: String
+    ) throws(SystemError) {
         let flags = UInt32(MOVE_MOUNT_F_EMPTY_PATH) | UInt32(MOVE_MOUNT_T_EMPTY_PATH)
         try check("move_mount", path, martlet_move_mount(tree.raw, "", target.raw, "", flags))
     }
@@ -91,16 +116,24 @@ struct MountSteps {
     }
 
     /// Binds one file or directory of the container over another of its files or directories.
-    func bind(_ source: SharedDescriptor, over path: String, readOnly: Bool = false) throws(SystemError) {
-        let flags = UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_EMPTY_PATH)
-        let tree = SharedDescriptor(
-            OwnedDescriptor(owning: try check("open_tree", path, martlet_open_tree(source.raw, "", flags))))
-        if readOnly {
-            try check(
-                "mount_setattr", path,
-                martlet_mount_setattr(tree.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
-        }
+    func bind(_ source: SharedDescriptor, over path: String) throws(SystemError) {
+        let tree = try clone(source, path)
         try attach(tree, at: path, isDirectory: try source.information().st_mode & S_IFMT == S_IFDIR)
+    }
+
+    /// As `bind`, of a file over one that does not lie behind a link.
+    func bindFile(_ source: SharedDescriptor, over path: String) throws(SystemError) {
+        try attach(clone(source, path), to: mountPointWithoutLinks(path, isDirectory: false), path)
+    }
+
+    private func clone(
+        _ source: SharedDescriptor, _ path: String, isRecursive: Bool = false
+    ) throws(SystemError) -> SharedDescriptor {
+        let flags =
+            UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_EMPTY_PATH)
+            | (isRecursive ? UInt32(AT_RECURSIVE) : 0)
+        let tree = try check("open_tree", path, martlet_open_tree(source.raw, "", flags))
+        return SharedDescriptor(OwnedDescriptor(owning: tree))
     }
 
     /// Makes a path read-only as it stands; one that is not there needs nothing.
@@ -108,21 +141,11 @@ struct MountSteps {
         try during("make \(path) read-only") {
             guard let target = try existing(path) else { return }
             // Kernel file systems keep their restrictions: the clone has those of the mount it came from.
-            let tree = SharedDescriptor(
-                OwnedDescriptor(
-                    owning: try check(
-                        "open_tree", path,
-                        martlet_open_tree(
-                            target.raw, "",
-                            UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | UInt32(AT_EMPTY_PATH) | UInt32(AT_RECURSIVE)))
-                ))
+            let tree = try clone(target, path, isRecursive: true)
             try check(
                 "mount_setattr", path,
                 martlet_mount_setattr(tree.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
-            try check(
-                "move_mount", path,
-                martlet_move_mount(
-                    tree.raw, "", target.raw, "", UInt32(MOVE_MOUNT_F_EMPTY_PATH) | UInt32(MOVE_MOUNT_T_EMPTY_PATH)))
+            try attach(tree, to: target, path)
         }
     }
 
@@ -130,19 +153,32 @@ struct MountSteps {
     func mask(_ path: String) throws(AgentFailure) {
         try during("mask \(path)") {
             guard let target = try existing(path) else { return }
-            if try target.information().st_mode & S_IFMT == S_IFDIR {
-                try GuestMounts.mountAt("tmpfs", target.procPath, "tmpfs", MountFlag.readOnly, "size=0k")
-            } else {
-                try GuestMounts.mountAt("/dev/null", target.procPath, nil, MountFlag.bind)
-            }
+            let isDirectory = try target.information().st_mode & S_IFMT == S_IFDIR
+            try attach(isDirectory ? emptyDirectory() : clone(nullDevice(), path), to: target, path)
         }
     }
 
+    private func emptyDirectory() throws(SystemError) -> SharedDescriptor {
+        SharedDescriptor(OwnedDescriptor(owning: try check("mount", "an empty directory", martlet_empty_directory())))
+    }
+
+    /// The guest's own: a container's may be anything.
+    private func nullDevice() throws(SystemError) -> SharedDescriptor {
+        let node = SharedDescriptor(try OwnedDescriptor.open("/dev/null", O_PATH | O_NOFOLLOW))
+        let found = try node.information()
+        guard found.st_mode & S_IFMT == S_IFCHR, found.st_rdev == martlet_agent_device_number(1, 3) else {
+            throw SystemError("find the guest's device", "/dev/null", errno: .noSuchAddressOrDevice)
+        }
+        return node
+    }
+
     private func existing(_ path: String) throws(SystemError) -> SharedDescriptor? {
-        do {
+        do throws(SystemError) {
+            if let below = try ProcDirectory.open(path, of: root) { return below }
             return try root.open(path, O_PATH)
-        } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
-            return nil
+        } catch {
+            if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { return nil }
+            throw error
         }
     }
 }

@@ -15,7 +15,8 @@ struct Terminal {
             master = try root.open("/dev/pts/ptmx", O_RDWR | O_NOCTTY)
             // The container may have put anything in its place.
             let information = try master.information()
-            guard information.st_mode & S_IFMT == S_IFCHR, information.st_rdev == martlet_agent_device_number(5, 2)
+            guard information.st_mode & S_IFMT == S_IFCHR, information.st_rdev == martlet_agent_device_number(5, 2),
+                try Self.isOnDevpts(master)
             else {
                 throw AgentFailure(.failedPrecondition, "/dev/pts/ptmx is not a pseudo-terminal multiplexer")
             }
@@ -34,11 +35,17 @@ struct Terminal {
         }
     }
 
-    /// Shows the terminal as the container's /dev/console.
+    private static func isOnDevpts(_ file: SharedDescriptor) throws(SystemError) -> Bool {
+        var facts = statfs()
+        try check("fstatfs", "/dev/pts/ptmx", fstatfs(file.raw, &facts))
+        return facts.f_type == 0x1cd1  // DEVPTS_SUPER_MAGIC of linux/magic.h
+    }
+
+    /// Shows the terminal as the container's /dev/console: by its descriptor, since its name may be another's by now
+    /// (CVE-2025-52565).
     func makeConsole(_ root: RootDirectory) throws(AgentFailure) {
         try during("mount the terminal on /dev/console") {
-            let number = try check("number of", "/dev/pts/ptmx", martlet_agent_pty_number(master.raw))
-            try MountSteps(root: root).bind(try root.open("/dev/pts/\(number)", O_PATH), over: "/dev/console")
+            try MountSteps(root: root).bindFile(slave, over: "/dev/console")
         }
     }
 

@@ -21,7 +21,15 @@ public struct GuestProcess: Sendable {
 
 /// Starts the agent's children and reaps them, and every orphan of the guest.
 public final class Reaper: Sendable {
-    private let children = Mutex<[pid_t: Promise<GuestProcess.End>]>([:])
+    private struct Children {
+        var running: [pid_t: Promise<GuestProcess.End>] = [:]
+        /// How many were started that go on as another process, which is not known yet.
+        var awaited = 0
+        /// The ends of processes that are not known, for as long as some are awaited.
+        var unknown: [pid_t: GuestProcess.End] = [:]
+    }
+
+    private let children = Mutex(Children())
 
     /// Signalled when a child was started, as there may have been none to wait for.
     private let started: EventDescriptor
@@ -36,6 +44,8 @@ public final class Reaper: Sendable {
         public var maps = (users: "", groups: "")
         /// A pidfd: the process starts in that process's pid namespace.
         public var pidNamespaceOf: Int32?
+        /// Whether it goes on as another process: `adopt` or `awaitNoLonger` follows.
+        public var goesOn = false
         /// The cgroup directory that it starts in.
         public var cgroup: Int32?
         public var executable: Int32
@@ -60,8 +70,34 @@ public final class Reaper: Sendable {
             // A child that fails before its program is executed exits by itself and is reaped as an orphan.
             defer { started.signal() }
             let (pid, descriptor) = try Self.spawn(launch, ownPIDNamespace: own?.descriptor.raw ?? -1)
-            children[pid] = ended
+            children.running[pid] = ended
+            if launch.goesOn { children.awaited += 1 }
             return GuestProcess(pid: pid, descriptor: descriptor, ended: ended)
+        }
+    }
+
+    /// Takes over the process as which a started one goes on; it may have ended already.
+    ///
+    /// - Parameters:
+    ///   - pid: in the guest's process id namespace.
+    ///   - descriptor: its pidfd.
+    public func adopt(_ pid: pid_t, _ descriptor: SharedDescriptor) throws(SystemError) -> GuestProcess {
+        let ended = try Promise<GuestProcess.End>()
+        let end = children.withLock { children in
+            let end = children.unknown.removeValue(forKey: pid)
+            if end == nil { children.running[pid] = ended }
+            return end
+        }
+        awaitNoLonger()
+        if let end { ended.settle(end) }
+        return GuestProcess(pid: pid, descriptor: descriptor, ended: ended)
+    }
+
+    /// No process follows one that was to go on as another.
+    public func awaitNoLonger() {
+        children.withLock { children in
+            children.awaited -= 1
+            if children.awaited == 0 { children.unknown = [:] }
         }
     }
 
@@ -121,7 +157,10 @@ public final class Reaper: Sendable {
                 let pid = waitpid(-1, &status, WNOHANG)
                 guard pid > 0 else { return nil }
                 guard let exit = ExitStatus(waitStatus: status) else { return (nil, .init(status: .exited(0), at: 0)) }
-                return (children.removeValue(forKey: pid), .init(status: exit, at: wallClockNanoseconds()))
+                let end = GuestProcess.End(status: exit, at: wallClockNanoseconds())
+                let known = children.running.removeValue(forKey: pid)
+                if known == nil, children.awaited > 0 { children.unknown[pid] = end }
+                return (known, end)
             }
             guard let end else { return }
             end.0?.settle(end.1)

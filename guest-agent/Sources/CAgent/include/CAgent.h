@@ -26,6 +26,11 @@ struct martlet_agent_spawn {
 // execute shows as the child's exit status 127.
 int martlet_agent_spawn(const struct martlet_agent_spawn *options, int32_t *pid, int *pidfd, const char **step);
 
+// Goes on as a new process in the pid namespace that the caller's children start in (setns): a child of the caller's parent,
+// with copies of all that the caller has. Answers 0 in the new process; in the caller its pid, with a pidfd in *pidfd, or -1.
+// For a process with one thread.
+int martlet_agent_go_on_in_new_process(int *pidfd);
+
 // Makes the console standard input, output and error where it was not there when the first process began, as with a kernel
 // whose console is a module.
 void martlet_agent_find_console(void);
@@ -53,7 +58,6 @@ unsigned martlet_agent_device_minor(uint64_t number);
 // The other end of a pseudo-terminal's master (TIOCGPTPEER).
 int martlet_agent_pty_peer(int master, int flags);
 int martlet_agent_pty_unlock(int master);
-int martlet_agent_pty_number(int master);
 int martlet_agent_set_window(int terminal, unsigned short rows, unsigned short columns);
 int martlet_agent_set_controlling_terminal(int terminal);
 // RNDADDENTROPY, crediting 8 bits a byte, then RNDRESEEDCRNG.
