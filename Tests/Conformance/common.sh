@@ -6,7 +6,7 @@ busybox_root() {
     cp "$(command -v busybox)" "$1/bin/busybox"
     local applet
     for applet in $(busybox --list); do
-        [ -e "$1/bin/$applet" ] || ln -s /bin/busybox "$1/bin/$applet"
+        [ -e "$1/bin/$applet" ] || ln -s busybox "$1/bin/$applet"
     done
     printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$1/etc/passwd"
     printf 'root:x:0:\nnogroup:x:65534:\n' >"$1/etc/group"

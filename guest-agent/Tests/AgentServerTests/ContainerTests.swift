@@ -352,15 +352,6 @@ struct ContainerTests {
             #expect(await code { try await agent.create("../x", agent.spec(["true"], id: "x")) } == .invalidArgument)
             try await agent.create("o", agent.spec(["true"], id: "o"))
             #expect(await code { try await agent.create("o", agent.spec(["true"], id: "o")) } == .alreadyExists)
-            #expect(
-                await code {
-                    _ = try await client.execProcess(
-                        .with {
-                            $0.containerID = "o"
-                            $0.execID = "e"
-                            $0.processJson = Data("{\"cwd\":\"/\",\"args\":[\"true\"]}".utf8)
-                        })
-                } == .failedPrecondition)
             try await agent.start("o")
             #expect(await code { try await agent.start("o") } == .failedPrecondition)
             #expect(
@@ -383,6 +374,15 @@ struct ContainerTests {
             #expect(await code { _ = try await client.setClock(.with { $0.now = -1 }) } == .invalidArgument)
             #expect(await code { _ = try await client.reseed(AgentReseedRequest()) } == .invalidArgument)
             _ = try await agent.wait("o")
+            #expect(
+                await code {
+                    _ = try await client.execProcess(
+                        .with {
+                            $0.containerID = "o"
+                            $0.execID = "e"
+                            $0.processJson = Data("{\"cwd\":\"/\",\"args\":[\"true\"]}".utf8)
+                        })
+                } == .failedPrecondition)
             try await agent.remove("o")
             #expect(await code { try await agent.remove("o") } == .notFound)
             #expect(try await client.guestDetails(AgentEmpty()).cpus > 0)
