@@ -65,7 +65,8 @@ import Testing
             }
         }
         #expect(
-            refusal(.machine(kvm: 1, memory: 2, memoryBytes: 1, vcpus: 1)) { $1 = [1] } == "no descriptor for memory")
+            refusal(.machine(kvm: 1, memory: 2, memoryBytes: 1, vcpus: 1, nested: false)) { $1 = [1] }
+                == "no descriptor for memory")
         #expect(refusal(.removeShare(name: "x")) { body, _ in body[4] = 0xff } == "name is not UTF-8")
         #expect(refusal(.removeNetwork(hardwareAddress: [1])) { _, _ in } == "hardwareAddress has 1 bytes, not 6")
         #expect(

@@ -211,7 +211,8 @@ extension GuestAgent.ProcessExit {
 extension GuestProcess {
     init(_ process: AgentListProcessesResponse.Process) {
         self.init(
-            pid: process.pid, userID: process.userID, command: printable(process.command, limit: 1024), parent: process.parent,
+            pid: process.pid, userID: process.userID, command: printable(process.command, limit: 1024),
+            parent: process.parent,
             age: process.age, cpuTime: process.cpuTime, terminal: printable(process.terminal, limit: 64))
     }
 }
