@@ -9,7 +9,7 @@ import LinuxSystem
 ///
 /// Input: the device, features and sizes, then steps of the driver: descriptors, indices, data, kicks, restarts.
 final class RingsTarget: FuzzTarget {
-    private static let steps = 96
+    private static let steps = 64
     private let scene: GuestScene
     private let devices: [any RingDevice]
 
@@ -88,7 +88,7 @@ final class RingsTarget: FuzzTarget {
 
     /// A device goes on as long as its budget runs out; a guest that wrote into its own ring may keep it so.
     private func kick(_ device: any RingDevice, _ index: Int) {
-        for _ in 0..<32 {
+        for _ in 0..<8 {
             do { if try !device.process(index) { return } } catch { return }
         }
     }
