@@ -44,6 +44,7 @@ let package = Package(
         .library(name: "TTRPC", targets: ["TTRPC"]),
         .library(name: "AgentAPI", targets: ["AgentAPI"]),
         .library(name: "CSeccomp", targets: ["CSeccomp"]),
+        .library(name: "Jail", targets: ["Jail"]),
         // What Tests/Fuzz needs besides.
         .library(name: "Virtio", targets: ["Virtio"]),
         .library(name: "FileService", targets: ["FileService"]),

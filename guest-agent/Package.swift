@@ -41,7 +41,7 @@ let package = Package(
             "AgentServer",
             [
                 "ContainerInit", "ContainerPlan", "GuestSystem", "CAgent", shared("AgentContract"), shared("CLinux"),
-                shared("LinuxSystem"),
+                shared("Jail"), shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"), shared("AgentAPI"),
             ]),
         program("martlet-agent"),

@@ -42,7 +42,7 @@ public enum Jail {
         try check("enter", "root", martlet_enter_root(root.raw))
         try before()
         try plan.limits.apply()
-        try dropCredentials(plan)
+        try dropPrivileges(user: plan.user, groups: plan.groups, keeping: plan.capabilities)
         if plan.endsWithParent { try endWithParent(lifeline) }
         // Last: a change of credentials changes it.
         try check("prctl PR_SET_DUMPABLE", "", martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
@@ -89,20 +89,28 @@ public enum Jail {
         symbolicLink("/proc/self") == "\(getpid())"
     }
 
-    private static func dropCredentials(_ plan: JailPlan) throws(SystemError) {
-        for capability in 0..<64 where plan.capabilities.rawValue & 1 << UInt64(capability) == 0 {
+    /// Becomes a user with a few capabilities at most, for good: executing a program brings none back. To be called before the
+    /// process starts a thread.
+    ///
+    /// - Parameters:
+    ///   - user: user and group.
+    ///   - groups: supplementary ones.
+    /// - Throws: the step that failed. The process must end then.
+    public static func dropPrivileges(
+        user: UInt32, groups: [UInt32] = [], keeping capabilities: Capabilities = []
+    ) throws(SystemError) {
+        for capability in 0..<64 where capabilities.rawValue & 1 << UInt64(capability) == 0 {
             if martlet_prctl(PR_CAPBSET_DROP, UInt(capability), 0, 0, 0) == 0 { continue }
             if errno == EINVAL { break }  // the kernel knows no more capabilities
             throw .last("prctl PR_CAPBSET_DROP", "\(capability)")
         }
         try check("prctl PR_CAP_AMBIENT", "", martlet_prctl(PR_CAP_AMBIENT, UInt(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0))
-        try check("setgroups", "", setgroups(plan.groups.count, plan.groups))
-        let user = plan.user
+        try check("setgroups", "", setgroups(groups.count, groups))
         try check("setresgid", "\(user)", setresgid(user, user, user))
         // Keep the capabilities across the change of the user, so that capset can choose from them.
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
         try check("setresuid", "\(user)", setresuid(user, user, user))
-        try check("capset", "", martlet_capset(plan.capabilities.rawValue, plan.capabilities.rawValue))
+        try check("capset", "", martlet_capset(capabilities.rawValue, capabilities.rawValue))
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
         try check("prctl PR_SET_NO_NEW_PRIVS", "", martlet_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     }

@@ -2,6 +2,7 @@ import CLinux
 import ContainerInit
 import Glibc
 import GuestSystem
+import Jail
 import LinuxSystem
 
 /// The first process of the pid namespace that containers of the pod share. It lives as long as the sandbox, and does nothing
@@ -14,8 +15,6 @@ enum ProcessKeeper {
     static let argument = "keep-processes"
     /// The descriptor on which it says that it is ready, by one byte.
     private static let ready: Int32 = 3
-    /// What is not root of anything (user_namespaces(7): the overflow id).
-    private static let nobody: uid_t = 65534
 
     /// How the process is started.
     ///
@@ -49,8 +48,9 @@ enum ProcessKeeper {
 
     private static func giveEverythingUp() throws(SystemError) {
         let empty = OwnedDescriptor(owning: try check("mount", "an empty directory", martlet_empty_directory()))
+        try check("unshare", "mount namespace", martlet_unshare(CLONE_NEWNS))
         try check("enter", "an empty directory", martlet_enter_root(empty.raw))
-        try Privileges(capabilities: [], user: nobody, group: nobody).apply(parent: nil)
+        try Jail.dropPrivileges(user: JailPlan.nobody)
         // After the change of credentials, which sets it anew.
         try check("prctl", "PR_SET_DUMPABLE", martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
     }

@@ -43,6 +43,7 @@ struct ProgramSearch {
         if stat(path, &information) != 0 { return .missing(Glibc.errno) }
         if information.st_mode & S_IFMT == S_IFDIR { return .notExecutable(EISDIR) }
         if information.st_mode & S_IFMT != S_IFREG { return .notExecutable(EACCES) }
-        return access(path, X_OK) == 0 ? nil : .notExecutable(Glibc.errno)
+        // As the user that executes it, with the capabilities that it has: access(2) asks for the real user without them.
+        return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0 ? nil : .notExecutable(Glibc.errno)
     }
 }
