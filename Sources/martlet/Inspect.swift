@@ -2,6 +2,7 @@ import AgentContract
 import ArgumentParser
 import FoundationEssentials
 import Hypervisor
+import Jail
 import OCISpec
 import Sandbox
 
@@ -21,7 +22,21 @@ struct Plan: AsyncParsableCommand {
         try await global.reporting { _ in
             let plan = try SandboxPlan(
                 id: id, bundle: Bundle(directory: bundle), configuration: Configuration.load(file: global.config))
-            try printJSON(plan)
+            try printJSON(Printed(plan: plan, jails: plan.jails()))
+        }
+    }
+
+    /// The plan's own fields, and the jails beside them.
+    private struct Printed: Encodable {
+        var plan: SandboxPlan
+        var jails: [JailPlan]
+
+        private enum Key: CodingKey { case jails }
+
+        func encode(to encoder: any Encoder) throws {
+            try plan.encode(to: encoder)
+            var fields = encoder.container(keyedBy: Key.self)
+            try fields.encode(jails, forKey: .jails)
         }
     }
 }

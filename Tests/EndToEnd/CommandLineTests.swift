@@ -47,6 +47,15 @@ extension Containers {
                 #expect(try container.succeed("ps", id).contains("trap"))
                 #expect(try container.succeed("ps", "--format", "json", id) == "[\(pid)]\n")
 
+                // Each process that serves the guest is in the jail that is planned; the command fails where one is not.
+                let jails = try container.succeed("pod", "jail", id).split(separator: "\n")
+                let names = jails.dropFirst().map { $0.split(separator: "  ").first.map(String.init) ?? "" }
+                let machine = try #require(Lab.driver)
+                #expect(
+                    Set(names)
+                        == Set([machine.machineProcess, "martlet-device container"] + machine.deviceProcesses),
+                    "\(jails)")
+
                 try container.succeed("pause", id)
                 #expect(try container.state()?.status == "paused")
                 let paused = try container.run("exec", id, "true")

@@ -137,7 +137,7 @@ extension Containers {
                 }
                 let run = try scene.start(
                     bundle: bundle, global: ["--debug"], environment: Lab.environment(guest: Self.faultyGuest))
-                try run.errors?.wait(for: ": start\n")
+                try run.errors?.wait(for: ": start\"\n")
                 let begin = ContinuousClock.now
                 let outcome = try run.finish(within: .seconds(30))
                 let took = ContinuousClock.now - begin

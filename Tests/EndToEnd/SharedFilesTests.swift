@@ -124,7 +124,7 @@ extension Containers {
         @Test func onTheRootFileSystem() throws {
             try Scene.play { scene in
                 let bundle = try bundle(scene, at: "/overlay")
-                let outcome = try scene.run(bundle: bundle)
+                let outcome = try scene.run(bundle: bundle, global: scene.configuration("files.device_nodes = true"))
                 #expect(outcome.lines == Self.expected, "\(outcome.text)\(outcome.errorText)")
             }
         }
@@ -144,7 +144,7 @@ extension Containers {
                 let bundle = try bundle(scene, at: "/share/overlay") {
                     $0.mounts.append(Mount(destination: "/share", type: "bind", source: host, options: ["rbind"]))
                 }
-                let outcome = try scene.run(bundle: bundle)
+                let outcome = try scene.run(bundle: bundle, global: scene.configuration("files.device_nodes = true"))
                 #expect(outcome.lines == Self.expected, "\(outcome.text)\(outcome.errorText)")
                 // The guest's marks are no marks to the host.
                 let marks = try Command.run(
