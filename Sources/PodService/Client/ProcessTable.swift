@@ -12,7 +12,7 @@ extension Runtime {
 func processRow(_ process: PodProcess) -> [String] {
     let second: UInt64 = 1_000_000_000
     // The share of its life that it had a CPU, percent.
-    let share = process.age == 0 ? 0 : min(99, process.cpuTime.multiplied(by: 100) / process.age)
+    let share = process.age == 0 ? 0 : Int(min(99, Double(process.cpuTime) * 100 / Double(process.age)))
     var start = time(nil) - time_t(clamping: process.age / second)
     var parts = tm()
     localtime_r(&start, &parts)
