@@ -113,7 +113,8 @@ fi
 step "unit tests" swift_test --skip EndToEnd
 [[ $mode == unit ]] && exit 0
 
-step "agent tests" bash -c 'cd guest-agent && swift test --no-parallel 2>&1 | tail -n 4; exit "${PIPESTATUS[0]}"'
+agent_tests() (cd guest-agent && quietly swift test --no-parallel)
+step "agent tests" agent_tests
 step "executables" make --no-print-directory build
 step "guest with the own kernel" make --no-print-directory guest
 step "guest with the faulty agent" make --no-print-directory guest-faulty

@@ -21,13 +21,7 @@ extension QEMUDriver {
             prefix.isEmpty || prefix == "/usr" ? [] : ["\(prefix)/lib", "\(prefix)/lib64", "\(prefix)/share/qemu"]
         let files = [vm.kernel] + (vm.initramfs.map { [$0] } ?? [])
         var paths = (Self.places + own).filter { access($0, F_OK) == 0 } + [program] + files
-        if accelerator == .kvm {
-            paths.append("/dev/kvm")
-            var facts = stat()
-            try check("stat", "/dev/kvm", stat("/dev/kvm", &facts))
-            // Whoever is not root opens it as a member of its group.
-            plan.groups = [facts.st_gid]
-        }
+        if accelerator == .kvm { paths.append("/dev/kvm") }
         plan.root = .only(paths)
         return plan
     }
@@ -36,7 +30,6 @@ extension QEMUDriver {
     func jailedArguments(_ vm: VMConfiguration) throws -> [String] {
         let plan = try jail(vm)
         var words = ["qemu", "--uid", "\(plan.user)"]
-        for group in plan.groups { words += ["--group", "\(group)"] }
         if case .only(let paths) = plan.root { for path in paths { words += ["--file", path] } }
         return words + ["--", try resolved(executable)] + arguments(vm)
     }

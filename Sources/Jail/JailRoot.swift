@@ -13,8 +13,8 @@ enum JailRoot {
         }
     }
 
-    /// MS_NOSUID, MS_NODEV and MS_NOEXEC (mount(2)).
-    private static let flags: UInt = 2 | 4 | 8
+    /// MS_NOSUID and MS_NOEXEC (mount(2)).
+    private static let flags: UInt = 2 | 8
     /// MS_REC and MS_PRIVATE.
     private static let isPrivate: UInt = 1 << 14 | 1 << 18
     /// MS_REMOUNT, MS_BIND and MS_RDONLY.
@@ -73,12 +73,17 @@ enum JailRoot {
     private static func make(_ entry: Entry, at target: String) throws(SystemError) {
         try makeDirectories(entry.isDirectory ? target : parent(of: target), mode: 0o555)
         if entry.isCopied { return try copy(entry, to: target) }
+        // The host's node may be root's alone: the jail has one that its user may open.
+        if entry.facts.st_mode & S_IFMT == S_IFCHR {
+            try check("mknod", target, mknod(target, S_IFCHR, entry.facts.st_rdev))
+            try check("chmod", target, chmod(target, 0o666))
+            return
+        }
         if !entry.isDirectory { _ = try OwnedDescriptor.open(target, O_CREAT | O_WRONLY, mode: 0o444) }
         try check(
             "move_mount", target,
             martlet_move_mount(entry.tree.raw, "", AT_FDCWD, target, UInt32(MOVE_MOUNT_F_EMPTY_PATH)))
-        let isDevice = entry.facts.st_mode & S_IFMT == S_IFCHR
-        let attributes = UInt64(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | (isDevice ? 0 : MOUNT_ATTR_NODEV))
+        let attributes = UInt64(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
         try check(
             "mount_setattr", target, martlet_mount_setattr(AT_FDCWD, target, UInt32(AT_RECURSIVE), attributes, 0, 0))
     }

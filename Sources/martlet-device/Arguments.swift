@@ -1,7 +1,7 @@
 import Jail
 
 /// The command line of a process that serves a guest: `martlet-device vsock|files|blk [--uid N]`, or
-/// `martlet-device qemu [--uid N] [--group N…] --file PATH… -- PROGRAM ARGUMENT…`, which becomes QEMU in its jail; beside these
+/// `martlet-device qemu [--uid N] --file PATH… -- PROGRAM ARGUMENT…`, which becomes QEMU in its jail; beside these
 /// there is `container`.
 struct Arguments {
     struct UsageError: Error, CustomStringConvertible {
@@ -27,7 +27,6 @@ struct Arguments {
         while let word = words.next() {
             switch word {
             case "--uid": plan = JailPlan(kind, user: try Self.number(word, words.next()))
-            case "--group" where kind == .qemu: plan.groups.append(try Self.number(word, words.next()))
             case "--file" where kind == .qemu: files.append(try Self.value(word, words.next()))
             case "--" where kind == .qemu: while let word = words.next() { command.append(word) }
             default: throw UsageError(description: "unknown argument \(word)")

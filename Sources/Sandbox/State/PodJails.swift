@@ -31,11 +31,9 @@ public enum PodJails {
         }
         processes += try containerProcesses(ofPod: pod.id).map { ("martlet-device container", .container, $0) }
         return try processes.map { name, kind, pid in
-            var plan = JailPlan(kind, user: user)
             let jail = try RunningJail(pid: pid)
-            // It depends on the host: the group of /dev/kvm.
-            if kind == .qemu { plan.groups = jail.groups }
-            return Process(name: name, kind: kind, jail: jail, deviations: jail.deviations(from: plan))
+            let deviations = jail.deviations(from: JailPlan(kind, user: user))
+            return Process(name: name, kind: kind, jail: jail, deviations: deviations)
         }
     }
 

@@ -46,7 +46,7 @@ struct SeclusionTests {
                     /dev/null
                     /dev/null
                     /dev/null
-                    0
+                    1
 
                     """, "\(result)")
         }
