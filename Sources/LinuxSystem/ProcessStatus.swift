@@ -8,6 +8,12 @@ public enum ProcessStatus {
     /// The pid of a process's parent; nil when there is no such process.
     public static func parent(of pid: Int32) -> Int32? { number(1, of: pid) }
 
+    /// Whether a process is there, and more than what its parent has not asked for yet.
+    public static func isRunning(_ pid: Int32) -> Bool {
+        guard let state = fields(of: pid)?.first else { return false }
+        return !["Z", "X"].contains(state)
+    }
+
     /// The fields after the name: field 3 has index 0. nil when there is no such process.
     public static func fields(of pid: Int32) -> [Substring]? {
         guard let text = try? readText("/proc/\(pid)/stat") else { return nil }

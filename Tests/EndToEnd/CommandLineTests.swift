@@ -241,6 +241,20 @@ extension Containers {
             }
         }
 
+        /// As containerd's shim of runc does when it sees the process's end, which is a moment before the guest's.
+        @Test func aContainerWhoseProcessWasKilledIsDeletedAtOnce() throws {
+            try Scene.play { scene in
+                let container = try CommandLineContainer(scene)
+                let pid = try container.create(bundle: scene.bundle(script: Self.waiting))
+                try container.succeed("start", container.id)
+                container.wait(forText: "up\n")
+                kill(pid, SIGKILL)
+                while ProcessStatus.isRunning(pid) { usleep(1000) }
+                try container.succeed("delete", container.id)
+                #expect(try container.state() == nil)
+            }
+        }
+
         /// Counted as `Scene` counts: processes, mounts, sockets, cgroups, files.
         @Test func livesLeaveNothing() throws {
             try Scene.play { scene in

@@ -35,11 +35,12 @@ extension Runtime {
 
     private func delete(_ container: OpenContainer, _ task: TaskServiceClient, _ isForced: Bool) async throws {
         let id = container.id
-        let (status, _) = try await container.status()
+        let (status, pid) = try await container.status()
         switch status {
         case .stopped: break
         case .running, .paused:
-            guard isForced else {
+            // A container whose process on the host was killed is about to stop: to the engine it has.
+            guard isForced || pid > 0 && !ProcessStatus.isRunning(pid) else {
                 throw SandboxError.wrongState(
                     "cannot delete container \(id) that is not stopped: \(status.rawValue)")
             }
