@@ -69,7 +69,6 @@ void martlet_set_effective(uint64_t effective) {
     if (get_capabilities(data) < 0 || put_effective(data, effective) < 0) abort();
 }
 
-int martlet_clear_groups(void) { return setgroups(0, NULL); }
 int martlet_openat(int dirfd, const char *path, int flags) { return openat(dirfd, path, flags); }
 
 const int martlet_O_PATH = O_PATH, martlet_O_DIRECT = O_DIRECT, martlet_O_NOATIME = O_NOATIME, martlet_O_TMPFILE = O_TMPFILE;

@@ -52,15 +52,14 @@ public final class FileServer: @unchecked Sendable {
 
     /// - Parameter proc: the root of a procfs, for reopening O_PATH descriptors through `self/fd`.
     ///
-    /// Changes the process: its supplementary groups are cleared and its descriptor limit is raised to the hard one.
+    /// Changes the process: its descriptor limit is raised to the hard one. The process should have no supplementary groups: what is
+    /// made for a guest's user would get access through them.
     public init(proc: consuming OwnedDescriptor, options: Options = Options()) throws(SystemError) {
         var limit = rlimit()
         try check("getrlimit", "RLIMIT_NOFILE", getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
         limit.rlim_cur = limit.rlim_max
         try check("setrlimit", "RLIMIT_NOFILE", setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
         umask(0)
-        // Files made for a guest's user must not get access through a group of this process.
-        try check("setgroups", "", martlet_clear_groups())
         let most = max(64, options.descriptorLimit ?? min(Int(clamping: limit.rlim_max), 1 << 18) - 256)
         self.proc = proc
         self.options = options

@@ -30,6 +30,7 @@ public enum Jail {
         if plan.namespaces.contains(.pid), isInPIDNamespaceOfProcfs() {
             throw SystemError("enter the jail", "no pid namespace of its own", errno: .notPermitted)
         }
+        let canSetGroups = (try? readText("/proc/self/setgroups")) != "deny\n"
         let flags = plan.namespaces.filter { $0 != .pid }.reduce(0) { $0 | $1.flag }
         try check("unshare", "\(plan.namespaces.map(\.rawValue))", martlet_unshare(flags))
         if plan.namespaces.contains(.uts) { try check("sethostname", "martlet", sethostname("martlet", 7)) }
@@ -42,7 +43,8 @@ public enum Jail {
         try check("enter", "root", martlet_enter_root(root.raw))
         try before()
         try plan.limits.apply()
-        try dropPrivileges(user: plan.user, groups: plan.groups, keeping: plan.capabilities)
+        try dropPrivileges(
+            user: plan.user, groups: plan.groups, keeping: plan.capabilities, canSetGroups: canSetGroups)
         if plan.endsWithParent { try endWithParent(lifeline) }
         // Last: a change of credentials changes it.
         try check("prctl PR_SET_DUMPABLE", "", martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
@@ -95,9 +97,10 @@ public enum Jail {
     /// - Parameters:
     ///   - user: user and group.
     ///   - groups: supplementary ones.
+    ///   - canSetGroups: false: in a user namespace with a single id nobody may; the process keeps those that it has.
     /// - Throws: the step that failed. The process must end then.
     public static func dropPrivileges(
-        user: UInt32, groups: [UInt32] = [], keeping capabilities: Capabilities = []
+        user: UInt32, groups: [UInt32] = [], keeping capabilities: Capabilities = [], canSetGroups: Bool = true
     ) throws(SystemError) {
         for capability in 0..<64 where capabilities.rawValue & 1 << UInt64(capability) == 0 {
             if martlet_prctl(PR_CAPBSET_DROP, UInt(capability), 0, 0, 0) == 0 { continue }
@@ -105,7 +108,7 @@ public enum Jail {
             throw .last("prctl PR_CAPBSET_DROP", "\(capability)")
         }
         try check("prctl PR_CAP_AMBIENT", "", martlet_prctl(PR_CAP_AMBIENT, UInt(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0))
-        try check("setgroups", "", setgroups(groups.count, groups))
+        if canSetGroups { try check("setgroups", "\(groups)", setgroups(groups.count, groups)) }
         try check("setresgid", "\(user)", setresgid(user, user, user))
         // Keep the capabilities across the change of the user, so that capset can choose from them.
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))

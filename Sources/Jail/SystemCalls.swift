@@ -90,7 +90,7 @@ extension SystemCallFilter {
         openat openat2 readlinkat statx fstatfs getdents64 mkdirat mknodat symlinkat linkat unlinkat renameat renameat2
         fchmodat fchownat utimensat ftruncate fallocate lseek pread64 pwrite64 preadv pwritev pwritev2 copy_file_range fsync
         fdatasync syncfs fgetxattr fsetxattr flistxattr fremovexattr umask capget capset setresuid setresgid geteuid getegid
-        setgroups prlimit64
+        prlimit64
         """)
 
     private static let container =

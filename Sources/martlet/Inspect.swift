@@ -55,6 +55,9 @@ struct Check: AsyncParsableCommand {
             let configuration = try Configuration.load(file: global.config)
             let report = hostReport(configuration)
             for line in report.lines { print(line) }
+            if PodUser.isShared(configuration.jail) {
+                print("users: this user namespace has a single id, so all pods run as the same user")
+            }
             let root = global.root ?? configuration.paths.root
             let dead = clean ? PodList.clean(root: root) : PodList.all(root: root).filter { !$0.isRunning }
             for pod in dead {

@@ -20,4 +20,14 @@ import Testing
         #expect(try PodUser.take(jail, file: file).id == free)
         withExtendedLifetime(users) {}
     }
+
+    /// What a user namespace has is what its pods can run as.
+    @Test(
+        arguments: [
+            ("0 0 4294967295\n", 2_000_000_000..<2_000_065_536), ("0 1000 1\n 1 100000 65536", 1..<65537),
+            ("0 1000 1\n", 0..<1), ("0 100000 65536\n", 1..<65536), ("0 0 70000\n", 4464..<70000),
+        ] as [(String, Range<UInt64>)])
+    func idsComeFromTheUserNamespace(_ map: String, _ expected: Range<UInt64>) throws {
+        #expect(IDMap(map).choose(2_000_000_000..<2_000_065_536) == expected)
+    }
 }

@@ -22,8 +22,6 @@ void martlet_resume_identity(uid_t uid, gid_t gid);
 int martlet_drop_effective(uint64_t mask, uint64_t *before);
 // Sets this thread's effective capabilities. Ends the process if that fails.
 void martlet_set_effective(uint64_t effective);
-// Clears the supplementary groups of the whole process.
-int martlet_clear_groups(void);
 // openat(2) with its three fixed arguments.
 int martlet_openat(int dirfd, const char *path, int flags);
 

@@ -60,7 +60,9 @@ final class PodLaunch: Sendable {
             // Before anything is started that belongs there.
             try await joinCgroup(path, plan)
         }
-        let user = try await onThread("user") { [configuration] in try PodUser.take(configuration.jail) }
+        let user = try await onThread("user") { [configuration, environment] in
+            try PodUser.take(configuration.jail, file: PodUser.file(root: environment.directory.root))
+        }
         try keep { $0.user = user.id }
         let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)

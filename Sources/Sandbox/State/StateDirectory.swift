@@ -42,7 +42,7 @@ package struct StateDirectory: Sendable, Equatable {
     }
 
     /// Holds the directories of pods: `paths.root`, or one of an engine's namespace below it.
-    private let root: String
+    let root: String
     private let id: String
     package var path: String { "\(root)/\(id)" }
     private var lockPath: String { path + "/lock" }
