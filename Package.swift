@@ -44,6 +44,7 @@ let package = Package(
         .library(name: "TTRPC", targets: ["TTRPC"]),
         .library(name: "AgentAPI", targets: ["AgentAPI"]),
         .library(name: "CSeccomp", targets: ["CSeccomp"]),
+        .library(name: "Seccomp", targets: ["Seccomp"]),
         .library(name: "Jail", targets: ["Jail"]),
         // What Tests/Fuzz needs besides.
         .library(name: "Virtio", targets: ["Virtio"]),
@@ -83,7 +84,8 @@ let package = Package(
         room("VhostUser", ["CLinux", "Virtio", "LinuxSystem"]),
         room("VMMControl", ["CLinux", "LinuxSystem"]),
         room("GuestKernel", ["LinuxSystem"]),
-        room("Jail", ["CLinux", "CSeccomp", "LinuxSystem"]),
+        room("Seccomp", ["CSeccomp", "LinuxSystem"]),
+        room("Jail", ["CLinux", "CSeccomp", "LinuxSystem", "Seccomp"]),
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
         room("PodNetwork", ["LinuxSystem"]),

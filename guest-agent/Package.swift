@@ -33,7 +33,9 @@ let package = Package(
         .target(name: "CAgent"),
         .target(name: "CFault"),
         room("GuestSystem", ["CAgent", shared("CLinux"), shared("LinuxSystem")]),
-        room("ContainerPlan", ["GuestSystem", shared("CSeccomp"), shared("LinuxSystem"), shared("OCISpec")]),
+        room(
+            "ContainerPlan",
+            ["GuestSystem", shared("CSeccomp"), shared("Seccomp"), shared("LinuxSystem"), shared("OCISpec")]),
         room(
             "ContainerInit",
             ["ContainerPlan", "GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem"), shared("OCISpec")]),

@@ -1,6 +1,7 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -40,6 +41,7 @@ int martlet_memfd_create(const char *name, unsigned flags) { return memfd_create
 int martlet_renameat2(int old_dir, const char *old_path, int new_dir, const char *new_path, unsigned flags) {
     return renameat2(old_dir, old_path, new_dir, new_path, flags);
 }
+void martlet_trim_memory(void) { malloc_trim(0); }
 pid_t martlet_gettid(void) { return gettid(); }
 
 // Runs in the child between fork and exec: async-signal-safe calls only. Returns the name of the step that failed.

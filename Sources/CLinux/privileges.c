@@ -20,37 +20,40 @@ int martlet_capget(uint64_t *effective, uint64_t *permitted) {
     return 0;
 }
 
-int martlet_huge_file(const char *name, const char *size) {
-    int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+// A new file system that is mounted nowhere: a descriptor of its root. `options` are pairs of a name and a value, ended by NULL.
+static int detached_mount(const char *type, const char *const *options, unsigned attributes) {
+    int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
     if (context < 0) return -1;
-    int mount = -1, file = -1;
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "huge", "always", 0) == 0
-        && syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", size, 0) == 0
-        && syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0700", 0) == 0
-        && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    if (mount >= 0) file = openat(mount, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int mount = -1, result = 0;
+    for (; *options && result == 0; options += 2) result = (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, options[0], options[1], 0);
+    if (result == 0 && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    int error = errno;
+    close(context);
+    errno = error;
+    return mount;
+}
+
+int martlet_huge_file(const char *name, const char *size) {
+    const char *const options[] = {"huge", "always", "size", size, "mode", "0700", NULL};
+    int mount = detached_mount("tmpfs", options, 0);
+    if (mount < 0) return -1;
+    int file = openat(mount, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file >= 0 && unlinkat(mount, name, 0) < 0) { close(file); file = -1; }
     int error = errno;
-    if (mount >= 0) close(mount);
-    close(context);
+    close(mount);
     errno = error;
     return file;
 }
 
 int martlet_empty_directory(void) {
-    int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
-    if (context < 0) return -1;
-    int mount = -1;
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", "4096", 0) == 0
-        && syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0555", 0) == 0
-        && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC,
-                             MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    int error = errno;
-    close(context);
-    errno = error;
-    return mount;
+    const char *const options[] = {"size", "4096", "mode", "0555", NULL};
+    return detached_mount("tmpfs", options, MOUNT_ATTR_RDONLY);
+}
+
+int martlet_new_procfs(void) {
+    const char *const options[] = {"subset", "pid", NULL};
+    return detached_mount("proc", options, 0);
 }
 
 int martlet_lock_byte(int file, uint64_t offset) {
@@ -66,17 +69,4 @@ int martlet_enter_root(int tree) {
     // Twice the same directory: the old root comes to lie upon the new one, from where it is taken off (pivot_root(2)).
     if (fchdir(tree) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || syscall(SYS_umount2, ".", 2 /* MNT_DETACH */) < 0) return -1;
     return chdir("/");
-}
-
-int martlet_new_procfs(void) {
-    int context = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
-    if (context < 0) return -1;
-    int mount = -1;
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "subset", "pid", 0) == 0
-        && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    int error = errno;
-    close(context);
-    errno = error;
-    return mount;
 }

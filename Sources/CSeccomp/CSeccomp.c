@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,11 +13,7 @@
 #include <unistd.h>
 
 void *martlet_seccomp_new(uint32_t action) { return seccomp_init(action); }
-void martlet_seccomp_free(void *filter) {
-    seccomp_release(filter);
-    // It has used more memory than the rest of a small process ever will.
-    malloc_trim(0);
-}
+void martlet_seccomp_free(void *filter) { seccomp_release(filter); }
 
 int martlet_seccomp_add_architecture(void *filter, const char *name) {
     uint32_t token = seccomp_arch_resolve_name(name);

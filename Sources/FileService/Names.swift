@@ -28,12 +28,12 @@ extension FileServer {
         guard [S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK].contains(type) else { throw .invalid }
         let directory = try writableDirectory(parent)
         useUmask(input.umask)
-        let device = type == S_IFCHR || type == S_IFBLK ? DeviceNumber.decode(input.rdev) : 0
         let isDevice = type == S_IFCHR || type == S_IFBLK
-        if isDevice, !Self.isWhiteout(type: type, device: device), !options.allowsDevices { throw .notPermitted }
+        let device = isDevice ? DeviceNumber.decode(input.rdev) : 0
         if Self.isWhiteout(type: type, device: device) {
             _ = try asCaller(request.header) { makeWhiteout(directory, name) }
         } else {
+            if isDevice, !options.allowsDevices { throw .notPermitted }
             let mode = mode_t(input.mode & (S_IFMT | 0o7777))
             _ = try asCaller(request.header) { mknodat(directory, name, mode, device) }
         }

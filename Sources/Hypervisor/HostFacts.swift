@@ -59,18 +59,19 @@ public struct HostFacts: Sendable, Equatable {
     ///   - qemu: a path of QEMU, or a name to be found in PATH.
     ///   - kernel: the guest's kernel, or why there is none.
     ///   - initramfs: the guest's initial file system, or why there is none.
-    ///   - askVersions: whether QEMU is run for its version, which takes some ten milliseconds.
+    ///   - isForReport: whether what no decision depends on is looked at too: the CPU's faults, and QEMU's version, for which QEMU is
+    ///     run for some ten milliseconds.
     public static func gather(
         qemu: String, kernel: Result<String, HypervisorError>, initramfs: Result<String, HypervisorError>,
-        askVersions: Bool = true
+        isForReport: Bool = true
     ) -> HostFacts {
         HostFacts(
             isRoot: geteuid() == 0, kvm: probeKVM(), virtualization: probeProcessor(),
             hasVsock: access("/dev/vsock", F_OK) == 0,
             vhostDevices: ["/dev/vhost-net", "/dev/vhost-vsock"].filter { access($0, F_OK) == 0 },
-            controlGroups: probeCgroups(), qemu: probeQEMU(qemu, askVersions),
+            controlGroups: probeCgroups(), qemu: probeQEMU(qemu, isForReport),
             kernel: probe(kernel) { path in _ = try KernelImage.inspect(path) },
-            initramfs: probe(initramfs) { _ in }, mitigations: mitigations())
+            initramfs: probe(initramfs) { _ in }, mitigations: isForReport ? mitigations() : [])
     }
 
     /// Documentation/ABI/testing/sysfs-devices-system-cpu.

@@ -44,10 +44,8 @@ public enum Jail {
         try before()
         try plan.limits.apply()
         try dropPrivileges(
-            user: plan.user, groups: plan.groups, keeping: plan.capabilities, canSetGroups: canSetGroups)
+            user: plan.user, keeping: plan.capabilities, canSetGroups: canSetGroups)
         if plan.endsWithParent { try endWithParent(lifeline) }
-        // Last: a change of credentials changes it.
-        try check("prctl PR_SET_DUMPABLE", "", martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         if !programs.isEmpty { onTrap() }
         try filter(by: programs)
         return contents
@@ -67,6 +65,8 @@ public enum Jail {
     private static func compile(_ filters: [SystemCallFilter]) throws(SystemError) -> [SystemCallFilter.Program] {
         var programs: [SystemCallFilter.Program] = []
         for filter in filters { programs.append(try filter.compile()) }
+        // libseccomp has used more memory than the rest of a small process ever will.
+        martlet_trim_memory()
         return programs
     }
 
@@ -96,11 +96,10 @@ public enum Jail {
     ///
     /// - Parameters:
     ///   - user: user and group.
-    ///   - groups: supplementary ones.
     ///   - canSetGroups: false: in a user namespace with a single id nobody may; the process keeps those that it has.
     /// - Throws: the step that failed. The process must end then.
     public static func dropPrivileges(
-        user: UInt32, groups: [UInt32] = [], keeping capabilities: Capabilities = [], canSetGroups: Bool = true
+        user: UInt32, keeping capabilities: Capabilities = [], canSetGroups: Bool = true
     ) throws(SystemError) {
         for capability in 0..<64 where capabilities.rawValue & 1 << UInt64(capability) == 0 {
             if martlet_prctl(PR_CAPBSET_DROP, UInt(capability), 0, 0, 0) == 0 { continue }
@@ -108,7 +107,7 @@ public enum Jail {
             throw .last("prctl PR_CAPBSET_DROP", "\(capability)")
         }
         try check("prctl PR_CAP_AMBIENT", "", martlet_prctl(PR_CAP_AMBIENT, UInt(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0))
-        if canSetGroups { try check("setgroups", "\(groups)", setgroups(groups.count, groups)) }
+        if canSetGroups { try check("setgroups", "", setgroups(0, nil)) }
         try check("setresgid", "\(user)", setresgid(user, user, user))
         // Keep the capabilities across the change of the user, so that capset can choose from them.
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
@@ -116,6 +115,8 @@ public enum Jail {
         try check("capset", "", martlet_capset(capabilities.rawValue, capabilities.rawValue))
         try check("prctl PR_SET_KEEPCAPS", "", martlet_prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
         try check("prctl PR_SET_NO_NEW_PRIVS", "", martlet_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        // Last: a change of credentials changes it.
+        try check("prctl PR_SET_DUMPABLE", "", martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
     }
 
     /// Makes the kernel send SIGKILL to this process when the thread that started it ends. A change of credentials clears this

@@ -61,10 +61,8 @@ public struct JailPlan: Sendable, Equatable, Codable {
     }
 
     public var kind: Kind
-    /// User and group, the real, effective and saved ones.
+    /// User and group, the real, effective and saved ones. There are no supplementary groups.
     public var user: UInt32
-    /// Supplementary groups.
-    public var groups: [UInt32] = []
     public var capabilities: Capabilities = []
     public var namespaces: [Namespace]
     public var root = Root.empty

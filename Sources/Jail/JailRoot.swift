@@ -13,12 +13,7 @@ enum JailRoot {
         }
     }
 
-    /// MS_NOSUID and MS_NOEXEC (mount(2)).
-    private static let flags: UInt = 2 | 8
-    /// MS_REC and MS_PRIVATE.
-    private static let isPrivate: UInt = 1 << 14 | 1 << 18
-    /// MS_REMOUNT, MS_BIND and MS_RDONLY.
-    private static let readOnly: UInt = 1 << 5 | 1 << 12 | 1
+    private static let flags = MountFlag.noSetID | MountFlag.noExecution
 
     /// What lies at a path of the host.
     private struct Entry {
@@ -39,16 +34,17 @@ enum JailRoot {
         entries.removeAll { entry in directories.contains(where: entry.path.hasPrefix) }
         let copied = entries.filter(\.isCopied).reduce(1 << 20) { $0 + Int($1.facts.st_size) + 4096 }
         let place = "/proc"
-        try check("mount", "private", mount(nil, "/", nil, isPrivate, nil))
+        try check("mount", "private", mount(nil, "/", nil, MountFlag.recursive | MountFlag.isPrivate, nil))
         try check("mount", "tmpfs", mount("tmpfs", place, "tmpfs", flags, "size=\(copied),mode=0555"))
         for entry in entries { try make(entry, at: place + entry.path) }
         for (path, target) in links {
             try makeDirectories(parent(of: place + path), mode: 0o555)
             try check("symlink", path, symlink(target, place + path))
         }
-        try check("mount", "read-only", mount(nil, place, nil, readOnly | flags, nil))
-        return SharedDescriptor(
-            OwnedDescriptor(owning: try check("open_tree", place, martlet_open_tree(AT_FDCWD, place, clone))))
+        try check(
+            "mount", "read-only",
+            mount(nil, place, nil, MountFlag.remount | MountFlag.bind | MountFlag.readOnly | flags, nil))
+        return try cloneTree(place, isRecursive: true)
     }
 
     /// - Returns: what lies at the paths, and those that are symbolic links to directories, with their targets.
@@ -63,8 +59,7 @@ enum JailRoot {
             if facts.st_mode & S_IFMT == S_IFDIR, let target = symbolicLink(path) {
                 links.append((path, target))
             } else {
-                let tree = try check("open_tree", path, martlet_open_tree(AT_FDCWD, path, clone))
-                entries.append(Entry(path: path, tree: SharedDescriptor(OwnedDescriptor(owning: tree)), facts: facts))
+                entries.append(Entry(path: path, tree: try cloneTree(path, isRecursive: true), facts: facts))
             }
         }
         return (entries, links)
@@ -95,8 +90,6 @@ enum JailRoot {
             if try check("sendfile", target, sendfile(file.raw, from.raw, nil, 1 << 30)) == 0 { return }
         }
     }
-
-    private static let clone = UInt32(OPEN_TREE_CLONE) | UInt32(AT_RECURSIVE) | UInt32(bitPattern: O_CLOEXEC)
 
     private static func parent(of path: String) -> String {
         path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""

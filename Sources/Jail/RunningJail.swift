@@ -82,7 +82,7 @@ public struct RunningJail: Sendable, Equatable, Codable {
         }
         expect("uid", user, plan.user)
         expect("gid", group, plan.user)
-        expect("groups", groups, plan.groups)
+        expect("groups", groups, [])
         expect("capabilities", capabilities.names, plan.capabilities.names)
         expect("bounding set", bounding.names, plan.capabilities.names)
         for namespace in plan.namespaces where !namespaces.contains(namespace) {

@@ -1,7 +1,6 @@
-import CLinux
 import CSeccomp
-import Glibc
 import LinuxSystem
+import Seccomp
 
 /// The system calls that a kind of thread may make (seccomp(2)). Any other ends the process, with a line on its standard error.
 public struct SystemCallFilter: Sendable, Equatable, Codable {
@@ -46,9 +45,7 @@ public struct SystemCallFilter: Sendable, Equatable, Codable {
 
         /// Has this thread, and those that it starts, obey the filter, beside those that it has.
         func load() throws(SystemError) {
-            try LinuxSystem.check(
-                "seccomp", thread,
-                instructions.withUnsafeBufferPointer { martlet_seccomp_load(0, $0.baseAddress, UInt16($0.count)) })
+            try loadSeccomp(instructions, thread)
         }
     }
 
@@ -56,35 +53,17 @@ public struct SystemCallFilter: Sendable, Equatable, Codable {
     private static let (trap, fail, allow): (UInt32, UInt32, UInt32) = (0x0003_0000, 0x0005_0000, 0x7fff_0000)
 
     func compile() throws(SystemError) -> Program {
-        guard let filter = martlet_seccomp_new(isDenyList ? Self.allow : Self.trap) else {
-            throw SystemError("seccomp_init", thread, errno: .noMemory)
-        }
-        defer { martlet_seccomp_free(filter) }
-        try Self.check(martlet_seccomp_optimize(filter), "seccomp_attr_set", thread)
+        let filter = try SeccompBuilder(defaultAction: isDenyList ? Self.allow : Self.trap)
         for call in calls {
-            var number: Int32 = 0
-            // One that this libseccomp does not know can't be made on this machine either.
-            guard martlet_seccomp_resolve(call.name, &number) != 0 else { continue }
             let conditions = call.conditions.map {
-                martlet_seccomp_condition(argument: $0.argument, operation: 6, value: $0.mask, second: $0.value)
+                martlet_seccomp_condition(
+                    argument: $0.argument, operation: Self.maskedEqual, value: $0.mask, second: $0.value)
             }
-            let action = call.errno.map { Self.fail | UInt32($0) } ?? Self.allow
-            try Self.check(
-                martlet_seccomp_add_rule(filter, action, number, UInt32(conditions.count), conditions),
-                "seccomp_rule_add",
-                call.name)
+            try filter.add(call.name, call.errno.map { Self.fail | UInt32($0) } ?? Self.allow, conditions)
         }
-        let file = try OwnedDescriptor.memory("seccomp", size: 0)
-        try Self.check(martlet_seccomp_export(filter, file.raw), "seccomp_export_bpf", thread)
-        var facts = stat()
-        try LinuxSystem.check("fstat", "seccomp", fstat(file.raw, &facts))
-        var program = [UInt64](repeating: 0, count: Int(facts.st_size) / 8)
-        let read = program.withUnsafeMutableBytes { pread(file.raw, $0.baseAddress, $0.count, 0) }
-        try LinuxSystem.check("pread", "seccomp", read)
-        return Program(thread: thread, names: names, instructions: program)
+        return Program(thread: thread, names: names, instructions: try filter.instructions())
     }
 
-    private static func check(_ result: Int32, _ call: String, _ subject: String) throws(SystemError) {
-        if result < 0 { throw SystemError(call, subject, errno: .init(rawValue: -result)) }
-    }
+    /// SCMP_CMP_MASKED_EQ, in the order of `martlet_seccomp_condition`.
+    private static let maskedEqual: Int32 = 6
 }

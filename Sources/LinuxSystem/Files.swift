@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Writes `text` to an existing file in one call, as files of /proc and of cgroups require.
@@ -71,8 +72,15 @@ public func linkTarget(_ name: String, at directory: Int32) -> [UInt8]? {
 
 /// The target of a symbolic link; nil: there is none at the path.
 public func symbolicLink(_ path: String) -> String? {
-    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
-    let count = readlink(path, &buffer, buffer.count)
-    if count < 0 { return nil }
-    return String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    linkTarget(path, at: AT_FDCWD).map { String(decoding: $0, as: UTF8.self) }
+}
+
+/// Clones what is mounted at a path into a detached mount (open_tree(2)).
+///
+/// - Parameter isRecursive: with what is mounted below.
+/// - Returns: a descriptor of the clone's root; the clone goes with it unless it is attached.
+public func cloneTree(_ path: String, isRecursive: Bool) throws(SystemError) -> SharedDescriptor {
+    let flags = UInt32(OPEN_TREE_CLONE) | UInt32(bitPattern: O_CLOEXEC) | (isRecursive ? UInt32(AT_RECURSIVE) : 0)
+    let tree = try check("open_tree", path, martlet_open_tree(AT_FDCWD, path, flags))
+    return SharedDescriptor(OwnedDescriptor(owning: tree))
 }

@@ -18,7 +18,9 @@ struct ContainerFiles {
     /// What a container's /proc shows of the host: to be called while the host's is there.
     static func processEntries() throws(SystemError) -> [(name: String, tree: SharedDescriptor)] {
         var entries: [(name: String, tree: SharedDescriptor)] = []
-        for name in ["\(getpid())"] + facts { entries.append((name, try entry(name))) }
+        for name in ["\(getpid())"] + facts {
+            entries.append((name, try cloneTree("/proc/\(name)", isRecursive: false)))
+        }
         return entries
     }
 
@@ -31,15 +33,7 @@ struct ContainerFiles {
         }
     }
 
-    /// MS_NOSUID, MS_NODEV and MS_NOEXEC (mount(2)).
-    private static let flags: UInt = 2 | 4 | 8
-
-    /// An entry of /proc, cloned.
-    private static func entry(_ name: String) throws(SystemError) -> SharedDescriptor {
-        let flags = UInt32(OPEN_TREE_CLONE) | UInt32(bitPattern: O_CLOEXEC)
-        let tree = try check("open_tree", "/proc/\(name)", martlet_open_tree(AT_FDCWD, "/proc/\(name)", flags))
-        return SharedDescriptor(OwnedDescriptor(owning: tree))
-    }
+    private static let flags = MountFlag.noSetID | MountFlag.noDevices | MountFlag.noExecution
 
     /// Mounts a tree, and makes the directory or file that it is mounted on where there is none, as the container would. One that
     /// can't be made is left out.

@@ -61,7 +61,7 @@ extension Containers {
                 input.input?.close()
                 #expect(try input.finish().code == 0)
 
-                try Self.expectTerminal(of: name, docker)
+                try Self.expectTerminal(docker, ["exec", "-it", name], (24, 70), then: (25, 71), code: 4)
                 try Self.expectServices(of: name, docker)
 
                 // Files, both ways.
@@ -104,21 +104,28 @@ extension Containers {
             }
         }
 
-        /// An exec at a person's terminal.
-        private static func expectTerminal(of name: String, _ docker: Docker) throws {
-            let terminal = try Pty(rows: 24, columns: 70)
+        /// A shell at a person's terminal, which changes its size.
+        ///
+        /// - Parameters:
+        ///   - arguments: of docker.
+        ///   - terminal: the name of the shell's terminal in the container.
+        private static func expectTerminal(
+            _ docker: Docker, _ arguments: [String], _ size: (rows: UInt16, columns: UInt16),
+            then next: (rows: UInt16, columns: UInt16), terminal name: String = "/dev/pts/", code: Int32
+        ) throws {
+            let terminal = try Pty(rows: size.rows, columns: size.columns)
             let (screen, keys) = (try Collector(terminal.master), Writer(terminal.master))
-            let shell = try docker.begin(["exec", "-it", name, "/bin/sh"], terminal: terminal.slave)
+            let shell = try docker.begin(arguments + ["/bin/sh"], terminal: terminal.slave)
             try screen.wait(for: "# ")
             keys.write("stty size; tty\n")
-            try screen.wait(for: "24 70")
-            try screen.wait(for: "/dev/pts/")
-            try terminal.resize(rows: 25, columns: 71)
+            try screen.wait(for: "\(size.rows) \(size.columns)")
+            try screen.wait(for: name)
+            try terminal.resize(rows: next.rows, columns: next.columns)
             usleep(500_000)
             keys.write("stty size\n")
-            try screen.wait(for: "25 71")
-            keys.write("exit 4\n")
-            #expect(try shell.finish().code == 4)
+            try screen.wait(for: "\(next.rows) \(next.columns)")
+            keys.write("exit \(code)\n")
+            #expect(try shell.finish().code == code)
         }
 
         /// Published ports: from the host by IPv4 and IPv6, from another computer, over UDP. docker's proxy takes connections
@@ -142,20 +149,9 @@ extension Containers {
 
         @Test func optionsOfARunHold() throws {
             try Docker.play(runtime: .commandLine) { docker, scene in
-                let terminal = try Pty(rows: 30, columns: 90)
-                let (screen, keys) = (try Collector(terminal.master), Writer(terminal.master))
-                let shell = try docker.begin(
-                    ["run", "--rm", "-it", Docker.image, "/bin/sh"], terminal: terminal.slave)
-                try screen.wait(for: "# ")
-                keys.write("stty size; tty\n")
-                try screen.wait(for: "30 90")
-                try screen.wait(for: "/dev/pts/0")
-                try terminal.resize(rows: 40, columns: 100)
-                usleep(500_000)
-                keys.write("stty size\n")
-                try screen.wait(for: "40 100")
-                keys.write("exit 3\n")
-                #expect(try shell.finish().code == 3)
+                try Self.expectTerminal(
+                    docker, ["run", "--rm", "-it", Docker.image], (30, 90), then: (40, 100), terminal: "/dev/pts/0",
+                    code: 3)
 
                 let text = String(repeating: "0123456789abcde\n", count: 100_000)
                 let sum = try docker.begin(

@@ -60,6 +60,8 @@ int martlet_close_range(unsigned first, unsigned last, unsigned flags);
 // ioctl(2) with an integer, or with a pointer to the request's structure.
 int martlet_ioctl_int(int fd, unsigned long request, long argument);
 int martlet_ioctl_pointer(int fd, unsigned long request, void *argument);
+// malloc_trim(3): gives memory that is free back to the kernel.
+void martlet_trim_memory(void);
 // accept4(2), close-on-exec, without the peer's address.
 int martlet_accept(int listener);
 // fcntl(2) with an integer argument.

@@ -18,5 +18,6 @@ enum { MARTLET_TUN_F_CSUM = 1, MARTLET_TUN_F_TSO4 = 2, MARTLET_TUN_F_TSO6 = 4, M
 int martlet_set_tap_offloads(int fd, unsigned long offloads);
 
 // Whether a queue of a tap with several gets and sends frames (TUNSETQUEUE). Fails where it is so already.
-extern const unsigned long martlet_TUNSETOFFLOAD, martlet_TUNSETQUEUE;
 int martlet_set_tap_queue(int fd, int takes_part);
+// The numbers of both requests.
+extern const unsigned long martlet_TUNSETOFFLOAD, martlet_TUNSETQUEUE;

@@ -101,7 +101,7 @@ extension SandboxPlan.Container {
             spec.mounts[index].source = share.mountPoint
             spec.mounts[index].options += Self.flags(of: source, beside: mount.options, nosuid: nosuid)
         }
-        for share in shares { try share.refuseKernelFiles() }
+        try shares.refuseKernelFiles()
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
         self.init(

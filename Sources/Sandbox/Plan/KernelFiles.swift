@@ -23,11 +23,19 @@ enum KernelFiles {
     }
 }
 
-extension SandboxPlan.Share {
-    /// Refuses a share that has procfs or sysfs of the host in it, its own mount or one below that the guest would see.
+extension [SandboxPlan.Share] {
+    /// Refuses shares that have procfs or sysfs of the host in them, their own mounts or ones below that the guest would see.
     ///
     /// - Throws: `SandboxError.unsupported` with the path.
     func refuseKernelFiles() throws {
+        let mounts = try MountEntry.all().filter(KernelFiles.are(in:))
+        for share in self { try share.refuse(mounts) }
+    }
+}
+
+extension SandboxPlan.Share {
+    /// - Parameter kernelMounts: all mounts of procfs and sysfs.
+    fileprivate func refuse(_ kernelMounts: [MountEntry]) throws {
         func refuse(_ path: String) throws {
             let place = path == source ? path : "\(path), below \(source)"
             throw SandboxError.unsupported("\(place): a bind mount of procfs or sysfs of the host")
@@ -36,8 +44,6 @@ extension SandboxPlan.Share {
         if KernelFiles.are(at: file.raw) { try refuse(source) }
         guard mounts == .all else { return }
         let prefix = source == "/" ? "/" : source + "/"
-        for entry in try MountEntry.all() where KernelFiles.are(in: entry) && entry.mountPoint.hasPrefix(prefix) {
-            try refuse(entry.mountPoint)
-        }
+        if let entry = kernelMounts.first(where: { $0.mountPoint.hasPrefix(prefix) }) { try refuse(entry.mountPoint) }
     }
 }

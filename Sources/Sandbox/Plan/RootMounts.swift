@@ -46,9 +46,7 @@ struct RootMounts: Sendable {
                 throw SandboxError.failed("rootfs[\(index)] (\(entry.type) \(entry.source)): \(error)")
             }
         }
-        let flags = UInt32(OPEN_TREE_CLONE) | UInt32(bitPattern: O_CLOEXEC) | UInt32(AT_RECURSIVE)
-        return SharedDescriptor(
-            OwnedDescriptor(owning: try check("open_tree", target, martlet_open_tree(AT_FDCWD, target, flags))))
+        return try cloneTree(target, isRecursive: true)
     }
 
     private func mount(_ entry: RootMount) throws {

@@ -51,7 +51,7 @@ extension SandboxPlan {
     ) throws {
         self.id = try ContainerID(id).value
         try network.check()
-        let facts = HostFacts.gather(configuration, askVersions: false)
+        let facts = HostFacts.gather(configuration, isForReport: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue,
             vhostNet: configuration.qemu.vhostNet)
@@ -95,21 +95,21 @@ extension HostCgroupPath {
 
 extension HostFacts {
     /// Looks at this host for what the configuration names.
-    public static func of(_ configuration: Configuration) -> HostFacts { gather(configuration, askVersions: false) }
+    public static func of(_ configuration: Configuration) -> HostFacts { gather(configuration, isForReport: false) }
 
-    static func gather(_ configuration: Configuration, askVersions: Bool) -> HostFacts {
+    static func gather(_ configuration: Configuration, isForReport: Bool) -> HostFacts {
         func file(_ locate: () throws -> String) -> Result<String, HypervisorError> {
             do { return .success(try locate()) } catch { return .failure(HypervisorError("\(error)")) }
         }
         return gather(
             qemu: configuration.qemu.path, kernel: file { try GuestImage.locateKernel(configuration.vm) },
-            initramfs: file { try GuestImage.locateInitramfs(configuration.vm) }, askVersions: askVersions)
+            initramfs: file { try GuestImage.locateInitramfs(configuration.vm) }, isForReport: isForReport)
     }
 }
 
 /// What `martlet check` prints, and whether containers can be run.
 public func hostReport(_ configuration: Configuration) -> (lines: [CheckLine], usable: Bool) {
-    let lines = HostFacts.gather(configuration, askVersions: true)
+    let lines = HostFacts.gather(configuration, isForReport: true)
         .lines(driver: configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
     return (lines, !lines.contains { $0.verdict == .missing })
 }

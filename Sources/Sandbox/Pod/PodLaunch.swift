@@ -53,17 +53,19 @@ final class PodLaunch: Sendable {
         rootfs: RootMounts?, planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
         defer { done.settle(()) }
-        let plan = try await onThread("plan", planning)
+        let (plan, user) = try await onThread("plan") { [configuration, environment] in
+            (
+                try planning(),
+                try PodUser.take(configuration.jail, file: PodUser.file(root: environment.directory.root))
+            )
+        }
+        try keep { $0.user = user.id }
         logger.debug("driver: \(plan.driver)")
         for warning in plan.warnings { logger.warning("\(warning)") }
         if let path = plan.cgroup {
             // Before anything is started that belongs there.
             try await joinCgroup(path, plan)
         }
-        let user = try await onThread("user") { [configuration, environment] in
-            try PodUser.take(configuration.jail, file: PodUser.file(root: environment.directory.root))
-        }
-        try keep { $0.user = user.id }
         let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)
         let machine = try await startMachine(plan, user)

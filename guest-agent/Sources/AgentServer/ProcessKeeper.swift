@@ -51,7 +51,5 @@ enum ProcessKeeper {
         try check("unshare", "mount namespace", martlet_unshare(CLONE_NEWNS))
         try check("enter", "an empty directory", martlet_enter_root(empty.raw))
         try Jail.dropPrivileges(user: JailPlan.nobody)
-        // After the change of credentials, which sets it anew.
-        try check("prctl", "PR_SET_DUMPABLE", martlet_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
     }
 }
