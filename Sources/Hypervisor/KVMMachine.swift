@@ -14,6 +14,8 @@ final class KVMMachine: ComposedMachine {
     let vsock: DeviceProcess
     let files: DeviceProcess?
     let processes: [(name: String, pid: Int32)]
+    /// The guest's memory, where the machine is to be saved.
+    private let memory: GuestMemoryFile?
 
     init(_ driver: KVMDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
@@ -21,12 +23,17 @@ final class KVMMachine: ComposedMachine {
         self.watch = watch
         var devices = DeviceProcesses(watch, user: configuration.user) { logger.debug("\($0)") }
         do {
+            // While the processes start, the memory of a template is copied.
+            let memory = try GuestMemoryFile(configuration)
+            self.memory = configuration.isSavable ? memory : nil
+            let copy = try configuration.template.map { try TemplateCopy($0, into: memory) }
             vsock = try devices.start("martlet-vmm", as: "machine")
             files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
             logger.phase("machine spawned")
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
             console = try Console("guest console", source: ours) { logger.debug("guest: \($0)") }
-            let time = try Self.build(vsock.client, files?.client, configuration, console: theirs.raw)
+            let time = try Self.build(
+                vsock.client, files?.client, configuration, memory, copy, console: theirs.raw)
             logger.phase("first instruction", at: time)
         } catch {
             throw devices.abandon(after: error)
@@ -40,24 +47,19 @@ final class KVMMachine: ComposedMachine {
         }
     }
 
-    /// Has the processes build the machine. Each request is sent without waiting for the one before; a failure of one is
-    /// thrown first, as the others follow from it.
+    /// Has the processes build the machine, and starts it. Each request is sent without waiting for the one before; a failure of
+    /// one is thrown first, as the others follow from it.
     ///
+    /// - Parameter copy: of the template's memory; nil: the machine boots.
     /// - Returns: the monotonic time in nanoseconds of the guest's first instruction.
     private static func build(
-        _ vmm: ControlClient, _ files: ControlClient?, _ configuration: VMConfiguration, console: Int32
+        _ vmm: ControlClient, _ files: ControlClient?, _ configuration: VMConfiguration, _ memory: GuestMemoryFile,
+        _ copy: TemplateCopy?, console: Int32
     ) throws -> UInt64 {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
-        let size = Int64(configuration.memoryMiB) << 20
-        let name = "martlet-\(configuration.name)"
-        let memory =
-            configuration.hugePages
-            ? try OwnedDescriptor.hugeMemory(name, size: size) : try OwnedDescriptor.memory(name, size: size)
-        let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
-        let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
         var replies = [
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.raw, bytes: UInt64(size), vcpus: UInt32(configuration.vcpus),
+                kvm: kvm.raw, memory: memory.file.raw, bytes: UInt64(memory.size), vcpus: UInt32(configuration.vcpus),
                 nested: configuration.nested)
         ]
         replies.append(try vmm.addConsole(output: console, kind: .virtio))
@@ -76,14 +78,39 @@ final class KVMMachine: ComposedMachine {
                     memoryLimit: configuration.filesMemoryLimit, allowsDevices: configuration.allowsDeviceNodes))
             replies.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag))
         }
-        let arguments = configuration.kernelArguments + [AgentDoorbell.kernelArgument]
-        let boot = try vmm.boot(
-            kernel: kernel.raw, initramfs: initramfs?.raw, commandLine: arguments.joined(separator: " "))
+        let start = try copy.map { try restore(vmm, $0) } ?? boot(vmm, configuration)
         for reply in replies { try reply.wait() }
-        guard case .booted(let firstInstruction) = try boot.wait() else {
+        guard case .booted(let firstInstruction) = try start.wait() else {
             throw HypervisorError("martlet-vmm did not say when the guest began")
         }
         return firstInstruction
+    }
+
+    private static func boot(
+        _ vmm: ControlClient, _ configuration: VMConfiguration
+    ) throws -> ControlClient.PendingReply {
+        let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
+        let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
+        let arguments = configuration.kernelArguments + [AgentDoorbell.kernelArgument]
+        return try vmm.boot(
+            kernel: kernel.raw, initramfs: initramfs?.raw, commandLine: arguments.joined(separator: " "))
+    }
+
+    private static func restore(_ vmm: ControlClient, _ copy: TemplateCopy) throws -> ControlClient.PendingReply {
+        let state = try OwnedDescriptor.open(copy.template.state, O_RDONLY)
+        try copy.wait()
+        return try vmm.restore(state: state.raw)
+    }
+
+    func save(to directory: MachineTemplate) throws {
+        guard let memory else { throw HypervisorError("the machine was not started to be saved") }
+        guard state == .paused else { throw HypervisorError("the machine is \(state), not paused") }
+        let created = O_WRONLY | O_CREAT | O_EXCL
+        let state = try OwnedDescriptor.open(directory.state, created, mode: 0o600)
+        _ = try vsock.client.save(to: state.raw)
+        try check("fdatasync", directory.state, fdatasync(state.raw))
+        let image = try OwnedDescriptor.open(directory.memory, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
+        try MemoryImage.write(memory.file.raw, size: memory.size, to: image.raw)
     }
 
     func pauseVCPUs() throws { try vsock.client.pause() }

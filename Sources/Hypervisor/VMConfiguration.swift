@@ -50,6 +50,10 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var allowsDeviceNodes = false
     /// Whether the machine has a file device, without which nothing can be shared with it.
     public var hasFiles: Bool
+    /// A machine like this one, saved when its agent was ready, to start from; nil: the machine boots. The built-in VMM only.
+    public var template: MachineTemplate?
+    /// Whether `VirtualMachine.save` is to work.
+    public var isSavable = false
     /// Whom the machine's processes run as: of the pod alone.
     public var user = JailPlan.nobody
 

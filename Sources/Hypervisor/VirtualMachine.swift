@@ -73,6 +73,10 @@ public protocol VirtualMachine: Sendable {
     /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
     /// Blocks until the guest answered; throws `VMMControl`'s errors.
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws
+    /// Writes a paused machine, which `VMConfiguration.isSavable` holds for, to a directory that has nothing of it.
+    ///
+    /// - Throws: `HypervisorError` where the driver can't save machines.
+    func save(to directory: MachineTemplate) throws
     /// Ends the VM at once for `reason`, unless it has ended already.
     func kill(_ reason: VMEnd)
     /// Suspends until the VM has ended and all its processes are reaped.
@@ -82,6 +86,10 @@ public protocol VirtualMachine: Sendable {
 }
 
 extension VirtualMachine {
+    public func save(to directory: MachineTemplate) throws {
+        throw HypervisorError("the driver can't save a machine: only the built-in VMM (hypervisor = \"kvm\") can")
+    }
+
     /// The last lines of the guest's console.
     public var consoleTail: [String] { console.tail(20) }
 }

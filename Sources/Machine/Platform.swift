@@ -32,6 +32,17 @@ protocol MachinePlatform: AnyObject {
     /// - Parameter slots: the MMIO slots that the guest is told of.
     func prepareBoot(_ image: BootImage, slots: [MMIOSlot]) throws
 
+    /// Reads the state of a paused machine: its own, and each vCPU's.
+    ///
+    /// - Throws: `MachineError` where it has a serial port, whose state is not kept.
+    func save() throws -> (PlatformState, [VCPUState])
+
+    /// Sets the state of a machine whose vCPUs have not run, and whose memory is as it was when the state was saved. The guest
+    /// gets a new generation identifier, and is told so.
+    ///
+    /// - Throws: `MachineError` where the state does not fit this machine or this host.
+    func restore(_ state: PlatformState, _ vcpus: [VCPUState]) throws
+
     /// Tells the guest that the power button was pressed.
     func pressPowerButton()
 }

@@ -22,7 +22,9 @@ public final class VMM: @unchecked Sendable {
     /// The booted machine's free slots that the guest knows, in the order in which they are taken.
     var freeSlots: [MMIOSlot] = []
     private let threads: VCPUThreads
-    private let platform: Platform
+    /// Whether the guest sees the CPU's virtualization.
+    let nested: Bool
+    let platform: Platform
     private let onEnd: @Sendable (MachineEnd) -> Void
     /// Gets the driver's acknowledgements of used buffers, which change nothing: nothing reads it.
     let acknowledgements: EventDescriptor
@@ -50,6 +52,7 @@ public final class VMM: @unchecked Sendable {
             throw MachineError("\(count) vCPUs: not 1 to \(Self.vcpuCounts.upperBound)")
         }
         self.loop = loop
+        self.nested = nested
         acknowledgements = try EventDescriptor()
         let vm = try VM(kvm, map: map, memoryFile: memoryFile)
         self.vm = vm
@@ -94,15 +97,24 @@ public final class VMM: @unchecked Sendable {
         try lifecycle.require("boot") { $0 == .created }
         let taken = slots.prefix { $0.transport != nil }
         freeSlots = Array(slots[taken.endIndex...].prefix(Self.hotplugSlots))
-        let announced = taken + freeSlots
-        try platform.prepareBoot(image, slots: Array(announced))
+        let announced = Array(taken + freeSlots)
+        try platform.prepareBoot(image, slots: announced)
+        let time = try start(announced)
+        nextInspection = time + Self.inspectionInterval
+        return time
+    }
+
+    /// Starts the vCPUs.
+    ///
+    /// - Parameter announced: the slots that the guest knows.
+    /// - Returns: as `boot`.
+    func start(_ announced: [MMIOSlot]) throws -> UInt64 {
         var buses = Buses(ports: platform.ports)
         for slot in announced {
             try buses.memory.add(slot, at: slot.address..<slot.address + MemoryMap.virtioPage)
         }
         try lifecycle.apply(.boot)
         let time = monotonicNanoseconds()
-        nextInspection = time + Self.inspectionInterval
         let (onEnd, vm) = (onEnd, vm)
         do {
             try threads.start(

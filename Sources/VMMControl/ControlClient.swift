@@ -77,7 +77,7 @@ public final class ControlClient: Sendable {
             case .refused: throw .refused
             case .notReady: throw .notReady
             case .timedOut: throw .timedOut
-            case .done, .booted: return try result.get()
+            case .done, .booted, .saved: return try result.get()
             }
         }
     }

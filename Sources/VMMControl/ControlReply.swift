@@ -4,6 +4,8 @@ public enum ControlReply: Equatable, Sendable {
     case done
     /// To `boot`: the guest runs. Monotonic nanoseconds just before its first instruction.
     case booted(firstInstruction: UInt64)
+    /// To `save`: how many bytes the state has.
+    case saved(bytes: UInt64)
     /// Not done, for this reason.
     case failed(reason: String)
     /// To `connect`: the guest answered with RST.
@@ -42,7 +44,7 @@ enum ControlAnswer: Equatable, Sendable {
     /// The numbers in a packet.
     enum Kind: UInt16, CaseIterable {
         case done = 128
-        case booted, failed, refused, notReady, timedOut
+        case booted, failed, refused, notReady, timedOut, saved
         case started = 160
         case ready, broken, ended
     }
@@ -51,6 +53,7 @@ enum ControlAnswer: Equatable, Sendable {
         switch self {
         case .reply(.done): .done
         case .reply(.booted): .booted
+        case .reply(.saved): .saved
         case .reply(.failed): .failed
         case .reply(.refused): .refused
         case .reply(.notReady): .notReady
@@ -65,6 +68,7 @@ enum ControlAnswer: Equatable, Sendable {
     func encode(to packet: inout PacketWriter<Int32>) {
         switch self {
         case .reply(.booted(let time)): packet.add(time)
+        case .reply(.saved(let bytes)): packet.add(bytes)
         case .reply(.failed(let reason)), .event(.broken(let reason)): packet.add(reason: reason)
         case .event(.ended(let stop, let reason)):
             packet.add(stop.rawValue)
@@ -79,6 +83,7 @@ enum ControlAnswer: Equatable, Sendable {
         switch kind {
         case .done: self = .reply(.done)
         case .booted: self = .reply(.booted(firstInstruction: try packet.number("firstInstruction")))
+        case .saved: self = .reply(.saved(bytes: try packet.number("bytes")))
         case .failed: self = .reply(.failed(reason: try packet.reason("reason")))
         case .refused: self = .reply(.refused)
         case .notReady: self = .reply(.notReady)

@@ -35,6 +35,11 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case addBlock(file: Descriptor, readOnly: Bool, id: String)
     /// Start the guest. The reply is `ControlReply.booted`.
     case boot(kernel: Descriptor, initramfs: Descriptor?, commandLine: String)
+    /// Start the machine in the state that is in `state`, a file; memory and devices are as they were when it was saved. The reply
+    /// is `ControlReply.booted`.
+    case restore(state: Descriptor)
+    /// Write the paused machine's state to `file`, from its beginning on. The reply is `ControlReply.saved`.
+    case save(file: Descriptor)
     /// Press the power button.
     case pressPowerButton
     /// Stop all vCPUs. The reply comes when none runs any more.
@@ -63,7 +68,7 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case startFiles, startBlock, addShare, removeShare, connect
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink
+    case removeNetwork, setNetworkLink, restore, save
 }
 
 extension ControlRequest {
@@ -88,6 +93,8 @@ extension ControlRequest {
         case .addNetwork: .addNetwork
         case .removeNetwork: .removeNetwork
         case .setNetworkLink: .setNetworkLink
+        case .restore: .restore
+        case .save: .save
         }
     }
 

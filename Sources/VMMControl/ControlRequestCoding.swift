@@ -46,6 +46,8 @@ extension ControlRequest {
             packet.add(initramfs != nil)
             if let initramfs { packet.add(descriptor: initramfs) }
             packet.add(commandLine)
+        case .restore(let state): packet.add(descriptor: state)
+        case .save(let file): packet.add(descriptor: file)
         case .addNetwork(let queues, let hardwareAddress):
             packet.add(UInt8(clamping: queues.count))
             for queue in queues { packet.add(descriptor: queue) }
@@ -95,6 +97,8 @@ extension ControlRequest {
             .addBlock(
                 file: try packet.descriptor("file"), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
         case .boot: try boot(from: &packet)
+        case .restore: .restore(state: try packet.descriptor("state"))
+        case .save: .save(file: try packet.descriptor("file"))
         case .pressPowerButton: .pressPowerButton
         case .pause: .pause
         case .resume: .resume

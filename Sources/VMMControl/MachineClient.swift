@@ -41,6 +41,23 @@ extension ControlClient {
         try post(.boot(kernel: kernel, initramfs: initramfs, commandLine: commandLine), timeout: .seconds(60))
     }
 
+    /// Starts the machine in a state that `save` wrote. The reply is `.booted`.
+    ///
+    /// - Parameter state: a file, from its beginning on.
+    public func restore(state: Int32) throws(DeviceError) -> PendingReply {
+        try post(.restore(state: state), timeout: .seconds(60))
+    }
+
+    /// Writes the paused machine's state to a file.
+    ///
+    /// - Returns: how many bytes it has.
+    public func save(to file: Int32) throws(DeviceError) -> UInt64 {
+        guard case .saved(let bytes) = try post(.save(file: file), timeout: .seconds(60)).wait() else {
+            throw .failed("save: the process did not say how much it wrote")
+        }
+        return bytes
+    }
+
     /// Stops the machine's vCPUs; returns when none runs any more.
     public func pause() throws(DeviceError) { try post(.pause).wait() }
 

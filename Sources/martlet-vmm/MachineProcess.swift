@@ -1,5 +1,6 @@
 import AgentContract
 import DeviceService
+import Glibc
 import LinuxSystem
 import Machine
 import VMMControl
@@ -74,6 +75,12 @@ final class MachineProcess {
         case .boot(let kernel, let initramfs, let commandLine):
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))
             return .booted(firstInstruction: try machine().0.boot(image))
+        case .restore(let state):
+            let time = try machine().0.restore(readSnapshot(state))
+            // The agent listened when the state was saved.
+            control.report(.ready)
+            return .booted(firstInstruction: time)
+        case .save(let file): return .saved(bytes: try write(machine().0.save(), to: file))
         case .pressPowerButton: try machine().0.pressPowerButton()
         case .pause:
             try machine().0.pause { [control] in control.reply(sequence, ControlReply($0)) }
@@ -110,6 +117,36 @@ final class MachineProcess {
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
         try addDoorbell(to: vmm)
+    }
+
+    private func readSnapshot(_ file: SharedDescriptor) throws -> MachineSnapshot {
+        var facts = stat()
+        try check("fstat", "machine state", fstat(file.raw, &facts))
+        guard facts.st_size <= MachineSnapshot.maximumSize else {
+            throw MachineError("machine state: \(facts.st_size) bytes, more than \(MachineSnapshot.maximumSize)")
+        }
+        var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
+        var count = 0
+        while count < bytes.count {
+            let got = try bytes[count...].withUnsafeMutableBytes { rest in
+                try retrying("read", "machine state") { pread(file.raw, rest.baseAddress, rest.count, off_t(count)) }
+            }
+            if got == 0 { break }
+            count += got
+        }
+        return try MachineSnapshot(Array(bytes.prefix(count)))
+    }
+
+    /// - Returns: how many bytes the state has.
+    private func write(_ snapshot: MachineSnapshot, to file: SharedDescriptor) throws -> UInt64 {
+        let bytes = snapshot.encoded()
+        var done = 0
+        while done < bytes.count {
+            done += try bytes[done...].withUnsafeBytes { rest in
+                try retrying("write", "machine state") { pwrite(file.raw, rest.baseAddress, rest.count, off_t(done)) }
+            }
+        }
+        return UInt64(bytes.count)
     }
 
     /// Reports to the host that the agent is ready, when the agent says so.

@@ -18,7 +18,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     static let version: UInt32 = 2
 
     /// What the driver has written, under one lock.
-    private struct Registers {
+    struct Registers {
         var status: DeviceStatus = []
         var deviceFeaturesSelector: UInt32 = 0
         var driverFeaturesSelector: UInt32 = 0
@@ -29,7 +29,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         var isDetached = false
     }
 
-    private struct Queue {
+    struct Queue {
         var size: UInt32 = 0
         var isReady = false
         var descriptors: UInt64 = 0
@@ -45,16 +45,16 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     public let kicks: [SharedDescriptor]
     /// Entries a queue may have.
     private let maximumSize: UInt32
-    private let device: any BackendDevice
+    let device: any BackendDevice
     private let memory: GuestMemory
-    private let page: RegisterPage
+    let page: RegisterPage
     private let loop: LoopTasks
     let onFailure: @Sendable (String) -> Void
-    private let features: UInt64
-    private let registers: Mutex<Registers>
+    let features: UInt64
+    let registers: Mutex<Registers>
     private let lines: [RingLines]
     /// Outside the lock, because the loop sets it while a vCPU waits for the loop under the lock.
-    private let needsReset = Atomic<Bool>(false)
+    let needsReset = Atomic<Bool>(false)
     /// `detach` was called. Belongs to the loop's thread.
     private var isDetached = false
 
@@ -147,7 +147,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     }
 
     /// Has the page show what the driver's writes have changed.
-    private func show(_ registers: Registers) {
+    func show(_ registers: Registers) {
         let selector = registers.deviceFeaturesSelector
         page[VirtioRegister.deviceFeatures] =
             selector < 2 ? UInt32(truncatingIfNeeded: features >> (32 * UInt64(selector))) : 0
@@ -280,14 +280,16 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         }
     }
 
-    private func setup(_ index: Int, _ registers: Registers) -> QueueSetup {
+    func setup(
+        _ index: Int, _ registers: Registers, position: UInt16 = 0, isFresh: Bool = true
+    ) -> QueueSetup {
         let queue = registers.queues[index]
         return QueueSetup(
             geometry: QueueGeometry(
                 size: queue.size, descriptorTable: queue.descriptors, availableRing: queue.driver,
                 usedRing: queue.device),
-            memory: memory, features: RingFeatures(rawValue: registers.driverFeatures), position: 0, isFresh: true,
-            kick: kicks[index], lines: lines[index])
+            memory: memory, features: RingFeatures(rawValue: registers.driverFeatures), position: position,
+            isFresh: isFresh, kick: kicks[index], lines: lines[index])
     }
 
     /// Stops the device for good, for a slot that is to be free. On the loop's thread.

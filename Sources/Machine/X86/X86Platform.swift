@@ -57,9 +57,7 @@ final class X86Platform: MachinePlatform {
             throw MachineError("ACPI tables of \(tables.count) bytes")
         }
         try vm.memory.write(tables, at: MemoryMap.acpiTables, "ACPI tables")
-        var generation = [UInt8](repeating: 0, count: 16)
-        try check("getentropy", "", generation.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
-        try vm.memory.write(generation, at: MemoryMap.generationID, "generation identifier")
+        try writeGeneration()
         for (vcpu, entries) in zip(vcpus, cpuid) {
             try vcpu.setCPUID(entries)
             try vcpu.setMSRs()
@@ -67,6 +65,38 @@ final class X86Platform: MachinePlatform {
         }
         // The guest starts the others by their local APICs.
         try vcpus[0].set(.linux(entry: entry, vcpus[0].specialRegisters()), memory: vm.memory)
+    }
+
+    /// Gives the guest a generation identifier of its own (vmgenid of the ACPI tables).
+    private func writeGeneration() throws {
+        var generation = [UInt8](repeating: 0, count: 16)
+        try check("getentropy", "", generation.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
+        try vm.memory.write(generation, at: MemoryMap.generationID, "generation identifier")
+    }
+
+    func save() throws -> (PlatformState, [VCPUState]) {
+        if serialPort != nil { throw MachineError("save: the machine has a serial port") }
+        let msrs = try vm.kvm.savedMSRs()
+        let states = try vcpus.map { try $0.save(msrs: msrs) }
+        let platform = PlatformState(
+            cpuid: PlatformState.numbers(cpuid[0]), interruptControllers: try vm.saveInterruptControllers(),
+            clock: try vm.clock())
+        return (platform, states)
+    }
+
+    func restore(_ state: PlatformState, _ states: [VCPUState]) throws {
+        guard states.count == vcpus.count else {
+            throw MachineError("the state has \(states.count) vCPUs; the machine has \(vcpus.count)")
+        }
+        guard state.cpuid == PlatformState.numbers(cpuid[0]) else {
+            throw MachineError("the state is of another CPU: its CPUID differs from this one's")
+        }
+        try vm.restoreInterruptControllers(state.interruptControllers)
+        try vm.setClock(state.clock)
+        for (vcpu, entries) in zip(vcpus, cpuid) { try vcpu.setCPUID(entries) }
+        for (vcpu, state) in zip(vcpus, states) { try vcpu.restore(state) }
+        try writeGeneration()
+        power.raise(.generation)
     }
 
     func pressPowerButton() { power.raise(.powerButton) }

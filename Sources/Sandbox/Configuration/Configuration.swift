@@ -93,6 +93,26 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var users = 65536
     }
 
+    /// Machines that were saved when their agent was ready, from which pods start.
+    public struct Template: Sendable, Equatable, Codable {
+        public enum Mode: String, Sendable, CaseIterable, Codable {
+            /// Every pod boots.
+            case off
+            /// A pod starts from the template of its shape, if there is one.
+            case on
+            /// So, and where there is none it is made in the background.
+            case auto
+        }
+
+        public var mode = Mode.on
+        /// Holds the templates; an absolute path.
+        public var directory = "/var/lib/martlet/templates"
+        /// What all templates may take, MiB.
+        public var maxMiB = 4096
+        /// Only pods of the same tenant share a template; empty: pods without one.
+        public var tenant = ""
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// The directory for the state of running pods. `--root` overrides it.
         public var root = "/run/martlet"
@@ -108,6 +128,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var files = Files()
     public var sockets = Sockets()
     public var jail = Jail()
+    public var template = Template()
     public var paths = Paths()
     /// How to treat properties of a config.json that have no effect in a guest.
     public var spec = Unsupported.Policy()

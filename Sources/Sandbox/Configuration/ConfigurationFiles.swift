@@ -90,6 +90,14 @@ extension Configuration {
         try reader.boolean("sockets.forward", into: &sockets.forward)
         try reader.integer("jail.first_user", 1...Int(Int32.max) - 1, into: &jail.firstUser)
         try reader.integer("jail.users", 1...1 << 20, into: &jail.users)
+        try reader.choice("template.mode", into: &template.mode)
+        var templates: String? = template.directory
+        try reader.path("template.directory", into: &templates)
+        template.directory = templates ?? template.directory
+        try reader.integer("template.max_mib", 64...1 << 30, unit: "MiB", into: &template.maxMiB)
+        var tenant: String?
+        try reader.string("template.tenant", emptyIsUnset: true, into: &tenant)
+        template.tenant = tenant ?? template.tenant
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root

@@ -77,6 +77,7 @@ extension SandboxPlan {
         machine.hugePages = configuration.vm.hugePages
         machine.nested = configuration.vm.nested
         machine.allowsDeviceNodes = configuration.files.deviceNodes
+        machine.template = try TemplateStore.template(for: machine, driver, configuration.template)
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 

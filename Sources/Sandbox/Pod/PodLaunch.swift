@@ -125,7 +125,14 @@ final class PodLaunch: Sendable {
         var configuration = plan.machine
         configuration.user = user.id
         let machine = try await onThread("machine") { [configuration] in
-            try plan.makeDriver(logger: logger).launch(configuration)
+            let driver = plan.makeDriver(logger: logger)
+            do { return try driver.launch(configuration) } catch {
+                guard let template = configuration.template else { throw error }
+                logger.warning("the pod boots, as the template \(template.directory) can't be used: \(error)")
+                var cold = configuration
+                cold.template = nil
+                return try driver.launch(cold)
+            }
         }
         try keep { $0.machine = machine }
         try await record(plan)

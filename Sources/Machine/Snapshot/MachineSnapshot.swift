@@ -1,0 +1,108 @@
+/// The state of a paused machine, without its memory: what `VMM.save` reads and `VMM.restore` sets.
+///
+/// A file of it begins with a magic number and the format's version. Sections follow, each with its number and its length in bytes,
+/// in this order: the machine, the platform, one for each vCPU, one for each MMIO slot that has a device.
+public struct MachineSnapshot: Sendable, Equatable {
+    /// "MRTLSNAP", little-endian.
+    static let magic: UInt64 = 0x5041_4e53_4c54_524d
+    /// Changes with every change of what a section has.
+    static let version: UInt32 = 1
+    /// A state has fewer bytes than this: 32 vCPUs with 64 KiB each, and a margin.
+    public static let maximumSize = 4 << 20
+
+    /// Bytes of memory.
+    var memoryBytes: UInt64
+    /// The guest sees the CPU's virtualization.
+    var nested: Bool
+    /// Slots without a device that the guest knows, in the order in which they are taken.
+    var freeSlots: [Int]
+    var platform: PlatformState
+    var vcpus: [VCPUState]
+    var slots: [SlotState]
+
+    private enum Section: UInt32 {
+        case machine = 1
+        case platform, vcpu, slot
+    }
+
+    // MARK: Coding
+
+    public func encoded() -> [UInt8] {
+        var file = StateWriter()
+        file.add(Self.magic)
+        file.add(Self.version)
+        func add(_ section: Section, _ body: (inout StateWriter) -> Void) {
+            var writer = StateWriter()
+            body(&writer)
+            file.add(section.rawValue)
+            file.add(bytes: writer.bytes)
+        }
+        add(.machine) { section in
+            section.add(memoryBytes)
+            section.add(nested)
+            section.add(UInt32(vcpus.count))
+            section.add(UInt32(slots.count))
+            section.add(each: freeSlots) { $0.add(UInt32($1)) }
+        }
+        add(.platform) { platform.encode(to: &$0) }
+        for vcpu in vcpus { add(.vcpu) { vcpu.encode(to: &$0) } }
+        for slot in slots { add(.slot) { slot.encode(to: &$0) } }
+        return file.bytes
+    }
+
+    /// - Throws: `MachineError` with the section and the field that are wrong.
+    public init(_ bytes: [UInt8]) throws(MachineError) {
+        var file = StateReader("file", bytes[...])
+        guard try file.number("magic") == Self.magic else { throw file.error("not the state of a machine") }
+        let version: UInt32 = try file.number("version")
+        guard version == Self.version else { throw file.error("version \(version), not \(Self.version)") }
+        var machine = try Self.next(.machine, &file)
+        memoryBytes = try machine.number("memory")
+        nested = try machine.flag("nested")
+        let vcpuCount: UInt32 = try machine.number("vCPUs")
+        guard VMM.vcpuCounts.contains(Int(vcpuCount)) else { throw machine.error("\(vcpuCount) vCPUs") }
+        let slotCount: UInt32 = try machine.number("slots")
+        let most = Platform.slotInterrupts.count
+        guard slotCount <= most else { throw machine.error("\(slotCount) slots") }
+        freeSlots = try machine.each("free slots", atMost: most) { machine throws(MachineError) in
+            try SlotState.index(&machine)
+        }
+        try machine.finish()
+        var section = try Self.next(.platform, &file)
+        platform = try PlatformState(&section)
+        try section.finish()
+        vcpus = []
+        for _ in 0..<vcpuCount {
+            var section = try Self.next(.vcpu, &file)
+            vcpus.append(try VCPUState(&section))
+            try section.finish()
+        }
+        slots = []
+        for _ in 0..<slotCount {
+            var section = try Self.next(.slot, &file)
+            slots.append(try SlotState(&section))
+            try section.finish()
+        }
+        try file.finish()
+        let indices = slots.map(\.index) + freeSlots
+        guard Set(indices).count == indices.count else { throw file.error("a slot stands there twice") }
+    }
+
+    init(
+        memoryBytes: UInt64, nested: Bool, freeSlots: [Int], platform: PlatformState, vcpus: [VCPUState],
+        slots: [SlotState]
+    ) {
+        self.memoryBytes = memoryBytes
+        self.nested = nested
+        self.freeSlots = freeSlots
+        self.platform = platform
+        self.vcpus = vcpus
+        self.slots = slots
+    }
+
+    private static func next(_ section: Section, _ file: inout StateReader) throws(MachineError) -> StateReader {
+        let number: UInt32 = try file.number("section \(section)")
+        guard number == section.rawValue else { throw file.error("section \(number) where \(section) is expected") }
+        return StateReader("\(section)", try file.bytes("section \(section)")[...])
+    }
+}

@@ -1,0 +1,66 @@
+import Virtio
+
+/// A transport's state, saved and restored while no vCPU runs. On the loop's thread.
+extension VirtioTransport {
+    /// Reads the state. The device's queues are stopped for a moment, after the requests in progress.
+    ///
+    /// - Parameter index: the slot's.
+    /// - Throws: `MachineError` where the device needs a reset; what the device throws where a queue does not start again.
+    func save(slot index: Int) throws -> SlotState {
+        if needsReset.load(ordering: .sequentiallyConsistent) {
+            throw MachineError("save: device \(deviceID) in MMIO slot \(index) needs a reset")
+        }
+        return try registers.withLock { registers in
+            var state = SlotState(index: index, deviceID: deviceID, status: registers.status.rawValue)
+            state.deviceFeaturesSelector = registers.deviceFeaturesSelector
+            state.driverFeaturesSelector = registers.driverFeaturesSelector
+            state.driverFeatures = registers.driverFeatures
+            state.queueSelector = registers.queueSelector
+            state.configurationGeneration = page[VirtioRegister.configurationGeneration]
+            state.queues = registers.queues.enumerated().map { queue, values in
+                SlotState.Queue(
+                    size: values.size, isReady: values.isReady, isRunning: values.isRunning,
+                    descriptors: values.descriptors, driver: values.driver, device: values.device,
+                    position: values.isRunning ? device.stop(queue: queue) : 0)
+            }
+            try startQueues(state, registers, isFresh: false)
+            return state
+        }
+    }
+
+    /// Sets the state of a device that is as new, and starts the queues that ran.
+    ///
+    /// - Throws: `MachineError` where the state is of another device; what the device throws where a queue does not start.
+    func restore(_ state: SlotState) throws {
+        let name = "MMIO slot \(state.index)"
+        guard state.deviceID == deviceID, state.queues.count == kicks.count else {
+            throw MachineError(
+                "\(name): the state is of device \(state.deviceID) with \(state.queues.count) queues, "
+                    + "not of device \(deviceID) with \(kicks.count)")
+        }
+        guard state.driverFeatures & ~features == 0 else {
+            throw MachineError("\(name): the driver uses features that the device does not have")
+        }
+        try registers.withLock { registers in
+            registers.status = DeviceStatus(rawValue: state.status)
+            registers.deviceFeaturesSelector = state.deviceFeaturesSelector
+            registers.driverFeaturesSelector = state.driverFeaturesSelector
+            registers.driverFeatures = state.driverFeatures
+            registers.queueSelector = state.queueSelector
+            registers.queues = state.queues.map {
+                Queue(
+                    size: $0.size, isReady: $0.isReady, descriptors: $0.descriptors, driver: $0.driver,
+                    device: $0.device, isRunning: $0.isRunning)
+            }
+            page[VirtioRegister.configurationGeneration] = state.configurationGeneration
+            show(registers)
+            try startQueues(state, registers, isFresh: true)
+        }
+    }
+
+    private func startQueues(_ state: SlotState, _ registers: Registers, isFresh: Bool) throws {
+        for (queue, values) in state.queues.enumerated() where values.isRunning {
+            try device.start(queue: queue, setup(queue, registers, position: values.position, isFresh: isFresh))
+        }
+    }
+}

@@ -1,0 +1,92 @@
+import AgentContract
+import CLinux
+import Glibc
+import Hypervisor
+import LinuxSystem
+
+/// What a template is of: a machine may start from it only where all of this is the same.
+public struct TemplateShape: Sendable, Equatable, Codable {
+    /// A file, as far as it can be known without reading it.
+    public struct File: Sendable, Equatable, Codable {
+        public var path: String
+        public var bytes: Int64
+        /// Of its last change, nanoseconds since the epoch.
+        public var modified: Int64
+
+        init(_ path: String) throws(SystemError) {
+            var facts = stat()
+            try check("stat", path, stat(path, &facts))
+            self.path = path
+            bytes = Int64(facts.st_size)
+            modified = Int64(facts.st_mtim.tv_sec) * 1_000_000_000 + Int64(facts.st_mtim.tv_nsec)
+        }
+    }
+
+    /// Martlet's.
+    public var version: String
+    public var kernel: File
+    public var initramfs: File?
+    public var kernelArguments: [String]
+    public var vcpus: Int
+    public var memoryMiB: Int
+    public var nested: Bool
+    /// The host's CPU and kernel.
+    public var host: String
+    /// Who shares the template; empty: all pods without a tenant.
+    public var tenant: String
+
+    /// The shape of a machine; nil where a machine like it can't start from a template.
+    ///
+    /// - Throws: `SystemError` where the kernel or the initramfs is not there.
+    init?(_ machine: VMConfiguration, tenant: String) throws(SystemError) {
+        guard Self.objection(to: machine) == nil else { return nil }
+        version = martletVersion
+        kernel = try File(machine.kernel)
+        if let path = machine.initramfs { initramfs = try File(path) }
+        kernelArguments = machine.kernelArguments
+        vcpus = machine.vcpus
+        memoryMiB = machine.memoryMiB
+        nested = machine.nested
+        host = Self.thisHost()
+        self.tenant = tenant
+    }
+
+    /// Why a machine like this one can't start from a template; nil: it can.
+    static func objection(to machine: VMConfiguration) -> String? {
+        if !machine.disks.isEmpty { return "it has disks" }
+        if machine.debugConsole { return "vm.debug_console is on" }
+        if !machine.hasFiles { return "it has no file device" }
+        return nil
+    }
+
+    /// The name of the template's directory, of numbers that people know it by and a hash of the rest.
+    var name: String {
+        let rest =
+            "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(kernelArguments)\n\(nested)\n\(host)\n\(tenant)"
+        // FNV-1a: it tells apart what is listed; what counts is the whole shape, which is compared.
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in rest.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        let digits = String(hash, radix: 16)
+        return "\(vcpus)cpu-\(memoryMiB)mib-" + String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    /// The CPU's vendor, signature and name, and the kernel's release: what KVM gives a guest depends on both.
+    static func thisHost() -> String {
+        func leaf(_ number: UInt32) -> [UInt32] {
+            var registers: [UInt32] = [0, 0, 0, 0]
+            martlet_cpuid(number, 0, &registers)
+            return registers
+        }
+        func text(_ registers: [UInt32]) -> String {
+            let bytes = registers.flatMap { value in withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+            return String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        let first = leaf(0)
+        let vendor = text([first[1], first[3], first[2]])
+        let name = text((0x8000_0002...0x8000_0004).flatMap(leaf)).split(separator: " ").joined(separator: " ")
+        var system = utsname()
+        uname(&system)
+        let release = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        return "\(vendor) \(String(leaf(1)[0], radix: 16)) \(name), Linux \(release)"
+    }
+}
