@@ -56,6 +56,11 @@ int martlet_new_procfs(void) {
     return detached_mount("proc", options, 0);
 }
 
+int martlet_kernel_files(const char *type) {
+    const char *const options[] = {NULL};
+    return detached_mount(type, options, MOUNT_ATTR_RDONLY);
+}
+
 int martlet_lock_byte(int file, uint64_t offset) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 1};
     return fcntl(file, F_OFD_SETLK, &lock);

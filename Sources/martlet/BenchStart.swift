@@ -16,6 +16,22 @@ struct BenchStart: AsyncParsableCommand {
             process to the guest's first message. Needs root and a static busybox.
             """)
 
+    /// Starts machines of the plan's shape.
+    private struct Starter: MachineStarter {
+        let maker: TemplateMaker
+        let vcpus: Int
+        let memoryMiB: Int
+
+        func makeTemplate() async throws -> Int64 {
+            try await maker.make(vcpus: vcpus, memoryMiB: memoryMiB).bytes
+        }
+
+        func start(fromTemplate: Bool) async throws -> (machine: any VirtualMachine, nanoseconds: UInt64) {
+            let ready = try await maker.start(vcpus: vcpus, memoryMiB: memoryMiB, fromTemplate: fromTemplate)
+            return (ready.machine, ready.startTime)
+        }
+    }
+
     enum ComparedHypervisor: String, ExpressibleByArgument, CaseIterable { case qemu }
 
     @OptionGroup var global: GlobalOptions
@@ -23,6 +39,9 @@ struct BenchStart: AsyncParsableCommand {
 
     @Option(help: "Also boot the same guest with this hypervisor, in turns: qemu.")
     var against: ComparedHypervisor?
+
+    @Flag(help: "Also start machines from a template and cold, in turns; needs the built-in VMM.")
+    var template = false
 
     @Option(help: "A static busybox for the container.")
     var busybox = "/bin/busybox"
@@ -39,9 +58,19 @@ struct BenchStart: AsyncParsableCommand {
             if against != nil, let objection = facts.kvmObjection {
                 throw BenchError("--against qemu compares machines on KVM, but \(objection)")
             }
-            let start = StartBench(
+            var start = StartBench(
                 martlet: GuestImage.ownPath(), configurationFile: global.config, machine: plan.machine,
                 qemu: try against.map { _ in try facts.qemuPath() })
+            if case .builtIn = plan.driver {
+                var own = configuration
+                own.template.directory = "\(work.path)/templates"
+                start.starter = Starter(
+                    maker: TemplateMaker(own, logger: logger), vcpus: plan.machine.vcpus,
+                    memoryMiB: plan.machine.memoryMiB)
+            } else if template {
+                throw BenchError("--template needs the built-in VMM, but the driver is \(plan.driver)")
+            }
+            start.usesTemplate = template
             return try await start.run(
                 runs: bench.runs, command: CommandLine.arguments.joined(separator: " "),
                 facts: [

@@ -44,7 +44,17 @@ final class TinyVMM {
     let end: Promise<MachineEnd>
     private let loop: EventLoop
 
-    init(_ code: [UInt8], vcpus: Int = 1) throws {
+    /// A machine that runs `code`.
+    convenience init(_ code: [UInt8], vcpus: Int = 1) throws {
+        try self.init(vcpus: vcpus)
+        let kernel = try OwnedDescriptor.memory("kernel", size: 0)
+        let elf = TinyGuest.elf(code)
+        #expect(write(kernel.raw, elf, elf.count) == elf.count)
+        _ = try vmm.boot(BootImage(kernel: SharedDescriptor(kernel), initramfs: nil, commandLine: []))
+    }
+
+    /// A machine that has not been booted.
+    init(vcpus: Int = 1) throws {
         let map = try MemoryMap(size: 64 << 20)
         let file = SharedDescriptor(try OwnedDescriptor.memory("tiny guest", size: Int64(map.size)))
         let kvm = try KVM(device: SharedDescriptor(OwnedDescriptor.open("/dev/kvm", O_RDWR)))
@@ -59,10 +69,6 @@ final class TinyVMM {
             do { try loop.run() } catch { Issue.record("\(error)") }
             withExtendedLifetime((vmm, tasks)) {}
         }
-        let kernel = try OwnedDescriptor.memory("kernel", size: 0)
-        let elf = TinyGuest.elf(code)
-        #expect(write(kernel.raw, elf, elf.count) == elf.count)
-        _ = try vmm.boot(BootImage(kernel: SharedDescriptor(kernel), initramfs: nil, commandLine: []))
     }
 
     deinit {

@@ -12,6 +12,10 @@ public struct StartBench: Sendable {
     public var machine: VMConfiguration
     /// Absolute path of QEMU for a comparison; nil: none.
     public var qemu: String?
+    /// Starts the machines whose starts are counted; nil where the driver is not the built-in VMM.
+    public var starter: (any MachineStarter)?
+    /// Whether starts from a template are measured, in turns with cold ones.
+    public var usesTemplate = false
     public var timeout = Duration.seconds(60)
 
     public init(martlet: String, configurationFile: String?, machine: VMConfiguration, qemu: String?) {
@@ -49,10 +53,41 @@ public struct StartBench: Sendable {
             try Data(TinyGuest.image).write(to: URL(filePath: image))
             tiny = try await compare("a guest that only writes a port", tinyGuest(image), qemu, runs: runs, progress)
         }
+        var template: Comparison?
+        var counts: [StartCounts?] = []
+        if let starter {
+            (template, counts) = try await countStarts(starter, runs: runs, progress)
+        }
         guard let total = Samples(phases.map(\.total)) else { throw BenchError("no runs") }
-        return StartReport(
+        var report = StartReport(
             command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory, start: start,
             startOfTinyGuest: tiny)
+        report.template = template
+        report.counts = counts.first ?? nil
+        report.coldCounts = counts.count > 1 ? counts[1] : nil
+        return report
+    }
+
+    /// Starts machines from a template and cold in turns, or cold ones alone.
+    ///
+    /// - Returns: the times, where both sides were measured, and the counts of each side.
+    private func countStarts(
+        _ starter: any MachineStarter, runs: Int, _ progress: (String) -> Void
+    ) async throws -> (Comparison?, [StartCounts?]) {
+        if usesTemplate { progress("making the template") }
+        let starts = TemplateStarts(
+            starter: starter, templateBytes: usesTemplate ? try await starter.makeTemplate() : 0,
+            bootFiles: [machine.kernel] + (machine.initramfs.map { [$0] } ?? []))
+        let sides = usesTemplate ? [true, false] : [false]
+        let results = try await Rounds.run(runs, of: sides) { round, isRestored in
+            progress("a machine \(TemplateStarts.sides[isRestored ? 0 : 1]), \(round)/\(runs)")
+            return try await starts.measure(fromTemplate: isRestored)
+        }
+        let samples = results.compactMap { Samples($0.map(\.milliseconds)) }
+        return (
+            usesTemplate ? Comparison("built-in VMM", unit: "ms", better: .lower, sides: samples) : nil,
+            results.map { StartCounts.medians($0.compactMap(\.counts)) }
+        )
     }
 
     private static func samples(_ runs: [RunPhases]) -> [StartReport.Phase] {

@@ -21,8 +21,20 @@ public struct StartReport: Sendable, Codable {
     /// The time to the first message of `TinyGuest`: the VMM's part of a start.
     public var startOfTinyGuest: Comparison?
 
+    /// The time from the VMM's exec to the agent's first answer, from a template beside cold; nil without `--template`.
+    public var template: Comparison?
+    /// What a machine's start made the host do: of the start from the template, or without `--template` of the cold one; nil where the
+    /// kernel does not count, or the driver is not the built-in VMM.
+    public var counts: StartCounts?
+    /// The cold start's, beside that.
+    public var coldCounts: StartCounts?
+
     private enum CodingKeys: String, CodingKey {
-        case title, command, facts, run, phases, memory, start
+        case title, command, facts, run, phases, memory, start, template, counts
+        case coldCounts = "cold_counts"
+        case templateRatio = "template_ratio"
+        case modelled = "modelled_ms"
+        case guestMiB = "guest_touched_mib"
         case startOfTinyGuest = "start_vmm"
         case ratio
         case ratioOfTinyGuest = "ratio_vmm"
@@ -36,6 +48,7 @@ public struct StartReport: Sendable, Codable {
 
     public var ratio: Double? { Self.ratio(start) }
     public var ratioOfTinyGuest: Double? { Self.ratio(startOfTinyGuest) }
+    public var templateRatio: Double? { Self.ratio(template) }
 
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
@@ -47,6 +60,12 @@ public struct StartReport: Sendable, Codable {
         try container.encode(memory, forKey: .memory)
         try container.encodeIfPresent(start, forKey: .start)
         try container.encodeIfPresent(startOfTinyGuest, forKey: .startOfTinyGuest)
+        try container.encodeIfPresent(template, forKey: .template)
+        try container.encodeIfPresent(counts, forKey: .counts)
+        try container.encodeIfPresent(coldCounts, forKey: .coldCounts)
+        try container.encodeIfPresent(templateRatio, forKey: .templateRatio)
+        try container.encodeIfPresent(counts?.modelledMilliseconds, forKey: .modelled)
+        try container.encodeIfPresent(counts?.guestMiB, forKey: .guestMiB)
         try container.encodeIfPresent(ratio, forKey: .ratio)
         try container.encodeIfPresent(ratioOfTinyGuest, forKey: .ratioOfTinyGuest)
     }
@@ -61,6 +80,9 @@ public struct StartReport: Sendable, Codable {
         memory = try container.decode([ProcessMemory].self, forKey: .memory)
         start = try container.decodeIfPresent(Comparison.self, forKey: .start)
         startOfTinyGuest = try container.decodeIfPresent(Comparison.self, forKey: .startOfTinyGuest)
+        template = try container.decodeIfPresent(Comparison.self, forKey: .template)
+        counts = try container.decodeIfPresent(StartCounts.self, forKey: .counts)
+        coldCounts = try container.decodeIfPresent(StartCounts.self, forKey: .coldCounts)
     }
 
     init(
@@ -108,10 +130,34 @@ public struct StartReport: Sendable, Codable {
             }
     }
 
+    var templateRows: [[String]] {
+        guard let template else { return [] }
+        return [["from exec to the agent's first answer, ms"] + TemplateStarts.sides + ["ratio"]]
+            + [
+                ["  " + template.name] + template.sides.map { Figures.range($0, Figures.short) }
+                    + [templateRatio.map { Figures.fixed($0, 3) } ?? "–"]
+            ]
+    }
+
+    /// The counts, with what they add up to.
+    var countRows: [[String]] {
+        guard let counts else { return [] }
+        let columns = [counts] + (coldCounts.map { [$0] } ?? [])
+        func row(_ name: String, _ value: (StartCounts) -> String) -> [String] { ["  " + name] + columns.map(value) }
+        let heads = coldCounts == nil ? ["cold"] : TemplateStarts.sides
+        return [["counted on the host during a start"] + heads]
+            + counts.events.keys.sorted().map { key in row(key) { "\($0.events[key] ?? 0)" } }
+            + [
+                row("copied into the guest, MiB") { Figures.short($0.copiedMiB) },
+                row("guest memory touched, MiB") { Figures.short($0.guestMiB) },
+                row("modelled on hardware, ms") { Figures.short($0.modelledMilliseconds) },
+            ]
+    }
+
     /// The report as tables for a terminal.
     public func table() -> String {
         var lines = [title, ""]
-        for rows in [phaseRows, memoryRows, comparisonRows] where !rows.isEmpty {
+        for rows in [phaseRows, memoryRows, comparisonRows, templateRows, countRows] where !rows.isEmpty {
             lines += BenchReport.aligned(rows) + [""]
         }
         lines.append("median (minimum–maximum) of \(run.values.count) runs")

@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "block.h"
+#include "counters.h"
 #include "files.h"
 #include "kvm.h"
 #include "network.h"

@@ -19,6 +19,8 @@ int martlet_enter_root(int tree);
 // A new procfs of this process's pid namespace that shows processes alone (subset=pid) and is mounted nowhere: a descriptor
 // of its root.
 int martlet_new_procfs(void);
+// tracefs (`type`: "tracefs") or debugfs, read-only and mounted nowhere: a descriptor of its root.
+int martlet_kernel_files(const char *type);
 // A file without a name in a tmpfs of its own, of at most `size` bytes (decimal), which gets huge pages where it can. The
 // file system is attached nowhere and goes with the file. `name` is what /proc calls it. EINVAL: a kernel without them.
 int martlet_huge_file(const char *name, const char *size);

@@ -122,6 +122,8 @@ extension VCPU {
     }
 
     private func set(_ part: VCPUState.Part, _ bytes: [UInt8]) throws {
+        // A CPU without XSAVE has no extended control registers, and KVM takes none.
+        if part.set == MARTLET_KVM_SET_XCRS, bytes.allSatisfy({ $0 == 0 }) { return }
         var bytes = bytes
         try check(
             "KVM_SET_\(part.name)", "vCPU \(index)",

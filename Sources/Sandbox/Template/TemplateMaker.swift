@@ -7,7 +7,6 @@ import OCISpec
 public struct TemplateMaker: Sendable {
     private let configuration: Configuration
     private let logger: Logger
-    private let driver: KVMDriver
 
     /// How long the guest may still do what it does after its agent listens.
     private static let settlingTime = Duration.milliseconds(300)
@@ -17,7 +16,6 @@ public struct TemplateMaker: Sendable {
     public init(_ configuration: Configuration, logger: Logger) {
         self.configuration = configuration
         self.logger = logger
-        driver = KVMDriver(logger: logger)
     }
 
     private var store: TemplateStore { TemplateStore(directory: configuration.template.directory) }
@@ -34,15 +32,15 @@ public struct TemplateMaker: Sendable {
             throw SandboxError.unsupported(
                 "a template of this machine (\(TemplateShape.objection(to: plan.machine) ?? ""))")
         }
-        let user = try PodUser.take(configuration.jail, file: PodUser.file(root: configuration.paths.root))
         return try await store.make(shape, limit: Int64(configuration.template.maxMiB) << 20) { template in
+            let user = try takeUser()
             var machine = plan.machine
             machine.user = user.id
             machine.template = nil
             machine.isSavable = true
             try await save(machine, to: template)
-            machine.isSavable = false
-            try await check(template, plan, machine)
+            withExtendedLifetime(user) {}
+            try await start(plan, from: template).end()
         }
     }
 
@@ -57,10 +55,27 @@ public struct TemplateMaker: Sendable {
             throw SandboxError.failed(
                 "template \(name): it was made of another kernel, initramfs, configuration, CPU or version of Martlet")
         }
-        let user = try PodUser.take(configuration.jail, file: PodUser.file(root: configuration.paths.root))
-        var machine = plan.machine
-        machine.user = user.id
-        try await check(template, plan, machine)
+        try await start(plan, from: template).end()
+    }
+
+    /// Starts a machine of a template's size.
+    ///
+    /// - Parameter fromTemplate: whether it starts from the template; else it boots.
+    /// - Throws: `SandboxError.notFound` where there is no such template; why the machine did not start.
+    public func start(vcpus: Int, memoryMiB: Int, fromTemplate: Bool) async throws -> ReadyMachine {
+        let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
+        if fromTemplate, plan.machine.template == nil {
+            throw SandboxError.notFound("a template of \(vcpus) vCPUs and \(memoryMiB) MiB in \(store.directory)")
+        }
+        return try await start(plan, from: fromTemplate ? plan.machine.template : nil)
+    }
+
+    private func start(_ plan: SandboxPlan, from template: MachineTemplate?) async throws -> ReadyMachine {
+        try await ReadyMachine.start(plan, from: template, user: takeUser(), configuration, logger: logger)
+    }
+
+    private func takeUser() throws -> PodUser {
+        try PodUser.take(configuration.jail, file: PodUser.file(root: configuration.paths.root))
     }
 
     private func plan(vcpus: Int, memoryMiB: Int) throws -> SandboxPlan {
@@ -70,46 +85,27 @@ public struct TemplateMaker: Sendable {
             configuration: configuration)
     }
 
-    // MARK: Steps
-
+    /// Boots a machine, and saves it when its agent is ready.
     private func save(_ configuration: VMConfiguration, to template: MachineTemplate) async throws {
-        try await running(configuration) { machine in
+        let machine = try await onThread("machine") { [logger] in try KVMDriver(logger: logger).launch(configuration) }
+        let result: Result<Void, any Error>
+        do {
             try await machine.agentReady(within: self.configuration.agent.startTimeout)
-            guard machine.state == .running else { return }
             try await Task.sleep(for: Self.settlingTime)
             try await onThread("save machine") {
                 try machine.pause()
                 try machine.save(to: template)
             }
+            result = .success(())
+        } catch {
+            result = .failure(error)
         }
-    }
-
-    private func check(_ template: MachineTemplate, _ plan: SandboxPlan, _ configuration: VMConfiguration) async throws
-    {
-        var configuration = configuration
-        configuration.template = template
-        try await running(configuration) { machine in
-            let client = try await AgentLink(machine: machine).agent(within: self.configuration.agent.startTimeout) {
-                machine.state == .running
-            }
-            try await GuestAgent(client: client, timeout: self.configuration.agent.requestTimeout).prepare(plan)
-        }
-    }
-
-    /// Runs a machine as long as `body` does.
-    private func running(
-        _ configuration: VMConfiguration, _ body: (any VirtualMachine) async throws -> Void
-    ) async throws {
-        let driver = driver
-        let machine = try await onThread("machine") { try driver.launch(configuration) }
-        let result: Result<Void, any Error>
-        do { result = .success(try await body(machine)) } catch { result = .failure(error) }
-        let ended = machine.state
-        machine.kill(.ended("the template is done"))
+        let state = machine.state
+        machine.kill(.ended("it has been saved"))
         let end = await machine.end()
-        try result.get()
-        if ended != .running, ended != .paused {
+        if state != .running, state != .paused {
             throw SandboxError.machineEnded(reason: "\(end)", console: machine.consoleTail)
         }
+        try result.get()
     }
 }

@@ -1,0 +1,90 @@
+import FoundationEssentials
+import Glibc
+public import Hypervisor
+import LinuxSystem
+
+/// What starts the machines that are measured.
+public protocol MachineStarter: Sendable {
+    /// Makes the template.
+    ///
+    /// - Returns: what it takes of the file system, bytes.
+    func makeTemplate() async throws -> Int64
+    /// Starts a machine, from the template or cold.
+    ///
+    /// - Returns: the machine, and the nanoseconds from the start of its processes until its agent's first answer.
+    func start(fromTemplate: Bool) async throws -> (machine: any VirtualMachine, nanoseconds: UInt64)
+}
+
+/// Machines that boot and machines that start from a template, in turns.
+struct TemplateStarts {
+    let starter: any MachineStarter
+    let templateBytes: Int64
+    /// What a boot copies: files of the host.
+    let bootFiles: [String]
+
+    /// The two sides' names, in order.
+    static let sides = ["from the template", "cold"]
+
+    struct Result {
+        var milliseconds: Double
+        /// nil where this kernel does not count.
+        var counts: StartCounts?
+    }
+
+    /// Starts a machine, and ends it when its agent has answered.
+    func measure(fromTemplate: Bool) async throws -> Result {
+        let counters = try? KernelCounters()
+        let before = counters?.read() ?? [:]
+        let (machine, nanoseconds) = try await starter.start(fromTemplate: fromTemplate)
+        let after = counters?.read()
+        let guestMiB = Self.guestMiB(of: machine)
+        machine.kill(.ended("measured"))
+        _ = await machine.end()
+        let copied = fromTemplate ? Double(templateBytes) / 1_048_576 : bootFiles.map(Self.mebibytes).reduce(0, +)
+        let counts = after.map { after in
+            let difference = after.mapValues { $0 }.merging(before) { $0 - $1 }
+            return StartCounts(
+                events: Dictionary(uniqueKeysWithValues: difference.map { ("\($0.key)", $0.value) }),
+                copiedMiB: copied, guestMiB: guestMiB,
+                modelled: UnitCosts.model(difference, copiedMiB: copied, boots: !fromTemplate))
+        }
+        return Result(milliseconds: Double(nanoseconds) / 1e6, counts: counts)
+    }
+
+    private static func mebibytes(_ path: String) -> Double {
+        var facts = stat()
+        return stat(path, &facts) == 0 ? Double(facts.st_size) / 1_048_576 : 0
+    }
+
+    /// The guest's memory that is allocated: the blocks of the memory file that `martlet-vmm` has open.
+    static func guestMiB(of machine: any VirtualMachine) -> Double {
+        var largest = 0
+        for process in machine.processes where process.name == "martlet-vmm" {
+            let directory = "/proc/\(process.pid)/fd"
+            for name in (try? directoryNames(directory)) ?? [] {
+                let path = "\(directory)/\(name)"
+                var facts = stat()
+                guard symbolicLink(path)?.contains("martlet-") ?? false, stat(path, &facts) == 0 else { continue }
+                largest = max(largest, Int(facts.st_blocks) * 512)
+            }
+        }
+        return Double(largest) / 1_048_576
+    }
+}
+
+extension StartCounts {
+    /// The median of each count.
+    static func medians(_ all: [StartCounts]) -> StartCounts? {
+        guard let first = all.first else { return nil }
+        func median(_ values: [Double]) -> Double { Samples(values)?.median ?? 0 }
+        return StartCounts(
+            events: Dictionary(
+                uniqueKeysWithValues: first.events.keys.map { key in
+                    (key, UInt64(median(all.map { Double($0.events[key] ?? 0) })))
+                }),
+            copiedMiB: median(all.map(\.copiedMiB)), guestMiB: median(all.map(\.guestMiB)),
+            modelled: Dictionary(
+                uniqueKeysWithValues: first.modelled.keys.map { key in (key, median(all.map { $0.modelled[key] ?? 0 }))
+                }))
+    }
+}
