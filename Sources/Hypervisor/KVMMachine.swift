@@ -23,17 +23,15 @@ final class KVMMachine: ComposedMachine {
         self.watch = watch
         var devices = DeviceProcesses(watch, user: configuration.user) { logger.debug("\($0)") }
         do {
-            // While the processes start, the memory of a template is copied.
             let memory = try GuestMemoryFile(configuration)
             self.memory = configuration.isSavable ? memory : nil
-            let copy = try configuration.template.map { try TemplateCopy($0, into: memory) }
             vsock = try devices.start("martlet-vmm", as: "machine")
             files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
             logger.phase("machine spawned")
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
             console = try Console("guest console", source: ours) { logger.debug("guest: \($0)") }
             let time = try Self.build(
-                vsock.client, files?.client, configuration, memory, copy, console: theirs.raw)
+                vsock.client, files?.client, configuration, memory, console: theirs.raw)
             logger.phase("first instruction", at: time)
         } catch {
             throw devices.abandon(after: error)
@@ -50,17 +48,16 @@ final class KVMMachine: ComposedMachine {
     /// Has the processes build the machine, and starts it. Each request is sent without waiting for the one before; a failure of
     /// one is thrown first, as the others follow from it.
     ///
-    /// - Parameter copy: of the template's memory; nil: the machine boots.
     /// - Returns: the monotonic time in nanoseconds of the guest's first instruction.
     private static func build(
         _ vmm: ControlClient, _ files: ControlClient?, _ configuration: VMConfiguration, _ memory: GuestMemoryFile,
-        _ copy: TemplateCopy?, console: Int32
+        console: Int32
     ) throws -> UInt64 {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         var replies = [
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.file.raw, bytes: UInt64(memory.size), vcpus: UInt32(configuration.vcpus),
-                nested: configuration.nested)
+                kvm: kvm.raw, memory: memory.file.raw, bytes: UInt64(memory.size), isPrivate: memory.isPrivate,
+                vcpus: UInt32(configuration.vcpus), nested: configuration.nested)
         ]
         replies.append(try vmm.addConsole(output: console, kind: .virtio))
         if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
@@ -71,14 +68,11 @@ final class KVMMachine: ComposedMachine {
             replies.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
         }
         if let files {
-            let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
-            replies.append(
-                try files.startFiles(
-                    vhostUser: deviceEnd.raw, tag: ShareDevice.tag,
-                    memoryLimit: configuration.filesMemoryLimit, allowsDevices: configuration.allowsDeviceNodes))
-            replies.append(try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag))
+            replies +=
+                memory.isPrivate
+                ? try relay(files, to: vmm, configuration) : try connect(files, to: vmm, configuration)
         }
-        let start = try copy.map { try restore(vmm, $0) } ?? boot(vmm, configuration)
+        let start = try configuration.template.map { try restore(vmm, $0) } ?? boot(vmm, configuration)
         for reply in replies { try reply.wait() }
         guard case .booted(let firstInstruction) = try start.wait() else {
             throw HypervisorError("martlet-vmm did not say when the guest began")
@@ -96,10 +90,39 @@ final class KVMMachine: ComposedMachine {
             kernel: kernel.raw, initramfs: initramfs?.raw, commandLine: arguments.joined(separator: " "))
     }
 
-    private static func restore(_ vmm: ControlClient, _ copy: TemplateCopy) throws -> ControlClient.PendingReply {
-        let state = try OwnedDescriptor.open(copy.template.state, O_RDONLY)
-        try copy.wait()
+    private static func restore(
+        _ vmm: ControlClient, _ template: MachineTemplate
+    ) throws -> ControlClient.PendingReply {
+        let state = try OwnedDescriptor.open(template.state, O_RDONLY)
         return try vmm.restore(state: state.raw)
+    }
+
+    /// The file device of a machine whose memory both processes map.
+    private static func connect(
+        _ files: ControlClient, to vmm: ControlClient, _ configuration: VMConfiguration
+    ) throws -> [ControlClient.PendingReply] {
+        let (machineEnd, deviceEnd) = try SharedDescriptor.socketPair(SOCK_STREAM)
+        return [
+            try files.startFiles(
+                vhostUser: deviceEnd.raw, tag: ShareDevice.tag, memoryLimit: configuration.filesMemoryLimit,
+                allowsDevices: configuration.allowsDeviceNodes),
+            try vmm.addFiles(vhostUser: machineEnd.raw, tag: ShareDevice.tag),
+        ]
+    }
+
+    /// The file device of a machine whose memory `martlet-vmm` alone has.
+    private static func relay(
+        _ files: ControlClient, to vmm: ControlClient, _ configuration: VMConfiguration
+    ) throws -> [ControlClient.PendingReply] {
+        let area = try OwnedDescriptor.memory("file relay", size: RelayDescriptors<Int32>.areaSize)
+        let (request, reply) = (try SharedDescriptor.event(), try SharedDescriptor.event())
+        let relay = RelayDescriptors(area: area.raw, request: request.raw, reply: reply.raw)
+        return [
+            try files.startRelayedFiles(
+                relay, tag: ShareDevice.tag, memoryLimit: configuration.filesMemoryLimit,
+                allowsDevices: configuration.allowsDeviceNodes),
+            try vmm.addRelayedFiles(relay, tag: ShareDevice.tag),
+        ]
     }
 
     func save(to directory: MachineTemplate) throws {

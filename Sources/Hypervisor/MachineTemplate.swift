@@ -15,14 +15,21 @@ public struct MachineTemplate: Sendable, Equatable, Codable {
     public var memory: String { "\(directory)/memory" }
 }
 
-/// The file that a machine's memory is in.
+/// The file that a machine's memory is in: one of its own, or a template's.
 struct GuestMemoryFile: Sendable {
     let file: SharedDescriptor
     /// Bytes.
     let size: Int64
+    /// Other pods have the file too: what the guest writes stays out of it.
+    let isPrivate: Bool
 
     init(_ configuration: VMConfiguration) throws {
         size = Int64(configuration.memoryMiB) << 20
+        isPrivate = configuration.template != nil
+        if let template = configuration.template {
+            file = SharedDescriptor(try OwnedDescriptor.open(template.memory, O_RDONLY))
+            return
+        }
         let name = "martlet-\(configuration.name)"
         file = SharedDescriptor(
             configuration.hugePages
@@ -30,33 +37,7 @@ struct GuestMemoryFile: Sendable {
     }
 }
 
-/// The copy of a template's memory into that of a new machine, on a thread of its own.
-struct TemplateCopy: Sendable {
-    let template: MachineTemplate
-    private let done: Promise<Result<Void, HypervisorError>>
-
-    init(_ template: MachineTemplate, into memory: GuestMemoryFile) throws {
-        self.template = template
-        let done = try Promise<Result<Void, HypervisorError>>()
-        self.done = done
-        let image = SharedDescriptor(try OwnedDescriptor.open(template.memory, O_RDONLY))
-        try startThread("template memory") {
-            do {
-                try MemoryImage.fill(memory.file.raw, size: memory.size, from: image.raw)
-                done.settle(.success(()))
-            } catch {
-                done.settle(.failure(HypervisorError("template \(template.directory): \(error)")))
-            }
-        }
-    }
-
-    /// Blocks until everything is copied.
-    func wait() throws {
-        while true { if let result = done.wait() { return try result.get() } }
-    }
-}
-
-/// A guest's memory in a file, and back.
+/// A guest's memory, written to a file.
 enum MemoryImage {
     private static let pageSize = 4096
     /// Bytes that are looked at, or copied, in one go.
@@ -83,18 +64,6 @@ enum MemoryImage {
             }
         }
         try check("fdatasync", "memory", fdatasync(target))
-    }
-
-    /// Fills a new memory file with what `write` wrote.
-    ///
-    /// - Throws: `HypervisorError` where the image is of a memory of another size.
-    static func fill(_ target: Int32, size: Int64, from source: Int32) throws {
-        var facts = stat()
-        try check("fstat", "memory", fstat(source, &facts))
-        guard facts.st_size == size else {
-            throw HypervisorError("its memory has \(facts.st_size) bytes, not \(size)")
-        }
-        try eachExtent(of: source, size: size) { try write($0, to: target, at: $1) }
     }
 
     /// Calls `body` with each part of a file that is not a hole, and where that is.

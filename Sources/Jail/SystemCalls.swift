@@ -26,7 +26,7 @@ extension SystemCallFilter {
 
     /// A thread that serves the queues of a disk or a network interface.
     private static let queue = SystemCallFilter(
-        "queue", names: ["disk", "network"],
+        "queue", names: ["disk", "network", "file system"],
         runtime + rounds + calls("readv writev") + disk + tap + [ioctl(UInt(MARTLET_KVM_IRQ_LINE))] + noFile)
 
     private init(_ thread: String, names: [String] = [], _ calls: [Call]) {

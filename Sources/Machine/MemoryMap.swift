@@ -1,3 +1,4 @@
+import Glibc
 import LinuxSystem
 public import Virtio
 
@@ -42,12 +43,16 @@ public struct MemoryMap: Sendable, Equatable {
 
     /// Maps the memory's file, which must have `size` bytes.
     ///
-    /// - Parameter file: the file's descriptor, which the mapping does not need afterwards.
+    /// - Parameters:
+    ///   - file: the file's descriptor, which the mapping does not need afterwards.
+    ///   - isPrivate: what is written is not in the file, and memory that is not written to is the page cache's.
     /// - Throws: `SystemError` where it can't be mapped.
-    public func map(file: Int32) throws -> GuestMemory {
+    public func map(file: Int32, isPrivate: Bool = false) throws -> GuestMemory {
         try GuestMemory(
             ranges.map { range in
-                let mapping = try Mapping(file: file, offset: Int64(range.offset), count: Int(range.count))
+                let mapping = try Mapping(
+                    file: file, offset: Int64(range.offset), count: Int(range.count),
+                    flags: (isPrivate ? MAP_PRIVATE : MAP_SHARED) | MAP_NORESERVE)
                 let address = UInt64(UInt(bitPattern: mapping.base))
                 return try MemoryRegion(guestAddress: range.address, userAddress: address, mapping: mapping)
             })

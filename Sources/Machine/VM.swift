@@ -11,13 +11,17 @@ public final class VM: Sendable {
     public let map: MemoryMap
     public let memory: GuestMemory
     private let memoryFile: SharedDescriptor
+    private let isPrivate: Bool
     /// The registers of the MMIO slots as the guest reads them, a page each. The guest can't write them as memory, so that only
     /// its writes leave the guest.
     let registers: Mapping
 
     /// The memory, for device processes that map it too.
-    public var sharedMemory: [SharedMemoryRegion] {
-        map.ranges.map { range in
+    ///
+    /// - Throws: `MachineError` where it is private.
+    public func sharedMemory() throws(MachineError) -> [SharedMemoryRegion] {
+        if isPrivate { throw MachineError("the machine's memory is not shared") }
+        return map.ranges.map { range in
             let base = memory.withBytes(at: range.address, count: Int(range.count)) { UInt(bitPattern: $0.baseAddress) }
             return SharedMemoryRegion(
                 guestAddress: range.address, userAddress: UInt64(base ?? 0), size: range.count, file: memoryFile,
@@ -29,18 +33,20 @@ public final class VM: Sendable {
     ///
     /// - Parameters:
     ///   - map: where memory is.
-    ///   - memoryFile: a memory file of `map.size` bytes.
+    ///   - memoryFile: a file of `map.size` bytes.
+    ///   - isPrivate: what the guest writes is not in the file.
     /// - Throws: `MachineError` where the file has another size; `SystemError` where KVM refuses.
-    public init(_ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor) throws {
+    public init(_ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, isPrivate: Bool = false) throws {
         self.kvm = kvm
         self.map = map
         self.memoryFile = memoryFile
+        self.isPrivate = isPrivate
         var facts = stat()
         try check("fstat", "guest memory", fstat(memoryFile.raw, &facts))
         guard UInt64(clamping: facts.st_size) == map.size else {
             throw MachineError("the guest's memory file has \(facts.st_size) bytes, not \(map.size)")
         }
-        memory = try map.map(file: memoryFile.raw)
+        memory = try map.map(file: memoryFile.raw, isPrivate: isPrivate)
         descriptor = SharedDescriptor(
             OwnedDescriptor(
                 owning: try retrying("KVM_CREATE_VM") {

@@ -37,15 +37,16 @@ public final class VMM: @unchecked Sendable {
     /// Makes a machine without devices.
     ///
     /// - Parameters:
-    ///   - memoryFile: a memory file of `map.size` bytes.
+    ///   - memoryFile: a file of `map.size` bytes.
+    ///   - isPrivate: what the guest writes is not in the file.
     ///   - vcpus: how many, in `vcpuCounts`.
     ///   - nested: whether the guest sees the CPU's virtualization.
     ///   - loop: of the thread that the machine belongs to.
     ///   - onEnd: the machine has ended by itself; called once, on the loop's thread.
     /// - Throws: `MachineError`, or `SystemError` where KVM refuses.
     public init(
-        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, vcpus count: Int, nested: Bool = false,
-        loop: LoopTasks,
+        _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, isPrivate: Bool = false, vcpus count: Int,
+        nested: Bool = false, loop: LoopTasks,
         onEnd: @escaping @Sendable (MachineEnd) -> Void
     ) throws {
         guard Self.vcpuCounts.contains(count) else {
@@ -54,7 +55,7 @@ public final class VMM: @unchecked Sendable {
         self.loop = loop
         self.nested = nested
         acknowledgements = try EventDescriptor()
-        let vm = try VM(kvm, map: map, memoryFile: memoryFile)
+        let vm = try VM(kvm, map: map, memoryFile: memoryFile, isPrivate: isPrivate)
         self.vm = vm
         let vcpus = try (0..<count).map { try VCPU(vm, index: $0) }
         let threads = VCPUThreads(vcpus)

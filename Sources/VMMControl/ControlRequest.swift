@@ -10,6 +10,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     /// Serve a file device; `memoryLimit` is in bytes.
     case startFiles(
         vhostUser: Descriptor, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
+    /// Serve a file device to a machine whose memory is not shared, through a `FileRelay`.
+    case startRelayedFiles(relay: RelayDescriptors<Descriptor>, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
     /// Serve a disk: `file` is a raw file or block device, `id` its serial number.
     case startBlock(vhostUser: Descriptor, file: Descriptor, readOnly: Bool, id: String)
     /// Add a directory or a file to the file device's root.
@@ -22,7 +24,9 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
 
     /// Make the machine; the first request. `kvm` is /dev/kvm, `memory` a file of `memoryBytes` bytes.
     /// `nested`: the guest sees the CPU's virtualization.
-    case machine(kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, vcpus: UInt32, nested: Bool)
+    /// `isPrivate`: what the guest writes is not in the file, and no other process can map the guest's memory.
+    case machine(
+        kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, isPrivate: Bool, vcpus: UInt32, nested: Bool)
     /// Add a console that prints to the socket `output`.
     case addConsole(output: Descriptor, kind: ConsoleKind)
     /// Add a source of random numbers.
@@ -31,6 +35,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case addVsock(guestCID: UInt64)
     /// Add the file device that a process at the other end of `vhostUser` serves.
     case addFiles(vhostUser: Descriptor, tag: String)
+    /// Add the file device that another process serves through a `FileRelay`.
+    case addRelayedFiles(relay: RelayDescriptors<Descriptor>, tag: String)
     /// Add a disk.
     case addBlock(file: Descriptor, readOnly: Bool, id: String)
     /// Start the guest. The reply is `ControlReply.booted`.
@@ -54,6 +60,22 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case setNetworkLink(hardwareAddress: [UInt8], isUp: Bool)
 }
 
+/// What both ends of a `FileRelay` get: a memory file, and an eventfd for each direction.
+public struct RelayDescriptors<Descriptor: Sendable>: Sendable {
+    public var area: Descriptor
+    public var request: Descriptor
+    public var reply: Descriptor
+
+    /// Bytes of the memory file, as much as a relay needs and more. What is not used takes no memory.
+    public static var areaSize: Int64 { 4 << 20 }
+
+    public init(area: Descriptor, request: Descriptor, reply: Descriptor) {
+        self.area = area
+        self.request = request
+        self.reply = reply
+    }
+}
+
 /// What a console is to the guest.
 public enum ConsoleKind: UInt8, Sendable {
     /// A virtio console, `hvc0`.
@@ -65,10 +87,10 @@ public enum ConsoleKind: UInt8, Sendable {
 /// The requests' numbers in a packet.
 enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case startVsock = 1
-    case startFiles, startBlock, addShare, removeShare, connect
+    case startFiles, startBlock, addShare, removeShare, connect, startRelayedFiles
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink, restore, save
+    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles
 }
 
 extension ControlRequest {
@@ -77,6 +99,7 @@ extension ControlRequest {
         case .startVsock: .startVsock
         case .startFiles: .startFiles
         case .startBlock: .startBlock
+        case .startRelayedFiles: .startRelayedFiles
         case .addShare: .addShare
         case .removeShare: .removeShare
         case .connect: .connect
@@ -85,6 +108,7 @@ extension ControlRequest {
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock
         case .addFiles: .addFiles
+        case .addRelayedFiles: .addRelayedFiles
         case .addBlock: .addBlock
         case .boot: .boot
         case .pressPowerButton: .pressPowerButton

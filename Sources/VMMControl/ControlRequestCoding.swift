@@ -10,6 +10,11 @@ extension ControlRequest {
             packet.add(tag)
             packet.add(memoryLimit)
             packet.add(allowsDevices)
+        case .startRelayedFiles(let relay, let tag, let memoryLimit, let allowsDevices):
+            add(relay, to: &packet)
+            packet.add(tag)
+            packet.add(memoryLimit)
+            packet.add(allowsDevices)
         case .startBlock(let vhostUser, let file, let readOnly, let id):
             packet.add(descriptor: vhostUser)
             packet.add(descriptor: file)
@@ -24,10 +29,11 @@ extension ControlRequest {
             packet.add(descriptor: stream)
             packet.add(port)
             packet.add(timeout.clampedNanoseconds)
-        case .machine(let kvm, let memory, let memoryBytes, let vcpus, let nested):
+        case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
             packet.add(descriptor: kvm)
             packet.add(descriptor: memory)
             packet.add(memoryBytes)
+            packet.add(isPrivate)
             packet.add(vcpus)
             packet.add(nested)
         case .addConsole(let output, let kind):
@@ -36,6 +42,9 @@ extension ControlRequest {
         case .addVsock(let guestCID): packet.add(guestCID)
         case .addFiles(let vhostUser, let tag):
             packet.add(descriptor: vhostUser)
+            packet.add(tag)
+        case .addRelayedFiles(let relay, let tag):
+            add(relay, to: &packet)
             packet.add(tag)
         case .addBlock(let file, let readOnly, let id):
             packet.add(descriptor: file)
@@ -60,6 +69,18 @@ extension ControlRequest {
         }
     }
 
+    private func add(_ relay: RelayDescriptors<Descriptor>, to packet: inout PacketWriter<Descriptor>) {
+        for descriptor in [relay.area, relay.request, relay.reply] { packet.add(descriptor: descriptor) }
+    }
+
+    private static func relay(
+        from packet: inout PacketReader<Descriptor>
+    ) throws(FieldError) -> RelayDescriptors<Descriptor> {
+        RelayDescriptors(
+            area: try packet.descriptor("area"), request: try packet.descriptor("request"),
+            reply: try packet.descriptor("reply"))
+    }
+
     /// Reads a request; nothing may be left over.
     init(_ kind: ControlRequestKind, from packet: inout PacketReader<Descriptor>) throws(FieldError) {
         self = try Self.decode(kind, from: &packet)
@@ -77,6 +98,10 @@ extension ControlRequest {
                 vhostUser: try packet.descriptor("vhostUser"),
                 tag: try packet.text("tag"), memoryLimit: try packet.number("memoryLimit"),
                 allowsDevices: try packet.flag("allowsDevices"))
+        case .startRelayedFiles:
+            .startRelayedFiles(
+                relay: try relay(from: &packet), tag: try packet.text("tag"),
+                memoryLimit: try packet.number("memoryLimit"), allowsDevices: try packet.flag("allowsDevices"))
         case .startBlock:
             .startBlock(
                 vhostUser: try packet.descriptor("vhostUser"), file: try packet.descriptor("file"),
@@ -87,12 +112,14 @@ extension ControlRequest {
         case .machine:
             .machine(
                 kvm: try packet.descriptor("kvm"), memory: try packet.descriptor("memory"),
-                memoryBytes: try packet.number("memoryBytes"), vcpus: try packet.number("vcpus"),
+                memoryBytes: try packet.number("memoryBytes"), isPrivate: try packet.flag("isPrivate"),
+                vcpus: try packet.number("vcpus"),
                 nested: try packet.flag("nested"))
         case .addConsole: try addConsole(from: &packet)
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))
         case .addFiles: .addFiles(vhostUser: try packet.descriptor("vhostUser"), tag: try packet.text("tag"))
+        case .addRelayedFiles: .addRelayedFiles(relay: try relay(from: &packet), tag: try packet.text("tag"))
         case .addBlock:
             .addBlock(
                 file: try packet.descriptor("file"), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))

@@ -17,6 +17,14 @@ extension ControlClient {
                 vhostUser: vhostUser, tag: tag, memoryLimit: memoryLimit, allowsDevices: allowsDevices))
     }
 
+    /// Makes the process serve a file device called `tag` through a `FileRelay`, as `startFiles` does otherwise.
+    public func startRelayedFiles(
+        _ relay: RelayDescriptors<Int32>, tag: String, memoryLimit: UInt64, allowsDevices: Bool = false
+    ) throws(DeviceError) -> PendingReply {
+        try post(
+            .startRelayedFiles(relay: relay, tag: tag, memoryLimit: memoryLimit, allowsDevices: allowsDevices))
+    }
+
     /// Makes the process serve a disk to the machine at the other end of `vhostUser`.
     /// - Parameters:
     ///   - file: a raw file or block device, open for reading and, unless the disk is read-only, writing.

@@ -6,11 +6,14 @@ extension ControlClient {
     /// - Parameters:
     ///   - kvm: /dev/kvm.
     ///   - memory: a memory file of `bytes` bytes.
+    ///   - isPrivate: what the guest writes is not in the file, and no other process can map the guest's memory.
     ///   - nested: whether the guest sees the CPU's virtualization.
     public func makeMachine(
-        kvm: Int32, memory: Int32, bytes: UInt64, vcpus: UInt32, nested: Bool = false
+        kvm: Int32, memory: Int32, bytes: UInt64, isPrivate: Bool = false, vcpus: UInt32, nested: Bool = false
     ) throws(DeviceError) -> PendingReply {
-        try post(.machine(kvm: kvm, memory: memory, memoryBytes: bytes, vcpus: vcpus, nested: nested))
+        try post(
+            .machine(
+                kvm: kvm, memory: memory, memoryBytes: bytes, isPrivate: isPrivate, vcpus: vcpus, nested: nested))
     }
 
     /// Adds a console whose output goes to the socket `output`.
@@ -29,6 +32,11 @@ extension ControlClient {
     /// Adds the file device that a process at the other end of `vhostUser` serves.
     public func addFiles(vhostUser: Int32, tag: String) throws(DeviceError) -> PendingReply {
         try post(.addFiles(vhostUser: vhostUser, tag: tag))
+    }
+
+    /// Adds the file device that another process serves through a `FileRelay`, as `startRelayedFiles` asks it to.
+    public func addRelayedFiles(_ relay: RelayDescriptors<Int32>, tag: String) throws(DeviceError) -> PendingReply {
+        try post(.addRelayedFiles(relay: relay, tag: tag))
     }
 
     /// Adds a disk: a file or block device, opened as `readOnly` says; `id` is its serial number, 20 bytes at most.

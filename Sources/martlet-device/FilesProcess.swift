@@ -28,10 +28,14 @@ final class FilesProcess {
     private func handle(_ request: ControlRequest<SharedDescriptor>) throws -> ControlReply {
         switch request {
         case .startFiles(let vhostUser, let tag, let memoryLimit, let allowsDevices):
-            var options = FileServer.Options()
-            options.memoryLimit = Int(clamping: memoryLimit)
-            options.allowsDevices = allowsDevices
-            try start(tag: tag, machine: vhostUser, options)
+            let server = try makeServer(memoryLimit, allowsDevices: allowsDevices)
+            let socket = control.socket
+            let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
+            try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: vhostUser)
+        case .startRelayedFiles(let relay, _, let memoryLimit, let allowsDevices):
+            let server = try makeServer(memoryLimit, allowsDevices: allowsDevices)
+            try FileRelay(area: relay.area, request: relay.request, reply: relay.reply)
+                .serve { server.handle(readable: $0, writable: $1) }
         case .addShare(let name, let tree, let readOnly):
             try started().addShare(name: name, descriptor: try tree.duplicate(), readOnly: readOnly)
         case .removeShare(let name):
@@ -41,15 +45,14 @@ final class FilesProcess {
         return .done
     }
 
-    private func start(
-        tag: String, machine: SharedDescriptor, _ options: FileServer.Options
-    ) throws {
-        try control.requireUnused()
-        let socket = control.socket
-        let server = try FileServer(proc: try procfs.duplicate(), options: options)
-        let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
-        try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: machine)
-        self.server = server
+    private func makeServer(_ memoryLimit: UInt64, allowsDevices: Bool) throws -> FileServer {
+        guard server == nil else { throw RequestError("the device is started already") }
+        var options = FileServer.Options()
+        options.memoryLimit = Int(clamping: memoryLimit)
+        options.allowsDevices = allowsDevices
+        let made = try FileServer(proc: try procfs.duplicate(), options: options)
+        server = made
+        return made
     }
 
     private func started() throws(RequestError) -> FileServer {

@@ -73,11 +73,17 @@ final class MachineDevices {
 
     func addFiles(tag: String, socket: SharedDescriptor) throws {
         let device = try VhostUserFrontEnd(
-            socket: socket, memory: vmm.vm.sharedMemory, queueCount: 2,
+            socket: socket, memory: vmm.vm.sharedMemory(), queueCount: 2,
             configuration: .own(FileDevice.configuration(tag: tag, requestQueues: 1)))
         let broken = broken("files")
         try device.watch(loop) { broken("\($0)") }
         try add(.files, device, maximumSize: 512)
+    }
+
+    func addRelayedFiles(tag: String, _ relay: RelayDescriptors<SharedDescriptor>) throws {
+        let relay = try FileRelay(area: relay.area, request: relay.request, reply: relay.reply)
+        let device = FileDevice(tag: tag) { relay.forward($0, $1) }
+        try add(.files, FilesBackend(device: device, onBroken: broken("files")), maximumSize: 512)
     }
 
     func addBlock(_ file: SharedDescriptor, readOnly: Bool, id: String) throws {

@@ -64,13 +64,14 @@ final class MachineProcess {
 
     private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
         switch request {
-        case .machine(let kvm, let memory, let memoryBytes, let vcpus, let nested):
-            try make(kvm: kvm, memory: memory, memoryBytes: memoryBytes, vcpus: vcpus, nested: nested)
+        case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
+            try make(kvm, memory: memory, memoryBytes, isPrivate: isPrivate, vcpus: vcpus, nested: nested)
         case .addConsole(let output, .serial): try machine().0.addSerialPort(output: output)
         case .addConsole(let output, .virtio): try machine().1.addConsole(output)
         case .addEntropy: try machine().1.addEntropy()
         case .addVsock(let guestCID): try machine().1.addVsock(guestCID: guestCID)
         case .addFiles(let vhostUser, let tag): try machine().1.addFiles(tag: tag, socket: vhostUser)
+        case .addRelayedFiles(let relay, let tag): try machine().1.addRelayedFiles(tag: tag, relay)
         case .addBlock(let file, let readOnly, let id): try machine().1.addBlock(file, readOnly: readOnly, id: id)
         case .boot(let kernel, let initramfs, let commandLine):
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))
@@ -100,20 +101,21 @@ final class MachineProcess {
             guard let vsock = devices.vsock, vmm.state.isBooted else { return .notReady }
             vsock.connect(sequence, port: port, stream, timeout: timeout)
             return nil
-        case .startVsock, .startFiles, .startBlock, .addShare, .removeShare:
+        case .startVsock, .startFiles, .startRelayedFiles, .startBlock, .addShare, .removeShare:
             throw RequestError.notServed(request)
         }
         return .done
     }
 
     private func make(
-        kvm: SharedDescriptor, memory: SharedDescriptor, memoryBytes: UInt64, vcpus: UInt32, nested: Bool
+        _ kvm: SharedDescriptor, memory: SharedDescriptor, _ memoryBytes: UInt64, isPrivate: Bool, vcpus: UInt32,
+        nested: Bool
     ) throws {
         guard case .awaitingMachine = phase else { throw MachineError("the machine is made already") }
         let reporter = EndReporter(control)
         let vmm = try VMM(
-            KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory, vcpus: Int(vcpus), nested: nested,
-            loop: tasks,
+            KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory, isPrivate: isPrivate,
+            vcpus: Int(vcpus), nested: nested, loop: tasks,
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
         try addDoorbell(to: vmm)

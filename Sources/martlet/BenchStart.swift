@@ -22,9 +22,7 @@ struct BenchStart: AsyncParsableCommand {
         let vcpus: Int
         let memoryMiB: Int
 
-        func makeTemplate() async throws -> Int64 {
-            try await maker.make(vcpus: vcpus, memoryMiB: memoryMiB).bytes
-        }
+        func makeTemplate() async throws { _ = try await maker.make(vcpus: vcpus, memoryMiB: memoryMiB) }
 
         func start(fromTemplate: Bool) async throws -> (machine: any VirtualMachine, nanoseconds: UInt64) {
             let ready = try await maker.start(vcpus: vcpus, memoryMiB: memoryMiB, fromTemplate: fromTemplate)

@@ -7,7 +7,7 @@ struct TemplateCommand: AsyncParsableCommand {
         commandName: "template", abstract: "Make, list, remove and check the templates that pods start from.",
         subcommands: [
             TemplateCreateCommand.self, TemplateListCommand.self, TemplateRemoveCommand.self,
-            TemplateCheckCommand.self,
+            TemplateCheckCommand.self, TemplateMakeCommand.self,
         ])
 }
 
@@ -30,6 +30,17 @@ struct TemplateCreateCommand: AsyncParsableCommand {
                 vcpus: vcpus ?? configuration.vm.vcpus, memoryMiB: memoryMib ?? configuration.vm.memoryMiB)
             print(entry.name)
         }
+    }
+}
+
+/// What a pod's server starts where `template.mode` is `auto`; its standard input is a `BackgroundTemplate`.
+struct TemplateMakeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: BackgroundTemplate.command, shouldDisplay: false)
+
+    @OptionGroup var global: GlobalOptions
+
+    func run() async throws {
+        try await global.reporting { logger in try await BackgroundTemplate.read().make(logger: logger) }
     }
 }
 
@@ -77,7 +88,7 @@ struct TemplateRemoveCommand: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { _ in
             let store = TemplateStore(directory: try Configuration.load(file: global.config).template.directory)
-            for name in all ? store.list().map(\.name) : names { try store.remove(name) }
+            for name in all ? store.names() : names { try store.remove(name) }
         }
     }
 }
@@ -96,7 +107,7 @@ struct TemplateCheckCommand: AsyncParsableCommand {
             let configuration = try Configuration.load(file: global.config)
             let maker = TemplateMaker(configuration, logger: logger)
             let store = TemplateStore(directory: configuration.template.directory)
-            for name in names.isEmpty ? store.list().map(\.name) : names {
+            for name in names.isEmpty ? store.names() : names {
                 try await maker.check(name)
                 print("\(name): good")
             }

@@ -36,10 +36,28 @@ import Testing
             Private_Dirty:        16 kB
             """
         let memory = ProcessMemory(process: "vmm", smaps: smaps)
-        #expect(memory == ProcessMemory(process: "vmm", privateKiB: 40, proportionalKiB: 76, guestKiB: 65544))
+        #expect(
+            memory
+                == ProcessMemory(
+                    process: "vmm", privateKiB: 40, proportionalKiB: 76, guestKiB: 65544, guestOwnKiB: 65544))
         #expect([memory, memory].total.privateKiB == 80)
         // Two processes that map one guest's memory.
         #expect([memory, memory].total.guestKiB == 65544)
+    }
+
+    /// The pages of a template that the guest has written to are its own; the others are all pods'.
+    @Test func aTemplatesMemoryIsShared() {
+        let smaps = """
+            7f0000000000-7f0020000000 rw-p 00000000 00:2d 2 /var/lib/martlet/templates/1cpu-512mib-01/memory
+            Rss:               20480 kB
+            Pss:               12288 kB
+            Private_Clean:      1024 kB
+            Private_Dirty:      8192 kB
+            Anonymous:          8192 kB
+            """
+        #expect(
+            ProcessMemory(process: "vmm", smaps: smaps)
+                == ProcessMemory(process: "vmm", guestKiB: 20480, guestOwnKiB: 8192))
     }
 
     @Test func theRatioIsOfMedians() throws {

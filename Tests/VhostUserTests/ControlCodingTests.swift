@@ -12,9 +12,13 @@ import Testing
         .startVsock(vhostUser: 10, guestCID: .max),
         .startFiles(vhostUser: 10, tag: "martlet", memoryLimit: 1 << 40, allowsDevices: true),
         .startBlock(vhostUser: 10, file: 11, readOnly: true, id: "größe"),
+        .startRelayedFiles(
+            relay: .init(area: 10, request: 11, reply: 12), tag: "t", memoryLimit: 1 << 30, allowsDevices: false),
+        .addRelayedFiles(relay: .init(area: 10, request: 11, reply: 12), tag: "t"), .restore(state: 10),
+        .save(file: 10),
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""),
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)),
-        .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, vcpus: 32, nested: true),
+        .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, isPrivate: true, vcpus: 32, nested: true),
         .addConsole(output: 10, kind: .serial),
         .addEntropy, .addVsock(guestCID: 3), .addFiles(vhostUser: 10, tag: "t"),
         .addBlock(file: 10, readOnly: true, id: "i"), .boot(kernel: 10, initramfs: nil, commandLine: "quiet"),
@@ -65,7 +69,7 @@ import Testing
             }
         }
         #expect(
-            refusal(.machine(kvm: 1, memory: 2, memoryBytes: 1, vcpus: 1, nested: false)) { $1 = [1] }
+            refusal(.machine(kvm: 1, memory: 2, memoryBytes: 1, isPrivate: false, vcpus: 1, nested: false)) { $1 = [1] }
                 == "no descriptor for memory")
         #expect(refusal(.removeShare(name: "x")) { body, _ in body[4] = 0xff } == "name is not UTF-8")
         #expect(refusal(.removeNetwork(hardwareAddress: [1])) { _, _ in } == "hardwareAddress has 1 bytes, not 6")

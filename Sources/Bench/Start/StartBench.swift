@@ -74,9 +74,12 @@ public struct StartBench: Sendable {
     private func countStarts(
         _ starter: any MachineStarter, runs: Int, _ progress: (String) -> Void
     ) async throws -> (Comparison?, [StartCounts?]) {
-        if usesTemplate { progress("making the template") }
+        if usesTemplate {
+            progress("making the template")
+            try await starter.makeTemplate()
+        }
         let starts = TemplateStarts(
-            starter: starter, templateBytes: usesTemplate ? try await starter.makeTemplate() : 0,
+            starter: starter,
             bootFiles: [machine.kernel] + (machine.initramfs.map { [$0] } ?? []))
         let sides = usesTemplate ? [true, false] : [false]
         let results = try await Rounds.run(runs, of: sides) { round, isRestored in

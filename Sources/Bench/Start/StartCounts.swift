@@ -6,10 +6,12 @@ import LinuxSystem
 public struct StartCounts: Sendable, Equatable, Codable {
     /// How often each event was, by its name.
     public var events: [String: UInt64]
-    /// What was copied into the guest's memory: the kernel and the initramfs, or a template's pages, MiB.
+    /// What was copied into the guest's memory, MiB: the kernel and the initramfs; of a template nothing.
     public var copiedMiB: Double
-    /// Memory of the guest that the host has given it, MiB.
+    /// The guest's memory that this machine alone has, MiB.
     public var guestMiB: Double
+    /// The guest's memory that it has together with other machines of the template, MiB.
+    public var sharedMiB: Double
     /// Milliseconds on hardware, by their cause, as `UnitCosts` has them.
     public var modelled: [String: Double]
 
@@ -19,16 +21,17 @@ public struct StartCounts: Sendable, Equatable, Codable {
         case events, modelled
         case copiedMiB = "copied_mib"
         case guestMiB = "guest_touched_mib"
+        case sharedMiB = "guest_shared_mib"
     }
 }
 
 /// What things cost on hardware (a server's CPU of about 3 GHz with VMX or SVM), for a clock that an emulator does not distort.
 /// docs/start.md has the sources.
 enum UnitCosts {
-    /// Microseconds of an event. Exits to the VMM cost that on top of an exit.
+    /// Microseconds of an event. Kinds of exits cost that on top of an exit.
     static let microseconds: [KernelCounters.Event: Double] = [
-        .exits: 1.0, .userExits: 1.5, .guestFaults: 1.0, .interrupts: 0.5, .systemCalls: 0.25, .contextSwitches: 2.0,
-        .programs: 800, .pages: 0.25,
+        .exits: 1.0, .portExits: 1.5, .registerExits: 1.5, .haltExits: 0.5, .guestFaults: 1.0, .systemCalls: 0.25,
+        .contextSwitches: 2.0, .programs: 800, .pages: 0.25,
     ]
     /// Milliseconds of a copied MiB, without the pages that it needs.
     static let copiedMiB = 0.1

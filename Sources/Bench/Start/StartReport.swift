@@ -149,7 +149,8 @@ public struct StartReport: Sendable, Codable {
             + counts.events.keys.sorted().map { key in row(key) { "\($0.events[key] ?? 0)" } }
             + [
                 row("copied into the guest, MiB") { Figures.short($0.copiedMiB) },
-                row("guest memory touched, MiB") { Figures.short($0.guestMiB) },
+                row("guest memory of its own, MiB") { Figures.short($0.guestMiB) },
+                row("guest memory that is shared, MiB") { Figures.short($0.sharedMiB) },
                 row("modelled on hardware, ms") { Figures.short($0.modelledMilliseconds) },
             ]
     }

@@ -6,9 +6,7 @@ import LinuxSystem
 /// What starts the machines that are measured.
 public protocol MachineStarter: Sendable {
     /// Makes the template.
-    ///
-    /// - Returns: what it takes of the file system, bytes.
-    func makeTemplate() async throws -> Int64
+    func makeTemplate() async throws
     /// Starts a machine, from the template or cold.
     ///
     /// - Returns: the machine, and the nanoseconds from the start of its processes until its agent's first answer.
@@ -18,7 +16,6 @@ public protocol MachineStarter: Sendable {
 /// Machines that boot and machines that start from a template, in turns.
 struct TemplateStarts {
     let starter: any MachineStarter
-    let templateBytes: Int64
     /// What a boot copies: files of the host.
     let bootFiles: [String]
 
@@ -37,15 +34,17 @@ struct TemplateStarts {
         let before = counters?.read() ?? [:]
         let (machine, nanoseconds) = try await starter.start(fromTemplate: fromTemplate)
         let after = counters?.read()
-        let guestMiB = Self.guestMiB(of: machine)
+        let memory = try machine.processes.first { $0.name == "martlet-vmm" }
+            .map { try ProcessMemory(process: $0.name, pid: $0.pid) }
         machine.kill(.ended("measured"))
         _ = await machine.end()
-        let copied = fromTemplate ? Double(templateBytes) / 1_048_576 : bootFiles.map(Self.mebibytes).reduce(0, +)
+        let copied = fromTemplate ? 0 : bootFiles.map(Self.mebibytes).reduce(0, +)
         let counts = after.map { after in
             let difference = after.mapValues { $0 }.merging(before) { $0 - $1 }
             return StartCounts(
                 events: Dictionary(uniqueKeysWithValues: difference.map { ("\($0.key)", $0.value) }),
-                copiedMiB: copied, guestMiB: guestMiB,
+                copiedMiB: copied, guestMiB: Double(memory?.guestOwnKiB ?? 0) / 1024,
+                sharedMiB: Double((memory?.guestKiB ?? 0) - (memory?.guestOwnKiB ?? 0)) / 1024,
                 modelled: UnitCosts.model(difference, copiedMiB: copied, boots: !fromTemplate))
         }
         return Result(milliseconds: Double(nanoseconds) / 1e6, counts: counts)
@@ -54,21 +53,6 @@ struct TemplateStarts {
     private static func mebibytes(_ path: String) -> Double {
         var facts = stat()
         return stat(path, &facts) == 0 ? Double(facts.st_size) / 1_048_576 : 0
-    }
-
-    /// The guest's memory that is allocated: the blocks of the memory file that `martlet-vmm` has open.
-    static func guestMiB(of machine: any VirtualMachine) -> Double {
-        var largest = 0
-        for process in machine.processes where process.name == "martlet-vmm" {
-            let directory = "/proc/\(process.pid)/fd"
-            for name in (try? directoryNames(directory)) ?? [] {
-                let path = "\(directory)/\(name)"
-                var facts = stat()
-                guard symbolicLink(path)?.contains("martlet-") ?? false, stat(path, &facts) == 0 else { continue }
-                largest = max(largest, Int(facts.st_blocks) * 512)
-            }
-        }
-        return Double(largest) / 1_048_576
     }
 }
 
@@ -83,6 +67,7 @@ extension StartCounts {
                     (key, UInt64(median(all.map { Double($0.events[key] ?? 0) })))
                 }),
             copiedMiB: median(all.map(\.copiedMiB)), guestMiB: median(all.map(\.guestMiB)),
+            sharedMiB: median(all.map(\.sharedMiB)),
             modelled: Dictionary(
                 uniqueKeysWithValues: first.modelled.keys.map { key in (key, median(all.map { $0.modelled[key] ?? 0 }))
                 }))

@@ -72,6 +72,9 @@ struct HostCgroup: Sendable {
         for directory in directories { try writeText("\(pid)", to: "\(directory)/cgroup.procs") }
     }
 
+    /// Moves a child of this process, which is no part of the pod, to where this process was before.
+    func expel(_ pid: pid_t) throws { try Self.move(pid, to: previous) }
+
     /// Moves this process back, with those it has started that outlive the pod (a logging program that still writes), and
     /// removes the cgroups.
     func leave() {

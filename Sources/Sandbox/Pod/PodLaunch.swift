@@ -82,6 +82,7 @@ final class PodLaunch: Sendable {
         let targets = PodTargets(
             link, namespace: running.namespace, limit: configuration.agent.requestTimeout, logger: logger)
         let resolvers = PodResolvers(targets, namespace: running.namespace, agent: agent, logger: logger)
+        await makeTemplate(plan)
         return RunningPod(
             plan: plan, configuration: configuration, machine: machine, network: running,
             cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
@@ -137,6 +138,23 @@ final class PodLaunch: Sendable {
         try keep { $0.machine = machine }
         try await record(plan)
         return machine
+    }
+
+    /// Has the template made that this pod could have started from.
+    private func makeTemplate(_ plan: SandboxPlan) async {
+        guard configuration.template.mode == .auto, plan.machine.template == nil else { return }
+        guard case .builtIn = plan.driver else {
+            return logger.info("the pod boots: templates need the built-in VMM, not \(plan.driver)")
+        }
+        if let objection = TemplateShape.objection(to: plan.machine) {
+            return logger.info("the pod boots: there is no template of a machine like its, as \(objection)")
+        }
+        let request = BackgroundTemplate(
+            configuration: configuration, vcpus: plan.machine.vcpus, memoryMiB: plan.machine.memoryMiB)
+        let cgroup = state.withLock { $0.cgroup }
+        do { try await onThread("template") { try request.start(outside: cgroup) } } catch {
+            logger.warning("no template is made: \(error)")
+        }
     }
 
     private func connect(_ link: AgentLink, _ machine: any VirtualMachine) async throws -> AgentServiceClient {

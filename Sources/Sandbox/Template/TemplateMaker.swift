@@ -22,8 +22,9 @@ public struct TemplateMaker: Sendable {
 
     /// Makes the template of a pod with so many vCPUs and so much memory.
     ///
+    /// - Parameter isPatient: wait while another template is made.
     /// - Throws: what is missing on this host; nothing is left of the template then.
-    public func make(vcpus: Int, memoryMiB: Int) async throws -> TemplateStore.Entry {
+    public func make(vcpus: Int, memoryMiB: Int, isPatient: Bool = true) async throws -> TemplateStore.Entry {
         let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
         guard case .builtIn = plan.driver else {
             throw SandboxError.unsupported("a template with \(plan.driver)")
@@ -32,7 +33,8 @@ public struct TemplateMaker: Sendable {
             throw SandboxError.unsupported(
                 "a template of this machine (\(TemplateShape.objection(to: plan.machine) ?? ""))")
         }
-        return try await store.make(shape, limit: Int64(configuration.template.maxMiB) << 20) { template in
+        return try await store.make(shape, limit: Int64(configuration.template.maxMiB) << 20, isPatient: isPatient) {
+            template in
             let user = try takeUser()
             var machine = plan.machine
             machine.user = user.id

@@ -88,12 +88,16 @@ public struct TemplateStore: Sendable {
     ///
     /// - Parameters:
     ///   - limit: bytes that all templates may take; those that were used least recently make room.
+    ///   - isPatient: wait while another template is made.
     ///   - body: writes and tries it; `shape.json` is there already.
     /// - Throws: what `body` throws. Nothing is left of the template then.
     func make(
-        _ shape: TemplateShape, limit: Int64, _ body: (MachineTemplate) async throws -> Void
+        _ shape: TemplateShape, limit: Int64, isPatient: Bool = true, _ body: (MachineTemplate) async throws -> Void
     ) async throws -> Entry {
         try makeDirectories(directory, mode: 0o700)
+        // One at a time: it takes a machine's memory.
+        let turn = try OwnedDescriptor.open(directory, O_RDONLY | O_DIRECTORY)
+        _ = try retrying("flock", directory) { flock(turn.raw, LOCK_EX | (isPatient ? 0 : LOCK_NB)) }
         removeUnfinished()
         let unfinished = "\(directory)/\(Self.unfinishedPrefix)\(shape.name)-\(getpid())"
         try check("mkdir", unfinished, mkdir(unfinished, 0o700))
@@ -140,7 +144,8 @@ public struct TemplateStore: Sendable {
 
     private func entries() -> [String] { (try? directoryNames(directory)) ?? [] }
 
-    private func names() -> [String] { entries().filter { !$0.hasPrefix(".") } }
+    /// The names of all templates, of those that can't be read too.
+    public func names() -> [String] { entries().filter { !$0.hasPrefix(".") } }
 
     private func readShape(_ name: String) throws -> TemplateShape {
         let path = "\(path(of: name))/shape.json"

@@ -10,6 +10,8 @@
 struct PollPolicy {
     /// The longest wait that a worker polls through, nanoseconds.
     static let longest: UInt64 = 400_000
+    /// Two steps of polling that are further apart mean that another thread had the CPU, nanoseconds.
+    static let preemption: UInt64 = 50_000
     /// Waits between two decisions.
     static let epoch = 32
     /// Epochs of polling after which sleeping is measured again.

@@ -15,8 +15,6 @@ final class WorkerLoop<Service: QueueService> {
 
     /// A guest that has sent no request for this long is idle, nanoseconds.
     private static var idleAfter: UInt64 { 5_000_000 }
-    /// Two steps of polling that are further apart mean that another thread had the CPU, nanoseconds.
-    private static var preemptionThreshold: UInt64 { 50_000 }
     /// How often a worker with a source yields its CPU and checks its queues again before it asks for a kick. A kick costs the
     /// guest an exit, and sleeping and waking cost both sides more than a check.
     private static var yieldLimit: Int { 8 }
@@ -139,7 +137,7 @@ final class WorkerLoop<Service: QueueService> {
                 for index in entries.indices where service.isPending(entries[index].queue) { return true }
             }
             let now = monotonicNanoseconds()
-            if now &- last > Self.preemptionThreshold { wasPreempted = true }
+            if now &- last > PollPolicy.preemption { wasPreempted = true }
             last = now
         } while last &- waitBegan < PollPolicy.longest && !hasTasks.load(ordering: .relaxed)
         return false
