@@ -15,10 +15,14 @@ extension Containers {
             date +%s; hostname; cut -d' ' -f1 /proc/uptime; sleep 0.2; echo end
             """
 
-        private func templates(_ scene: Scene, _ settings: String = "") throws -> (options: [String], directory: String)
-        {
+        private func templates(
+            _ scene: Scene, vcpus: Int = 1, _ settings: String = ""
+        ) throws -> (options: [String], directory: String) {
             let directory = "\(scene.directory)/templates"
-            return (try scene.configuration("[template]\ndirectory = \"\(directory)\"\n\(settings)"), directory)
+            return (
+                try scene.configuration("vm.vcpus = \(vcpus)\n[template]\ndirectory = \"\(directory)\"\n\(settings)"),
+                directory
+            )
         }
 
         private func martlet(_ options: [String], _ arguments: String...) throws -> Outcome {
@@ -36,7 +40,7 @@ extension Containers {
         @Test(.enabled(if: Lab.driver == .kvm, needsKVM))
         func podsFromOneTemplateAreNotAlike() throws {
             try Scene.play { scene in
-                let (options, directory) = try templates(scene)
+                let (options, directory) = try templates(scene, vcpus: 2)
                 let made = try martlet(options, "template", "create")
                 #expect(made.code == 0, "\(made.errorText)")
                 #expect(names(directory) == made.lines)
