@@ -23,6 +23,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     /// Make the machine; the first request. `kvm` is /dev/kvm, `memory` a file of `memoryBytes` bytes.
     /// `nested`: the guest sees the CPU's virtualization.
     case machine(kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, vcpus: UInt32, nested: Bool)
+    /// Map a file as the guest's read-only root image (virtio-pmem).
+    case addRootImage(file: Descriptor)
     /// Add a console that prints to the socket `output`.
     case addConsole(output: Descriptor, kind: ConsoleKind)
     /// Add a source of random numbers.
@@ -68,7 +70,7 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case startFiles, startBlock, addShare, removeShare, connect
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink, restore, save
+    case removeNetwork, setNetworkLink, restore, save, addRootImage
 }
 
 extension ControlRequest {
@@ -81,6 +83,7 @@ extension ControlRequest {
         case .removeShare: .removeShare
         case .connect: .connect
         case .machine: .machine
+        case .addRootImage: .addRootImage
         case .addConsole: .addConsole
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock

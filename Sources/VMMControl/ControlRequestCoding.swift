@@ -30,6 +30,7 @@ extension ControlRequest {
             packet.add(memoryBytes)
             packet.add(vcpus)
             packet.add(nested)
+        case .addRootImage(let file): packet.add(descriptor: file)
         case .addConsole(let output, let kind):
             packet.add(descriptor: output)
             packet.add(kind.rawValue)
@@ -89,6 +90,7 @@ extension ControlRequest {
                 kvm: try packet.descriptor("kvm"), memory: try packet.descriptor("memory"),
                 memoryBytes: try packet.number("memoryBytes"), vcpus: try packet.number("vcpus"),
                 nested: try packet.flag("nested"))
+        case .addRootImage: .addRootImage(file: try packet.descriptor("file"))
         case .addConsole: try addConsole(from: &packet)
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))

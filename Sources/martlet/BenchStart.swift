@@ -41,7 +41,7 @@ struct BenchStart: AsyncParsableCommand {
             }
             let start = StartBench(
                 martlet: GuestImage.ownPath(), configurationFile: global.config, machine: plan.machine,
-                qemu: try against.map { _ in try facts.qemuPath() })
+                isBuiltIn: plan.driver.isBuiltIn, qemu: try against.map { _ in try facts.qemuPath() })
             return try await start.run(
                 runs: bench.runs, command: CommandLine.arguments.joined(separator: " "),
                 facts: [

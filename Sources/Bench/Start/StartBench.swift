@@ -10,14 +10,19 @@ public struct StartBench: Sendable {
     public var configurationFile: String?
     /// The machine that both sides boot.
     public var machine: VMConfiguration
+    /// Whether the configuration's hypervisor is the built-in VMM.
+    public var isBuiltIn: Bool
     /// Absolute path of QEMU for a comparison; nil: none.
     public var qemu: String?
     public var timeout = Duration.seconds(60)
 
-    public init(martlet: String, configurationFile: String?, machine: VMConfiguration, qemu: String?) {
+    public init(
+        martlet: String, configurationFile: String?, machine: VMConfiguration, isBuiltIn: Bool, qemu: String?
+    ) {
         self.martlet = martlet
         self.configurationFile = configurationFile
         self.machine = machine
+        self.isBuiltIn = isBuiltIn
         self.qemu = qemu
     }
 
@@ -41,6 +46,7 @@ public struct StartBench: Sendable {
         let memory = try IdlePods.memory(
             martlet: martlet, bundle: try bundle(["sh", "-c", "echo up; exec sleep 600"]), root: root,
             configuration: configurationFile, timeout: timeout)
+        let touched = isBuiltIn ? try await touchedMemory(progress) : nil
         var start: Comparison?
         var tiny: Comparison?
         if let qemu {
@@ -51,8 +57,18 @@ public struct StartBench: Sendable {
         }
         guard let total = Samples(phases.map(\.total)) else { throw BenchError("no runs") }
         return StartReport(
-            command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory, start: start,
-            startOfTinyGuest: tiny)
+            command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory,
+            touched: touched, start: start, startOfTinyGuest: tiny)
+    }
+
+    private func touchedMemory(_ progress: (String) -> Void) async throws -> StartReport.TouchedMemory {
+        progress("memory that a guest touches")
+        var machine = machine
+        machine.disks = []
+        let asConfigured = try await TouchedMemory.measure(machine, timeout: timeout)
+        machine.hugePages = false
+        return .init(
+            asConfigured: asConfigured, inSmallPages: try await TouchedMemory.measure(machine, timeout: timeout))
     }
 
     private static func samples(_ runs: [RunPhases]) -> [StartReport.Phase] {
@@ -77,6 +93,7 @@ public struct StartBench: Sendable {
         var vm = linux.machine
         vm.kernel = image
         vm.initramfs = nil
+        vm.rootImage = nil
         vm.debugConsole = true
         return BootedGuest(machine: vm, isTiny: true, timeout: timeout)
     }
