@@ -1,6 +1,6 @@
 #!/bin/bash
-# Makes what a guest boots from, in .build/guest/<own|stock>/: the kernel (vmlinux, and bzImage or vmlinuz), initramfs, and
-# manifest (key=value lines: versions, sizes, hashes). Does nothing when the inputs are the same as last time.
+# Makes what a guest boots from, in .build/guest/<own|stock>/: the kernel (vmlinux, and bzImage or vmlinuz), initramfs, with
+# the own kernel root.erofs, and manifest (key=value lines: versions, sizes, hashes). Does nothing when the inputs are the same as last time.
 #   KERNEL=own      Debian's kernel source with configs/kernel/ (default)
 #   KERNEL=stock    Debian's cloud kernel with the modules it needs
 #   KERNEL=/DIR     your own: /DIR holds vmlinux or bzImage or vmlinuz, and modules/ if there are any; see docs/guest.md
@@ -32,7 +32,7 @@ else
     identity=$(cd "$kernel" && find . -type f -exec sha256sum {} + | sort)
 fi
 out=.build/guest/${GUEST:-$kind}
-inputs=$({ echo "$identity"; sha256sum <"$agent"; cat "$here"/{guest,guest-initramfs}.sh "$here/cpio.py"; } | sha256sum | cut -c 1-64)
+inputs=$({ echo "$identity"; sha256sum <"$agent"; cat "$here"/{guest,guest-initramfs,guest-root}.sh "$here/cpio.py"; } | sha256sum | cut -c 1-64)
 
 make_guest() {
     local image images
@@ -40,17 +40,19 @@ make_guest() {
     images=$(cd "$kernel" && ls vmlinux bzImage vmlinuz 2>/dev/null || true)
     [ -n "$images" ] || { echo "guest: neither vmlinux nor bzImage nor vmlinuz in $kernel" >&2; exit 1; }
     mkdir -p "$out"
-    rm -f "$out"/{vmlinux,bzImage,vmlinuz,initramfs.cpio,manifest}
+    rm -f "$out"/{vmlinux,bzImage,vmlinuz,initramfs.cpio,root.erofs,manifest}
     for image in $images; do
         # A copy, which outlives the cache; where the file system can, both share their blocks.
         cp --reflink=auto "$kernel/$image" "$out/$image"
     done
     "$here/guest-initramfs.sh" "$kernel" "$agent" "$out/initramfs"
+    # Other kernels may not have what it takes to mount it, and other first processes may want to write to their root.
+    if [ -n "$make_kernel" ] && [ "$kind" = own ] && [ -z "${GUEST:-}" ]; then "$here/guest-root.sh" "$agent" "$out/root.erofs"; fi
     {
         echo "kernel=$kind"
         echo "version=$(cat "$kernel/version" 2>/dev/null || echo unknown)"
         echo "source=$(cat "$kernel/source" 2>/dev/null || echo unknown)"
-        [ ! -e "$out/initramfs.cpio" ] || images+=" initramfs.cpio"
+        for image in initramfs.cpio root.erofs; do [ ! -e "$out/$image" ] || images+=" $image"; done
         for image in $images initramfs; do
             echo "$image.size=$(stat -c %s "$out/$image")"
             echo "$image.sha256=$(sha256sum <"$out/$image" | cut -c 1-64)"

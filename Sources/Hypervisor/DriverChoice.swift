@@ -14,6 +14,8 @@ public enum DriverChoice: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
+    public var isBuiltIn: Bool { if case .builtIn = self { true } else { false } }
+
     /// QEMU as it was chosen; nil for another driver.
     public func qemuDriver(logger: Logger) -> QEMUDriver? {
         guard case .qemu(let accelerator, let executable, let vhostNet, _) = self else { return nil }

@@ -59,6 +59,10 @@ final class KVMMachine: ComposedMachine {
                 kvm: kvm.raw, memory: memory.file.raw, bytes: UInt64(memory.size), isPrivate: memory.isPrivate,
                 vcpus: UInt32(configuration.vcpus), nested: configuration.nested)
         ]
+        if let path = configuration.rootImage {
+            let file = try OwnedDescriptor.open(path, O_RDONLY)
+            replies.append(try vmm.addRootImage(file: file.raw))
+        }
         replies.append(try vmm.addConsole(output: console, kind: .virtio))
         if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
         replies.append(try vmm.addEntropy())
@@ -84,8 +88,8 @@ final class KVMMachine: ComposedMachine {
         _ vmm: ControlClient, _ configuration: VMConfiguration
     ) throws -> ControlClient.PendingReply {
         let kernel = try OwnedDescriptor.open(configuration.kernel, O_RDONLY)
-        let initramfs = try configuration.initramfs.map { SharedDescriptor(try OwnedDescriptor.open($0, O_RDONLY)) }
-        let arguments = configuration.kernelArguments + [AgentDoorbell.kernelArgument]
+        let initramfs = try configuration.bootInitramfs.map { try SharedDescriptor(OwnedDescriptor.open($0, O_RDONLY)) }
+        let arguments = configuration.bootArguments + [AgentDoorbell.kernelArgument]
         return try vmm.boot(
             kernel: kernel.raw, initramfs: initramfs?.raw, commandLine: arguments.joined(separator: " "))
     }

@@ -94,10 +94,10 @@ public struct QEMUDriver: HypervisorDriver {
             "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
             "-accel", accelerator == .tcg && vm.vcpus > 1 ? "tcg,thread=multi" : accelerator.rawValue,
             "-cpu", accelerator.cpuModel(nested: vm.nested),
-            "-smp", "\(vm.vcpus)", "-m", "\(vm.memoryMiB)M",
+            "-smp", "\(vm.vcpus)",
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
-            "-kernel", vm.kernel, "-append", vm.kernelArguments.joined(separator: " "), "-device", "virtio-rng-pci",
-        ] + (vm.initramfs.map { ["-initrd", $0] } ?? [])
+            "-kernel", vm.kernel, "-append", vm.bootArguments.joined(separator: " "), "-device", "virtio-rng-pci",
+        ] + Self.memoryArguments(vm) + Self.rootImageArguments(vm) + (vm.bootInitramfs.map { ["-initrd", $0] } ?? [])
     }
 
     /// A serial port that is the socket `descriptor` of QEMU's process.

@@ -19,7 +19,7 @@ extension QEMUDriver {
         let prefix = program.split(separator: "/").dropLast(2).map { "/" + $0 }.joined()
         let own =
             prefix.isEmpty || prefix == "/usr" ? [] : ["\(prefix)/lib", "\(prefix)/lib64", "\(prefix)/share/qemu"]
-        let files = [vm.kernel] + (vm.initramfs.map { [$0] } ?? [])
+        let files = [vm.kernel, vm.bootInitramfs, vm.rootImage].compactMap { $0 }
         var paths = (Self.places + own).filter { access($0, F_OK) == 0 } + [program] + files
         if accelerator == .kvm { paths.append("/dev/kvm") }
         plan.root = .only(paths)

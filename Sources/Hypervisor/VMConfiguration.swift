@@ -35,6 +35,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var kernel: String
     /// Absolute path of the initramfs that holds the agent as /init; nil for a guest that needs none.
     public var initramfs: String?
+    /// Absolute path of the read-only root image that holds the agent as /init, mapped in place of the initramfs; nil: none.
+    public var rootImage: String?
     /// The kernel's command line, one argument each.
     public var kernelArguments: [String]
     /// The guest's vsock context id.

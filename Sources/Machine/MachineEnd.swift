@@ -8,6 +8,8 @@ public enum MachineEnd: Sendable, Equatable, CustomStringConvertible {
     case tripleFault(vcpu: Int, VCPURegisters?)
     /// No vCPU can go on: this one is halted with interrupts disabled, and the others were never started, or are halted too.
     case halted(vcpu: Int, VCPURegisters?)
+    /// The guest wrote to its root image, which it can only read.
+    case rootImageWritten(address: UInt64)
     /// KVM left the guest for a reason that this program does not handle.
     case unhandled(String)
 
@@ -19,6 +21,8 @@ public enum MachineEnd: Sendable, Equatable, CustomStringConvertible {
             "vCPU \(vcpu) shut down after a triple fault" + (registers.map { ": \($0)" } ?? "")
         case .halted(let vcpu, let registers):
             "vCPU \(vcpu) halted for good" + (registers.map { ": \($0)" } ?? "")
+        case .rootImageWritten(let address):
+            "the guest wrote to its read-only root image at \(hexadecimal(address))"
         case .unhandled(let reason): reason
         }
     }

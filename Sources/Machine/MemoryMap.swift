@@ -41,6 +41,13 @@ public struct MemoryMap: Sendable, Equatable {
     /// End of the memory below the gap.
     var lowMemoryEnd: UInt64 { ranges[0].end }
 
+    /// Where the root image is: above all memory, at the start of a 1 GiB page of addresses.
+    var rootImage: UInt64 {
+        let page: UInt64 = 1 << 30
+        let end = max(Self.gap.upperBound, ranges.reduce(0) { max($0, $1.end) })
+        return (end + page - 1) / page * page
+    }
+
     /// Maps the memory's file, which must have `size` bytes.
     ///
     /// - Parameters:

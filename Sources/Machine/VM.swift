@@ -69,7 +69,7 @@ public final class VM: Sendable {
     }
 
     /// KVM api.rst 4.35.
-    private func addMemory(
+    func addMemory(
         slot: UInt32, at address: UInt64, _ base: UnsafeMutableRawPointer, _ count: UInt64, flags: UInt32 = 0
     ) throws {
         var region = kvm_userspace_memory_region()

@@ -25,7 +25,9 @@ public final class VMM: @unchecked Sendable {
     /// Whether the guest sees the CPU's virtualization.
     let nested: Bool
     let platform: Platform
-    private let onEnd: @Sendable (MachineEnd) -> Void
+    let onEnd: @Sendable (MachineEnd) -> Void
+    /// What the guest sees as read-only memory; nil: nothing.
+    var rootImage: RootImage?
     /// Gets the driver's acknowledgements of used buffers, which change nothing: nothing reads it.
     let acknowledgements: EventDescriptor
     /// Monotonic time of the next inspection, nanoseconds; nil: the console has started.
@@ -114,6 +116,7 @@ public final class VMM: @unchecked Sendable {
         for slot in announced {
             try buses.memory.add(slot, at: slot.address..<slot.address + MemoryMap.virtioPage)
         }
+        if let rootImage { try buses.memory.add(rootImage, at: rootImage.range) }
         try lifecycle.apply(.boot)
         let time = monotonicNanoseconds()
         let (onEnd, vm) = (onEnd, vm)

@@ -27,6 +27,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     /// `isPrivate`: what the guest writes is not in the file, and no other process can map the guest's memory.
     case machine(
         kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, isPrivate: Bool, vcpus: UInt32, nested: Bool)
+    /// Map a file as the guest's read-only root image (virtio-pmem).
+    case addRootImage(file: Descriptor)
     /// Add a console that prints to the socket `output`.
     case addConsole(output: Descriptor, kind: ConsoleKind)
     /// Add a source of random numbers.
@@ -90,7 +92,7 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case startFiles, startBlock, addShare, removeShare, connect, startRelayedFiles
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles
+    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage
 }
 
 extension ControlRequest {
@@ -104,6 +106,7 @@ extension ControlRequest {
         case .removeShare: .removeShare
         case .connect: .connect
         case .machine: .machine
+        case .addRootImage: .addRootImage
         case .addConsole: .addConsole
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock

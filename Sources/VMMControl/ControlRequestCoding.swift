@@ -36,6 +36,7 @@ extension ControlRequest {
             packet.add(isPrivate)
             packet.add(vcpus)
             packet.add(nested)
+        case .addRootImage(let file): packet.add(descriptor: file)
         case .addConsole(let output, let kind):
             packet.add(descriptor: output)
             packet.add(kind.rawValue)
@@ -115,6 +116,7 @@ extension ControlRequest {
                 memoryBytes: try packet.number("memoryBytes"), isPrivate: try packet.flag("isPrivate"),
                 vcpus: try packet.number("vcpus"),
                 nested: try packet.flag("nested"))
+        case .addRootImage: .addRootImage(file: try packet.descriptor("file"))
         case .addConsole: try addConsole(from: &packet)
         case .addEntropy: .addEntropy
         case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))

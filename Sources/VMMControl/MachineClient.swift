@@ -16,6 +16,9 @@ extension ControlClient {
                 kvm: kvm, memory: memory, memoryBytes: bytes, isPrivate: isPrivate, vcpus: vcpus, nested: nested))
     }
 
+    /// Maps a file as the guest's root image: a regular file of whole 2 MiB, open for reading.
+    public func addRootImage(file: Int32) throws(DeviceError) -> PendingReply { try post(.addRootImage(file: file)) }
+
     /// Adds a console whose output goes to the socket `output`.
     public func addConsole(output: Int32, kind: ConsoleKind) throws(DeviceError) -> PendingReply {
         try post(.addConsole(output: output, kind: kind))

@@ -26,7 +26,7 @@ extension MachineStop {
             case .reset: .reset
             case .tripleFault: .tripleFault
             case .halted: .halted
-            case .unhandled: .unhandled
+            case .rootImageWritten, .unhandled: .unhandled
             }
     }
 }

@@ -15,6 +15,7 @@ final class MachineDevices {
         case entropy = 4
         case vsock = 19
         case files = 26
+        case rootImage = 27
     }
 
     /// A network interface in an MMIO slot.
@@ -54,6 +55,11 @@ final class MachineDevices {
     }
 
     // MARK: Before the boot
+
+    func addRootImage(_ file: SharedDescriptor) throws {
+        let range = try vmm.mapRootImage(file)
+        try add(.rootImage, PmemBackend(range: range, loop: loop, onBroken: broken("root image")))
+    }
 
     func addConsole(_ output: SharedDescriptor) throws {
         let console = try ConsoleBackend(output: output, loop: loop, onBroken: broken("console"))

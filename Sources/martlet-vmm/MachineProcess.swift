@@ -66,6 +66,7 @@ final class MachineProcess {
         switch request {
         case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
             try make(kvm, memory: memory, memoryBytes, isPrivate: isPrivate, vcpus: vcpus, nested: nested)
+        case .addRootImage(let file): try machine().1.addRootImage(file)
         case .addConsole(let output, .serial): try machine().0.addSerialPort(output: output)
         case .addConsole(let output, .virtio): try machine().1.addConsole(output)
         case .addEntropy: try machine().1.addEntropy()

@@ -58,7 +58,7 @@ struct BenchStart: AsyncParsableCommand {
             }
             var start = StartBench(
                 martlet: GuestImage.ownPath(), configurationFile: global.config, machine: plan.machine,
-                qemu: try against.map { _ in try facts.qemuPath() })
+                isBuiltIn: plan.driver.isBuiltIn, qemu: try against.map { _ in try facts.qemuPath() })
             if case .builtIn = plan.driver {
                 var own = configuration
                 own.template.directory = "\(work.path)/templates"

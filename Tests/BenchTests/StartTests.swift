@@ -67,12 +67,15 @@ import Testing
             sides: try [[30, 10, 20], [50, 40, 30]].map { try #require(Samples($0)) })
         let report = StartReport(
             command: "bench", facts: [.init("host", "<here>")], run: run,
-            phases: [.init(name: "server", samples: run)], memory: [], start: comparison, startOfTinyGuest: nil)
+            phases: [.init(name: "server", samples: run)], memory: [],
+            touched: .init(asConfigured: 40, inSmallPages: 30.5), start: comparison, startOfTinyGuest: nil)
         #expect(report.ratio == 0.5)
         #expect(report.ratioOfTinyGuest == nil)
         let json = try report.json()
         #expect(json.contains("\"ratio\" : 0.5"))
         #expect(!json.contains("ratio_vmm"))
+        #expect(
+            json.contains("\"guest_touched_mib\" : 40") && json.contains("\"guest_touched_small_pages_mib\" : 30.5"))
         #expect(report.table().contains("0.500"))
         let page = report.page()
         #expect(page.contains("<svg") && page.contains("&lt;here&gt;") && !page.contains("<here>"))

@@ -35,6 +35,21 @@ import Testing
         #expect(arguments.contains("-no-reboot"))
     }
 
+    @Test func theRootImageTakesThePlaceOfTheInitramfs() {
+        var vm = VMConfiguration(
+            name: "pod", vcpus: 1, memoryMiB: 300, kernel: "/k", initramfs: "/i", kernelArguments: ["a"])
+        vm.rootImage = "/none/r"
+        let driver = QEMUDriver(executable: "/usr/bin/qemu", accelerator: .tcg, logger: Logger(label: "test"))
+        let arguments = driver.arguments(vm)
+        #expect(!arguments.contains("-initrd"))
+        #expect(value("-append", arguments) == "a root=/dev/pmem0 ro rootfstype=erofs rootflags=dax=always init=/init")
+        #expect(value("-m", arguments) == "300M,maxmem=1324M")
+        // Read-only for QEMU too, whatever the guest makes it do.
+        #expect(
+            arguments.contains("memory-backend-file,id=root,mem-path=/none/r,size=0,share=on,readonly=on")
+                && arguments.contains("virtio-pmem-pci,memdev=root"))
+    }
+
     @Test func eachSocketHasItsNumber() {
         var vm = VMConfiguration(
             name: "pod", vcpus: 1, memoryMiB: 300, kernel: "/k", initramfs: nil, kernelArguments: [], hasFiles: false)

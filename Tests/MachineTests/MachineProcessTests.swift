@@ -27,6 +27,37 @@ struct MachineProcessTests {
         }
     }
 
+    /// The guest reads the file's bytes, and writes none.
+    @Test func aWriteToTheRootImageEndsTheMachine() throws {
+        for (byte, end) in [(UInt8(0x5a), MachineStop.unhandled), (0, .halted)] {
+            let machine = try MachineProcess()
+            try machine.make()
+            let image = try OwnedDescriptor.memory("image", size: 4 << 20)
+            #expect(pwrite(image.raw, [byte], 1, 0) == 1)
+            try machine.client.addRootImage(file: image.raw).wait()
+            #expect(refusal { try machine.client.addRootImage(file: image.raw).wait() }.contains("has a root image"))
+            try machine.boot(TinyGuest.elf(TinyGuest.rootImage))
+            let reported = try #require(machine.events.end(within: .seconds(2)))
+            #expect(reported.0 == end)
+            let reason = "the guest wrote to its read-only root image at 0x100000010"
+            #expect(end != .unhandled || reported.1 == reason, "\(reported.1)")
+            var bytes = [UInt8](repeating: 1, count: 0x20)
+            #expect(pread(image.raw, &bytes, bytes.count, 0) == 0x20)
+            #expect(bytes == [byte] + [UInt8](repeating: 0, count: 0x1f))
+        }
+    }
+
+    @Test func whatCanBeNoRootImageIsRefused() throws {
+        let machine = try MachineProcess()
+        try machine.make()
+        for size: Int64 in [0, 4096, (2 << 20) + 4096, (1 << 30) + (2 << 20)] {
+            let image = try OwnedDescriptor.memory("image", size: size)
+            #expect(refusal { try machine.client.addRootImage(file: image.raw).wait() }.contains("\(size) bytes"))
+        }
+        let (pipe, _) = try SharedDescriptor.pipe()
+        #expect(refusal { try machine.client.addRootImage(file: pipe.raw).wait() }.contains("not a regular file"))
+    }
+
     /// An idle guest is not a dead one: it waits for an interrupt.
     @Test func aGuestThatWaitsIsNotEnded() throws {
         let machine = try MachineProcess()

@@ -210,13 +210,13 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         try #require(mkdtemp(&template) != nil)
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         defer {
-            for name in ["bzImage", "initramfs"] { unlink("\(path)/\(name)") }
+            for name in ["bzImage", "initramfs", "root.erofs"] { unlink("\(path)/\(name)") }
             rmdir(path)
         }
         func locate(_ vm: Configuration.VM) -> String {
             do {
                 let image = try GuestImage.locate(vm, executable: "/none/martlet", environment: path)
-                return "\(image.kernel) \(image.initramfs)"
+                return "\(image.kernel) \(image.initramfs)" + (image.rootImage.map { " \($0)" } ?? "")
             } catch {
                 return "\(error)"
             }
@@ -226,6 +226,11 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         #expect(locate(.init()).hasPrefix("guest initramfs: no initramfs.cpio or initramfs in \(path): "))
         close(creat("\(path)/initramfs", 0o644))
         #expect(locate(.init()) == "\(path)/bzImage \(path)/initramfs")
+        close(creat("\(path)/root.erofs", 0o644))
+        #expect(locate(.init()) == "\(path)/bzImage \(path)/initramfs \(path)/root.erofs")
+        // It goes with the kernel and the agent beside it only.
+        #expect(locate(.init(kernel: "\(path)/bzImage")) == "\(path)/bzImage \(path)/initramfs")
+        #expect(locate(.init(initramfs: "\(path)/initramfs")) == "\(path)/bzImage \(path)/initramfs")
         #expect(locate(.init(kernel: "/none")) == "guest kernel /none (vm.kernel): No such file or directory")
     }
 }

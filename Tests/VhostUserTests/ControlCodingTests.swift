@@ -19,7 +19,7 @@ import Testing
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""),
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)),
         .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, isPrivate: true, vcpus: 32, nested: true),
-        .addConsole(output: 10, kind: .serial),
+        .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
         .addEntropy, .addVsock(guestCID: 3), .addFiles(vhostUser: 10, tag: "t"),
         .addBlock(file: 10, readOnly: true, id: "i"), .boot(kernel: 10, initramfs: nil, commandLine: "quiet"),
         .boot(kernel: 10, initramfs: 11, commandLine: ""), .pressPowerButton, .pause, .resume,

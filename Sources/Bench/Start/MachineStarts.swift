@@ -39,7 +39,8 @@ enum BuiltInStart {
     }
 }
 
-/// A QEMU microvm with the same kernel, initramfs, command line, memory and vCPUs on the same KVM.
+/// A QEMU microvm with the same kernel, agent, command line, memory and vCPUs on the same KVM. It has no PCI and so no virtio-pmem:
+/// its agent comes in the initramfs.
 ///
 /// It is configured as QEMU's documentation recommends for short start times (docs/system/i386/microvm.rst), with ACPI and a PVH
 /// entry.

@@ -10,6 +10,8 @@ public struct StartBench: Sendable {
     public var configurationFile: String?
     /// The machine that both sides boot.
     public var machine: VMConfiguration
+    /// Whether the configuration's hypervisor is the built-in VMM.
+    public var isBuiltIn: Bool
     /// Absolute path of QEMU for a comparison; nil: none.
     public var qemu: String?
     /// Starts the machines whose starts are counted; nil where the driver is not the built-in VMM.
@@ -18,10 +20,13 @@ public struct StartBench: Sendable {
     public var usesTemplate = false
     public var timeout = Duration.seconds(60)
 
-    public init(martlet: String, configurationFile: String?, machine: VMConfiguration, qemu: String?) {
+    public init(
+        martlet: String, configurationFile: String?, machine: VMConfiguration, isBuiltIn: Bool, qemu: String?
+    ) {
         self.martlet = martlet
         self.configurationFile = configurationFile
         self.machine = machine
+        self.isBuiltIn = isBuiltIn
         self.qemu = qemu
     }
 
@@ -45,6 +50,7 @@ public struct StartBench: Sendable {
         let memory = try IdlePods.memory(
             martlet: martlet, bundle: try bundle(["sh", "-c", "echo up; exec sleep 600"]), root: root,
             configuration: configurationFile, timeout: timeout)
+        let touched = isBuiltIn ? try await touchedMemory(progress) : nil
         var start: Comparison?
         var tiny: Comparison?
         if let qemu {
@@ -60,8 +66,8 @@ public struct StartBench: Sendable {
         }
         guard let total = Samples(phases.map(\.total)) else { throw BenchError("no runs") }
         var report = StartReport(
-            command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory, start: start,
-            startOfTinyGuest: tiny)
+            command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory,
+            touched: touched, start: start, startOfTinyGuest: tiny)
         report.template = template
         report.counts = counts.first ?? nil
         report.coldCounts = counts.count > 1 ? counts[1] : nil
@@ -80,7 +86,7 @@ public struct StartBench: Sendable {
         }
         let starts = TemplateStarts(
             starter: starter,
-            bootFiles: [machine.kernel] + (machine.initramfs.map { [$0] } ?? []))
+            bootFiles: [machine.kernel] + (machine.bootInitramfs.map { [$0] } ?? []))
         let sides = usesTemplate ? [true, false] : [false]
         let results = try await Rounds.run(runs, of: sides) { round, isRestored in
             progress("a machine \(TemplateStarts.sides[isRestored ? 0 : 1]), \(round)/\(runs)")
@@ -91,6 +97,16 @@ public struct StartBench: Sendable {
             usesTemplate ? Comparison("built-in VMM", unit: "ms", better: .lower, sides: samples) : nil,
             results.map { StartCounts.medians($0.compactMap(\.counts)) }
         )
+    }
+
+    private func touchedMemory(_ progress: (String) -> Void) async throws -> StartReport.TouchedMemory {
+        progress("memory that a guest touches")
+        var machine = machine
+        machine.disks = []
+        let asConfigured = try await TouchedMemory.measure(machine, timeout: timeout)
+        machine.hugePages = false
+        return .init(
+            asConfigured: asConfigured, inSmallPages: try await TouchedMemory.measure(machine, timeout: timeout))
     }
 
     private static func samples(_ runs: [RunPhases]) -> [StartReport.Phase] {
@@ -115,6 +131,7 @@ public struct StartBench: Sendable {
         var vm = linux.machine
         vm.kernel = image
         vm.initramfs = nil
+        vm.rootImage = nil
         vm.debugConsole = true
         return BootedGuest(machine: vm, isTiny: true, timeout: timeout)
     }

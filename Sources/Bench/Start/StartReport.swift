@@ -8,6 +8,14 @@ public struct StartReport: Sendable, Codable {
         public var samples: Samples
     }
 
+    /// The memory that a guest has touched when its agent is ready, MiB.
+    public struct TouchedMemory: Sendable {
+        /// With huge pages where the configuration has them.
+        public var asConfigured: Double
+        /// Without huge pages, which are allocated 2 MiB at a time.
+        public var inSmallPages: Double
+    }
+
     public var title: String
     public var command: String
     public var facts: [BenchReport.Fact]
@@ -16,6 +24,8 @@ public struct StartReport: Sendable, Codable {
     public var phases: [Phase]
     /// The memory of one pod's host processes while another pod runs.
     public var memory: [ProcessMemory]
+    /// Nil with another driver than the built-in VMM.
+    public var touched: TouchedMemory?
     /// The time from the VMM's exec to the agent's first message, beside QEMU; nil without `--against`.
     public var start: Comparison?
     /// The time to the first message of `TinyGuest`: the VMM's part of a start.
@@ -35,6 +45,8 @@ public struct StartReport: Sendable, Codable {
         case templateRatio = "template_ratio"
         case modelled = "modelled_ms"
         case guestMiB = "guest_touched_mib"
+        case touched = "guest_touched_cold_mib"
+        case touchedInSmallPages = "guest_touched_small_pages_mib"
         case startOfTinyGuest = "start_vmm"
         case ratio
         case ratioOfTinyGuest = "ratio_vmm"
@@ -58,6 +70,8 @@ public struct StartReport: Sendable, Codable {
         try container.encode(run, forKey: .run)
         try container.encode(phases, forKey: .phases)
         try container.encode(memory, forKey: .memory)
+        try container.encodeIfPresent(touched?.asConfigured, forKey: .touched)
+        try container.encodeIfPresent(touched?.inSmallPages, forKey: .touchedInSmallPages)
         try container.encodeIfPresent(start, forKey: .start)
         try container.encodeIfPresent(startOfTinyGuest, forKey: .startOfTinyGuest)
         try container.encodeIfPresent(template, forKey: .template)
@@ -65,7 +79,7 @@ public struct StartReport: Sendable, Codable {
         try container.encodeIfPresent(coldCounts, forKey: .coldCounts)
         try container.encodeIfPresent(templateRatio, forKey: .templateRatio)
         try container.encodeIfPresent(counts?.modelledMilliseconds, forKey: .modelled)
-        try container.encodeIfPresent(counts?.guestMiB, forKey: .guestMiB)
+        try container.encodeIfPresent(template == nil ? touched?.asConfigured : counts?.guestMiB, forKey: .guestMiB)
         try container.encodeIfPresent(ratio, forKey: .ratio)
         try container.encodeIfPresent(ratioOfTinyGuest, forKey: .ratioOfTinyGuest)
     }
@@ -78,6 +92,11 @@ public struct StartReport: Sendable, Codable {
         run = try container.decode(Samples.self, forKey: .run)
         phases = try container.decode([Phase].self, forKey: .phases)
         memory = try container.decode([ProcessMemory].self, forKey: .memory)
+        if let asConfigured = try container.decodeIfPresent(Double.self, forKey: .touched) {
+            touched = TouchedMemory(
+                asConfigured: asConfigured,
+                inSmallPages: try container.decode(Double.self, forKey: .touchedInSmallPages))
+        }
         start = try container.decodeIfPresent(Comparison.self, forKey: .start)
         startOfTinyGuest = try container.decodeIfPresent(Comparison.self, forKey: .startOfTinyGuest)
         template = try container.decodeIfPresent(Comparison.self, forKey: .template)
@@ -87,7 +106,7 @@ public struct StartReport: Sendable, Codable {
 
     init(
         command: String, facts: [BenchReport.Fact], run: Samples, phases: [Phase], memory: [ProcessMemory],
-        start: Comparison?, startOfTinyGuest: Comparison?
+        touched: TouchedMemory?, start: Comparison?, startOfTinyGuest: Comparison?
     ) {
         title = "Starting a container in a virtual machine"
         self.command = command
@@ -95,6 +114,7 @@ public struct StartReport: Sendable, Codable {
         self.run = run
         self.phases = phases
         self.memory = memory
+        self.touched = touched
         self.start = start
         self.startOfTinyGuest = startOfTinyGuest
     }
@@ -119,6 +139,15 @@ public struct StartReport: Sendable, Codable {
                 + [memory.privateKiB, memory.proportionalKiB, memory.guestKiB].map { Figures.short(Double($0) / 1024) }
         }
         return [["memory on the host, MiB", "private", "proportional", "guest"]] + memory.map(row) + [row(memory.total)]
+    }
+
+    var touchedRows: [[String]] {
+        guard let touched else { return [] }
+        return [
+            ["guest memory touched when the agent is ready", "MiB"],
+            ["  as configured", Figures.short(touched.asConfigured)],
+            ["  without huge pages", Figures.short(touched.inSmallPages)],
+        ]
     }
 
     var comparisonRows: [[String]] {
@@ -158,7 +187,7 @@ public struct StartReport: Sendable, Codable {
     /// The report as tables for a terminal.
     public func table() -> String {
         var lines = [title, ""]
-        for rows in [phaseRows, memoryRows, comparisonRows, templateRows, countRows] where !rows.isEmpty {
+        for rows in [phaseRows, memoryRows, touchedRows, comparisonRows, templateRows, countRows] where !rows.isEmpty {
             lines += BenchReport.aligned(rows) + [""]
         }
         lines.append("median (minimum–maximum) of \(run.values.count) runs")

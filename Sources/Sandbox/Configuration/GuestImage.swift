@@ -1,12 +1,14 @@
 import Glibc
 import LinuxSystem
 
-/// The kernel and the initramfs that a machine boots.
+/// The kernel that a machine boots, and what it finds its first process in.
 public struct GuestImage: Sendable, Equatable, Codable {
     /// Absolute path.
     public var kernel: String
     /// Absolute path.
     public var initramfs: String
+    /// Absolute path of the root image, which a machine may map in place of the initramfs; nil: there is none for this kernel.
+    public var rootImage: String?
 
     public init(kernel: String, initramfs: String) {
         self.kernel = kernel
@@ -17,6 +19,8 @@ public struct GuestImage: Sendable, Equatable, Codable {
     static let kernelNames = ["vmlinux", "bzImage", "vmlinuz"]
     /// The names of an initramfs in a guest directory, best first: an archive that is not compressed starts faster.
     static let initramfsNames = ["initramfs.cpio", "initramfs"]
+    /// The name of a root image in a guest directory.
+    static let rootImageName = "root.erofs"
 
     /// The directories that are searched for a guest image, in order. If `MARTLET_GUEST` is set, only its directory is searched.
     public static func directories(executable: String, environment: String?) -> [String] {
@@ -41,9 +45,14 @@ public struct GuestImage: Sendable, Equatable, Codable {
     public static func locate(
         _ configuration: Configuration.VM, executable: String = ownPath(), environment: String? = guestVariable()
     ) throws(ConfigurationError) -> GuestImage {
-        GuestImage(
+        var image = GuestImage(
             kernel: try locateKernel(configuration, executable: executable, environment: environment),
             initramfs: try locateInitramfs(configuration, executable: executable, environment: environment))
+        // A kernel or an initramfs of somebody's own does not go with the root image beside it.
+        guard configuration.kernel == nil, configuration.initramfs == nil else { return image }
+        let rootImage = "\(parent(image.kernel))/\(rootImageName)"
+        if parent(image.initramfs) == parent(image.kernel), access(rootImage, R_OK) == 0 { image.rootImage = rootImage }
+        return image
     }
 
     /// The least memory in which the kernel starts, MiB, from the manifest beside it (docs/guest.md); nil when there is none.

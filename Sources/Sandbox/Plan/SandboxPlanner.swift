@@ -74,6 +74,7 @@ extension SandboxPlan {
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
             debugConsole: configuration.vm.debugConsole, disks: disks)
         cgroupLimits = HostCgroupLimits(bounding: machine, driver, hostMiB: configuration.vm.hostMiB)
+        machine.rootImage = image.rootImage
         machine.hugePages = configuration.vm.hugePages
         machine.nested = configuration.vm.nested
         machine.allowsDeviceNodes = configuration.files.deviceNodes

@@ -55,7 +55,8 @@ public struct TemplateMaker: Sendable {
         let plan = try plan(vcpus: shape.vcpus, memoryMiB: shape.memoryMiB)
         guard try TemplateShape(plan.machine, tenant: shape.tenant) == shape else {
             throw SandboxError.failed(
-                "template \(name): it was made of another kernel, initramfs, configuration, CPU or version of Martlet")
+                "template \(name): it was made of another kernel, initramfs, root image, configuration, CPU or version of Martlet"
+            )
         }
         try await start(plan, from: template).end()
     }

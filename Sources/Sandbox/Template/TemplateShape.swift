@@ -26,6 +26,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     public var version: String
     public var kernel: File
     public var initramfs: File?
+    public var rootImage: File?
     public var kernelArguments: [String]
     public var vcpus: Int
     public var memoryMiB: Int
@@ -37,12 +38,13 @@ public struct TemplateShape: Sendable, Equatable, Codable {
 
     /// The shape of a machine; nil where a machine like it can't start from a template.
     ///
-    /// - Throws: `SystemError` where the kernel or the initramfs is not there.
+    /// - Throws: `SystemError` where the kernel, the initramfs or the root image is not there.
     init?(_ machine: VMConfiguration, tenant: String) throws(SystemError) {
         guard Self.objection(to: machine) == nil else { return nil }
         version = martletVersion
         kernel = try File(machine.kernel)
-        if let path = machine.initramfs { initramfs = try File(path) }
+        if let path = machine.bootInitramfs { initramfs = try File(path) }
+        if let path = machine.rootImage { rootImage = try File(path) }
         kernelArguments = machine.kernelArguments
         vcpus = machine.vcpus
         memoryMiB = machine.memoryMiB
@@ -62,7 +64,8 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     /// The name of the template's directory, of numbers that people know it by and a hash of the rest.
     var name: String {
         let rest =
-            "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(kernelArguments)\n\(nested)\n\(host)\n\(tenant)"
+            "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(String(describing: rootImage))\n\(kernelArguments)\n"
+            + "\(nested)\n\(host)\n\(tenant)"
         // FNV-1a: it tells apart what is listed; what counts is the whole shape, which is compared.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in rest.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }

@@ -10,6 +10,7 @@ enum Lab {
     static let binaries = variable("MARTLET_BIN") ?? "\(repository)/.build/release"
     /// `MARTLET_GUEST`, or what `make guest` makes.
     static let guest = variable("MARTLET_GUEST") ?? "\(repository)/.build/guest/own"
+    static var hasRootImage: Bool { access("\(guest)/root.erofs", R_OK) == 0 }
     static let martlet = "\(binaries)/martlet"
     /// Things that take long to make and never change.
     static let cache = variable("MARTLET_CACHE") ?? (variable("HOME") ?? "/root") + "/.cache/martlet"

@@ -1,0 +1,37 @@
+import Glibc
+
+/// How a machine boots from its root image, where it has one.
+extension VMConfiguration {
+    /// Has the kernel mount the image, whose pages stay where the machine maps them, and start the agent from it.
+    private static let rootArguments = [
+        "root=/dev/pmem0", "ro", "rootfstype=erofs", "rootflags=dax=always", "init=/init",
+    ]
+
+    /// The kernel's command line, with what it needs for the root image.
+    var bootArguments: [String] { kernelArguments + (rootImage == nil ? [] : Self.rootArguments) }
+
+    /// The initramfs that is loaded: none beside a root image.
+    package var bootInitramfs: String? { rootImage == nil ? initramfs : nil }
+}
+
+extension QEMUDriver {
+    /// What the addresses above memory have room for, as the built-in VMM's: MiB.
+    private static let rootImageLimitMiB = 1024
+
+    /// The machine's memory, with addresses for the root image.
+    static func memoryArguments(_ vm: VMConfiguration) -> [String] {
+        ["-m", "\(vm.memoryMiB)M" + (vm.rootImage == nil ? "" : ",maxmem=\(vm.memoryMiB + rootImageLimitMiB)M")]
+    }
+
+    /// The root image as persistent memory that the guest can only read.
+    static func rootImageArguments(_ vm: VMConfiguration) -> [String] {
+        guard let path = vm.rootImage else { return [] }
+        var facts = stat()
+        // Where there is no such file, QEMU says so.
+        let size = stat(path, &facts) == 0 ? facts.st_size : 0
+        return [
+            "-object", "memory-backend-file,id=root,mem-path=\(path),size=\(size),share=on,readonly=on",
+            "-device", "virtio-pmem-pci,memdev=root",
+        ]
+    }
+}
