@@ -152,7 +152,7 @@ let package = Package(
         tests("FileServiceTests", ["FileService", "CLinux", "LinuxSystem"]),
         tests("VhostUserTests", ["Jail", "VhostUser", "Virtio", "FileService", "VMMControl", "CLinux", "LinuxSystem"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
-        tests("PodNetworkTests", ["PodNetwork", "LinuxSystem"]),
+        tests("PodNetworkTests", ["PodNetwork", "LinuxSystem", "CLinux"]),
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",

@@ -70,7 +70,9 @@ extension SystemCallFilter {
     /// An event loop, with sockets that carry messages and descriptors.
     private static let loop =
         rounds + calls("recvmsg sendmsg dup memfd_create")
-        + [F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_GETFD, F_SETFD].map { Call("fcntl", 1, UInt64($0)) }
+        + [F_DUPFD_CLOEXEC, F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_ADD_SEALS, F_GET_SEALS].map {
+            Call("fcntl", 1, UInt64($0))
+        }
 
     private static let streams = calls("recvfrom sendto readv writev shutdown")
 
@@ -83,7 +85,7 @@ extension SystemCallFilter {
     /// KVM's ioctls have the type 0xAE (linux/kvm.h).
     private static let kvm = [Call("ioctl", 1, mask: 0xff00, 0xae00)]
 
-    private static let machine = kvm + tap + calls("tgkill ftruncate timerfd_create timerfd_settime")
+    private static let machine = kvm + tap + calls("tgkill timerfd_create timerfd_settime")
 
     private static let files = calls(
         """

@@ -35,16 +35,26 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         return OwnedDescriptor(owning: raw)
     }
 
-    /// A memory file of `size` bytes, zeroed, close-on-exec.
+    /// A memory file of `size` bytes, zeroed, close-on-exec. Nobody can change the size: who maps the file can rely on it. One of
+    /// 0 bytes grows until its owner seals it.
     public static func memory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {
         let memory = OwnedDescriptor(
-            owning: try check("memfd_create", name, martlet_memfd_create(name, UInt32(MFD_CLOEXEC))))
-        try check("ftruncate", name, ftruncate(memory.raw, Int(size)))
+            owning: try check(
+                "memfd_create", name, martlet_memfd_create(name, UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING))))
+        if size == 0 { return memory }
+        // By writing its last byte: ftruncate(2), which also shrinks files, is not allowed in jails.
+        try check("pwrite", name, pwrite(memory.raw, [0], 1, Int(size) - 1))
+        try memory.seal(F_SEAL_SHRINK | F_SEAL_GROW)
         return memory
     }
 
+    /// Seals a memory file for good (fcntl(2), F_ADD_SEALS): these seals, and that no other is added.
+    public func seal(_ seals: Int32) throws(SystemError) {
+        try check("fcntl F_ADD_SEALS", "\(raw)", martlet_fcntl_int(raw, F_ADD_SEALS, Int(seals | F_SEAL_SEAL)))
+    }
+
     /// Creates a memory file as `memory` does, but in huge pages if the kernel has them, whatever its setting for memory files.
-    /// Needs CAP_SYS_ADMIN.
+    /// Needs CAP_SYS_ADMIN. Such a file can't be sealed.
     ///
     /// Source: Documentation/filesystems/tmpfs.rst, "huge"; fsopen(2).
     public static func hugeMemory(_ name: String, size: Int64) throws(SystemError) -> OwnedDescriptor {

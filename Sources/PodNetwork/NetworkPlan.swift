@@ -57,7 +57,7 @@ extension NetworkPlan {
         interfaces = links.map { link in
             Interface(
                 name: link.name, hardwareAddress: link.hardwareAddress, mtu: link.mtu,
-                addresses: addresses.filter { $0.link == link.index && $0.isPermanent && !$0.isDuplicate }
+                addresses: addresses.filter { $0.link == link.index && $0.isOfGuest }
                     .map { Address(prefix: $0.prefix, broadcast: $0.broadcast, scope: $0.scope) },
                 isUp: link.isUp, hasNoARP: link.hasNoARP)
         }
@@ -78,4 +78,9 @@ extension NetworkPlan {
             }
         }
     }
+}
+
+extension LinkAddress {
+    /// Whether the guest gets the address.
+    var isOfGuest: Bool { isPermanent && !isDuplicate }
 }

@@ -24,14 +24,17 @@ public final class PodNetwork: Sendable {
     public let namespace: NetworkNamespace
     private let socket: RouteSocket
     private let queues: Int
+    private let filtersSources: Bool
     private let attachments = Mutex<[Attachment]>([])
 
     /// - Parameters:
     ///   - path: the network namespace that an engine has created; nil: a new one, whose `lo` is up.
     ///   - queues: the number of queue pairs of each interface.
-    public init(path: String?, queues: Int = 1) throws(SystemError) {
+    ///   - filtersSources: whether the guest's frames pass only from the pod's own addresses; see `SourceFilter`.
+    public init(path: String?, queues: Int = 1, filtersSources: Bool = false) throws(SystemError) {
         namespace = if let path { try NetworkNamespace(path: path) } else { try NetworkNamespace.make() }
         self.queues = queues
+        self.filtersSources = filtersSources
         socket = try namespace.run { () throws(SystemError) in try RouteSocket() }
         if path == nil, let loopback = try socket.links().first(where: \.isLoopback) {
             try socket.setLink(loopback.index, up: true)
@@ -50,7 +53,7 @@ public final class PodNetwork: Sendable {
         }
     }
 
-    /// Connects each interface that is not connected yet to a tap.
+    /// Connects each interface that is not connected yet to a tap, and follows changes of those that are.
     ///
     /// - Returns: the new connections.
     public func connect() throws(SystemError) -> [NetworkConnection] {
@@ -62,13 +65,19 @@ public final class PodNetwork: Sendable {
 
     private func connect(_ attachments: inout [Attachment]) throws(SystemError) -> [NetworkConnection] {
         let links = try podLinks(attachments)
+        let addresses = filtersSources ? try self.addresses(of: links) : []
         var made: [NetworkConnection] = []
         for link in links {
-            if let known = attachments.first(where: { $0.link.index == link.index }) {
-                try known.update(mtu: link.mtu)
+            let known = attachments.first { $0.link.index == link.index }
+            // The guest keeps the hardware address that it was given.
+            let hardwareAddress = (known?.link ?? link).hardwareAddress
+            let filter =
+                filtersSources ? SourceFilter.program(hardwareAddress: hardwareAddress, addresses: addresses) : nil
+            if let known {
+                try known.update(mtu: link.mtu, filter: filter)
                 continue
             }
-            let attachment = try Attachment(link, namespace, socket, queues: queues)
+            let attachment = try Attachment(link, namespace, socket, queues: queues, filter: filter)
             attachments.append(attachment)
             made.append(
                 NetworkConnection(
@@ -76,6 +85,13 @@ public final class PodNetwork: Sendable {
                     queues: attachment.tap.queues))
         }
         return made
+    }
+
+    /// The addresses of the pod's interfaces, in a fixed order.
+    private func addresses(of links: [NetworkLink]) throws(SystemError) -> [IPAddress] {
+        let indices = Set(links.map(\.index))
+        let addresses = try socket.addresses().filter { indices.contains($0.link) && $0.isOfGuest }
+        return Set(addresses.map(\.prefix.address)).sorted { $0.description < $1.description }
     }
 
     /// Releases an interface that could not be added to the machine. The next `connect` tries again.

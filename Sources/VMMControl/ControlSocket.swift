@@ -43,6 +43,7 @@ public struct ControlSocket: Sendable {
         }
         let file = try OwnedDescriptor.memory("control \(name)", size: 0)
         try file.writeAll(packet.body, name)
+        try file.seal(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
         try send(packet, inline: nil, descriptors: packet.descriptors + [file.raw], name)
     }
 

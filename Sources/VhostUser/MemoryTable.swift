@@ -34,6 +34,13 @@ struct MemoryTable {
         }
     }
 
+    /// Whether nobody can make the file shorter, by its seals (fcntl(2)). A file in huge pages lies in a file system of its own and
+    /// has none that could be set (F_SEAL_SEAL): martlet-vmm, from which such a file comes, may not shorten files.
+    private static func keepsItsSize(_ file: SharedDescriptor) -> Bool {
+        let seals = martlet_fcntl_int(file.raw, F_GET_SEALS, 0)
+        return seals >= 0 && seals & (F_SEAL_SHRINK | F_SEAL_SEAL) != 0
+    }
+
     private static func map(
         _ file: SharedDescriptor, _ guest: UInt64, _ size: UInt64, _ user: UInt64, _ offset: UInt64, _ request: UInt32
     ) throws(SessionError) -> MemoryRegion {
@@ -44,6 +51,7 @@ struct MemoryTable {
         guard size > 0, !overflow, let fileSize = UInt64(exactly: status.st_size), end <= fileSize,
             let count = Int(exactly: size), let start = Int64(exactly: offset), offset % Self.pageSize == 0
         else { throw .malformed(request, "region of \(size) bytes at \(offset) in a file of \(status.st_size)") }
+        guard keepsItsSize(file) else { throw .malformed(request, "a memory file without the seal F_SEAL_SHRINK") }
         do {
             return try MemoryRegion(
                 guestAddress: guest, userAddress: user, mapping: Mapping(file: file.raw, offset: start, count: count))

@@ -4,7 +4,7 @@ import Testing
 /// What takes long to make once and lies in the cache ever after. It is made on the host before the tests run in the lab,
 /// where nothing is kept, nothing can be fetched, and compiling takes a minute.
 @Suite struct PreparationTests {
-    @Test(arguments: ["features", "fileops", "memory", "pattern", "events", "sockets"])
+    @Test(arguments: ["features", "fileops", "frames", "memory", "pattern", "events", "sockets"])
     func theProgramsAreCompiled(name: String) throws {
         #expect(access(try Program.path(name), X_OK) == 0)
     }

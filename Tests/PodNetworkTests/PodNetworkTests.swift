@@ -120,6 +120,54 @@ import Testing
         #expect(try network.plan().interfaces.isEmpty)
     }
 
+    /// The kernel runs the filter where the frames leave the tap, and follows the addresses.
+    @Test(arguments: [true, false]) func framesFromOthersAreDropped(isFiltered: Bool) throws {
+        let engine = try Engine()
+        let other = try #require(try engine.socket.link(named: "out"))
+        try engine.socket.setLink(other.index, up: true)
+        let network = try PodNetwork(path: engine.path, filtersSources: isFiltered)
+        let made = try network.connect()
+        let guest = try #require(made.first { $0.name == "eth0" }?.queues.first)
+        let wire = try #require(made.first { $0.name == "out" }?.queues.first)
+        let own = engine.eth0.hardwareAddress
+        func passes(_ frame: [UInt8]) -> Bool {
+            let bytes = [UInt8](repeating: 0, count: Tap.headerSize) + frame
+            guard write(guest.raw, bytes, bytes.count) == bytes.count else { return false }
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            // The host's own protocols send frames too.
+            while isReadable(wire.raw, 300) {
+                let count = read(wire.raw, &buffer, buffer.count)
+                if count > Tap.headerSize, buffer[Tap.headerSize..<count].starts(with: frame) { return true }
+            }
+            return false
+        }
+        #expect(passes(Frame.internet4("10.4.0.7", from: own)))
+        #expect(passes(Frame.internet4("10.4.0.9", from: own)) != isFiltered)
+        #expect(passes(Frame.internet4("10.4.0.7", from: Frame.own)) != isFiltered)
+        #expect(passes(Frame.ethernet(0x88b5, from: own, [UInt8](repeating: 7, count: 50))) != isFiltered)
+        #expect(passes(Array(Frame.internet4("10.4.0.7", from: own).prefix(24))) != isFiltered)
+        #expect(passes(Frame.tagged(Frame.internet4("10.4.0.7", from: own))) != isFiltered)
+        try engine.add("10.4.0.9/24")
+        #expect(try network.connect().isEmpty)
+        #expect(passes(Frame.internet4("10.4.0.9", from: own)))
+        #expect(passes(Frame.internet4("10.4.0.7", from: own)))
+    }
+
+    @Test func aFilterHasRoomForManyAddresses() throws {
+        let engine = try Engine()
+        for number in 0..<90 { try engine.add("fd04::\(number + 10)/64") }
+        let network = try PodNetwork(path: engine.path, filtersSources: true)
+        #expect(try network.connect().count == 2)
+        for number in 0..<90 { try engine.add("fd05::\(number + 10)/64") }
+        let error = #expect(throws: SystemError.self) { try network.connect() }
+        #expect(error?.description.contains("instructions, at most 4096") == true)
+    }
+
+    private func isReadable(_ descriptor: Int32, _ milliseconds: Int32) -> Bool {
+        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return poll(&item, 1, milliseconds) == 1
+    }
+
     private func identity(_ path: String) throws -> UInt {
         var facts = stat()
         try check("stat", path, stat(path, &facts))

@@ -63,6 +63,8 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             heartbeat_timeout_ms = 200
             [volumes]
             copy_limit_mib = 3
+            [network]
+            source_filter = true
             [sockets]
             forward = false
             [paths]
@@ -82,6 +84,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             startTimeout: .seconds(1), requestTimeout: .seconds(2), heartbeatInterval: .milliseconds(60),
             heartbeatTimeout: .milliseconds(200))
         expected.volumes.copyLimit = 3 << 20
+        expected.network.sourceFilter = true
         expected.sockets.forward = false
         expected.paths = .init(root: "/r")
         expected.spec.ineffectiveLimits = .warn

@@ -249,6 +249,29 @@ private final class Recorder: BackendDevice {
         }
     }
 
+    /// Access to memory that its file no longer has ends a process.
+    @Test func memoryThatCanShrinkIsRefused() throws {
+        let raw = martlet_memfd_create("open", UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING))
+        let file = OwnedDescriptor(owning: try check("memfd_create", "open", raw))
+        try check("ftruncate", "open", ftruncate(file.raw, 4096))
+        let table = F.bytes(1 as UInt32, 0 as UInt32, 0 as UInt64, 4096 as UInt64, 0 as UInt64, 0 as UInt64)
+        let harness = try Harness()
+        let error = #expect(throws: SessionError.self) { try harness.send(.setMemoryTable, table, [file.raw]) }
+        #expect(error.map { "\($0)" }?.contains("without the seal F_SEAL_SHRINK") == true)
+        try file.seal(F_SEAL_SHRINK)
+        let next = try Harness()
+        try next.send(.setMemoryTable, table, [file.raw])
+        #expect(try next.ask(.getQueueNumber).count == 8)
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "needs root")) func memoryInHugePagesIsTaken() throws {
+        let file = try OwnedDescriptor.hugeMemory("martlet-test", size: 4 << 20)
+        let table = F.bytes(1 as UInt32, 0 as UInt32, 0 as UInt64, 4096 as UInt64, 0 as UInt64, 0 as UInt64)
+        let harness = try Harness()
+        try harness.send(.setMemoryTable, table, [file.raw])
+        #expect(try harness.ask(.getQueueNumber).count == 8)
+    }
+
     @Test func aRunningRingIsNotChanged() throws {
         for change in 0..<4 {
             let harness = try Harness()

@@ -46,7 +46,7 @@ public struct NetBench: Sendable {
         defer { for setup in setups { setup.pod.end() } }
         for side in sides {
             let veth = try VethPair(mtu: mtu)
-            let pod = try NetPod(
+            let pod = try ServingPod(
                 martlet: martlet, id: "bench-net-\(getpid())-\(side)", bundle: bundle("\(side)", veth.podPath),
                 configuration: side.write(settings, in: directory), root: "\(directory)/pods")
             setups.append(Setup(veth: veth, pod: pod))
@@ -66,7 +66,7 @@ public struct NetBench: Sendable {
 
     private struct Setup: Sendable {
         var veth: VethPair
-        var pod: NetPod
+        var pod: ServingPod
     }
 
     private func measure(_ veth: VethPair) throws -> Rates {

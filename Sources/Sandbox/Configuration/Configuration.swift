@@ -79,6 +79,12 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var copyLimit = 8 << 20
     }
 
+    /// Networks of pods.
+    public struct Network: Sendable, Equatable, Codable {
+        /// Whether a guest's frames pass only from the pod's own addresses.
+        public var sourceFilter = false
+    }
+
     /// Unix sockets of the host.
     public struct Sockets: Sendable, Equatable, Codable {
         /// Whether a bind mount of a stream socket becomes a socket of the container.
@@ -126,6 +132,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var cgroup = Cgroup()
     public var volumes = Volumes()
     public var files = Files()
+    public var network = Network()
     public var sockets = Sockets()
     public var jail = Jail()
     public var template = Template()

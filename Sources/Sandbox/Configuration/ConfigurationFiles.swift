@@ -87,6 +87,7 @@ extension Configuration {
         volumes.copyLimit = copyLimitMiB << 20
         try reader.boolean("files.device_nodes", into: &files.deviceNodes)
         try reader.boolean("files.nosuid", into: &files.nosuid)
+        try reader.boolean("network.source_filter", into: &network.sourceFilter)
         try reader.boolean("sockets.forward", into: &sockets.forward)
         try reader.integer("jail.first_user", 1...Int(Int32.max) - 1, into: &jail.firstUser)
         try reader.integer("jail.users", 1...1 << 20, into: &jail.users)

@@ -91,6 +91,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public var driver: DriverChoice
     public var hostname: String
     public var network: Network
+    /// Whether the guest's frames pass only from the pod's own addresses (`network.source_filter`).
+    public var filtersSources = false
     /// The paths by which the engine knows namespaces that it made for the pod's containers.
     public var namespaces: [String] = []
     /// The host's control group for the pod's processes; nil: where the engine is.

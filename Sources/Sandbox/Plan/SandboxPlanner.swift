@@ -56,6 +56,7 @@ extension SandboxPlan {
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue,
             vhostNet: configuration.qemu.vhostNet)
         self.network = network
+        filtersSources = configuration.network.sourceFilter
         self.hostname = hostname.isEmpty ? Self.hostname(fromID: id) : hostname
         warnings = []
         // A host without cgroups runs the pod without.

@@ -113,7 +113,8 @@ final class PodLaunch: Sendable {
 
     private func startNetwork(_ plan: SandboxPlan) async throws -> PodNetworking {
         logger.phase("network begin")
-        let network = try await PodNetworking.make(plan.network, vcpus: plan.machine.vcpus, logger: logger)
+        let network = try await PodNetworking.make(
+            plan.network, filtersSources: plan.filtersSources, vcpus: plan.machine.vcpus, logger: logger)
         try keep { $0.network = network }
         try await record(plan)
         logger.phase("network ready")

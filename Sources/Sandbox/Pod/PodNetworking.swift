@@ -42,15 +42,21 @@ actor PodNetworking {
 
     /// Makes or opens the namespace.
     ///
-    /// - Parameter vcpus: of the machine; each gets a pair of an interface's queues of its own.
-    static func make(_ choice: SandboxPlan.Network, vcpus: Int, logger: Logger) async throws -> PodNetworking {
+    /// - Parameters:
+    ///   - filtersSources: whether the guest's frames pass only from the pod's own addresses.
+    ///   - vcpus: of the machine; each gets a pair of an interface's queues of its own.
+    static func make(
+        _ choice: SandboxPlan.Network, filtersSources: Bool, vcpus: Int, logger: Logger
+    ) async throws -> PodNetworking {
         let network: PodNetwork? = try await onThread("network") {
             let queues = min(vcpus, Tap.maximumQueues)
-            return switch choice {
-            case .new: try PodNetwork(path: nil, queues: queues)
-            case .existing(let path): try PodNetwork(path: path, queues: queues)
-            case .none: nil
+            let path: String?
+            switch choice {
+            case .new: path = nil
+            case .existing(let existing): path = existing
+            case .none: return nil
             }
+            return try PodNetwork(path: path, queues: queues, filtersSources: filtersSources)
         }
         return PodNetworking(network, logger)
     }

@@ -13,7 +13,7 @@ final class Net {
         host = "\(token)host"
         try Command.shell(
             """
-            modprobe -q -a bridge veth macvlan sch_ingress cls_u32 act_mirred || true
+            modprobe -q -a bridge veth macvlan sch_ingress cls_u32 cls_bpf act_mirred || true
             ip netns add \(host)
             ip -n \(host) link set lo up
             ip -n \(host) link add br0 type bridge
