@@ -24,6 +24,27 @@ extension Containers {
             }
         }
 
+        /// With the agent as a copy in an initramfs it would be 80 MiB.
+        @Test(.enabled(if: Lab.driver == .kvm, "of the built-in VMM's memory file"))
+        func aGuestTouchesLittleMemory() throws {
+            try Scene.play { scene in
+                let id = scene.newID()
+                let run = try scene.start(bundle: scene.bundle(script: "echo up; read x"), id: id, input: .pipe)
+                try run.output?.wait(for: "up\n")
+                let vmm = try Leftovers.process("martlet-vmm", in: "\(scene.root)/\(id)/state.json")
+                let blocks = try Command.shell(
+                    """
+                    for file in /proc/\(vmm)/fd/*; do
+                        case $(readlink $file) in /memfd:martlet-*|/martlet-*) stat -Lc %b $file;; esac
+                    done
+                    """)
+                let mebibytes = try #require(blocks.split(separator: "\n").first.flatMap { Int($0) }) / 2048
+                #expect((16..<56).contains(mebibytes), "\(blocks)")
+                run.input?.write("\n")
+                #expect(try run.finish().code == 0)
+            }
+        }
+
         @Test(.enabled(if: Lab.driver == .kvm, "QEMU ignores the write"))
         func aWriteEndsThePodWithItsCause() throws {
             try Scene.play { scene in

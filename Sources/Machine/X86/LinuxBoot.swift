@@ -22,6 +22,7 @@ extension BootImage {
         guard image.segments.contains(where: { $0.address <= image.entry && image.entry < $0.address + $0.memoryCount })
         else { throw MachineError("guest kernel: its entry \(hexadecimal(image.entry)) is in none of its segments") }
         let kernelEnd = image.segments.map { $0.address + $0.memoryCount }.max() ?? 0
+        memory.keepSparsePartsSmall(kernelEnd: kernelEnd)
         let files = try loadInitramfs(
             into: memory, above: kernelEnd, below: min(image.initramfsLimit, map.lowMemoryEnd))
         try write(
