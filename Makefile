@@ -40,6 +40,7 @@ agent: setup $(AGENT)
 
 $(AGENT): $(AGENT_SOURCES)
 	@echo "== building the guest agent (static)"
+	@touch guest-agent/Package.swift  # else SwiftPM does not see new files of the modules that both packages have
 	@scripts/swift-build.sh --package-path guest-agent -Xswiftc -static-executable -Xlinker -s
 	@touch $@
 
