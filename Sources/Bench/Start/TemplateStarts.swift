@@ -18,6 +18,8 @@ struct TemplateStarts {
     let starter: any MachineStarter
     /// What a boot copies: files of the host.
     let bootFiles: [String]
+    /// nil where this kernel does not count. One for all starts: each that begins or ends has the kernel change its code.
+    let counters = try? KernelCounters()
 
     /// The two sides' names, in order.
     static let sides = ["from the template", "cold"]
@@ -30,7 +32,6 @@ struct TemplateStarts {
 
     /// Starts a machine, and ends it when its agent has answered.
     func measure(fromTemplate: Bool) async throws -> Result {
-        let counters = try? KernelCounters()
         let before = counters?.read() ?? [:]
         let (machine, nanoseconds) = try await starter.start(fromTemplate: fromTemplate)
         let after = counters?.read()
