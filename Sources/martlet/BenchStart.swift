@@ -41,8 +41,17 @@ struct BenchStart: AsyncParsableCommand {
     @Flag(help: "Also start machines from a template and cold, in turns; needs the built-in VMM.")
     var template = false
 
+    @Option(
+        parsing: .upToNextOption,
+        help: "Also start so many pods at once, one number after the other, and print what they take: 1 10 30.")
+    var pods: [Int] = []
+
     @Option(help: "A static busybox for the container.")
     var busybox = "/bin/busybox"
+
+    func validate() throws {
+        guard pods.allSatisfy({ (1...1000).contains($0) }) else { throw ValidationError("--pods: each from 1 to 1000") }
+    }
 
     func run() async throws {
         let report = try await global.reporting { logger in
@@ -69,6 +78,7 @@ struct BenchStart: AsyncParsableCommand {
                 throw BenchError("--template needs the built-in VMM, but the driver is \(plan.driver)")
             }
             start.usesTemplate = template
+            start.podCounts = pods
             return try await start.run(
                 runs: bench.runs, command: CommandLine.arguments.joined(separator: " "),
                 facts: [

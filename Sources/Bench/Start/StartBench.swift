@@ -18,6 +18,8 @@ public struct StartBench: Sendable {
     public var starter: (any MachineStarter)?
     /// Whether starts from a template are measured, in turns with cold ones.
     public var usesTemplate = false
+    /// How many pods are started at once, one number after the other, to see what they take of the host's memory.
+    public var podCounts: [Int] = []
     public var timeout = Duration.seconds(60)
 
     public init(
@@ -47,9 +49,18 @@ public struct StartBench: Sendable {
             if number > 0 { phases.append(run) }
         }
         progress("memory of two idle pods")
-        let memory = try IdlePods.memory(
-            martlet: martlet, bundle: try bundle(["sh", "-c", "echo up; exec sleep 600"]), root: root,
-            configuration: configurationFile, timeout: timeout)
+        let idle = try bundle(["sh", "-c", "echo up; exec sleep 3600"])
+        func idlePods(_ count: Int) throws -> (pods: IdlePods, first: [ProcessMemory]) {
+            try IdlePods.measure(
+                count, martlet: martlet, bundle: idle, root: root, configuration: configurationFile,
+                timeout: timeout + .seconds(10 * count))
+        }
+        let memory = try idlePods(2).first
+        var densities: [IdlePods] = []
+        for count in podCounts {
+            progress("\(count) pods at once")
+            densities.append(try idlePods(count).pods)
+        }
         let touched = isBuiltIn ? try await touchedMemory(progress) : nil
         var start: Comparison?
         var tiny: Comparison?
@@ -68,6 +79,7 @@ public struct StartBench: Sendable {
         var report = StartReport(
             command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory,
             touched: touched, start: start, startOfTinyGuest: tiny)
+        report.densities = densities
         report.template = template
         report.counts = counts.first ?? nil
         report.coldCounts = counts.count > 1 ? counts[1] : nil

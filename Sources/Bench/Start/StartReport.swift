@@ -31,6 +31,8 @@ public struct StartReport: Sendable, Codable {
     /// The time to the first message of `TinyGuest`: the VMM's part of a start.
     public var startOfTinyGuest: Comparison?
 
+    /// Pods that ran at the same time.
+    public var densities: [IdlePods] = []
     /// The time from the VMM's exec to the agent's first answer, from a template beside cold; nil without `--template`.
     public var template: Comparison?
     /// What a machine's start made the host do: of the start from the template, or without `--template` of the cold one; nil where the
@@ -41,6 +43,7 @@ public struct StartReport: Sendable, Codable {
 
     private enum CodingKeys: String, CodingKey {
         case title, command, facts, run, phases, memory, start, template, counts
+        case densities = "pods"
         case coldCounts = "cold_counts"
         case templateRatio = "template_ratio"
         case modelled = "modelled_ms"
@@ -74,6 +77,7 @@ public struct StartReport: Sendable, Codable {
         try container.encodeIfPresent(touched?.inSmallPages, forKey: .touchedInSmallPages)
         try container.encodeIfPresent(start, forKey: .start)
         try container.encodeIfPresent(startOfTinyGuest, forKey: .startOfTinyGuest)
+        if !densities.isEmpty { try container.encode(densities, forKey: .densities) }
         try container.encodeIfPresent(template, forKey: .template)
         try container.encodeIfPresent(counts, forKey: .counts)
         try container.encodeIfPresent(coldCounts, forKey: .coldCounts)
@@ -99,6 +103,7 @@ public struct StartReport: Sendable, Codable {
         }
         start = try container.decodeIfPresent(Comparison.self, forKey: .start)
         startOfTinyGuest = try container.decodeIfPresent(Comparison.self, forKey: .startOfTinyGuest)
+        densities = try container.decodeIfPresent([IdlePods].self, forKey: .densities) ?? []
         template = try container.decodeIfPresent(Comparison.self, forKey: .template)
         counts = try container.decodeIfPresent(StartCounts.self, forKey: .counts)
         coldCounts = try container.decodeIfPresent(StartCounts.self, forKey: .coldCounts)
@@ -159,6 +164,21 @@ public struct StartReport: Sendable, Codable {
             }
     }
 
+    var densityRows: [[String]] {
+        if densities.isEmpty { return [] }
+        return [
+            [
+                "pods at once; MiB of each", "started, ms", "failed", "private", "proportional", "guest, own",
+                "guest, shared",
+            ]
+        ]
+            + densities.map { pods in
+                ["  \(pods.pods)", Figures.short(pods.startTime), "\(pods.failures.count)"]
+                    + [pods.privateKiB, pods.proportionalKiB, pods.guestOwnKiB, pods.guestSharedKiB]
+                    .map { Figures.short(Double($0) / 1024) }
+            }
+    }
+
     var templateRows: [[String]] {
         guard let template else { return [] }
         return [["from exec to the agent's first answer, ms"] + TemplateStarts.sides + ["ratio"]]
@@ -187,7 +207,9 @@ public struct StartReport: Sendable, Codable {
     /// The report as tables for a terminal.
     public func table() -> String {
         var lines = [title, ""]
-        for rows in [phaseRows, memoryRows, touchedRows, comparisonRows, templateRows, countRows] where !rows.isEmpty {
+        for rows in [
+            phaseRows, memoryRows, touchedRows, densityRows, comparisonRows, templateRows, countRows,
+        ] where !rows.isEmpty {
             lines += BenchReport.aligned(rows) + [""]
         }
         lines.append("median (minimum–maximum) of \(run.values.count) runs")

@@ -4,6 +4,7 @@ private let target = ChosenTarget([
     "rings": { try RingsTarget() },
     "fuse": { try FuseTarget() },
     "vsock": { try VsockTarget() },
+    "snapshot": { try SnapshotTarget() },
     "registers": { try RegistersTarget() },
     "vhost-user": { try VhostUserTarget() },
     "control": { try ControlTarget() },
