@@ -14,7 +14,7 @@ protocol WatchedPart: Sendable {
 /// The state of a virtual machine: watches its parts, and reports once how it ended.
 ///
 /// The first sign of an end brings others with it, and that of the cause may come second: all that come at once are
-/// considered, then the remaining parts are ended.
+/// considered, then the remaining parts are ended. Where the first one tells the cause, nothing more is waited for.
 final class MachineWatch: Sendable {
     private let life = Mutex<(state: MachineState, signs: [VMEnd])>((.created, []))
     private let firstSign: Promise<Void>
@@ -87,7 +87,7 @@ final class MachineWatch: Sendable {
         for part in parts { Task.detached { [self] in sign(await part.ended()) } }
         Task.detached { [self] in
             await firstSign.value()
-            try? await Task.sleep(for: .milliseconds(60))
+            if !life.withLock({ $0.signs[0].isConclusive }) { try? await Task.sleep(for: .milliseconds(60)) }
             // Before the kills below, which are no cause.
             let signs = life.withLock { $0.signs }
             for part in parts { part.kill() }

@@ -28,6 +28,14 @@ public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
 }
 
 extension VMEnd {
+    /// Whether it is the cause where it is the first sign: the host decided so, or the guest powered off.
+    var isConclusive: Bool {
+        switch self {
+        case .ended, .poweredOff: true
+        default: false
+        }
+    }
+
     /// The cause of an end, from its signs.
     ///
     /// What the host decided counts first, where it came first; then a process that was killed; then what the guest did;

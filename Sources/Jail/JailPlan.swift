@@ -117,7 +117,7 @@ public struct JailPlan: Sendable, Equatable, Codable {
             descriptors = [.null, .pipe, .socket, .file, .terminal]
         case .qemu:
             limits.threads = 1024
-            descriptors += [.kvm, .machine, .vcpu, .tap, .vhostNet, .signalfd]
+            descriptors += [.kvm, .machine, .vcpu, .tap, .vhostNet, .signalfd, .file]
         }
     }
 }

@@ -139,6 +139,21 @@ extension Containers {
             }
         }
 
+        /// A template that the disk has no room for leaves nothing, and says why.
+        @Test(.enabled(if: Lab.driver == .kvm, needsKVM))
+        func aFullDiskLeavesNoHalfTemplate() throws {
+            try Scene.play { scene in
+                let (options, directory) = try templates(scene)
+                try Command.shell("mkdir \(directory); mount -t tmpfs -o size=4m templates \(directory)")
+                defer { umount2(directory, Int32(MNT_DETACH)) }
+                let made = try martlet(options, "template", "create")
+                #expect(made.code == 1 && made.errorText.contains("No space left"), "\(made.errorText)")
+                #expect(Leftovers.list(directory).isEmpty)
+                let outcome = try scene.run(bundle: scene.bundle(script: "echo in"), global: options)
+                #expect(outcome.code == 0 && outcome.text == "in\n", "\(outcome.errorText)")
+            }
+        }
+
         @Test(.enabled(if: Lab.driver == .qemu, "QEMU alone refuses templates"))
         func qemuRefusesTemplates() throws {
             try Scene.play { scene in

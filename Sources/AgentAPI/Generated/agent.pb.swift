@@ -56,6 +56,13 @@ public nonisolated struct AgentCreateSandboxRequest: Sendable {
   /// The host's version of Martlet, for messages.
   public var martletVersion: String = String()
 
+  /// Of the host: mixed into the guest's pool, which is reseeded, before anything else is done. Guests of one template had the same
+  /// pool until then. Empty: the pool stays as it is.
+  public var entropy: Data = Data()
+
+  /// The time, nanoseconds since the epoch, which is set next; 0: the guest's clock stays as it is.
+  public var now: Int64 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -463,31 +470,6 @@ public nonisolated struct AgentGuestDetailsResponse: Sendable {
   public init() {}
 }
 
-public nonisolated struct AgentSetClockRequest: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  /// Nanoseconds since the epoch.
-  public var now: Int64 = 0
-
-  public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  public init() {}
-}
-
-public nonisolated struct AgentReseedRequest: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  public var entropy: Data = Data()
-
-  public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  public init() {}
-}
-
 public nonisolated struct AgentContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -786,7 +768,7 @@ nonisolated extension AgentEmpty: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateSandboxRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sandbox_id\0\u{1}hostname\0\u{3}shared_memory_bytes\0\u{3}protocol_version\0\u{3}martlet_version\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}sandbox_id\0\u{1}hostname\0\u{3}shared_memory_bytes\0\u{3}protocol_version\0\u{3}martlet_version\0\u{1}entropy\0\u{1}now\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -799,6 +781,8 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.sharedMemoryBytes) }()
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.protocolVersion) }()
       case 5: try { try decoder.decodeSingularStringField(value: &self.martletVersion) }()
+      case 6: try { try decoder.decodeSingularBytesField(value: &self.entropy) }()
+      case 7: try { try decoder.decodeSingularInt64Field(value: &self.now) }()
       default: break
       }
     }
@@ -820,6 +804,12 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
     if !self.martletVersion.isEmpty {
       try visitor.visitSingularStringField(value: self.martletVersion, fieldNumber: 5)
     }
+    if !self.entropy.isEmpty {
+      try visitor.visitSingularBytesField(value: self.entropy, fieldNumber: 6)
+    }
+    if self.now != 0 {
+      try visitor.visitSingularInt64Field(value: self.now, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -829,6 +819,8 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
     if lhs.sharedMemoryBytes != rhs.sharedMemoryBytes {return false}
     if lhs.protocolVersion != rhs.protocolVersion {return false}
     if lhs.martletVersion != rhs.martletVersion {return false}
+    if lhs.entropy != rhs.entropy {return false}
+    if lhs.now != rhs.now {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1687,66 +1679,6 @@ nonisolated extension AgentGuestDetailsResponse: SwiftProtobuf.Message, SwiftPro
     if lhs.agentVersion != rhs.agentVersion {return false}
     if lhs.cpus != rhs.cpus {return false}
     if lhs.memoryBytes != rhs.memoryBytes {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension AgentSetClockRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".SetClockRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}now\0")
-
-  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularInt64Field(value: &self.now) }()
-      default: break
-      }
-    }
-  }
-
-  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.now != 0 {
-      try visitor.visitSingularInt64Field(value: self.now, fieldNumber: 1)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  public static func ==(lhs: AgentSetClockRequest, rhs: AgentSetClockRequest) -> Bool {
-    if lhs.now != rhs.now {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
-nonisolated extension AgentReseedRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".ReseedRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entropy\0")
-
-  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularBytesField(value: &self.entropy) }()
-      default: break
-      }
-    }
-  }
-
-  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.entropy.isEmpty {
-      try visitor.visitSingularBytesField(value: self.entropy, fieldNumber: 1)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  public static func ==(lhs: AgentReseedRequest, rhs: AgentReseedRequest) -> Bool {
-    if lhs.entropy != rhs.entropy {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

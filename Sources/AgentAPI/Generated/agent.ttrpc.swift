@@ -43,9 +43,6 @@ public protocol AgentService: Sendable {
     func updateResolvers(_ request: AgentUpdateResolversRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Facts of the guest; also the host's heartbeat.
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
-    func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty
-    /// Mixes entropy of the host into the guest's pool and reseeds it.
-    func reseed(_ request: AgentReseedRequest, context: TTRPCContext) async throws -> AgentEmpty
 }
 
 extension TTRPCServiceDescription {
@@ -74,8 +71,6 @@ extension TTRPCServiceDescription {
                 "UpdateNetwork": .unary { try await service.updateNetwork($0, context: $1) },
                 "UpdateResolvers": .unary { try await service.updateResolvers($0, context: $1) },
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
-                "SetClock": .unary { try await service.setClock($0, context: $1) },
-                "Reseed": .unary { try await service.reseed($0, context: $1) },
             ])
     }
 }
@@ -225,19 +220,6 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentGuestDetailsResponse {
         try await client.call(Self.service, "GuestDetails", request, metadata: metadata, timeout: timeout)
-    }
-
-    public func setClock(
-        _ request: AgentSetClockRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
-    ) async throws(TTRPCError) -> AgentEmpty {
-        try await client.call(Self.service, "SetClock", request, metadata: metadata, timeout: timeout)
-    }
-
-    /// Mixes entropy of the host into the guest's pool and reseeds it.
-    public func reseed(
-        _ request: AgentReseedRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
-    ) async throws(TTRPCError) -> AgentEmpty {
-        try await client.call(Self.service, "Reseed", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.agent.v1.Agent"

@@ -25,10 +25,12 @@ struct GuestAgent: Sendable {
 
     // MARK: The sandbox
 
-    /// Gives a guest that has just booted entropy, the time and what all of its containers share.
+    /// Gives a guest that has just booted, or has just been restored, entropy, the time and what all of its containers share.
     ///
     /// - Throws: `SandboxError` for an agent that speaks another version of the API.
     func prepare(_ plan: SandboxPlan) async throws {
+        var entropy = [UInt8](repeating: 0, count: 64)
+        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
         // The first call: it tells whether host and agent fit.
         let reply = try await client.createSandbox(
             .with {
@@ -37,12 +39,10 @@ struct GuestAgent: Sendable {
                 $0.sandboxID = plan.id
                 $0.hostname = plan.hostname
                 $0.sharedMemoryBytes = plan.container?.sharedMemory?.size ?? 0
+                $0.entropy = Data(entropy)
+                $0.now = wallClockNanoseconds()
             }, timeout: timeout)
         try reply.checkProtocolVersion()
-        var entropy = [UInt8](repeating: 0, count: 64)
-        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
-        _ = try await client.reseed(.with { $0.entropy = Data(entropy) }, timeout: timeout)
-        _ = try await client.setClock(.with { $0.now = wallClockNanoseconds() }, timeout: timeout)
     }
 
     /// Has the guest end all processes and power off.

@@ -20,6 +20,8 @@ struct AgentCalls: AgentService {
             if let reason = AgentProtocol.mismatch(agent: version, host: request.protocolVersion) {
                 throw AgentFailure(.failedPrecondition, reason)
             }
+            if !request.entropy.isEmpty { try machine.reseed(Array(request.entropy)) }
+            if request.now != 0 { try machine.setClock(request.now) }
             try await sandbox.create(request)
             return .with {
                 $0.protocolVersion = version
@@ -206,20 +208,6 @@ struct AgentCalls: AgentService {
             $0.agentVersion = martletVersion
             $0.cpus = machine.processorCount
             $0.memoryBytes = machine.memorySize
-        }
-    }
-
-    func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await perform("set the clock") { () throws(AgentFailure) in
-            try machine.setClock(request.now)
-            return AgentEmpty()
-        }
-    }
-
-    func reseed(_ request: AgentReseedRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await perform("reseed") { () throws(AgentFailure) in
-            try machine.reseed(Array(request.entropy))
-            return AgentEmpty()
         }
     }
 

@@ -18,15 +18,15 @@ struct GuestMachine: Sendable {
     /// Bytes.
     var memorySize: UInt64 { martlet_agent_memory_size() }
 
-    /// Nanoseconds since the epoch.
+    /// Sets the clock to `now`, nanoseconds since the epoch.
     func setClock(_ now: Int64) throws(AgentFailure) {
         guard now > 0 else { throw AgentFailure(.invalidArgument, "\(now) is not a time after 1970") }
         var time = timespec(tv_sec: Int(now / 1_000_000_000), tv_nsec: Int(now % 1_000_000_000))
         try during("CLOCK_REALTIME") { try check("clock_settime", "", clock_settime(CLOCK_REALTIME, &time)) }
     }
 
+    /// Mixes entropy into the kernel's pool, and has the kernel's generator use it.
     func reseed(_ entropy: [UInt8]) throws(AgentFailure) {
-        guard !entropy.isEmpty else { throw AgentFailure(.invalidArgument, "no entropy") }
         try during("/dev/urandom") {
             let device = try OwnedDescriptor.open("/dev/urandom", O_RDWR)
             var left = entropy[...]
@@ -39,11 +39,12 @@ struct GuestMachine: Sendable {
         }
     }
 
-    /// Ends every container's processes and the machine, soon after this returned, so that the reply gets through.
+    /// Ends every container's processes and the machine, soon after this returned: the reply gets through as a rule, and a host that
+    /// does not get it sees the machine's end.
     func powerOff() throws(AgentFailure) {
         try during("start to power off") {
             try startThread("power off") {
-                usleep(50_000)
+                usleep(5_000)
                 do {
                     try Cgroup(path: configuration.controlGroup).remove(within: .seconds(2))
                 } catch {

@@ -174,12 +174,4 @@ final class LyingService: AgentService {
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         try await agent.guestDetails(request, context: context)
     }
-
-    func setClock(_ request: AgentSetClockRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await agent.setClock(request, context: context)
-    }
-
-    func reseed(_ request: AgentReseedRequest, context: TTRPCContext) async throws -> AgentEmpty {
-        try await agent.reseed(request, context: context)
-    }
 }
