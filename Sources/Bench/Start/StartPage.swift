@@ -11,7 +11,7 @@ extension StartReport {
                 \(Markup.table(phaseRows))
                 \(sides.comparisons.isEmpty ? "" : BarChart(report: sides).svg() + Markup.table(comparisonRows))
                 \(Markup.table(memoryRows))
-                \(Markup.table(touchedRows))
+                \([touchedRows, densityRows, templateRows, countRows].filter { !$0.isEmpty }.map { Markup.table($0) }.joined())
                 <p class="note">Medians; in the tables with minimum and maximum. The sides of the comparison took turns.</p>
                 \(Markup.table(facts.map { [$0.name, $0.value] }, style: "facts", hasHeader: false))
                 """)

@@ -93,7 +93,7 @@ final class TTRPCTarget: FuzzTarget {
 
     /// A client with two calls under way that a server answers with anything.
     private func client(_ input: inout Input, _ channel: EmbeddedChannel) throws {
-        let connection = ClientConnection(channel) { _ in }
+        let connection = ClientConnection(channel, peer: .guest) { _ in }
         try channel.pipeline.syncOperations.addHandler(connection)
         try channel.connect(to: SocketAddress(unixDomainSocketPath: "/fuzz")).wait()
         for streams in [false, true] {
