@@ -5,6 +5,9 @@ public struct MachineTemplate: Sendable, Equatable, Codable {
 
     public init(directory: String) { self.directory = directory }
 
+    /// As `martlet template list` has it.
+    public var name: String { String(directory[(directory.lastIndex(of: "/") ?? directory.startIndex)...].dropFirst()) }
+
     /// The state of vCPUs and devices, as `martlet-vmm` writes it.
     public var state: String { "\(directory)/state" }
     /// The guest's memory from address 0 on without the gap, of the memory's size. Pages of zeros are holes.

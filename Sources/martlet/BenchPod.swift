@@ -4,6 +4,7 @@ import FoundationEssentials
 import Glibc
 import Hypervisor
 import LinuxSystem
+import Logging
 import Sandbox
 
 struct BenchPod: AsyncParsableCommand {
@@ -14,7 +15,8 @@ struct BenchPod: AsyncParsableCommand {
             Sends CRI requests to one containerd for a pod with a container, with the runtimes in turns: RunPodSandbox, \
             CreateContainer, StartContainer. Then it reads the memory of all host processes of the pod, and removes the pod. \
             Without --address it starts a containerd of its own in a network namespace of its own, with an image of busybox, \
-            Martlet's shim beside this program, runc, and runsc if its containerd-shim-runsc-v1 is installed. Needs root; \
+            Martlet's shim beside this program, runc, and runsc if its containerd-shim-runsc-v1 is installed. With the \
+            built-in VMM, pods of Martlet are measured that boot and others that start from a template. Needs root; \
             without --address also containerd and the CNI plugins.
             """)
 
@@ -48,17 +50,17 @@ struct BenchPod: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let report = try await global.reporting { _ in
-            let plan = HostFacts.of(try Configuration.load(file: global.config))
+        let report = try await global.reporting { logger in
+            let configuration = try Configuration.load(file: global.config)
+            let driver = try HostFacts.of(configuration)
+                .chooseDriver(configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue)
             let facts: [BenchReport.Fact] = [
-                .init("host", hostDescription()),
-                .init("martlet", "\(try plan.chooseDriver("auto", accelerator: "auto"))"),
+                .init("host", hostDescription()), .init("martlet", "\(driver)"),
             ]
-            guard let address else { return try await measureInTemporaryContainerd(facts) }
+            guard let address else { return try await measureInTemporaryContainerd(driver, facts, logger) }
+            let selected = handlers.isEmpty ? ["martlet", "runc"] : handlers
             return try await measure(
-                PodBench(
-                    address: address, handlers: handlers.isEmpty ? ["martlet", "runc"] : handlers, image: image ?? ""),
-                facts)
+                PodBench(address: address, sides: selected.map { .init($0, handler: $0) }, image: image ?? ""), facts)
         }
         try await global.reporting { _ in try bench.show(report) }
     }
@@ -69,7 +71,9 @@ struct BenchPod: AsyncParsableCommand {
             progress: BenchOptions.progress)
     }
 
-    private func measureInTemporaryContainerd(_ facts: [BenchReport.Fact]) async throws -> BenchReport {
+    private func measureInTemporaryContainerd(
+        _ driver: DriverChoice, _ facts: [BenchReport.Fact], _ logger: Logger
+    ) async throws -> BenchReport {
         let own = GuestImage.ownPath()
         let path = "\(own[..<(own.lastIndex(of: "/") ?? own.startIndex)]):\(variable("PATH") ?? "")"
         for program in ["containerd", "ctr", "nsenter", "containerd-shim-martlet-v2"] where !isInstalled(program, path)
@@ -83,34 +87,45 @@ struct BenchPod: AsyncParsableCommand {
             throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)")
         }
         let installed = Self.runtimes.filter { isInstalled($0.program, path) }.map(\.runtime)
+            .filter { $0.handler != BenchTemplate.handler || driver.isBuiltIn }
         let selected = handlers.isEmpty ? installed.map(\.handler) : handlers
         if let other = selected.first(where: { handler in !installed.contains { $0.handler == handler } }) {
             let program = Self.runtimes.first { $0.runtime.handler == other }?.program
+            let objection =
+                other == BenchTemplate.handler && !driver.isBuiltIn
+                ? "it needs the built-in VMM, but the driver is \(driver)" : program.map { "no \($0) in \(path)" }
             throw BenchError(
-                "--handler \(other): \(program.map { "no \($0) in \(path)" } ?? "an unknown runtime"); installed are "
+                "--handler \(other): \(objection ?? "an unknown runtime"); installed are "
                     + installed.map(\.handler).joined(separator: ", "))
         }
         let work = try BenchDirectory(in: directory)
         defer { work.remove() }
         try FileManager.default.createDirectory(atPath: "\(work.path)/image", withIntermediateDirectories: true)
         let archive = try BusyboxImage(directory: "\(work.path)/image").archive(busybox: busybox)
+        let template = BenchTemplate(directory: work.path, configurationFile: global.config)
+        let cold = try template.coldConfiguration()
+        var sides = selected.map { PodBench.Side($0, handler: $0) }
+        if let number = selected.firstIndex(of: BenchTemplate.handler) {
+            sides[number] = try await template.side(logger: logger)
+        }
         let containerd = try TemporaryContainerd(
             directory: work.path,
             runtimes: installed.filter { selected.contains($0.handler) },
-            image: BusyboxImage.name, path: path,
+            image: BusyboxImage.name, path: "\(path):\(work.path)",
             environment: ["MARTLET_GUEST"].compactMap { name in variable(name).map { "\(name)=\($0)" } }
-                + (global.config.map { ["MARTLET_CONFIG=\($0)"] } ?? []),
+                + ["MARTLET_CONFIG=\(cold)"],
             plugins: plugins)
         defer { containerd.end() }
         try containerd.importImage(archive, within: .seconds(60))
         return try await measure(
-            PodBench(address: containerd.address, handlers: selected, image: BusyboxImage.name), facts)
+            PodBench(address: containerd.address, sides: sides, image: BusyboxImage.name), facts)
     }
 
     /// The runtimes that can be compared, and the program that each needs in PATH. Debian's package of runsc has no shim, and its
     /// containers do not start below runc's shim.
     private static let runtimes: [(program: String, runtime: TemporaryContainerd.Runtime)] = [
         ("containerd-shim-martlet-v2", .init(handler: "martlet", type: "io.containerd.martlet.v2")),
+        ("containerd-shim-martlet-v2", .init(handler: BenchTemplate.handler, type: BenchTemplate.runtimeType)),
         ("runc", .init(handler: "runc", type: "io.containerd.runc.v2")),
         ("containerd-shim-runsc-v1", .init(handler: "runsc", type: "io.containerd.runsc.v1")),
     ]

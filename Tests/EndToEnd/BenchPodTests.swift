@@ -18,21 +18,23 @@ extension Containers {
         @Test func podsOfTwoRuntimesAreMeasuredAndEnded() throws {
             try Scene.play { scene in
                 let page = "\(scene.directory)/page.html"
+                let handlers = ["martlet"] + (Lab.driver == .kvm ? ["martlet-template"] : []) + ["runc"]
                 let bench = try Command(
                     Lab.martlet,
                     try scene.configuration() + [
                         "bench", "pod", "-n", "1", "--json", "--html", page, "--directory", scene.directory,
-                        "--handler",
-                        "martlet", "--handler", "runc",
-                    ], environment: Lab.environment)
+                    ] + handlers.flatMap { ["--handler", $0] }, environment: Lab.environment)
                 let outcome = try bench.finish(within: .seconds(120) * Lab.patience)
                 try #require(outcome.code == 0, "\(outcome.errorText)")
                 let report = try JSONDecoder().decode(Report.self, from: Data(outcome.text.utf8))
-                #expect(report.sides == ["martlet", "runc"])
-                for comparison in report.comparisons where comparison.name != "guest memory in use" {
+                #expect(report.sides.filter { $0 != "martlet from a template" } == ["martlet", "runc"])
+                #expect(report.sides.count == handlers.count)
+                for comparison in report.comparisons where !comparison.name.hasPrefix("guest memory") {
                     #expect(comparison.sides.allSatisfy { $0.median > 0 }, "\(comparison.name)")
                 }
-                #expect(report.comparisons.last?.sides.first?.median ?? 0 > 16, "MiB of the guest")
+                let own = report.comparisons.last?.sides.map(\.median) ?? []
+                #expect(own.first ?? 0 > 16, "MiB of the guest")
+                if Lab.driver == .kvm { #expect(own[1] < own[0], "a template's memory is shared") }
                 #expect(Leftovers.read(page)?.contains("<svg") == true)
             }
         }
@@ -67,6 +69,14 @@ extension Containers {
                 let unknown = try Command(Lab.martlet, ["bench", "pod", "--handler", "nothing"]).finish()
                 #expect(unknown.code == 1)
                 #expect(unknown.errorText.contains("--handler nothing: an unknown runtime; installed are "))
+                if Lab.driver == .qemu {
+                    let template = try Command(
+                        Lab.martlet, scene.configuration() + ["bench", "pod", "--handler", "martlet-template"]
+                    ).finish()
+                    #expect(template.code == 1)
+                    #expect(
+                        template.errorText.contains("martlet-template: it needs the built-in VMM, but the driver is"))
+                }
                 if Lab.program("containerd-shim-runsc-v1") == nil {
                     let runsc = try Command(Lab.martlet, ["bench", "pod", "--handler", "runsc"]).finish()
                     #expect(runsc.code == 1)

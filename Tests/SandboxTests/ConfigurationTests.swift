@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Testing
 
@@ -106,6 +107,25 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         #expect(configuration.vm.vcpus == 4)
         #expect(configuration.vm.memoryMiB == 300)
         #expect(configuration.qemu.path == "/a")
+    }
+
+    /// The copy says the same but for what it overrides, whatever the files' names.
+    @Test func aCopyOverridesTheFiles() throws {
+        let files = try Files([
+            "martlet.toml": "vm.vcpus = 2\nvm.memory_mib = 200",
+            "martlet.d/zz.toml": "vm.vcpus = 4\nqemu.path = \"/a\"",
+        ])
+        let copy = try Files(["empty": ""])
+        defer { _ = try? FileManager.default.removeItem(atPath: "\(copy.path)/copy") }
+        var expected = try files.load()
+        expected.vm.vcpus = 3
+        let file = try Configuration.copy(
+            file: "\(files.path)/martlet.toml", to: "\(copy.path)/copy", with: "vm.vcpus = 3")
+        #expect(try Configuration.load(file: file) == expected)
+        #expect(expected.vm.memoryMiB == 200 && expected.qemu.path == "/a")
+        #expect(throws: ConfigurationError.self) {
+            try Configuration.copy(file: "\(files.path)/none.toml", to: "\(copy.path)/copy", with: "")
+        }
     }
 
     @Test func withoutTheStandardFileTheDefaultsHold() throws {

@@ -6,25 +6,43 @@ import LinuxSystem
 /// `martlet bench pod`: start time and memory of a pod with one container, for several runtimes in turns. It sends CRI requests to
 /// one engine, as kubelet does.
 public struct PodBench: Sendable {
+    /// What is measured: pods of one runtime.
+    public struct Side: Sendable {
+        /// As the report names it.
+        public var name: String
+        /// The runtime's name in the engine's configuration.
+        public var handler: String
+        /// Called with the id of each pod that has started; throws when the pod is not what this side measures.
+        public var check: @Sendable (_ sandbox: String) throws -> Void
+
+        public init(
+            _ name: String, handler: String, check: @escaping @Sendable (_ sandbox: String) throws -> Void = { _ in }
+        ) {
+            self.name = name
+            self.handler = handler
+            self.check = check
+        }
+    }
+
     /// The engine's CRI socket.
     public var address: String
-    /// The runtimes' names in the engine's configuration. The others are compared with the first.
-    public var handlers: [String]
+    /// The others are compared with the first.
+    public var sides: [Side]
     /// An image that the engine has. It must contain `sleep`.
     public var image: String
     /// The timeout of one call.
     public var timeout = Duration.seconds(120)
 
-    public init(address: String, handlers: [String], image: String) {
+    public init(address: String, sides: [Side], image: String) {
         self.address = address
-        self.handlers = handlers
+        self.sides = sides
         self.image = image
     }
 
     /// The time between the start of a pod and the reading of its memory.
     private static let settleTime = Duration.seconds(2)
 
-    /// Starts and ends a pod of each runtime in each round. Another pod of each runtime idles meanwhile, so that memory that pods
+    /// Starts and ends a pod of each side in each round. Another pod of each side idles meanwhile, so that memory that pods
     /// share counts as shared.
     ///
     /// - Parameters:
@@ -39,11 +57,11 @@ public struct PodBench: Sendable {
         var idle: [String] = []
         let results: [[PodRun]]
         do {
-            for handler in handlers { idle.append(try await pods.start(handler, "idle").sandbox) }
-            results = try await Rounds.run(rounds, of: handlers) { round, handler in
-                let run = try await measure(pods, handler, "\(round)")
+            for side in sides { idle.append(try await pods.start(side.handler, "idle").sandbox) }
+            results = try await Rounds.run(rounds, of: sides) { round, side in
+                let run = try await measure(pods, side, "\(round)")
                 let start = Figures.short(run.sandbox + run.create + run.start)
-                progress("round \(round) of \(rounds), \(handler): \(start) ms, \(run.memory.privateKiB >> 10) MiB")
+                progress("round \(round) of \(rounds), \(side.name): \(start) ms, \(run.memory.privateKiB >> 10) MiB")
                 return run
             }
         } catch {
@@ -52,15 +70,16 @@ public struct PodBench: Sendable {
         }
         for sandbox in idle { await pods.end(sandbox) }
         return BenchReport(
-            title: "Pods through an engine's CRI", command: command, sides: handlers,
+            title: "Pods through an engine's CRI", command: command, sides: sides.map(\.name),
             facts: facts + [.init("engine", "\(engine.runtimeName) \(engine.runtimeVersion)")],
             comparisons: try Self.compare(results))
     }
 
-    private func measure(_ pods: PodStarter, _ handler: String, _ name: String) async throws -> PodRun {
-        let pod = try await pods.start(handler, name)
+    private func measure(_ pods: PodStarter, _ side: Side, _ name: String) async throws -> PodRun {
+        let pod = try await pods.start(side.handler, name)
         var run = pod.times
         do {
+            try side.check(pod.sandbox)
             try await Task.sleep(for: Self.settleTime)
             run.memory = try PodProcesses.memory(ofSandbox: pod.sandbox)
             let begin = ContinuousClock.now
@@ -84,6 +103,7 @@ public struct PodBench: Sendable {
             ("private memory", "MiB", { Double($0.memory.privateKiB) / 1024 }),
             ("proportional memory", "MiB", { Double($0.memory.proportionalKiB) / 1024 }),
             ("guest memory in use", "MiB", { Double($0.memory.guestKiB) / 1024 }),
+            ("guest memory of this pod alone", "MiB", { Double($0.memory.guestOwnKiB) / 1024 }),
         ]
         return try figures.map { name, unit, figure in
             let sides = try results.map { runs in

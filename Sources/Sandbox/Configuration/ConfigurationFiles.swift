@@ -121,7 +121,7 @@ extension Configuration {
         }
     }
 
-    private static func dropIns(beside file: String) throws(ConfigurationError) -> [String] {
+    static func dropIns(beside file: String) throws(ConfigurationError) -> [String] {
         let parent = file.lastIndex(of: "/").map { String(file[...$0]) } ?? ""
         let path = parent + "martlet.d"
         do throws(SystemError) {
@@ -133,7 +133,7 @@ extension Configuration {
         }
     }
 
-    private static func read(_ path: String, mayBeMissing: Bool) throws(ConfigurationError) -> String? {
+    static func read(_ path: String, mayBeMissing: Bool) throws(ConfigurationError) -> String? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             if mayBeMissing && errno == ENOENT { return nil }

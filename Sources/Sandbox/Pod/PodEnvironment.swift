@@ -36,12 +36,14 @@ package struct PodEnvironment: Sendable {
     /// Writes down which processes the pod has, and what it has changed on the host, for whoever clears up after a crash.
     package func record(
         processes: [(name: String, pid: Int32)] = [], bundle: String = "", cgroups: [String] = [],
-        network: SandboxPlan.Network = .new, namespace: NamespaceIdentity? = nil, user: UInt32? = nil
+        network: SandboxPlan.Network = .new, namespace: NamespaceIdentity? = nil, user: UInt32? = nil,
+        template: String? = nil
     ) throws {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
         state.cgroups = cgroups
         state.user = user
+        state.template = template
         state.network = StateDirectory.NetworkRecord(network)
         // What whoever made the directory has written down holds until the namespace is open.
         state.networkNamespace = namespace ?? directory.read()?.networkNamespace

@@ -13,6 +13,8 @@ import TTRPC
 final class PodLaunch: Sendable {
     private struct State {
         var machine: (any VirtualMachine)?
+        /// What the machine has started from; nil: it has booted.
+        var template: MachineTemplate?
         var network: PodNetworking?
         var cgroup: HostCgroup?
         var user: UInt32?
@@ -126,17 +128,20 @@ final class PodLaunch: Sendable {
         let logger = logger
         var configuration = plan.machine
         configuration.user = user.id
-        let machine = try await onThread("machine") { [configuration] in
+        let (machine, started) = try await onThread("machine") { [configuration] in
             let driver = plan.makeDriver(logger: logger)
-            do { return try driver.launch(configuration) } catch {
+            do { return (try driver.launch(configuration), configuration) } catch {
                 guard let template = configuration.template else { throw error }
                 logger.warning("the pod boots, as the template \(template.directory) can't be used: \(error)")
                 var cold = configuration
                 cold.template = nil
-                return try driver.launch(cold)
+                return (try driver.launch(cold), cold)
             }
         }
-        try keep { $0.machine = machine }
+        try keep {
+            $0.machine = machine
+            $0.template = started.template
+        }
         try await record(plan)
         return machine
     }
@@ -189,7 +194,8 @@ final class PodLaunch: Sendable {
             try await onThread("state") { [self] in
                 try environment.record(
                     processes: processes, bundle: bundle, cgroups: directories, network: plan.network,
-                    namespace: state.network?.namespace?.identity, user: state.user)
+                    namespace: state.network?.namespace?.identity, user: state.user,
+                    template: state.template?.name)
             }
         }
     }

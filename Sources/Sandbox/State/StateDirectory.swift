@@ -39,6 +39,8 @@ package struct StateDirectory: Sendable, Equatable {
         package var processes: [ProcessRecord] = []
         /// Whom the pod's processes run as.
         package var user: UInt32?
+        /// The name of the template that its machine has started from; nil: it has booted.
+        var template: String?
     }
 
     /// Holds the directories of pods: `paths.root`, or one of an engine's namespace below it.
