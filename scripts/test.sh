@@ -127,7 +127,7 @@ if [[ $mode == ci ]]; then
     # Some; the whole of it takes a quarter of an hour.
     some='VCPUTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
     some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed|aConfigMapIsFollowed|CRITests/aPodRuns'
-    some+='|aContainerLivesByItsCommands|aContainerRunsOnTheBridge'
+    some+='|aContainerLivesByItsCommands|aContainerRunsOnTheBridge|podsFromOneTemplateAreNotAlike|itIsMappedAndNotCopied'
     step "end to end, the built-in VMM in the lab: some" lab_test 400 "$some"
     if has_bochs; then step "three containers on Intel's VMX in the Bochs lab" bochs_lab 600 scripts/lab/containers.sh some; fi
 else
