@@ -107,7 +107,7 @@ public struct StartBench: Sendable {
         let samples = results.compactMap { Samples($0.map(\.milliseconds)) }
         return (
             usesTemplate ? Comparison("built-in VMM", unit: "ms", better: .lower, sides: samples) : nil,
-            results.map { StartCounts.medians($0.compactMap(\.counts)) }
+            results.map { StartCounts.medians($0.map(\.counts)) }
         )
     }
 

@@ -4,7 +4,7 @@ import LinuxSystem
 
 /// What a machine's start made the host do, from the start of its processes to its agent's first answer.
 public struct StartCounts: Sendable, Equatable, Codable {
-    /// How often each event was, by its name.
+    /// How often each event was, by its name; empty where this kernel does not count.
     public var events: [String: UInt64]
     /// What was copied into the guest's memory, MiB: the kernel and the initramfs; of a template nothing.
     public var copiedMiB: Double
@@ -12,10 +12,10 @@ public struct StartCounts: Sendable, Equatable, Codable {
     public var guestMiB: Double
     /// The guest's memory that it has together with other machines of the template, MiB.
     public var sharedMiB: Double
-    /// Milliseconds on hardware, by their cause, as `UnitCosts` has them.
+    /// Milliseconds on hardware, by their cause, as `UnitCosts` has them; empty where this kernel does not count.
     public var modelled: [String: Double]
 
-    public var modelledMilliseconds: Double { modelled.values.reduce(0, +) }
+    public var modelledMilliseconds: Double? { modelled.isEmpty ? nil : modelled.values.reduce(0, +) }
 
     private enum CodingKeys: String, CodingKey {
         case events, modelled

@@ -36,7 +36,7 @@ public struct StartReport: Sendable, Codable {
     /// The time from the VMM's exec to the agent's first answer, from a template beside cold; nil without `--template`.
     public var template: Comparison?
     /// What a machine's start made the host do: of the start from the template, or without `--template` of the cold one; nil where the
-    /// kernel does not count, or the driver is not the built-in VMM.
+    /// driver is not the built-in VMM.
     public var counts: StartCounts?
     /// The cold start's, beside that.
     public var coldCounts: StartCounts?
@@ -200,7 +200,7 @@ public struct StartReport: Sendable, Codable {
                 row("copied into the guest, MiB") { Figures.short($0.copiedMiB) },
                 row("guest memory of its own, MiB") { Figures.short($0.guestMiB) },
                 row("guest memory that is shared, MiB") { Figures.short($0.sharedMiB) },
-                row("modelled on hardware, ms") { Figures.short($0.modelledMilliseconds) },
+                row("modelled on hardware, ms") { $0.modelledMilliseconds.map(Figures.short) ?? "–" },
             ]
     }
 

@@ -26,8 +26,7 @@ struct TemplateStarts {
 
     struct Result {
         var milliseconds: Double
-        /// nil where this kernel does not count.
-        var counts: StartCounts?
+        var counts: StartCounts
     }
 
     /// Starts a machine, and ends it when its agent has answered.
@@ -40,14 +39,13 @@ struct TemplateStarts {
         machine.kill(.ended("measured"))
         _ = await machine.end()
         let copied = fromTemplate ? 0 : bootFiles.map(Self.mebibytes).reduce(0, +)
-        let counts = after.map { after in
-            let difference = after.mapValues { $0 }.merging(before) { $0 - $1 }
-            return StartCounts(
-                events: Dictionary(uniqueKeysWithValues: difference.map { ("\($0.key)", $0.value) }),
-                copiedMiB: copied, guestMiB: Double(memory?.guestOwnKiB ?? 0) / 1024,
-                sharedMiB: Double((memory?.guestKiB ?? 0) - (memory?.guestOwnKiB ?? 0)) / 1024,
-                modelled: UnitCosts.model(difference, copiedMiB: copied, boots: !fromTemplate))
-        }
+        // KVM's counters go down when another machine ends.
+        let events = (after ?? [:]).merging(before) { $0 > $1 ? $0 - $1 : 0 }
+        let counts = StartCounts(
+            events: Dictionary(uniqueKeysWithValues: events.map { ("\($0.key)", $0.value) }),
+            copiedMiB: copied, guestMiB: Double(memory?.guestOwnKiB ?? 0) / 1024,
+            sharedMiB: Double((memory?.guestKiB ?? 0) - (memory?.guestOwnKiB ?? 0)) / 1024,
+            modelled: events.isEmpty ? [:] : UnitCosts.model(events, copiedMiB: copied, boots: !fromTemplate))
         return Result(milliseconds: Double(nanoseconds) / 1e6, counts: counts)
     }
 
