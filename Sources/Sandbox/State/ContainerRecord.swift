@@ -56,10 +56,14 @@ public struct ContainerRecord: Codable, Sendable, Equatable {
 package struct ContainerRecords: Sendable {
     /// Below `paths.root`. No container's id has this name.
     private static let directory = "@containers"
+    private let root: String
     private let path: String
 
     /// - Parameter root: `paths.root`.
-    package init(root: String) { path = "\(root)/\(Self.directory)" }
+    package init(root: String) {
+        self.root = root
+        path = "\(root)/\(Self.directory)"
+    }
 
     private func path(of id: String) -> String { "\(path)/\(id)" }
 
@@ -68,6 +72,8 @@ package struct ContainerRecords: Sendable {
     /// - Throws: `SandboxError.alreadyExists`.
     package func claim(_ id: String) throws {
         for _ in 0..<100 {
+            // As `StateDirectory` makes it: users of pods pass through it.
+            try makeDirectories(root, mode: 0o711)
             try makeDirectories(path, mode: 0o700)
             do throws(SystemError) {
                 _ = try OwnedDescriptor.open(path(of: id), O_WRONLY | O_CREAT | O_EXCL, mode: 0o600)
