@@ -51,6 +51,8 @@ extension Containers {
                     "trap 'echo int' INT; trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
                 let run = try scene.start(bundle: scene.bundle(script: script))
                 try run.output?.wait(for: "ready\n")
+                // The output may come before the reply to the start, and a signal until then ends the container.
+                usleep(useconds_t(200_000 * Lab.patience))
                 run.child.signal(SIGINT)
                 try run.output?.wait(for: "int\n", within: .seconds(10))
                 run.child.signal(SIGTERM)
