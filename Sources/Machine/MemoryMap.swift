@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 public import Virtio
@@ -38,6 +39,33 @@ public struct MemoryMap: Sendable, Equatable {
             + (size > low ? [Bank(address: Self.gap.upperBound, count: size - low, offset: low)] : [])
     }
 
+    /// Maps a range of a file so that what is written is not in the file. Its holes are memory without a file, in huge pages where the
+    /// host has them: a write to a file's hole would first fill a page of the page cache.
+    private static func mapPrivately(_ file: Int32, _ range: Bank) throws -> Mapping {
+        let mapping = try Mapping(
+            file: -1, count: Int(range.count), flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+        madvise(mapping.base, mapping.count, MADV_HUGEPAGE)
+        let end = off_t(range.offset + range.count)
+        var position = off_t(range.offset)
+        while position < end {
+            let data = lseek(file, position, martlet_SEEK_DATA)
+            if data < 0, errno == ENXIO { break }
+            try check("lseek SEEK_DATA", "guest memory", data)
+            let hole = try check("lseek SEEK_HOLE", "guest memory", lseek(file, data, martlet_SEEK_HOLE))
+            let start = data & ~0xfff
+            let stop = min((hole + 0xfff) & ~0xfff, end)
+            if start >= stop { break }
+            let target = mapping.base + Int(start - off_t(range.offset))
+            guard
+                mmap(
+                    target, Int(stop - start), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, file,
+                    Int(start)) != MAP_FAILED
+            else { throw SystemError.last("mmap", "guest memory") }
+            position = stop
+        }
+        return mapping
+    }
+
     /// End of the memory below the gap.
     var lowMemoryEnd: UInt64 { ranges[0].end }
 
@@ -57,9 +85,10 @@ public struct MemoryMap: Sendable, Equatable {
     public func map(file: Int32, isPrivate: Bool = false) throws -> GuestMemory {
         try GuestMemory(
             ranges.map { range in
-                let mapping = try Mapping(
-                    file: file, offset: Int64(range.offset), count: Int(range.count),
-                    flags: (isPrivate ? MAP_PRIVATE : MAP_SHARED) | MAP_NORESERVE)
+                let mapping =
+                    isPrivate
+                    ? try Self.mapPrivately(file, range)
+                    : try Mapping(file: file, offset: Int64(range.offset), count: Int(range.count))
                 let address = UInt64(UInt(bitPattern: mapping.base))
                 return try MemoryRegion(guestAddress: range.address, userAddress: address, mapping: mapping)
             })
