@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import LinuxSystem
 
@@ -37,42 +36,27 @@ enum MemoryImage {
     ///   - target: an empty file.
     static func write(_ source: Int32, size: Int64, to target: Int32) throws {
         try check("ftruncate", "memory", ftruncate(target, Int(size)))
-        try eachExtent(of: source, size: size) { bytes, offset in
-            var start = 0
-            while start < bytes.count {
-                var end = start
-                while end < bytes.count, !isZero(bytes, at: end) { end += pageSize }
-                if end > start {
-                    try write(
-                        UnsafeRawBufferPointer(rebasing: bytes[start..<min(end, bytes.count)]), to: target,
-                        at: offset + Int64(start))
-                }
-                start = end + pageSize
+        try eachExtent(of: source, in: 0..<size, "memory") { extent in
+            for start in stride(from: extent.lowerBound, to: extent.upperBound, by: window) {
+                let count = Int(min(extent.upperBound - start, Int64(window)))
+                let mapping = try Mapping(file: source, offset: start, count: count, protection: PROT_READ)
+                try writePages(UnsafeRawBufferPointer(start: mapping.base, count: count), to: target, at: start)
             }
         }
         try check("fdatasync", "memory", fdatasync(target))
     }
 
-    /// Calls `body` with each part of a file that is not a hole, and where that is.
-    private static func eachExtent(
-        of file: Int32, size: Int64, _ body: (UnsafeRawBufferPointer, Int64) throws -> Void
-    ) throws {
-        var position: off_t = 0
-        while position < size {
-            let data = lseek(file, position, martlet_SEEK_DATA)
-            if data < 0, errno == ENXIO { return }
-            try check("lseek SEEK_DATA", "memory", data)
-            let hole = try check("lseek SEEK_HOLE", "memory", lseek(file, data, martlet_SEEK_HOLE))
-            // Whole pages, where the file system's blocks are smaller.
-            var start = data & ~off_t(pageSize - 1)
-            let end = min((hole + off_t(pageSize - 1)) & ~off_t(pageSize - 1), off_t(size))
-            while start < end {
-                let count = min(Int(end - start), window)
-                let mapping = try Mapping(file: file, offset: Int64(start), count: count, protection: PROT_READ)
-                try body(UnsafeRawBufferPointer(start: mapping.base, count: count), Int64(start))
-                start += count
+    /// Writes those of some pages that are not zero.
+    private static func writePages(_ bytes: UnsafeRawBufferPointer, to target: Int32, at offset: Int64) throws {
+        var start = 0
+        while start < bytes.count {
+            var end = start
+            while end < bytes.count, !isZero(bytes, at: end) { end += pageSize }
+            if end > start {
+                let part = UnsafeRawBufferPointer(rebasing: bytes[start..<end])
+                try writeAll(part, to: target, at: offset + Int64(start), "memory")
             }
-            position = end
+            start = end + pageSize
         }
     }
 
@@ -80,14 +64,5 @@ enum MemoryImage {
         guard let page = bytes.baseAddress.map({ $0 + offset }) else { return true }
         // The first word tells of most pages; then each word is the same as the one before.
         return page.load(as: UInt64.self) == 0 && memcmp(page, page + 8, pageSize - 8) == 0
-    }
-
-    private static func write(_ bytes: UnsafeRawBufferPointer, to file: Int32, at offset: Int64) throws {
-        var done = 0
-        while done < bytes.count {
-            done += try retrying("write", "memory") {
-                pwrite(file, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset) + off_t(done))
-            }
-        }
     }
 }

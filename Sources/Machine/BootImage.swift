@@ -49,14 +49,8 @@ public struct BootImage: Sendable {
     ) throws {
         if count == 0 { return }
         let done: Void? = try memory.withBytes(at: address, count: Int(count)) { bytes in
-            var done = 0
-            while done < bytes.count {
-                let got = try retrying("read", name) {
-                    pread(
-                        file.raw, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset) + off_t(done))
-                }
-                if got == 0 { throw MachineError("\(name): truncated while it was read") }
-                done += got
+            guard try readAll(into: bytes, from: file.raw, at: Int64(offset), name) == bytes.count else {
+                throw MachineError("\(name): truncated while it was read")
             }
         }
         if done == nil { throw MachineError("\(name): \(count) bytes at \(hexadecimal(address)) are outside memory") }

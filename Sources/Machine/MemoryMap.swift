@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import LinuxSystem
 public import Virtio
@@ -45,23 +44,13 @@ public struct MemoryMap: Sendable, Equatable {
         let mapping = try Mapping(
             file: -1, count: Int(range.count), flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
         madvise(mapping.base, mapping.count, MADV_HUGEPAGE)
-        let end = off_t(range.offset + range.count)
-        var position = off_t(range.offset)
-        while position < end {
-            let data = lseek(file, position, martlet_SEEK_DATA)
-            if data < 0, errno == ENXIO { break }
-            try check("lseek SEEK_DATA", "guest memory", data)
-            let hole = try check("lseek SEEK_HOLE", "guest memory", lseek(file, data, martlet_SEEK_HOLE))
-            let start = data & ~0xfff
-            let stop = min((hole + 0xfff) & ~0xfff, end)
-            if start >= stop { break }
-            let target = mapping.base + Int(start - off_t(range.offset))
+        let offsets = Int64(range.offset)..<Int64(range.offset + range.count)
+        try eachExtent(of: file, in: offsets, "guest memory") { extent in
+            let target = mapping.base + Int(extent.lowerBound - offsets.lowerBound)
+            let flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE
             guard
-                mmap(
-                    target, Int(stop - start), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, file,
-                    Int(start)) != MAP_FAILED
+                mmap(target, extent.count, PROT_READ | PROT_WRITE, flags, file, off_t(extent.lowerBound)) != MAP_FAILED
             else { throw SystemError.last("mmap", "guest memory") }
-            position = stop
         }
         return mapping
     }

@@ -42,7 +42,7 @@ public struct ControlSocket: Sendable {
             throw SystemError("send control message", "\(name) of \(packet.body.count) bytes", errno: .messageTooLong)
         }
         let file = try OwnedDescriptor.memory("control \(name)", size: 0)
-        try file.writeAll(packet.body, name)
+        try writeAll(packet.body, to: file.raw, "control message \(name)")
         try file.seal(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
         try send(packet, inline: nil, descriptors: packet.descriptors + [file.raw], name)
     }
@@ -127,30 +127,15 @@ public struct ControlSocket: Sendable {
     }
 }
 
-extension OwnedDescriptor {
-    fileprivate func writeAll(_ bytes: [UInt8], _ name: String) throws(SystemError) {
-        var written = 0
-        while written < bytes.count {
-            written += try retrying("write control message", name) {
-                bytes[written...].withUnsafeBytes { pwrite(raw, $0.baseAddress, $0.count, written) }
-            }
-        }
-    }
-}
-
 extension SharedDescriptor {
-    /// The first `count` bytes of a file; nothing of it is mapped, so that nobody can take it away meanwhile.
+    /// The first `count` bytes of a file.
     fileprivate func readAll(_ count: Int, _ name: String) throws(SystemError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
-        var done = 0
-        while done < count {
-            let start = done
-            let part = try retrying("read", name) {
-                bytes.withUnsafeMutableBytes { pread(raw, $0.baseAddress.map { $0 + start }, count - start, start) }
-            }
-            guard part > 0 else { throw SystemError("read", "\(name): \(done) of \(count) bytes", errno: .ioError) }
-            done += part
+        let result: Result<Int, SystemError> = bytes.withUnsafeMutableBytes { buffer in
+            Result { () throws(SystemError) in try LinuxSystem.readAll(into: buffer, from: raw, at: 0, name) }
         }
+        let done = try result.get()
+        guard done == count else { throw SystemError("read", "\(name): \(done) of \(count) bytes", errno: .ioError) }
         return bytes
     }
 }

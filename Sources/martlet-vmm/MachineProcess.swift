@@ -129,26 +129,14 @@ final class MachineProcess {
             throw MachineError("machine state: \(facts.st_size) bytes, more than \(MachineSnapshot.maximumSize)")
         }
         var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
-        var count = 0
-        while count < bytes.count {
-            let got = try bytes[count...].withUnsafeMutableBytes { rest in
-                try retrying("read", "machine state") { pread(file.raw, rest.baseAddress, rest.count, off_t(count)) }
-            }
-            if got == 0 { break }
-            count += got
-        }
+        let count = try bytes.withUnsafeMutableBytes { try readAll(into: $0, from: file.raw, at: 0, "machine state") }
         return try MachineSnapshot(Array(bytes.prefix(count)))
     }
 
     /// - Returns: how many bytes the state has.
     private func write(_ snapshot: MachineSnapshot, to file: SharedDescriptor) throws -> UInt64 {
         let bytes = snapshot.encoded()
-        var done = 0
-        while done < bytes.count {
-            done += try bytes[done...].withUnsafeBytes { rest in
-                try retrying("write", "machine state") { pwrite(file.raw, rest.baseAddress, rest.count, off_t(done)) }
-            }
-        }
+        try writeAll(bytes, to: file.raw, "machine state")
         return UInt64(bytes.count)
     }
 

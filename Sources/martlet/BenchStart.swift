@@ -67,8 +67,8 @@ struct BenchStart: AsyncParsableCommand {
             }
             var start = StartBench(
                 martlet: GuestImage.ownPath(), configurationFile: global.config, machine: plan.machine,
-                isBuiltIn: plan.driver.isBuiltIn, qemu: try against.map { _ in try facts.qemuPath() })
-            if case .builtIn = plan.driver {
+                qemu: try against.map { _ in try facts.qemuPath() })
+            if plan.driver.isBuiltIn {
                 var own = configuration
                 own.template.directory = "\(work.path)/templates"
                 start.starter = Starter(

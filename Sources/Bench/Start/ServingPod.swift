@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 
@@ -10,11 +11,24 @@ final class ServingPod: Sendable {
     /// Of each command.
     private let options: [String]
     let id: String
+    private let root: String
+
+    /// What the pod's server writes down of it.
+    struct State: Decodable {
+        struct Process: Decodable {
+            var name: String
+            var pid: Int32
+        }
+        var processes: [Process]
+        /// Directories.
+        var cgroups: [String]
+    }
 
     /// - Parameter configuration: the path of the configuration file; nil: the standard one.
     init(martlet: String, id: String, bundle: String, configuration: String?, root: String) throws {
         self.martlet = martlet
         self.id = id
+        self.root = root
         let options = (configuration.map { ["--config", $0] } ?? []) + ["--root", root]
         self.options = options
         let (errors, errorInput) = try SharedDescriptor.pipe()
@@ -27,6 +41,10 @@ final class ServingPod: Sendable {
                 environment: RunPhases.environment(), descriptors: [-1, ChildProcess.pipe, errorInput.raw],
                 diesWithParent: true))
         withExtendedLifetime(errorInput) {}
+    }
+
+    func state() throws -> State {
+        try JSONDecoder().decode(State.self, from: try Data(contentsOf: URL(filePath: "\(root)/\(id)/state.json")))
     }
 
     /// Starts another command of `martlet`, without output.

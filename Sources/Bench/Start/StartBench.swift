@@ -10,8 +10,6 @@ public struct StartBench: Sendable {
     public var configurationFile: String?
     /// The machine that both sides boot.
     public var machine: VMConfiguration
-    /// Whether the configuration's hypervisor is the built-in VMM.
-    public var isBuiltIn: Bool
     /// Absolute path of QEMU for a comparison; nil: none.
     public var qemu: String?
     /// Starts the machines whose starts are counted; nil where the driver is not the built-in VMM.
@@ -22,13 +20,10 @@ public struct StartBench: Sendable {
     public var podCounts: [Int] = []
     public var timeout = Duration.seconds(60)
 
-    public init(
-        martlet: String, configurationFile: String?, machine: VMConfiguration, isBuiltIn: Bool, qemu: String?
-    ) {
+    public init(martlet: String, configurationFile: String?, machine: VMConfiguration, qemu: String?) {
         self.martlet = martlet
         self.configurationFile = configurationFile
         self.machine = machine
-        self.isBuiltIn = isBuiltIn
         self.qemu = qemu
     }
 
@@ -61,7 +56,7 @@ public struct StartBench: Sendable {
             progress("\(count) pods at once")
             densities.append(try idlePods(count).pods)
         }
-        let touched = isBuiltIn ? try await touchedMemory(progress) : nil
+        let touched = starter == nil ? nil : try await touchedMemory(progress)
         var start: Comparison?
         var tiny: Comparison?
         if let qemu {

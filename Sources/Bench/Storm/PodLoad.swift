@@ -1,4 +1,3 @@
-import FoundationEssentials
 import Glibc
 import LinuxSystem
 
@@ -16,17 +15,8 @@ final class PodLoad {
     let limits: (memory: Int?, threads: Int?)
     private let processes: [Int32]
 
-    private struct State: Decodable {
-        struct Process: Decodable { var pid: Int32 }
-        var processes: [Process]
-        var cgroups: [String]
-    }
-
-    /// - Parameters:
-    ///   - state: the path of the pod's state.json.
-    ///   - guestMemory: bytes.
-    init(state: String, guestMemory: Int) throws {
-        let state = try JSONDecoder().decode(State.self, from: try Data(contentsOf: URL(filePath: state)))
+    /// - Parameter guestMemory: bytes.
+    init(_ state: ServingPod.State, guestMemory: Int) {
         processes = state.processes.map(\.pid)
         // A directory for each controller of version 1, or one for all of version 2.
         func limit(_ names: String...) -> Int? {

@@ -53,7 +53,7 @@ public struct StormBench: Sendable {
         defer { pod.end() }
         try pod.waitForMessage(timeout)
         try pod.discardOutput()
-        let load = try PodLoad(state: "\(root)/\(pod.id)/state.json", guestMemory: machineMiB << 20)
+        let load = try PodLoad(pod.state(), guestMemory: machineMiB << 20)
         usleep(UInt32(settleTime / .microseconds(1)))
         var latencies: [Double] = []
         for _ in 0..<samples {

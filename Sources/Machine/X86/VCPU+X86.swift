@@ -34,21 +34,10 @@ extension VCPU {
     /// Sets the MSRs that firmware would have set: fast string instructions (IA32_MISC_ENABLE), and memory that is write-back
     /// where no range register says otherwise (IA32_MTRR_DEF_TYPE).
     func setMSRs() throws {
-        let values: [(UInt32, UInt64)] = [(0x1a0, 1), (0x2ff, 1 << 11 | 6)]
-        let header = MemoryLayout<kvm_msrs>.size
-        let stride = MemoryLayout<kvm_msr_entry>.stride
-        let buffer = UnsafeMutableRawPointer.allocate(byteCount: header + values.count * stride, alignment: 8)
-        defer { buffer.deallocate() }
-        buffer.storeBytes(of: UInt64(values.count), as: UInt64.self)
-        for (index, value) in values.enumerated() {
-            var entry = kvm_msr_entry()
-            entry.index = value.0
-            entry.data = value.1
-            (buffer + header + index * stride).storeBytes(of: entry, as: kvm_msr_entry.self)
-        }
-        let done = try check("KVM_SET_MSRS", "", martlet_ioctl_pointer(descriptor.raw, MARTLET_KVM_SET_MSRS, buffer))
-        guard done == values.count else {
-            throw MachineError("KVM_SET_MSRS: MSR \(hexadecimal(UInt64(values[Int(done)].0))) was refused")
+        let msrs = [VCPUState.MSR(index: 0x1a0, value: 1), VCPUState.MSR(index: 0x2ff, value: 1 << 11 | 6)]
+        let done = try setFirst(of: msrs)
+        guard done == msrs.count else {
+            throw MachineError("KVM_SET_MSRS: MSR \(hexadecimal(UInt64(msrs[done].index))) was refused")
         }
     }
 

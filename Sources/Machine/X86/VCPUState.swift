@@ -155,15 +155,22 @@ extension VCPU {
         return values
     }
 
+    /// Sets MSRs, until KVM does not take one.
+    ///
+    /// - Returns: how many it has taken.
+    func setFirst(of msrs: [VCPUState.MSR]) throws(SystemError) -> Int {
+        let list = MSRList(msrs)
+        return Int(
+            try check(
+                "KVM_SET_MSRS", "vCPU \(index)",
+                martlet_ioctl_pointer(descriptor.raw, MARTLET_KVM_SET_MSRS, list.pointer)))
+    }
+
     /// Sets MSRs. One that KVM does not take must have the value already.
     private func set(_ msrs: [MSR]) throws {
         var rest = msrs[...]
         while !rest.isEmpty {
-            let list = MSRList(Array(rest))
-            let done = Int(
-                try check(
-                    "KVM_SET_MSRS", "vCPU \(index)",
-                    martlet_ioctl_pointer(descriptor.raw, MARTLET_KVM_SET_MSRS, list.pointer)))
+            let done = try setFirst(of: Array(rest))
             if let refused = rest.dropFirst(done).first, try values(of: [refused.index]) != [refused] {
                 throw MachineError(
                     "KVM_SET_MSRS: vCPU \(index): \(hexadecimal(refused.value)) for MSR "

@@ -68,7 +68,7 @@ struct HostHooks: Sendable {
     static func execute(_ hook: Hook, name: String, state: Data, bundle: String) throws {
         let input = try OwnedDescriptor.memory("state", size: 0)
         let errors = try OwnedDescriptor.memory("errors", size: 0)
-        try check("write", name, state.withUnsafeBytes { pwrite(input.raw, $0.baseAddress, $0.count, 0) })
+        try writeAll(Array(state), to: input.raw, name)
         let child: ChildProcess
         do throws(SystemError) {
             // The specification gives args "the same semantics as IEEE Std 1003.1-2008 execv's argv": programs such as

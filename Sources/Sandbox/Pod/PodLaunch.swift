@@ -149,7 +149,7 @@ final class PodLaunch: Sendable {
     /// Has the template made that this pod could have started from.
     private func makeTemplate(_ plan: SandboxPlan) async {
         guard configuration.template.mode == .auto, plan.machine.template == nil else { return }
-        guard case .builtIn = plan.driver else {
+        guard plan.driver.isBuiltIn else {
             return logger.info("the pod boots: templates need the built-in VMM, not \(plan.driver)")
         }
         if let objection = TemplateShape.objection(to: plan.machine) {

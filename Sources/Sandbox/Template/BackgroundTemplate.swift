@@ -19,10 +19,7 @@ public struct BackgroundTemplate: Sendable, Codable {
     /// - Parameter cgroup: the pod's, where the process must not stay: its machine is not the pod's.
     func start(outside cgroup: HostCgroup?) throws {
         let input = try OwnedDescriptor.memory("template", size: 0)
-        let bytes = try JSON.encode(self)
-        guard write(input.raw, bytes, bytes.count) == bytes.count, lseek(input.raw, 0, SEEK_SET) == 0 else {
-            throw SystemError.last("write", "template")
-        }
+        try writeAll(JSON.encode(self), to: input.raw, "template")
         let process = try ChildProcess(
             "martlet template",
             .init(

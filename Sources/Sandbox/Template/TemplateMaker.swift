@@ -26,7 +26,7 @@ public struct TemplateMaker: Sendable {
     /// - Throws: what is missing on this host; nothing is left of the template then.
     public func make(vcpus: Int, memoryMiB: Int, isPatient: Bool = true) async throws -> TemplateStore.Entry {
         let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
-        guard case .builtIn = plan.driver else {
+        guard plan.driver.isBuiltIn else {
             throw SandboxError.unsupported("a template with \(plan.driver)")
         }
         guard let shape = try TemplateShape(plan.machine, tenant: configuration.template.tenant) else {

@@ -34,7 +34,7 @@ public struct TemplateStore: Sendable {
     static func template(
         for machine: VMConfiguration, _ driver: DriverChoice, _ settings: Configuration.Template
     ) throws -> MachineTemplate? {
-        guard settings.mode != .off, case .builtIn = driver,
+        guard settings.mode != .off, driver.isBuiltIn,
             let shape = try TemplateShape(machine, tenant: settings.tenant)
         else { return nil }
         return TemplateStore(directory: settings.directory).find(shape)
