@@ -4,7 +4,7 @@ import Glibc
 extension VMConfiguration {
     /// Has the kernel mount the image, whose pages stay where the machine maps them, and start the agent from it.
     private static let rootArguments = [
-        "root=/dev/pmem0", "ro", "rootfstype=erofs", "rootflags=dax=always", "init=/init",
+        "root=/dev/pmem0", "rootwait", "ro", "rootfstype=erofs", "rootflags=dax=always", "init=/init",
     ]
 
     /// The kernel's command line, with what it needs for the root image.
