@@ -10,4 +10,8 @@ public struct KVMDriver: HypervisorDriver {
     public func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine {
         try KVMMachine(self, configuration)
     }
+
+    public func restore(_ configuration: VMConfiguration, _ devices: RestoredDevices) throws -> any VirtualMachine {
+        try KVMMachine(self, configuration, devices)
+    }
 }

@@ -14,24 +14,25 @@ final class KVMMachine: ComposedMachine {
     let vsock: DeviceProcess
     let files: DeviceProcess?
     let processes: [(name: String, pid: Int32)]
-    /// The guest's memory, where the machine is to be saved.
-    private let memory: GuestMemoryFile?
+    /// Bytes of the guest's memory.
+    private let memorySize: Int64
 
-    init(_ driver: KVMDriver, _ configuration: VMConfiguration) throws {
+    /// - Parameter restored: of a machine that goes on with its containers.
+    init(_ driver: KVMDriver, _ configuration: VMConfiguration, _ restored: RestoredDevices? = nil) throws {
         let logger = driver.logger
         let watch = try MachineWatch(readyEvent: .ready, logger: logger)
         self.watch = watch
         var devices = DeviceProcesses(watch, user: configuration.user) { logger.debug("\($0)") }
         do {
             let memory = try GuestMemoryFile(configuration)
-            self.memory = configuration.isSavable ? memory : nil
+            memorySize = memory.size
             vsock = try devices.start("martlet-vmm", as: "machine")
             files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
             logger.phase("machine spawned")
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
             console = try Console("guest console", source: ours) { logger.debug("guest: \($0)") }
             let time = try Self.build(
-                vsock.client, files?.client, configuration, memory, console: theirs.raw)
+                vsock.client, files?.client, configuration, memory, restored, console: theirs.raw)
             logger.phase("first instruction", at: time)
         } catch {
             throw devices.abandon(after: error)
@@ -51,7 +52,7 @@ final class KVMMachine: ComposedMachine {
     /// - Returns: the monotonic time in nanoseconds of the guest's first instruction.
     private static func build(
         _ vmm: ControlClient, _ files: ControlClient?, _ configuration: VMConfiguration, _ memory: GuestMemoryFile,
-        console: Int32
+        _ restored: RestoredDevices?, console: Int32
     ) throws -> UInt64 {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         var replies = [
@@ -76,7 +77,17 @@ final class KVMMachine: ComposedMachine {
                 memory.isPrivate
                 ? try relay(files, to: vmm, configuration) : try connect(files, to: vmm, configuration)
         }
-        let start = try configuration.template.map { try restore(vmm, $0) } ?? boot(vmm, configuration)
+        if let template = configuration.template, let restored {
+            if let files { try restore(restored.shares, files, template) }
+            for network in restored.networks {
+                replies.append(
+                    try vmm.addNetwork(
+                        queues: network.queues.map(\.raw), hardwareAddress: network.hardwareAddress))
+            }
+        }
+        let start =
+            try configuration.template.map { try restore(vmm, $0, resetsConnections: restored != nil) }
+            ?? boot(vmm, configuration)
         for reply in replies { try reply.wait() }
         guard case .booted(let firstInstruction) = try start.wait() else {
             throw HypervisorError("martlet-vmm did not say when the guest began")
@@ -95,10 +106,21 @@ final class KVMMachine: ComposedMachine {
     }
 
     private static func restore(
-        _ vmm: ControlClient, _ template: MachineTemplate
+        _ vmm: ControlClient, _ template: MachineTemplate, resetsConnections: Bool
     ) throws -> ControlClient.PendingReply {
         let state = try OwnedDescriptor.open(template.state, O_RDONLY)
-        return try vmm.restore(state: state.raw)
+        return try vmm.restore(state: state.raw, resetsConnections: resetsConnections)
+    }
+
+    /// Gives the file server the shares that the guest knows, and what it has told the guest of them.
+    private static func restore(
+        _ shares: [RestoredDevices.Share], _ files: ControlClient, _ template: MachineTemplate
+    ) throws {
+        for share in shares {
+            try files.addShare(name: share.name, directory: share.tree.raw, readOnly: share.isReadOnly)
+        }
+        let state = try OwnedDescriptor.open(template.files, O_RDONLY)
+        try files.restoreFiles(from: state.raw)
     }
 
     /// The file device of a machine whose memory both processes map.
@@ -129,15 +151,18 @@ final class KVMMachine: ComposedMachine {
         ]
     }
 
-    func save(to directory: MachineTemplate) throws {
-        guard let memory else { throw HypervisorError("the machine was not started to be saved") }
+    func save(to directory: MachineTemplate, withShares: Bool) throws {
         guard state == .paused else { throw HypervisorError("the machine is \(state), not paused") }
         let created = O_WRONLY | O_CREAT | O_EXCL
         let state = try OwnedDescriptor.open(directory.state, created, mode: 0o600)
-        _ = try vsock.client.save(to: state.raw)
+        let memory = try OwnedDescriptor.open(directory.memory, created, mode: 0o600)
+        try check("ftruncate", directory.memory, ftruncate(memory.raw, Int(memorySize)))
+        _ = try vsock.client.save(state: state.raw, memory: memory.raw)
         try check("fdatasync", directory.state, fdatasync(state.raw))
-        let image = try OwnedDescriptor.open(directory.memory, O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
-        try MemoryImage.write(memory.file.raw, size: memory.size, to: image.raw)
+        guard withShares, let files else { return }
+        let shares = try OwnedDescriptor.open(directory.files, created, mode: 0o600)
+        _ = try files.client.saveFiles(to: shares.raw)
+        try check("fdatasync", directory.files, fdatasync(shares.raw))
     }
 
     func pauseVCPUs() throws { try vsock.client.pause() }

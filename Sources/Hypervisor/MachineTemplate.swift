@@ -1,4 +1,4 @@
-/// A machine that was saved: a directory with its state and its memory.
+/// A machine that was saved: a directory with its state, its memory and its file server's state.
 public struct MachineTemplate: Sendable, Equatable, Codable {
     /// Absolute path.
     public var directory: String
@@ -10,6 +10,8 @@ public struct MachineTemplate: Sendable, Equatable, Codable {
 
     /// The state of vCPUs and devices, as `martlet-vmm` writes it.
     public var state: String { "\(directory)/state" }
+    /// What the file server has told the guest; of a machine that had shares.
+    public var files: String { "\(directory)/files" }
     /// The guest's memory from address 0 on without the gap, of the memory's size. Pages of zeros are holes.
     public var memory: String { "\(directory)/memory" }
 }

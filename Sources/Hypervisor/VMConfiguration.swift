@@ -54,8 +54,6 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var hasFiles: Bool
     /// A machine like this one, saved when its agent was ready, to start from; nil: the machine boots. The built-in VMM only.
     public var template: MachineTemplate?
-    /// Whether `VirtualMachine.save` is to work.
-    public var isSavable = false
     /// Whom the machine's processes run as: of the pod alone.
     public var user = JailPlan.nobody
 

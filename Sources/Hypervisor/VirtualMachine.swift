@@ -1,3 +1,5 @@
+public import LinuxSystem
+
 /// A virtual machine that could not be started or used.
 public struct HypervisorError: Error, CustomStringConvertible, Sendable {
     public var description: String
@@ -11,6 +13,48 @@ public protocol HypervisorDriver: Sendable {
     /// Starts the machine; returns as soon as its processes run, long before the guest is up. Blocks for some
     /// milliseconds.
     func launch(_ configuration: VMConfiguration) throws -> any VirtualMachine
+    /// Starts a machine in the state of `configuration.template`, which a machine with containers was saved to, and returns as
+    /// `launch` does.
+    ///
+    /// - Parameter devices: what the saved machine had.
+    /// - Throws: `HypervisorError` where the driver can't restore machines.
+    func restore(_ configuration: VMConfiguration, _ devices: RestoredDevices) throws -> any VirtualMachine
+}
+
+extension HypervisorDriver {
+    public func restore(_ configuration: VMConfiguration, _ devices: RestoredDevices) throws -> any VirtualMachine {
+        throw HypervisorError("\(name) can't restore a machine: only the built-in VMM (hypervisor = \"kvm\") can")
+    }
+}
+
+/// What a machine that was saved with containers had of the host, as it is now.
+public struct RestoredDevices: Sendable {
+    public struct Share: Sendable {
+        /// As it was.
+        public var name: String
+        public var tree: SharedDescriptor
+        public var isReadOnly: Bool
+
+        public init(name: String, tree: SharedDescriptor, isReadOnly: Bool) {
+            (self.name, self.tree, self.isReadOnly) = (name, tree, isReadOnly)
+        }
+    }
+
+    public struct Network: Sendable {
+        /// As it was; 6 bytes.
+        public var hardwareAddress: [UInt8]
+        /// A tap's, as many as there were.
+        public var queues: [SharedDescriptor]
+
+        public init(hardwareAddress: [UInt8], queues: [SharedDescriptor]) {
+            (self.hardwareAddress, self.queues) = (hardwareAddress, queues)
+        }
+    }
+
+    public var shares: [Share]
+    public var networks: [Network]
+
+    public init(shares: [Share], networks: [Network]) { (self.shares, self.networks) = (shares, networks) }
 }
 
 /// Where a virtual machine is in its life. It goes forward only, but between running and paused.
@@ -73,10 +117,11 @@ public protocol VirtualMachine: Sendable {
     /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
     /// Blocks until the guest answered; throws `VMMControl`'s errors.
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws
-    /// Writes a paused machine, which `VMConfiguration.isSavable` holds for, to a directory that has nothing of it.
+    /// Writes a paused machine to a directory that has nothing of it. What a failure leaves there is the caller's.
     ///
+    /// - Parameter withShares: the file server's state too.
     /// - Throws: `HypervisorError` where the driver can't save machines.
-    func save(to directory: MachineTemplate) throws
+    func save(to directory: MachineTemplate, withShares: Bool) throws
     /// Ends the VM at once for `reason`, unless it has ended already.
     func kill(_ reason: VMEnd)
     /// Suspends until the VM has ended and all its processes are reaped.
@@ -86,7 +131,7 @@ public protocol VirtualMachine: Sendable {
 }
 
 extension VirtualMachine {
-    public func save(to directory: MachineTemplate) throws {
+    public func save(to directory: MachineTemplate, withShares: Bool) throws {
         throw HypervisorError("the driver can't save a machine: only the built-in VMM (hypervisor = \"kvm\") can")
     }
 

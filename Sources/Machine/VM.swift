@@ -10,8 +10,8 @@ public final class VM: Sendable {
     let descriptor: SharedDescriptor
     public let map: MemoryMap
     public let memory: GuestMemory
-    private let memoryFile: SharedDescriptor
-    private let isPrivate: Bool
+    let memoryFile: SharedDescriptor
+    let isPrivate: Bool
     /// The registers of the MMIO slots as the guest reads them, a page each. The guest can't write them as memory, so that only
     /// its writes leave the guest.
     let registers: Mapping

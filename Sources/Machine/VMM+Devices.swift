@@ -3,19 +3,22 @@ public import Virtio
 
 /// The virtio devices of a machine, each in an MMIO slot.
 extension VMM {
-    /// Adds a virtio device in the next slot, before the boot.
+    /// Adds a virtio device before the boot.
     ///
     /// - Parameters:
     ///   - deviceID: the kind of device (virtio 1.2, 5).
+    ///   - index: the slot's number; nil: the next one.
     ///   - maximumSize: entries that a queue may have.
     ///   - onFailure: one of its queues could not start; called on the loop's thread.
     /// - Throws: `MachineError` where the machine has been booted, or all slots are taken.
     public func addVirtio(
-        deviceID: UInt32, _ device: any BackendDevice, maximumSize: UInt32 = 256,
+        deviceID: UInt32, _ device: any BackendDevice, slot index: Int? = nil, maximumSize: UInt32 = 256,
         onFailure: @escaping @Sendable (String) -> Void
     ) throws {
         try lifecycle.require("add device") { $0 == .created }
-        guard let slot = slots.first(where: { $0.transport == nil }) else {
+        let isWanted = { (slot: MMIOSlot) in slot.transport == nil && index.map { $0 == slot.index } ?? true }
+        guard let slot = slots.first(where: isWanted) else {
+            if let index { throw MachineError("MMIO slot \(index) is taken, or there is no such slot") }
             throw MachineError("more than \(slots.count) virtio devices")
         }
         try fill(slot, deviceID, device, maximumSize, onFailure)

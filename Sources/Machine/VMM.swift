@@ -9,7 +9,8 @@ public final class VMM: @unchecked Sendable {
     public static let vcpuCounts = 1...32
     /// How many MMIO slots a booted machine has for devices that come later, at most.
     private static let hotplugSlots = 8
-    /// The console's number (virtio 1.2, 5).
+    /// Numbers of devices (virtio 1.2, 5).
+    static let networkID: UInt32 = 1
     private static let consoleID: UInt32 = 3
     /// How often a guest whose console has not started is inspected, nanoseconds.
     private static let inspectionInterval: UInt64 = 500_000_000

@@ -44,17 +44,20 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     /// Start the guest. The reply is `ControlReply.booted`.
     case boot(kernel: Descriptor, initramfs: Descriptor?, commandLine: String)
     /// Start the machine in the state that is in `state`, a file; memory and devices are as they were when it was saved. The reply
-    /// is `ControlReply.booted`.
-    case restore(state: Descriptor)
-    /// Write the paused machine's state to `file`, from its beginning on. The reply is `ControlReply.saved`.
-    case save(file: Descriptor)
+    /// is `ControlReply.booted`. `resetsConnections`: the guest has connections to the host, which have ended; the agent is
+    /// reported as ready when the guest knows that.
+    case restore(state: Descriptor, resetsConnections: Bool)
+    /// Write the paused machine's state and its memory, each to a file from its beginning on; `memory` has the memory's size and
+    /// only holes. The reply is `ControlReply.saved`.
+    case save(state: Descriptor, memory: Descriptor)
     /// Press the power button.
     case pressPowerButton
     /// Stop all vCPUs. The reply comes when none runs any more.
     case pause
     /// Let the vCPUs of a paused machine go on.
     case resume
-    /// Plug a network interface into the running machine. `queues` are a tap's, `hardwareAddress` has 6 bytes.
+    /// Plug a network interface into the running machine, or give one to a machine that is going to be restored with it. `queues`
+    /// are a tap's, `hardwareAddress` has 6 bytes.
     case addNetwork(queues: [Descriptor], hardwareAddress: [UInt8])
     /// Unplug a network interface. The reply comes when its slot is free.
     case removeNetwork(hardwareAddress: [UInt8])

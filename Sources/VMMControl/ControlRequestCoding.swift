@@ -56,8 +56,12 @@ extension ControlRequest {
             packet.add(initramfs != nil)
             if let initramfs { packet.add(descriptor: initramfs) }
             packet.add(commandLine)
-        case .restore(let state): packet.add(descriptor: state)
-        case .save(let file): packet.add(descriptor: file)
+        case .restore(let state, let resetsConnections):
+            packet.add(descriptor: state)
+            packet.add(resetsConnections)
+        case .save(let state, let memory):
+            packet.add(descriptor: state)
+            packet.add(descriptor: memory)
         case .addNetwork(let queues, let hardwareAddress):
             packet.add(UInt8(clamping: queues.count))
             for queue in queues { packet.add(descriptor: queue) }
@@ -126,8 +130,9 @@ extension ControlRequest {
             .addBlock(
                 file: try packet.descriptor("file"), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
         case .boot: try boot(from: &packet)
-        case .restore: .restore(state: try packet.descriptor("state"))
-        case .save: .save(file: try packet.descriptor("file"))
+        case .restore:
+            .restore(state: try packet.descriptor("state"), resetsConnections: try packet.flag("resetsConnections"))
+        case .save: .save(state: try packet.descriptor("state"), memory: try packet.descriptor("memory"))
         case .pressPowerButton: .pressPowerButton
         case .pause: .pause
         case .resume: .resume

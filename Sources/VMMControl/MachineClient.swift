@@ -54,16 +54,21 @@ extension ControlClient {
 
     /// Starts the machine in a state that `save` wrote. The reply is `.booted`.
     ///
-    /// - Parameter state: a file, from its beginning on.
-    public func restore(state: Int32) throws(DeviceError) -> PendingReply {
-        try post(.restore(state: state), timeout: .seconds(60))
+    /// - Parameters:
+    ///   - state: a file, from its beginning on.
+    ///   - resetsConnections: the guest is told that its connections have ended, before the agent is reported as ready.
+    public func restore(state: Int32, resetsConnections: Bool = false) throws(DeviceError) -> PendingReply {
+        try post(.restore(state: state, resetsConnections: resetsConnections), timeout: .seconds(60))
     }
 
-    /// Writes the paused machine's state to a file.
+    /// Writes the paused machine's state and its memory to files.
     ///
-    /// - Returns: how many bytes it has.
-    public func save(to file: Int32) throws(DeviceError) -> UInt64 {
-        guard case .saved(let bytes) = try post(.save(file: file), timeout: .seconds(60)).wait() else {
+    /// - Parameter memory: a file of the memory's size that has only holes.
+    /// - Returns: how many bytes the state has.
+    public func save(state: Int32, memory: Int32) throws(DeviceError) -> UInt64 {
+        // A disk may be slow.
+        let reply = try post(.save(state: state, memory: memory), timeout: .seconds(600))
+        guard case .saved(let bytes) = try reply.wait() else {
             throw .failed("save: the process did not say how much it wrote")
         }
         return bytes
@@ -75,7 +80,7 @@ extension ControlClient {
     /// Lets the vCPUs of a paused machine go on.
     public func resume() throws(DeviceError) { try post(.resume).wait() }
 
-    /// Adds a network interface to the running machine.
+    /// Adds a network interface to the running machine, or to one that is going to be restored.
     ///
     /// - Parameters:
     ///   - queues: a tap's, as `LinuxSystem.Tap` makes them.

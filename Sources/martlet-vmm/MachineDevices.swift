@@ -31,6 +31,8 @@ final class MachineDevices {
     private let reporter: EndReporter
     private(set) var vsock: VsockService?
     private var networks: [NetworkInterface] = []
+    /// Those that a machine which is going to be restored gets, in no slot yet.
+    private var restored: [(hardwareAddress: [UInt8], backend: NetBackend)] = []
 
     init(_ vmm: VMM, _ control: ControlSocket, _ loop: EventLoop, _ reporter: EndReporter) {
         self.vmm = vmm
@@ -96,7 +98,7 @@ final class MachineDevices {
         try add(.block, BlockBackend(file: file, readOnly: readOnly, id: id, onBroken: broken("block")))
     }
 
-    // MARK: Network interfaces of the booted machine
+    // MARK: Network interfaces
 
     func addNetwork(hardwareAddress: [UInt8], tap: [SharedDescriptor]) throws {
         guard tap.count <= Tap.maximumQueues else {
@@ -104,8 +106,31 @@ final class MachineDevices {
         }
         let broken = broken("network")
         let backend = try NetBackend(tap: tap, hardwareAddress: hardwareAddress, onBroken: broken)
+        guard vmm.state.isBooted else { return restored.append((hardwareAddress, backend)) }
         let slot = try vmm.plugVirtio(deviceID: Kind.network.rawValue, backend, onFailure: broken)
         networks.append(NetworkInterface(hardwareAddress: hardwareAddress, slot: slot, backend: backend))
+    }
+
+    /// Puts the interfaces that were added before the start where the machine had them when it was saved.
+    ///
+    /// - Throws: `MachineError` where one is missing, or there is one too many.
+    func placeNetworks(_ places: [MachineSnapshot.Network]) throws {
+        for place in places {
+            guard let index = restored.firstIndex(where: { $0.hardwareAddress == place.hardwareAddress }) else {
+                throw MachineError("the state has a network interface \(Self.text(place.hardwareAddress)), which is missing")
+            }
+            let (address, backend) = restored.remove(at: index)
+            try vmm.addVirtio(
+                deviceID: Kind.network.rawValue, backend, slot: place.slot, onFailure: broken("network"))
+            networks.append(NetworkInterface(hardwareAddress: address, slot: place.slot, backend: backend))
+        }
+        if let first = restored.first {
+            throw MachineError("the machine is to start without a network interface \(Self.text(first.hardwareAddress))")
+        }
+    }
+
+    private static func text(_ hardwareAddress: [UInt8]) -> String {
+        hardwareAddress.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }
 
     /// Takes an interface away.
@@ -126,8 +151,7 @@ final class MachineDevices {
     private func index(of hardwareAddress: [UInt8]) throws(MachineError) -> Int {
         let candidates = networks.indices.filter { networks[$0].hardwareAddress == hardwareAddress }
         guard let index = candidates.first(where: { !networks[$0].backend.isLinkUp }) ?? candidates.first else {
-            let text = hardwareAddress.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
-            throw MachineError("the machine has no network interface \(text)")
+            throw MachineError("the machine has no network interface \(Self.text(hardwareAddress))")
         }
         return index
     }

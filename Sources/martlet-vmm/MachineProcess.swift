@@ -75,14 +75,13 @@ final class MachineProcess {
         case .addRelayedFiles(let relay, let tag): try machine().1.addRelayedFiles(tag: tag, relay)
         case .addBlock(let file, let readOnly, let id): try machine().1.addBlock(file, readOnly: readOnly, id: id)
         case .boot(let kernel, let initramfs, let commandLine):
+            try machine().1.placeNetworks([])
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))
             return .booted(firstInstruction: try machine().0.boot(image))
-        case .restore(let state):
-            let time = try machine().0.restore(readSnapshot(state))
-            // The agent listened when the state was saved.
-            control.report(.ready)
-            return .booted(firstInstruction: time)
-        case .save(let file): return .saved(bytes: try write(machine().0.save(), to: file))
+        case .restore(let state, let resetsConnections):
+            return .booted(firstInstruction: try restore(readSnapshot(state), resetsConnections))
+        case .save(let state, let memory):
+            return .saved(bytes: try write(machine().0.save(memory: memory.raw), to: state))
         case .pressPowerButton: try machine().0.pressPowerButton()
         case .pause:
             try machine().0.pause { [control] in control.reply(sequence, ControlReply($0)) }
@@ -120,6 +119,18 @@ final class MachineProcess {
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
         try addDoorbell(to: vmm)
+    }
+
+    /// - Returns: the monotonic time in nanoseconds just before the guest went on.
+    private func restore(_ snapshot: MachineSnapshot, _ resetsConnections: Bool) throws -> UInt64 {
+        let (vmm, devices) = try machine()
+        try devices.placeNetworks(snapshot.networks)
+        // The agent listened when the state was saved.
+        let ready = { [control] in control.report(.ready) }
+        return try vmm.restore(snapshot) {
+            guard resetsConnections, let vsock = devices.vsock else { return ready() }
+            vsock.backend.sendTransportReset(ready)
+        }
     }
 
     private func readSnapshot(_ file: SharedDescriptor) throws -> MachineSnapshot {

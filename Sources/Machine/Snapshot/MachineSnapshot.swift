@@ -6,7 +6,7 @@ public struct MachineSnapshot: Sendable, Equatable {
     /// "MRTLSNAP", little-endian.
     static let magic: UInt64 = 0x5041_4e53_4c54_524d
     /// Changes with every change of what a section has.
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
     /// A state has fewer bytes than this: 32 vCPUs with 64 KiB each, and a margin.
     public static let maximumSize = 4 << 20
 
@@ -23,6 +23,20 @@ public struct MachineSnapshot: Sendable, Equatable {
     private enum Section: UInt32 {
         case machine = 1
         case platform, vcpu, slot
+    }
+
+    /// A network interface of the machine.
+    public struct Network: Sendable, Equatable {
+        public var slot: Int
+        /// 6 bytes.
+        public var hardwareAddress: [UInt8]
+    }
+
+    /// The machine's network interfaces, in the order of their slots.
+    public var networks: [Network] {
+        slots.filter { $0.deviceID == VMM.networkID }.map {
+            Network(slot: $0.index, hardwareAddress: Array($0.configuration.prefix(6)))
+        }
     }
 
     // MARK: Coding

@@ -19,10 +19,16 @@ struct SlotState: Sendable, Equatable {
     var driverFeatures: UInt64 = 0
     var queueSelector: UInt32 = 0
     var configurationGeneration: UInt32 = 0
+    /// What of the device's configuration space is its own: of a network interface, its hardware address first.
+    var configuration: [UInt8] = []
+    /// What the device keeps beside its queues (`BackendDevice.savedState`).
+    var deviceState: UInt32 = 0
     var queues: [Queue] = []
 
     /// A device has fewer queues than this.
     private static let maximumQueues = 64
+    /// A configuration space has fewer bytes than this.
+    private static let maximumConfiguration = 256
 
     func encode(to section: inout StateWriter) {
         section.add(UInt32(index))
@@ -33,6 +39,8 @@ struct SlotState: Sendable, Equatable {
         section.add(driverFeatures)
         section.add(queueSelector)
         section.add(configurationGeneration)
+        section.add(bytes: configuration)
+        section.add(deviceState)
         section.add(each: queues) { section, queue in
             section.add(queue.size)
             section.add(queue.isReady)
@@ -53,6 +61,11 @@ struct SlotState: Sendable, Equatable {
         driverFeatures = try section.number("driver features")
         queueSelector = try section.number("queue selector")
         configurationGeneration = try section.number("configuration generation")
+        configuration = try section.bytes("configuration space")
+        guard configuration.count <= Self.maximumConfiguration else {
+            throw section.error("a configuration space of \(configuration.count) bytes")
+        }
+        deviceState = try section.number("device state")
         queues = try section.each("queues", atMost: Self.maximumQueues) { section throws(MachineError) in
             Queue(
                 size: try section.number("size"), isReady: try section.flag("ready"),

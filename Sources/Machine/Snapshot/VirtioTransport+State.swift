@@ -2,29 +2,37 @@ import Virtio
 
 /// A transport's state, saved and restored while no vCPU runs. On the loop's thread.
 extension VirtioTransport {
-    /// Reads the state. The device's queues are stopped for a moment, after the requests in progress.
+    /// Stops the device's queues, after the requests in progress, and reads the state. `resume` starts them again.
     ///
     /// - Parameter index: the slot's.
-    /// - Throws: `MachineError` where the device needs a reset; what the device throws where a queue does not start again.
-    func save(slot index: Int) throws -> SlotState {
+    /// - Throws: `MachineError` where the device needs a reset.
+    func suspend(slot index: Int) throws(MachineError) -> SlotState {
         if needsReset.load(ordering: .sequentiallyConsistent) {
             throw MachineError("save: device \(deviceID) in MMIO slot \(index) needs a reset")
         }
-        return try registers.withLock { registers in
+        return registers.withLock { registers in
             var state = SlotState(index: index, deviceID: deviceID, status: registers.status.rawValue)
             state.deviceFeaturesSelector = registers.deviceFeaturesSelector
             state.driverFeaturesSelector = registers.driverFeaturesSelector
             state.driverFeatures = registers.driverFeatures
             state.queueSelector = registers.queueSelector
             state.configurationGeneration = page[VirtioRegister.configurationGeneration]
+            state.configuration = device.configuration
+            state.deviceState = device.savedState
             state.queues = registers.queues.enumerated().map { queue, values in
                 SlotState.Queue(
                     size: values.size, isReady: values.isReady, isRunning: values.isRunning,
                     descriptors: values.descriptors, driver: values.driver, device: values.device,
                     position: values.isRunning ? device.stop(queue: queue) : 0)
             }
-            try startQueues(state, registers, isFresh: false)
             return state
+        }
+    }
+
+    /// Starts the queues that `suspend` has stopped.
+    func resume(_ state: SlotState) {
+        do { try registers.withLock { try startQueues(state, $0, isFresh: false) } } catch {
+            onFailure("MMIO slot \(state.index): \(error)")
         }
     }
 
@@ -55,7 +63,10 @@ extension VirtioTransport {
             page[VirtioRegister.configurationGeneration] = state.configurationGeneration
             show(registers)
             try startQueues(state, registers, isFresh: true)
+            device.restore(savedState: state.deviceState)
         }
+        // A device may have completed requests whose interrupt was still on its way when the state was saved.
+        if isStarted { raise() }
     }
 
     private func startQueues(_ state: SlotState, _ registers: Registers, isFresh: Bool) throws {

@@ -98,6 +98,9 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     /// The driver has started the device.
     var isStarted: Bool { page[VirtioRegister.status] & DeviceStatus.driverOK.rawValue != 0 }
 
+    /// Raises the guest's interrupt.
+    func raise() { lines.first?.interrupt() }
+
     /// Has a device of this process raise the guest's interrupt by `raise` instead of the eventfd.
     func raiseDirectly(by raise: @escaping @Sendable () -> Void) {
         for line in lines { line.setDirect(raise) }

@@ -39,7 +39,6 @@ public struct TemplateMaker: Sendable {
             var machine = plan.machine
             machine.user = user.id
             machine.template = nil
-            machine.isSavable = true
             try await save(machine, to: template)
             withExtendedLifetime(user) {}
             try await start(plan, from: template).end()
@@ -97,7 +96,7 @@ public struct TemplateMaker: Sendable {
             try await Task.sleep(for: Self.settlingTime)
             try await onThread("save machine") {
                 try machine.pause()
-                try machine.save(to: template)
+                try machine.save(to: template, withShares: false)
             }
             result = .success(())
         } catch {

@@ -23,6 +23,12 @@ public protocol BackendDevice: AnyObject {
     ///   - bytes: 1, 2 or 4.
     ///   - offset: from the space's start on; may lie behind its end.
     func writeConfiguration(_ bytes: [UInt8], at offset: Int)
+    /// What the driver has set of the device that is in no queue and in no register of the transport; read while the device runs.
+    var savedState: UInt32 { get }
+    /// Sets what `savedState` was, after the queues have started.
+    ///
+    /// - Parameter state: not trusted.
+    func restore(savedState state: UInt32)
     /// Starts to serve a queue, and serves what is in it already.
     ///
     /// - Throws: `QueueError` when the driver's geometry is wrong, `SystemError` when a descriptor can't be watched.
@@ -35,6 +41,8 @@ public protocol BackendDevice: AnyObject {
 
 extension BackendDevice {
     public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) {}
+    public var savedState: UInt32 { 0 }
+    public func restore(savedState state: UInt32) {}
     public func writeConfiguration(_ bytes: [UInt8], at offset: Int) {}
 }
 

@@ -29,9 +29,13 @@ public final class NetBackend: BackendDevice {
 
     public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) { device.link.onChange(changed) }
 
+    /// How many pairs of queues are active.
+    public var savedState: UInt32 { UInt32(device.activePairs) }
+    public func restore(savedState state: UInt32) { device.restore(activePairs: Int(state)) }
+
     public func start(queue: Int, _ setup: QueueSetup) throws {
         // Before the queue's thread starts to serve it.
-        if queue == 0 { device.setFeatures(setup.features) }
+        if queue == 0, setup.isFresh { device.setFeatures(setup.features) }
         try queues.start(queue: queue, setup)
     }
 

@@ -10,6 +10,10 @@ public final class VsockBackend: BackendDevice {
     private let onBroken: (String) -> Void
     /// Called when the driver has started the device: both queues for packets run.
     public var onStarted: () -> Void = {}
+    /// Events for the driver.
+    private let events = Virtqueue()
+    /// Called when the driver has taken the events that it was sent.
+    private var onEventsTaken: (() -> Void)?
 
     /// How the device signals the driver, by queue.
     private final class LinesTable {
@@ -17,7 +21,7 @@ public final class VsockBackend: BackendDevice {
     }
 
     /// - Parameters:
-    ///   - queueCount: 3, or 2 when the vhost-user front end keeps the event queue. The device sends no events.
+    ///   - queueCount: 3, or 2 when the vhost-user front end keeps the event queue. The only event is `sendTransportReset`'s.
     ///   - finished: called with the token and the result when an attempt to connect has ended.
     ///   - onBroken: called with the reason when the driver broke a ring and the device has stopped.
     public init(
@@ -92,7 +96,7 @@ public final class VsockBackend: BackendDevice {
     }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
-        guard queue < Self.eventQueue else { return }
+        guard queue < Self.eventQueue else { return try startEvents(setup) }
         if setup.isFresh { device.reset() }
         lines.lines[queue] = setup.lines
         try virtqueue(queue).start(
@@ -103,12 +107,11 @@ public final class VsockBackend: BackendDevice {
             loop.remove(setup.kick.raw)
             onBroken("vsock queue \(queue): the kick descriptor is not an eventfd")
         }
-        if kicks.count == 2 { onStarted() }
+        if kicks.keys.count(where: { $0 < Self.eventQueue }) == 2 { onStarted() }
         device.pump()
     }
 
     public func stop(queue: Int) -> UInt16 {
-        guard queue < Self.eventQueue else { return 0 }
         if let kick = kicks.removeValue(forKey: queue) { loop.remove(kick.raw) }
         lines.lines[queue] = nil
         let queue = virtqueue(queue)
@@ -116,9 +119,55 @@ public final class VsockBackend: BackendDevice {
         return queue.position
     }
 
-    private static let eventQueue = 2
-
     private func virtqueue(_ index: Int) -> Virtqueue {
-        index == VsockDevice.receiveQueue ? device.receive : device.transmit
+        switch index {
+        case VsockDevice.receiveQueue: device.receive
+        case VsockDevice.transmitQueue: device.transmit
+        default: events
+        }
+    }
+
+    // MARK: Events
+
+    private static let eventQueue = 2
+    /// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (virtio 1.2, 5.10.6.7).
+    private static let transportReset: [UInt8] = [0, 0, 0, 0]
+
+    private func startEvents(_ setup: QueueSetup) throws {
+        lines.lines[Self.eventQueue] = setup.lines
+        try events.start(
+            setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
+        kicks[Self.eventQueue] = setup.kick
+        try loop.add(setup.kick.raw, .readable) { [unowned self] _ in
+            guard consumeKick(setup.kick.raw) else {
+                loop.remove(setup.kick.raw)
+                return onBroken("vsock queue \(Self.eventQueue): the kick descriptor is not an eventfd")
+            }
+            onEventsTaken?()
+            onEventsTaken = nil
+        }
+    }
+
+    /// Tells the driver that all connections have ended, as after a restore: it resets its sockets.
+    ///
+    /// - Parameter done: the driver has done so. Called at once where it has given the device no place for an event.
+    public func sendTransportReset(_ done: @escaping () -> Void) {
+        var sent = false
+        do throws(QueueError) {
+            guard events.isRunning else { return done() }
+            // Every place gets the event, so that the driver kicks when it has made new ones: after it has done what it was told.
+            while try events.next() {
+                let count = Vectors.copyIn(Self.transportReset, count: Self.transportReset.count, to: events.writable)
+                events.complete(written: UInt32(count))
+                sent = true
+            }
+        } catch {
+            lines.lines[Self.eventQueue]?.reportError()
+            return onBroken("vsock queue \(Self.eventQueue): \(error)")
+        }
+        guard sent else { return done() }
+        onEventsTaken = done
+        _ = events.armKick()
+        lines.lines[Self.eventQueue]?.interrupt()
     }
 }

@@ -112,6 +112,12 @@ final class NetDevice: ThreadedDevice, @unchecked Sendable {
         activate(1)
     }
 
+    /// How many pairs the driver uses.
+    var activePairs: Int { pairs.count { $0.isActive } }
+
+    /// Has the driver use so many pairs, where it may.
+    func restore(activePairs count: Int) { if (1...pairs.count).contains(count) { activate(count) } }
+
     private func activate(_ count: Int) {
         for (index, pair) in pairs.enumerated() where pair.isActive != (index < count) { pair.activate(index < count) }
         onPairsChange?()
