@@ -94,6 +94,20 @@ public final class PodNetwork: Sendable {
         return Set(addresses.map(\.prefix.address)).sorted { $0.description < $1.description }
     }
 
+    /// The connected interfaces, in the order in which they were connected.
+    public var connected: [(hardwareAddress: [UInt8], queues: Int)] {
+        attachments.withLock { $0.map { ($0.link.hardwareAddress, $0.tap.queues.count) } }
+    }
+
+    /// Makes a tap that leads nowhere, for an interface that a restored machine has and its pod has not.
+    ///
+    /// - Parameter queues: how many pairs.
+    public static func makePlaceholder(queues: Int) throws(SystemError) -> [SharedDescriptor] {
+        try NetworkNamespace.make().run { () throws(SystemError) in
+            try Tap("\(Attachment.tapPrefix)0", queues: queues).queues
+        }
+    }
+
     /// Releases an interface that could not be added to the machine. The next `connect` tries again.
     public func drop(_ connection: NetworkConnection) {
         attachments.withLock { $0.removeAll { $0.link.index == connection.link } }

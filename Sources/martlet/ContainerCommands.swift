@@ -172,37 +172,6 @@ struct Processes: AsyncParsableCommand {
     }
 }
 
-/// `checkpoint` and `restore` of other runtimes.
-struct Checkpoint: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Not supported: a virtual machine can't be checkpointed by CRIU.", shouldDisplay: false)
-
-    @OptionGroup var global: GlobalOptions
-
-    @Argument(parsing: .captureForPassthrough)
-    var rest: [String] = []
-
-    func run() throws {
-        throw Failure(
-            error: SandboxError.unsupported("checkpoint (a container in a virtual machine)"), output: global.output)
-    }
-}
-
-struct Restore: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Not supported: a virtual machine can't be restored by CRIU.", shouldDisplay: false)
-
-    @OptionGroup var global: GlobalOptions
-
-    @Argument(parsing: .captureForPassthrough)
-    var rest: [String] = []
-
-    func run() throws {
-        throw Failure(
-            error: SandboxError.unsupported("restore (a container in a virtual machine)"), output: global.output)
-    }
-}
-
 /// The number of a signal, by its number or its name, with or without SIG; nil for what is none.
 func signalNumber(_ text: String) -> Int32? {
     // 0 asks whether there is a process (kill(2)).

@@ -14,7 +14,7 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
             Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
-            Restore.self, PodCommand.self, TemplateCommand.self, Plan.self,
+            Restore.self, Fork.self, PodCommand.self, TemplateCommand.self, Plan.self,
             Check.self, BenchCommand.self, Version.self, PodServerCommand.self,
         ])
 

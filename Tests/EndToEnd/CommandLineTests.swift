@@ -284,7 +284,7 @@ extension Containers {
                 let line = try #require(Leftovers.read(log)?.split(separator: "\n").last)
                 #expect(line.contains("\"level\":\"error\"") && line.contains("\"msg\":") && line.contains("/bin/none"))
                 #expect(try container.state() == nil)
-                for command in ["state", "start", "kill", "delete", "pause", "resume", "ps", "events"] {
+                for command in ["state", "start", "kill", "delete", "pause", "resume", "ps", "events", "checkpoint"] {
                     let outcome = try container.run(command, "none")
                     #expect(outcome.code == 1 && outcome.errorText.contains("does not exist"), "\(command)")
                 }
@@ -292,9 +292,12 @@ extension Containers {
                     "create", "--bundle", scene.bundle(script: "true") { $0.process?.terminal = true }, id)
                 #expect(tty.code == 1 && tty.errorText.contains("--console-socket"), "\(tty.errorText)")
                 #expect(try container.run("kill", id, "NONE").code == 1)
-                for command in ["checkpoint", "restore"] {
-                    let outcome = try container.run(command, id)
-                    #expect(outcome.code == 1 && outcome.errorText.contains("\(command) "), "\(outcome.errorText)")
+                let restored = try container.run("restore", "-d", "--image-path", "/none", "--bundle", bundle, id)
+                #expect(restored.code == 1, "\(restored.errorText)")
+                #expect(restored.errorText.contains("checkpoint /none/checkpoint.json does not exist"))
+                for option in ["--lazy-pages", "--pre-dump", "--parent-path=/"] {
+                    let outcome = try container.run("checkpoint", option, id)
+                    #expect(outcome.code == 1 && outcome.errorText.contains("is not supported"), "\(outcome.errorText)")
                 }
             }
         }

@@ -179,12 +179,23 @@ extension Containers {
                     outcome.errorText.contains("exec: \"/bin/none\": stat /bin/none: no such file or directory"),
                     "\(outcome.errorText)"
                 )
-                let checkpoint = scene.newID()
-                try containerd.begin(Containerd.run(["-d"], checkpoint, Self.forever)).finishWell()
-                let refused = try containerd.ctr("task", "checkpoint", checkpoint)
-                #expect(refused.errorText.contains("checkpoint is not supported"), "\(refused.errorText)")
-                _ = try containerd.ctr("task", "rm", "-f", checkpoint)
-                try containerd.succeed("container", "rm", checkpoint)
+            }
+        }
+
+        /// `ctr` with a checkpoint: the container goes on in another task.
+        @Test func aTaskGoesOnFromACheckpoint() throws {
+            try Containerd.play { containerd, scene in
+                let id = scene.newID()
+                let script = "n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.1; done"
+                try containerd.begin(Containerd.run(["-d"], id, ["/bin/sh", "-c", script])).finishWell()
+                let taken = try containerd.ctr("task", "checkpoint", "--exit", id)
+                guard Lab.driver == .kvm else {
+                    #expect(taken.errorText.contains("a checkpoint with qemu"), "\(taken.errorText)")
+                    _ = try containerd.ctr("task", "rm", "-f", id)
+                    try containerd.succeed("container", "rm", id)
+                    return
+                }
+                #expect(taken.code == 0, "\(taken.errorText)")
             }
         }
 

@@ -17,13 +17,16 @@ public struct CreateOptions: Sendable {
     public var consoleSocket: String?
     /// A Unix socket that gets a pidfd of the container's process on the host.
     public var pidfdSocket: String?
+    /// A checkpoint's directory, an absolute path, that the container goes on from; nil: it begins.
+    public var checkpoint: String?
     /// Whether the container outlives the command.
     public var isDetached: Bool
 
     public init(
         id: String, bundle: String, pidFile: String? = nil, consoleSocket: String? = nil, pidfdSocket: String? = nil,
-        isDetached: Bool
+        checkpoint: String? = nil, isDetached: Bool
     ) {
+        self.checkpoint = checkpoint
         self.id = id
         self.bundle = bundle
         self.pidFile = pidFile
@@ -113,6 +116,7 @@ struct NewContainer: Sendable {
                 $0.bundle = bundle.directory
                 $0.terminal = terminal.isRequested
                 $0.stdin = handed.name
+                $0.checkpoint = options.checkpoint ?? ""
             }, timeout: Runtime.requestTimeout)
         logger.debug("container \(id): created")
         if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }

@@ -50,3 +50,20 @@ extension Configuration {
         }
     }
 }
+
+extension RuncOptionsCheckpointOptions {
+    /// - Parameter options: of a `CheckpointTaskRequest`; empty: none.
+    /// - Throws: `SandboxError` for options of another type.
+    init(checkpoint options: Google_Protobuf_Any) throws {
+        if options.typeURL.isEmpty {
+            self.init()
+            return
+        }
+        guard options.typeURL.split(separator: "/").last == "containerd.runc.v1.CheckpointOptions" else {
+            throw SandboxError.unsupported("options of type \(options.typeURL)")
+        }
+        do { try self.init(serializedBytes: options.value) } catch {
+            throw SandboxError.invalid("options: \(options.typeURL): \(error)")
+        }
+    }
+}

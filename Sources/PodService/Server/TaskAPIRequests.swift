@@ -97,7 +97,13 @@ extension TaskAPIService {
     }
 
     func checkpoint(_ request: TaskCheckpointTaskRequest, context: TTRPCContext) async throws -> Google_Protobuf_Empty {
-        throw TTRPCError(.unimplemented, SandboxError.unsupported("checkpoint").description)
+        try await answering(failure: "OCI runtime checkpoint failed") {
+            let options = try RuncOptionsCheckpointOptions(checkpoint: request.options)
+            try await pod.checkpoint(
+                request.id, to: options.imagePath.isEmpty ? request.path : options.imagePath,
+                isLeftRunning: !options.exit)
+            return .init()
+        }
     }
 
     func connect(_ request: TaskConnectRequest, context: TTRPCContext) async throws -> TaskConnectResponse {

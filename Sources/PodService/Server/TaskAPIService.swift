@@ -29,7 +29,6 @@ struct TaskAPIService: TaskService {
 
     func create(_ request: TaskCreateTaskRequest, context: TTRPCContext) async throws -> TaskCreateTaskResponse {
         try await answering(failure: "OCI runtime create failed") {
-            guard request.checkpoint.isEmpty else { throw SandboxError.unsupported("restore from a checkpoint") }
             let bundle = try await onThread("bundle") { try Bundle(directory: request.bundle) }
             let configuration = try await environment.configuration(
                 options: request.options, annotations: bundle.spec.annotations)
@@ -37,6 +36,7 @@ struct TaskAPIService: TaskService {
                 ContainerRequest(
                     id: request.id, bundle: bundle, rootfs: request.rootfs.map(RootMount.init),
                     streams: try source(request.stdin, request.stdout, request.stderr),
+                    checkpoint: request.checkpoint.isEmpty ? nil : request.checkpoint,
                     configuration: configuration))
             return .with { $0.pid = pid }
         }

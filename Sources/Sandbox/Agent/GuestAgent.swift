@@ -15,6 +15,11 @@ struct GuestAgent: Sendable {
     fileprivate static let longestList = 4096
     /// How long the agent may take for a request that does not wait for a process.
     let timeout: Duration
+    /// What a restored agent calls containers that have other ids now, by these.
+    var names: [String: String] = [:]
+
+    /// What the agent calls a container.
+    private func name(_ id: String) -> String { names[id] ?? id }
 
     /// How a process ended, as the agent reports it.
     struct ProcessExit: Sendable {
@@ -44,6 +49,9 @@ struct GuestAgent: Sendable {
             }, timeout: timeout)
         try reply.checkProtocolVersion()
     }
+
+    // temp
+    func resumeSandbox(hostname: String, processes: [(id: String, exec: String, StreamNumbers)]) async throws {}
 
     /// Has the guest end all processes and power off.
     ///
@@ -80,7 +88,7 @@ struct GuestAgent: Sendable {
         _ plan: SandboxPlan.Container, shares: [ShareStorage], targets: [UInt32], streams: StreamNumbers
     ) async throws {
         let request = try AgentCreateContainerRequest.with {
-            $0.containerID = plan.id
+            $0.containerID = name(plan.id)
             $0.specJson = try encoded(plan.spec)
             $0.streams = AgentStreams(streams)
             $0.storages = shares.map(AgentStorage.init) + plan.storages
@@ -90,16 +98,16 @@ struct GuestAgent: Sendable {
     }
 
     func startContainer(_ id: String) async throws {
-        _ = try await client.startContainer(.with { $0.containerID = id }, timeout: timeout)
+        _ = try await client.startContainer(.with { $0.containerID = name(id) }, timeout: timeout)
     }
 
     func removeContainer(_ id: String, timeout: Duration) async throws {
-        _ = try await client.removeContainer(.with { $0.containerID = id }, timeout: timeout)
+        _ = try await client.removeContainer(.with { $0.containerID = name(id) }, timeout: timeout)
     }
 
     func exec(_ id: String, exec: String, _ process: Process, streams: StreamNumbers) async throws {
         let request = try AgentExecProcessRequest.with {
-            $0.containerID = id
+            $0.containerID = name(id)
             $0.execID = exec
             $0.processJson = try encoded(process)
             $0.streams = AgentStreams(streams)
@@ -112,7 +120,7 @@ struct GuestAgent: Sendable {
     func waitForExit(_ id: String, exec: String) async throws -> ProcessExit {
         let reply = try await client.waitProcess(
             .with {
-                $0.containerID = id
+                $0.containerID = name(id)
                 $0.execID = exec
             }, timeout: TTRPCClient.noTimeout)
         return ProcessExit(reply)
@@ -121,7 +129,7 @@ struct GuestAgent: Sendable {
     func signal(_ id: String, exec: String, _ signal: UInt32, all: Bool) async throws {
         _ = try await client.signalProcess(
             .with {
-                $0.containerID = id
+                $0.containerID = name(id)
                 $0.execID = exec
                 $0.signal = signal
                 $0.all = all
@@ -131,7 +139,7 @@ struct GuestAgent: Sendable {
     func resize(_ id: String, exec: String, width: UInt32, height: UInt32) async throws {
         _ = try await client.resizePty(
             .with {
-                $0.containerID = id
+                $0.containerID = name(id)
                 $0.execID = exec
                 $0.width = width
                 $0.height = height
@@ -139,18 +147,18 @@ struct GuestAgent: Sendable {
     }
 
     func pause(_ id: String) async throws {
-        _ = try await client.pauseContainer(.with { $0.containerID = id }, timeout: timeout)
+        _ = try await client.pauseContainer(.with { $0.containerID = name(id) }, timeout: timeout)
     }
 
     func resume(_ id: String) async throws {
-        _ = try await client.resumeContainer(.with { $0.containerID = id }, timeout: timeout)
+        _ = try await client.resumeContainer(.with { $0.containerID = name(id) }, timeout: timeout)
     }
 
     /// Changes a container's limits; what `resources` leaves out stays as it is.
     func update(_ id: String, _ resources: Linux.Resources) async throws {
         _ = try await client.updateContainer(
             .with {
-                $0.containerID = id
+                $0.containerID = name(id)
                 $0.resourcesJson = try encoded(resources)
             }, timeout: timeout)
     }
@@ -158,12 +166,12 @@ struct GuestAgent: Sendable {
     /// A container's processes, with their ids in the guest. Not inlined: in a loop the compiler of Swift 6.3 crashes on it.
     @inline(never)
     func processes(_ id: String) async throws -> [GuestProcess] {
-        try await client.listProcesses(.with { $0.containerID = id }, timeout: timeout).processes
+        try await client.listProcesses(.with { $0.containerID = name(id) }, timeout: timeout).processes
             .prefix(Self.longestList).map(GuestProcess.init)
     }
 
     func statistics(_ id: String) async throws -> ContainerStatistics {
-        ContainerStatistics(try await client.containerStats(.with { $0.containerID = id }, timeout: timeout))
+        ContainerStatistics(try await client.containerStats(.with { $0.containerID = name(id) }, timeout: timeout))
     }
 
     /// Suspends until the guest's kernel has killed more of a container's processes for OOM than `seen`, or the container
@@ -173,7 +181,7 @@ struct GuestAgent: Sendable {
     func waitForOOM(_ id: String, seen: UInt64) async throws -> UInt64 {
         try await client.waitOOM(
             .with {
-                $0.containerID = id
+                $0.containerID = name(id)
                 $0.seen = seen
             }, timeout: TTRPCClient.noTimeout
         ).oomKills

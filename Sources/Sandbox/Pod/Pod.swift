@@ -66,7 +66,9 @@ package actor Pod {
     /// Asks something of the running machine. When that fails since the machine has ended, its end is the error.
     func withRunning<R>(_ body: (RunningPod) async throws -> R) async throws -> R {
         let pod = try running()
-        do { return try await body(pod) } catch { throw await pod.machine.cause(ofFailedRequest: error) }
+        do { return try await withGuest(pod) { try await body(pod) } } catch {
+            throw await pod.machine.cause(ofFailedRequest: error)
+        }
     }
 
     // MARK: Launching
@@ -75,16 +77,16 @@ package actor Pod {
     ///
     /// - Throws: what failed, or how the machine ended; the caller stops the pod then.
     func launch(
-        _ configuration: Configuration, bundle: String, rootfs: RootMounts?,
+        _ configuration: Configuration, bundle: String, rootfs: RootMounts?, restored: RestoredPod? = nil,
         planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
         guard case .empty = phase else { throw SandboxError.wrongState("the pod is \(phase.name)") }
         let launch = try PodLaunch(configuration, bundle: bundle, in: environment)
         phase = .launching(launch)
         do {
-            let pod = try await launch.run(rootfs: rootfs, planning: planning)
+            let pod = try await launch.run(rootfs: rootfs, restored: restored, planning: planning)
             guard case .launching = phase else {
-                pod.heartbeat.cancel()
+                await pod.rest.cancel()
                 throw CancellationError()
             }
             phase = .running(pod)
@@ -145,7 +147,7 @@ package actor Pod {
 
     /// The guest syncs and powers off, or is killed when it does not; then everything else of the pod goes.
     private func powerOff(_ pod: RunningPod) async {
-        pod.heartbeat.cancel()
+        await pod.rest.end()
         pod.targets.end()
         await waiting(atMost: .seconds(2)) { await pod.volumes.end() }
         try? await pod.agent.destroySandbox(timeout: .seconds(2))

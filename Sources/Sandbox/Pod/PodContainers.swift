@@ -46,11 +46,14 @@ extension Pod {
                 streams.cancel()
                 throw error
             }
+        } else if let restored = container.restored {
+            if !restored.isPaused { try await pod.agent.resume(id) }
+            logger.phase("container resumed")
         } else {
             try await pod.agent.startContainer(id)
             logger.phase("container started")
         }
-        process.phase = .running
+        process.phase = exec.isEmpty && container.restored?.isPaused == true ? .paused : .running
         containers[id]?[exec] = process
         let pid = container.pid(exec)
         environment.emit(

@@ -8,12 +8,16 @@ package struct ContainerRequest: Sendable {
     /// The mounts that make the root file system, where the engine's snapshotter describes them; empty: it is in the bundle.
     package var rootfs: [RootMount]
     package var streams: StreamSource
+    /// A checkpoint's directory, an absolute path, that the container goes on from; nil: it begins.
+    package var checkpoint: String?
     /// As the engine's options and the bundle's annotations have changed it for this pod.
     package var configuration: Configuration
 
     package init(
-        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamSource, configuration: Configuration
+        id: String, bundle: Bundle, rootfs: [RootMount] = [], streams: StreamSource, checkpoint: String? = nil,
+        configuration: Configuration
     ) {
+        self.checkpoint = checkpoint
         self.id = id
         self.bundle = bundle
         self.rootfs = rootfs
@@ -35,7 +39,7 @@ extension Pod {
         case .running(let pod):
             let creation = try Creation(isFirst: false)
             creations[id] = creation
-            try await creation.run { try await self.join(id, request, pod, creation) }
+            try await creation.run { try await self.withGuest(pod) { try await self.join(id, request, pod, creation) } }
         case .empty where creations.isEmpty:
             let creation = try Creation(isFirst: true)
             creations[id] = creation
@@ -54,11 +58,19 @@ extension Pod {
         defer { creations[id] = nil }
         let (bundle, configuration) = (request.bundle, request.configuration)
         do {
+            let restored = try await onThread("checkpoint") { try request.checkpoint.map(RestoredPod.init) }
             let pod = try await launch(
-                configuration, bundle: bundle.directory, rootfs: RootMounts(request.rootfs, bundle: bundle)
-            ) { try SandboxPlan(id: id, bundle: bundle, configuration: configuration) }
+                configuration, bundle: bundle.directory, rootfs: RootMounts(request.rootfs, bundle: bundle),
+                restored: restored
+            ) {
+                try restored?.plan(id: id, bundle: bundle, configuration: configuration)
+                    ?? SandboxPlan(id: id, bundle: bundle, configuration: configuration)
+            }
             if let plan = pod.plan.container {
-                do { try await build(plan, request, shares: pod.firstShares, in: pod) } catch {
+                do {
+                    try await build(
+                        plan, request, shares: pod.firstShares, restored: restored?.checkpoint, in: pod)
+                } catch {
                     throw await pod.machine.cause(ofFailedRequest: error)
                 }
             }
@@ -86,6 +98,9 @@ extension Pod {
 
     private func join(_ id: String, _ request: ContainerRequest, _ pod: RunningPod, _ creation: Creation) async throws {
         defer { creations[id] = nil }
+        if let path = request.checkpoint {
+            throw SandboxError.unsupported("restore in a pod that runs already (\(path))")
+        }
         do {
             let plan = try await planMember(request, pod)
             do {
@@ -130,9 +145,13 @@ extension Pod {
     }
 
     /// Has the guest make a container whose shares the file device has.
+    ///
+    /// - Parameter restored: the guest has the container already, and its processes stand still.
     private func build(
-        _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage], in pod: RunningPod
+        _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage],
+        restored: Checkpoint? = nil, in pod: RunningPod
     ) async throws {
+        nextStream = restored?.nextStream ?? nextStream
         let (id, bundle) = (plan.id, request.bundle.directory)
         let host = try await hostProcess(plan, request, in: pod)
         var first = try ContainerProcess(
@@ -143,9 +162,13 @@ extension Pod {
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             let (streams, numbers) = try await openStreams(of: first, container: id, pod)
             (first.streams, first.source) = (streams, nil)
-            let targets = try await pod.addTargets(of: plan)
-            try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
-            logger.phase("container created")
+            let targets = try await pod.addTargets(of: plan, known: restored?.sockets ?? [])
+            if restored != nil {
+                try await pod.agent.resumeSandbox(hostname: "", processes: [(id, "", numbers)])
+            } else {
+                try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
+            }
+            logger.phase(restored == nil ? "container created" : "container restored")
         } catch {
             first.streams?.cancel()
             host.end(.exited(255))
@@ -156,6 +179,7 @@ extension Pod {
         let pid = UInt32(bitPattern: host.pid)
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
+        containers[id]?.restored = restored
         do { try await hooks.beforeCreation() } catch {
             host.end(.exited(255))
             _ = try? await remove(id)

@@ -21,14 +21,14 @@ final class PodLaunch: Sendable {
         var isCancelled = false
     }
 
-    private let configuration: Configuration
-    private let environment: PodEnvironment
+    let configuration: Configuration
+    let environment: PodEnvironment
     private let bundle: String
     private let state = Mutex(State())
     private let records = OneAtATime()
     private let done: Promise<Void>
 
-    private var logger: Logger { environment.logger }
+    var logger: Logger { environment.logger }
 
     /// - Parameters:
     ///   - configuration: as the engine's options and annotations have changed it for this pod.
@@ -49,10 +49,11 @@ final class PodLaunch: Sendable {
     ///
     /// - Parameters:
     ///   - rootfs: the mounts that make the first container's root file system, where its snapshotter describes them.
+    ///   - restored: what the pod goes on from; nil: it begins.
     ///   - planning: makes the plan; it may block.
     /// - Throws: what failed first. Whatever has been made then is still there: `release` takes it away.
     func run(
-        rootfs: RootMounts?, planning: @Sendable @escaping () throws -> SandboxPlan
+        rootfs: RootMounts?, restored: RestoredPod? = nil, planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
         defer { done.settle(()) }
         let (plan, user) = try await onThread("plan") { [configuration, environment] in
@@ -68,6 +69,7 @@ final class PodLaunch: Sendable {
             // Before anything is started that belongs there.
             try await joinCgroup(path, plan)
         }
+        if let restored { return try await restore(restored, plan, rootfs, user) }
         let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)
         let machine = try await startMachine(plan, user)
@@ -77,20 +79,29 @@ final class PodLaunch: Sendable {
         let client = try await connect(link, machine)
         let agent = GuestAgent(client: client, timeout: configuration.agent.requestTimeout)
         try await agent.prepare(plan)
-        let volumes = PodVolumes(
-            client, limit: configuration.agent.requestTimeout, copyLimit: configuration.volumes.copyLimit,
-            logger: logger)
         let (running, firstShares) = try await (network, storages)
-        let targets = PodTargets(
-            link, namespace: running.namespace, limit: configuration.agent.requestTimeout, logger: logger)
-        let resolvers = PodResolvers(targets, namespace: running.namespace, agent: agent, logger: logger)
         await makeTemplate(plan)
+        return try await runningPod(plan, link, agent, running, user, shares, firstShares)
+    }
+
+    /// - Parameter nextTarget: the number of the next target; a restored agent knows the ones before.
+    func runningPod(
+        _ plan: SandboxPlan, _ link: AgentLink, _ agent: GuestAgent, _ network: PodNetworking, _ user: PodUser,
+        _ shares: PodShares, _ firstShares: [ShareStorage], nextTarget: UInt32 = 1
+    ) async throws -> RunningPod {
+        let limit = configuration.agent.requestTimeout
+        let volumes = PodVolumes(
+            agent.client, limit: limit, copyLimit: configuration.volumes.copyLimit, logger: logger)
+        let targets = PodTargets(
+            link, namespace: network.namespace, limit: limit, next: nextTarget, logger: logger)
+        let resolvers = PodResolvers(targets, namespace: network.namespace, agent: agent, logger: logger)
+        let watch = configuration.agent
+        let rest = try await MachineRest(link.machine) { try await Heartbeat(link, agent.client, watch) }
         return RunningPod(
-            plan: plan, configuration: configuration, machine: machine, network: running,
+            plan: plan, configuration: configuration, machine: link.machine, network: network,
             cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
-            shares: shares,
-            targets: targets, resolvers: resolvers, firstShares: firstShares,
-            heartbeat: try await Heartbeat(link, client, configuration.agent))
+            shares: shares, targets: targets, resolvers: resolvers, firstShares: firstShares,
+            rest: rest)
     }
 
     private func joinCgroup(_ path: HostCgroupPath, _ plan: SandboxPlan) async throws {
@@ -105,7 +116,7 @@ final class PodLaunch: Sendable {
         }
     }
 
-    private func cloneShares(of container: SandboxPlan.Container?, _ rootfs: RootMounts?) async throws -> [ShareMount] {
+    func cloneShares(of container: SandboxPlan.Container?, _ rootfs: RootMounts?) async throws -> [ShareMount] {
         guard let container else { return [] }
         logger.phase("rootfs begin")
         let mounts = try await container.cloneShares(rootfs)
@@ -113,7 +124,7 @@ final class PodLaunch: Sendable {
         return mounts
     }
 
-    private func startNetwork(_ plan: SandboxPlan) async throws -> PodNetworking {
+    func startNetwork(_ plan: SandboxPlan) async throws -> PodNetworking {
         logger.phase("network begin")
         let network = try await PodNetworking.make(
             plan.network, filtersSources: plan.filtersSources, vcpus: plan.machine.vcpus, logger: logger)
@@ -138,12 +149,17 @@ final class PodLaunch: Sendable {
                 return (try driver.launch(cold), cold)
             }
         }
+        try await keep(machine, template: started.template, plan)
+        return machine
+    }
+
+    /// Keeps a machine that has been started, and writes down its processes.
+    func keep(_ machine: any VirtualMachine, template: MachineTemplate?, _ plan: SandboxPlan) async throws {
         try keep {
             $0.machine = machine
-            $0.template = started.template
+            $0.template = template
         }
         try await record(plan)
-        return machine
     }
 
     /// Has the template made that this pod could have started from.
@@ -163,7 +179,7 @@ final class PodLaunch: Sendable {
         }
     }
 
-    private func connect(_ link: AgentLink, _ machine: any VirtualMachine) async throws -> AgentServiceClient {
+    func connect(_ link: AgentLink, _ machine: any VirtualMachine) async throws -> AgentServiceClient {
         let ended = try Promise<VMEnd>()
         let watcher = Task { ended.settle(await machine.end()) }
         defer { watcher.cancel() }

@@ -36,6 +36,10 @@ actor PodNetworking {
     /// What the guest has.
     private var plan = NetworkPlan()
     private var hasEnded = false
+    /// Of the pod's interfaces those that the machine has yet to get.
+    private var pending: [NetworkConnection] = []
+    /// The hardware addresses of interfaces that a restored machine has and the pod has not.
+    private var strange: [[UInt8]] = []
 
     /// On the host; nil: the pod has none.
     nonisolated var namespace: NetworkNamespace? { network?.namespace }
@@ -103,10 +107,15 @@ actor PodNetworking {
 
     private func converge() async throws {
         guard let network, let pod, !hasEnded else { return }
+        try await pod.rest.begin()
+        defer { Task { await pod.rest.finish() } }
         let machine = pod.machine
         try await removeInterfaces(network, pod)
+        try await removeStrangeInterfaces(network, pod)
+        let pending = pending
+        self.pending = []
         let plan = try await onThread("network") {
-            var connections = try network.connect()[...]
+            var connections = try (pending + network.connect())[...]
             do {
                 while let interface = connections.first {
                     try machine.addNetwork(
@@ -121,6 +130,57 @@ actor PodNetworking {
         }
         if plan != self.plan { try await update(plan, pod) }
         await pod.resolvers.update()
+    }
+
+    // MARK: Restored machines
+
+    /// The interfaces that the guest has, in the order in which the machine got them.
+    func saved() -> [Checkpoint.Interface] {
+        (network?.connected ?? []).map { .init(hardwareAddress: $0.hardwareAddress, pairs: $0.queues) }
+    }
+
+    /// Connects the pod's interfaces.
+    ///
+    /// - Parameter saved: those of the machine when it was saved. One whose hardware address the pod does not have leads nowhere, and is
+    ///   taken away as soon as the machine runs.
+    /// - Returns: what the machine is restored with.
+    func restore(_ saved: [Checkpoint.Interface]) async throws -> [RestoredDevices.Network] {
+        let network = network
+        let (devices, left) = try await onThread("network") {
+            var present = try network?.connect() ?? []
+            var devices: [RestoredDevices.Network] = []
+            for interface in saved {
+                let same = present.firstIndex {
+                    $0.hardwareAddress == interface.hardwareAddress && $0.queues.count == interface.pairs
+                }
+                let queues =
+                    try same.map { present.remove(at: $0).queues }
+                    ?? PodNetwork.makePlaceholder(queues: interface.pairs)
+                devices.append(.init(hardwareAddress: interface.hardwareAddress, queues: queues))
+            }
+            return (devices, present)
+        }
+        pending = left
+        let own = Set((network?.connected ?? []).map(\.hardwareAddress)).subtracting(left.map(\.hardwareAddress))
+        strange = saved.map(\.hardwareAddress).filter { !own.contains($0) }
+        return devices
+    }
+
+    /// Takes away what a restored machine has of the pod that it was saved in.
+    private func removeStrangeInterfaces(_ network: PodNetwork, _ pod: RunningPod) async throws {
+        if strange.isEmpty { return }
+        let pending = Set(pending.map(\.hardwareAddress))
+        let (machine, removed) = (pod.machine, strange)
+        var plan = try await onThread("network") { try network.plan() }
+        plan.interfaces.removeAll { pending.contains($0.hardwareAddress) }
+        let names = Set(plan.interfaces.map(\.name))
+        plan.routes.removeAll { !names.contains($0.device) }
+        plan.neighbours.removeAll { !names.contains($0.device) }
+        try await update(plan, pod)
+        try await onThread("network") {
+            for hardwareAddress in removed { try machine.removeNetwork(hardwareAddress: hardwareAddress) }
+        }
+        strange = []
     }
 
     /// Removes the interfaces that are gone from the namespace. The guest releases them first: a driver that lost its device

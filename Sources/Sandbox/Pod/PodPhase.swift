@@ -45,6 +45,6 @@ struct RunningPod: Sendable {
     let resolvers: PodResolvers
     /// Of the container that the pod was made with.
     let firstShares: [ShareStorage]
-    /// Ends the machine when the agent stops answering.
-    let heartbeat: Heartbeat
+    /// Stops the vCPUs while nothing is to be done; ends the machine when the agent stops answering.
+    let rest: MachineRest
 }

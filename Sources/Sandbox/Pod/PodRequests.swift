@@ -66,7 +66,7 @@ extension Pod {
             throw SandboxError.wrongState("\(Self.name(id, exec)) is not started")
         }
         if signal == UInt32(SIGKILL) { enforceKill(id, exec, process, pod) }
-        do { try await pod.agent.signal(id, exec: exec, signal, all: all) } catch {
+        do { try await withGuest(pod) { try await pod.agent.signal(id, exec: exec, signal, all: all) } } catch {
             throw await afterSignal(process, Self.name(id, exec), error, pod)
         }
     }

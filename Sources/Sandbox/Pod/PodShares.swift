@@ -67,6 +67,7 @@ final class PodShares: Sendable {
         var root: String?
         /// Where the agent has mounted it.
         var guestPath: String
+        var isReadOnly: Bool
     }
 
     private struct State {
@@ -79,10 +80,40 @@ final class PodShares: Sendable {
     private let state = Mutex(State())
     private let machine: any VirtualMachine
     private let logger: Logger
+    /// How often the machine has been restored. Names of shares begin with it: the guest knows others from before.
+    let generation: Int
 
     init(_ machine: any VirtualMachine, logger: Logger) {
         self.machine = machine
         self.logger = logger
+        generation = 0
+    }
+
+    /// Those of a restored machine, whose file device has them already.
+    init(_ machine: any VirtualMachine, restored checkpoint: Checkpoint, container: String, logger: Logger) {
+        self.machine = machine
+        self.logger = logger
+        generation = checkpoint.generation + 1
+        state.withLock { state in
+            for share in checkpoint.shares {
+                state.counts[share.name, default: 0] += 1
+                state.containers[container, default: []].append(
+                    Use(
+                        share: share.name, fileSystem: share.fileSystem, root: share.root, guestPath: share.guestPath,
+                        isReadOnly: share.isReadOnly))
+            }
+        }
+    }
+
+    /// A container's, for a checkpoint.
+    func saved(_ container: String) -> [Checkpoint.Share] {
+        state.withLock { state in
+            (state.containers[container] ?? []).map {
+                Checkpoint.Share(
+                    name: $0.share, guestPath: $0.guestPath, isReadOnly: $0.isReadOnly, fileSystem: $0.fileSystem,
+                    root: $0.root)
+            }
+        }
     }
 
     /// Hands the mounts of a container to the file device. Those handed over before a failure stay until `remove`.
@@ -107,7 +138,9 @@ final class PodShares: Sendable {
         _ mount: DetachedMount, at guestPath: String, container: String
     ) throws -> (name: String, others: [String]) {
         // The file device decides by share who may write, so one that is mounted both ways is two.
-        let name = "\(mount.fileSystem)/\(mount.file)" + (mount.isReadOnly ? ".ro" : "")
+        let name =
+            (generation > 0 ? "\(generation)." : "") + "\(mount.fileSystem)/\(mount.file)"
+            + (mount.isReadOnly ? ".ro" : "")
         return try state.withLock { state in
             if state.counts[name] == nil {
                 try machine.addShare(name: name, tree: mount.tree.raw, readOnly: mount.isReadOnly)
@@ -121,7 +154,9 @@ final class PodShares: Sendable {
                 guard root != above, root.utf8.starts(with: prefix.utf8) else { return nil }
                 return "\(use.guestPath)/" + String(decoding: root.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
             }
-            let use = Use(share: name, fileSystem: mount.fileSystem, root: mount.root, guestPath: guestPath)
+            let use = Use(
+                share: name, fileSystem: mount.fileSystem, root: mount.root, guestPath: guestPath,
+                isReadOnly: mount.isReadOnly)
             state.containers[container, default: []].append(use)
             return (name, others)
         }

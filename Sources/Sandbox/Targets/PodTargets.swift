@@ -41,7 +41,9 @@ final class PodTargets: Sendable {
     /// - Parameters:
     ///   - namespace: the pod's on the host; nil where it has none.
     ///   - limit: how long the agent may take for a connection.
-    init(_ link: AgentLink, namespace: NetworkNamespace?, limit: Duration, logger: Logger) {
+    ///   - next: the number of the next target.
+    init(_ link: AgentLink, namespace: NetworkNamespace?, limit: Duration, next: UInt32 = 1, logger: Logger) {
+        state.withLock { $0.next = next }
         self.link = link
         self.namespace = namespace
         self.limit = limit
@@ -53,16 +55,28 @@ final class PodTargets: Sendable {
 
     /// Lets the guest reach a target from now on.
     ///
-    /// - Parameter container: the target goes with it; nil: with the pod.
+    /// - Parameters:
+    ///   - container: the target goes with it; nil: with the pod.
+    ///   - number: by which a restored agent knows it already.
     /// - Returns: the number by which the agent knows it.
-    func add(_ target: Target, container: String?) async throws -> UInt32 {
+    @discardableResult
+    func add(_ target: Target, container: String?, number: UInt32? = nil) async throws -> UInt32 {
         try await openings.run { [self] in try await open() }
         return try state.withLock { state in
             if state.hasEnded { throw CancellationError() }
-            defer { state.next += 1 }
-            state.targets[state.next] = Entry(target: target, container: container)
-            return state.next
+            let taken = number ?? state.next
+            state.next = max(state.next, taken + 1)
+            state.targets[taken] = Entry(target: target, container: container)
+            return taken
         }
+    }
+
+    /// The number of the next target.
+    var nextNumber: UInt32 { state.withLock { $0.next } }
+
+    /// The numbers of a container's targets, in the order in which they were added.
+    func numbers(of container: String) -> [UInt32] {
+        state.withLock { $0.targets.filter { $0.value.container == container } }.keys.sorted()
     }
 
     /// Takes targets away and ends their connections.
@@ -188,12 +202,16 @@ final class PodTargets: Sendable {
 extension RunningPod {
     /// Lets a container reach what its plan names.
     ///
+    /// - Parameter known: the numbers by which a restored agent knows its sockets.
     /// - Returns: the numbers of its sockets, in their order.
-    func addTargets(of plan: SandboxPlan.Container) async throws -> [UInt32] {
+    @discardableResult
+    func addTargets(of plan: SandboxPlan.Container, known: [UInt32] = []) async throws -> [UInt32] {
         await resolvers.add(plan)
         var numbers: [UInt32] = []
-        for socket in plan.sockets {
-            numbers.append(try await targets.add(.socket(path: socket.source), container: plan.id))
+        for (index, socket) in plan.sockets.enumerated() {
+            let number = index < known.count ? known[index] : nil
+            numbers.append(
+                try await targets.add(.socket(path: socket.source), container: plan.id, number: number))
         }
         return numbers
     }

@@ -36,6 +36,23 @@ public nonisolated struct RuncOptionsOptions: Sendable {
   public init() {}
 }
 
+/// Of a checkpoint. What else of it there is has no meaning for a virtual machine, of which everything is saved.
+public nonisolated struct RuncOptionsCheckpointOptions: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// The container ends.
+  public var exit: Bool = false
+
+  /// A directory in place of the request's.
+  public var imagePath: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 fileprivate nonisolated let _protobuf_package = "containerd.runc.v1"
@@ -70,6 +87,41 @@ nonisolated extension RuncOptionsOptions: SwiftProtobuf.Message, SwiftProtobuf._
   public static func ==(lhs: RuncOptionsOptions, rhs: RuncOptionsOptions) -> Bool {
     if lhs.shimCgroup != rhs.shimCgroup {return false}
     if lhs.systemdCgroup != rhs.systemdCgroup {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension RuncOptionsCheckpointOptions: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".CheckpointOptions"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}exit\0\u{4}\u{7}image_path\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.exit) }()
+      case 8: try { try decoder.decodeSingularStringField(value: &self.imagePath) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.exit != false {
+      try visitor.visitSingularBoolField(value: self.exit, fieldNumber: 1)
+    }
+    if !self.imagePath.isEmpty {
+      try visitor.visitSingularStringField(value: self.imagePath, fieldNumber: 8)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: RuncOptionsCheckpointOptions, rhs: RuncOptionsCheckpointOptions) -> Bool {
+    if lhs.exit != rhs.exit {return false}
+    if lhs.imagePath != rhs.imagePath {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -1,0 +1,59 @@
+import FoundationEssentials
+import Glibc
+import LinuxSystem
+import OCISpec
+import Sandbox
+
+/// The bundle of a forked container: where there is none yet, a copy of the other one's.
+struct BundleCopy: Sendable {
+    private let directory: String
+    /// Whether there was no bundle.
+    private let isOwn: Bool
+    /// Of coreutils.
+    private static let program = "/bin/cp"
+
+    /// - Parameter directory: absolute path.
+    init(_ directory: String) {
+        self.directory = directory
+        isOwn = access("\(directory)/config.json", F_OK) != 0
+    }
+
+    /// Copies configuration and root file system. What the file system can share of the files it does (reflink).
+    ///
+    /// - Throws: `SandboxError` where the directory has something already; what cp(1) says.
+    func make(of record: ContainerRecord) async throws {
+        guard isOwn else { return }
+        let (directory, bundle) = (directory, record.bundle)
+        try await onThread("bundle copy") {
+            guard access("\(directory)/rootfs", F_OK) != 0 else {
+                throw SandboxError.invalid("bundle: \(directory)/rootfs exists, and no config.json")
+            }
+            try makeDirectories(directory, mode: 0o700)
+            let source = try Bundle(directory: bundle)
+            try Self.copy(source.rootPath, to: "\(directory)/rootfs")
+            var spec = source.spec
+            spec.root?.path = "rootfs"
+            // What there can be only once: the new container has a network and a cgroup of its own.
+            spec.linux?.cgroupsPath = ""
+            for index in spec.linux?.namespaces.indices ?? 0..<0 { spec.linux?.namespaces[index].path = "" }
+            try Data(JSON.encode(spec)).write(to: URL(filePath: "\(directory)/config.json"))
+        }
+    }
+
+    private static func copy(_ source: String, to target: String) throws {
+        let (child, output) = try ChildProcess.withPipe(
+            "cp",
+            .init(
+                executable: program, arguments: ["-a", "--reflink=auto", "--", source, target],
+                descriptors: [-1, -1, ChildProcess.pipe], diesWithParent: true))
+        let errors = try readText(output.raw, program)
+        guard child.waitForEnd(timeout: .seconds(600)) == .exited(0) else {
+            throw SandboxError.failed("copy of \(source): \(errors)")
+        }
+    }
+
+    /// Removes the copy.
+    func discard() {
+        if isOwn { try? FileManager.default.removeItem(atPath: directory) }
+    }
+}
