@@ -117,7 +117,8 @@ final class MachineDevices {
     func placeNetworks(_ places: [MachineSnapshot.Network]) throws {
         for place in places {
             guard let index = restored.firstIndex(where: { $0.hardwareAddress == place.hardwareAddress }) else {
-                throw MachineError("the state has a network interface \(Self.text(place.hardwareAddress)), which is missing")
+                throw MachineError(
+                    "the state has a network interface \(Self.text(place.hardwareAddress)), which is missing")
             }
             let (address, backend) = restored.remove(at: index)
             try vmm.addVirtio(
@@ -125,7 +126,8 @@ final class MachineDevices {
             networks.append(NetworkInterface(hardwareAddress: address, slot: place.slot, backend: backend))
         }
         if let first = restored.first {
-            throw MachineError("the machine is to start without a network interface \(Self.text(first.hardwareAddress))")
+            throw MachineError(
+                "the machine is to start without a network interface \(Self.text(first.hardwareAddress))")
         }
     }
 

@@ -34,7 +34,9 @@ struct CheckpointArguments: ParsableArguments {
     var directory: String { absolutePath(imagePath) }
 
     func validate() throws {
-        if lazyPages { throw ValidationError("--lazy-pages is not supported: pages of memory are always read on demand") }
+        if lazyPages {
+            throw ValidationError("--lazy-pages is not supported: pages of memory are always read on demand")
+        }
     }
 }
 
@@ -80,7 +82,8 @@ struct Checkpoint: AsyncParsableCommand {
 struct Restore: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Have a container go on from a checkpoint.",
-        discussion: "The bundle is as it was, its root file system and mounts too. The checkpoint's files stay as they are.")
+        discussion:
+            "The bundle is as it was, its root file system and mounts too. The checkpoint's files stay as they are.")
 
     @OptionGroup var global: GlobalOptions
     @OptionGroup var checkpoint: CheckpointArguments
@@ -109,7 +112,9 @@ struct Fork: AsyncParsableCommand {
 
     @OptionGroup var global: GlobalOptions
 
-    @Option(name: [.long, .short], help: "The new container's bundle; made as a copy of the other one's where there is none.")
+    @Option(
+        name: [.long, .short],
+        help: "The new container's bundle; made as a copy of the other one's where there is none.")
     var bundle: String
 
     @Option(help: "A file that gets the id of the container's process on the host.")

@@ -15,7 +15,8 @@ extension Containers {
         }
 
         /// `restore -d`: the container writes on into its file.
-        private func restore(_ container: CommandLineContainer, _ bundle: String, from image: String) throws -> Outcome {
+        private func restore(_ container: CommandLineContainer, _ bundle: String, from image: String) throws -> Outcome
+        {
             let file = try SharedDescriptor(
                 OwnedDescriptor.open(container.output, O_WRONLY | O_CREAT | O_APPEND, mode: 0o644))
             let errors = "\(scene(container))/errors"
@@ -82,7 +83,9 @@ extension Containers {
                 """
             let bundle = try scene.bundle(script: script) { spec in
                 for index in spec.linux?.namespaces.indices ?? 0..<0 {
-                    if spec.linux?.namespaces[index].kind == .network { spec.linux?.namespaces[index].path = Net.path(pod) }
+                    if spec.linux?.namespaces[index].kind == .network {
+                        spec.linux?.namespaces[index].path = Net.path(pod)
+                    }
                 }
                 data(directory, &spec)
             }
@@ -135,7 +138,8 @@ extension Containers {
                         container, ["checkpoint", "--leave-running", "--image-path", "\(image)\(number)", container.id])
                     #expect(try container.state()?.status == "running")
                 }
-                let again = try container.run("checkpoint", "--leave-running", "--image-path", "\(image)0", container.id)
+                let again = try container.run(
+                    "checkpoint", "--leave-running", "--image-path", "\(image)0", container.id)
                 #expect(again.code == 1 && again.errorText.contains("exists already"), "\(again.errorText)")
                 let lines = container.text.split(separator: "\n").count
                 wait(container.output, lines: lines + 5)
@@ -277,7 +281,8 @@ extension Containers {
                 container.wait(forText: "in")
                 let image = "\(scene.directory)/image"
                 let refused = try container.run("checkpoint", "--image-path", image, container.id)
-                #expect(refused.code == 1 && refused.errorText.contains("a checkpoint with qemu"), "\(refused.errorText)")
+                #expect(
+                    refused.code == 1 && refused.errorText.contains("a checkpoint with qemu"), "\(refused.errorText)")
                 let fork = try container.run("fork", "--bundle", "\(scene.directory)/copy", container.id, "other")
                 #expect(fork.code == 1 && fork.errorText.contains("a checkpoint with qemu"), "\(fork.errorText)")
                 #expect(access(image, F_OK) != 0 && access("\(scene.directory)/copy", F_OK) != 0)

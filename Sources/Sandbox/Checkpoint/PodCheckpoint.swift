@@ -73,7 +73,8 @@ extension Pod {
 
     private func checkpointShape(of pod: RunningPod) async throws -> TemplateShape {
         guard pod.plan.driver.isBuiltIn else {
-            throw SandboxError.unsupported("a checkpoint with \(pod.plan.driver) (the built-in VMM, hypervisor = \"kvm\", can)")
+            throw SandboxError.unsupported(
+                "a checkpoint with \(pod.plan.driver) (the built-in VMM, hypervisor = \"kvm\", can)")
         }
         let (machine, tenant) = (pod.plan.machine, pod.configuration.template.tenant)
         guard let shape = try await onThread("checkpoint", { try TemplateShape(machine, tenant: tenant) }) else {

@@ -44,7 +44,8 @@ struct RestoredPod: Sendable {
         }
         guard new.spec.process?.terminal ?? false == checkpoint.terminal else {
             throw SandboxError.invalid(
-                "config.json: process.terminal: the checkpoint is of a container with\(checkpoint.terminal ? "" : "out") one")
+                "config.json: process.terminal: the checkpoint is of a container with\(checkpoint.terminal ? "" : "out") one"
+            )
         }
     }
 
