@@ -104,8 +104,9 @@ extension Pod {
         return try result.get()
     }
 
-    /// Whether there are containers, and all of them are paused.
+    /// Whether there are containers, and all of them are paused. One that is being killed ends, paused or not.
     private var isIdle: Bool {
-        creations.isEmpty && !containers.isEmpty && containers.values.allSatisfy { $0.first.phase == .paused }
+        creations.isEmpty && !containers.isEmpty
+            && containers.values.allSatisfy { $0.first.phase == .paused && !$0.first.isKilled }
     }
 }
