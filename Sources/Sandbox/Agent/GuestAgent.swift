@@ -71,6 +71,48 @@ struct GuestAgent: Sendable {
             }, timeout: timeout)
     }
 
+    // MARK: Detached streams
+
+    /// Has the agent let go of the connections of all processes' streams; the host lets go of its ends at the same time.
+    ///
+    /// - Throws: `TTRPCError` of code `deadlineExceeded` that names the streams that can't be detached.
+    func detachStreams() async throws {
+        _ = try await client.detachStreams(
+            .init(), timeout: max(timeout, .seconds(AgentLimit.detachSeconds + 5)))
+    }
+
+    /// The new numbers of a process's streams.
+    struct AttachedProcess: Sendable {
+        var container: String
+        /// Empty: the container's first process.
+        var exec: String
+        /// 0: an output is dropped, an input ends.
+        var streams: StreamNumbers
+    }
+
+    /// Gives a guest that goes on, or was restored, what it can't know, and its processes' streams new connections.
+    ///
+    /// - Parameters:
+    ///   - entropy: for the guest's pool; empty: it stays as it is.
+    ///   - now: nanoseconds since the epoch; 0: the guest's clock stays as it is.
+    ///   - hostname: of the sandbox; empty: it stays as it is.
+    ///   - processes: all of whose streams are detached.
+    func resume(entropy: [UInt8], now: Int64, hostname: String, processes: [AttachedProcess]) async throws {
+        _ = try await client.resumeSandbox(
+            .with { request in
+                request.entropy = Data(entropy)
+                request.now = now
+                request.hostname = hostname
+                request.processes = processes.map { process in
+                    .with {
+                        $0.containerID = process.container
+                        $0.execID = process.exec
+                        $0.streams = AgentStreams(process.streams)
+                    }
+                }
+            }, timeout: timeout)
+    }
+
     // MARK: Containers
 
     /// - Parameters:

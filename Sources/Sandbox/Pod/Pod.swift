@@ -17,6 +17,10 @@ package actor Pod {
     var creations: [String: Creation] = [:]
     /// Of the next stream of a process; the agent knows streams by their numbers.
     var nextStream: UInt64 = 1
+    /// Further processes that are being started.
+    var startingProcesses = 0
+    /// Whether processes' streams have no connections now, and no process can be started.
+    var streamsAreDetached = false
     /// Whether the engine knows of the pod by itself and ends it itself: its containers come and go.
     var isSandbox = false
     /// The pod's process on the host, where its engine makes the pod without a container.
