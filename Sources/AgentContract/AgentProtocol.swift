@@ -4,7 +4,7 @@ public let martletVersion = "0.1.0"
 /// The version of the agent API: of the calls (`AgentAPI`) and of everything in this module.
 public enum AgentProtocol {
     /// Goes up with each change that an older agent or an older host would not understand.
-    public static let version: UInt32 = 6
+    public static let version: UInt32 = 7
 
     /// What keeps an agent and a host from working together.
     ///
@@ -37,4 +37,6 @@ public enum AgentPort {
 public enum AgentLimit {
     /// The longest host name, in bytes (`__NEW_UTS_LEN`, linux/utsname.h).
     public static let hostnameBytes = 64
+    /// How long the agent waits in `DetachStreams` until all streams are detached, seconds.
+    public static let detachSeconds = 10
 }

@@ -84,6 +84,55 @@ public nonisolated struct AgentCreateSandboxResponse: Sendable {
   public init() {}
 }
 
+public nonisolated struct AgentResumeSandboxRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// As in CreateSandboxRequest, and applied first.
+  public var entropy: Data = Data()
+
+  public var now: Int64 = 0
+
+  /// The sandbox's host name; empty: it stays as it is.
+  public var hostname: String = String()
+
+  /// Processes that are not named keep their streams as they are. Nothing is attached when one of them is refused.
+  public var processes: [AgentProcessStreams] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// The new numbers of a process's streams, all of which are detached. 0: an output is read and dropped, an input ends. The connection of
+/// a stream that has ended, or that the process never had, is closed.
+public nonisolated struct AgentProcessStreams: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var containerID: String = String()
+
+  /// Empty: the container's first process.
+  public var execID: String = String()
+
+  public var streams: AgentStreams {
+    get {_streams ?? AgentStreams()}
+    set {_streams = newValue}
+  }
+  /// Returns true if `streams` has been explicitly set.
+  public var hasStreams: Bool {self._streams != nil}
+  /// Clears the value of `streams`. Subsequent reads from it will return its default value.
+  public mutating func clearStreams() {self._streams = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _streams: AgentStreams? = nil
+}
+
 /// A file tree for a container's mounts.
 /// Drivers (StorageDriver): "share", a mount that the file device serves, by its path there; "block", a disk, by its serial
 /// number; "volume", a volume that was made before, by its name.
@@ -856,6 +905,95 @@ nonisolated extension AgentCreateSandboxResponse: SwiftProtobuf.Message, SwiftPr
   public static func ==(lhs: AgentCreateSandboxResponse, rhs: AgentCreateSandboxResponse) -> Bool {
     if lhs.protocolVersion != rhs.protocolVersion {return false}
     if lhs.martletVersion != rhs.martletVersion {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentResumeSandboxRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ResumeSandboxRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entropy\0\u{1}now\0\u{1}hostname\0\u{1}processes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBytesField(value: &self.entropy) }()
+      case 2: try { try decoder.decodeSingularInt64Field(value: &self.now) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.hostname) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.processes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.entropy.isEmpty {
+      try visitor.visitSingularBytesField(value: self.entropy, fieldNumber: 1)
+    }
+    if self.now != 0 {
+      try visitor.visitSingularInt64Field(value: self.now, fieldNumber: 2)
+    }
+    if !self.hostname.isEmpty {
+      try visitor.visitSingularStringField(value: self.hostname, fieldNumber: 3)
+    }
+    if !self.processes.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.processes, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentResumeSandboxRequest, rhs: AgentResumeSandboxRequest) -> Bool {
+    if lhs.entropy != rhs.entropy {return false}
+    if lhs.now != rhs.now {return false}
+    if lhs.hostname != rhs.hostname {return false}
+    if lhs.processes != rhs.processes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentProcessStreams: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ProcessStreams"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}exec_id\0\u{1}streams\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.execID) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._streams) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
+    }
+    if !self.execID.isEmpty {
+      try visitor.visitSingularStringField(value: self.execID, fieldNumber: 2)
+    }
+    try { if let v = self._streams {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentProcessStreams, rhs: AgentProcessStreams) -> Bool {
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs.execID != rhs.execID {return false}
+    if lhs._streams != rhs._streams {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

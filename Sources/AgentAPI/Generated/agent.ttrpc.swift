@@ -41,6 +41,13 @@ public protocol AgentService: Sendable {
     func updateNetwork(_ request: AgentUpdateNetworkRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Makes the agent listen for the resolvers of the host that the request names, and for no others.
     func updateResolvers(_ request: AgentUpdateResolversRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Lets go of the streams of all processes, so that the guest can be paused and restored: connections do not survive that. Each output
+    /// ends its connection behind all that was read from the process, and nothing more is read. Each input ends the sending side of its
+    /// connection; the host answers with the end of its own, and what came until then is kept for the process. Answers when all of that is
+    /// done. After ten seconds it fails, DeadlineExceeded, with the streams that are left, which go on to do it.
+    func detachStreams(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty
+    /// Gives a guest that was restored, or goes on, what it can't know, and attaches streams again that were detached.
+    func resumeSandbox(_ request: AgentResumeSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Facts of the guest; also the host's heartbeat.
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
 }
@@ -70,6 +77,8 @@ extension TTRPCServiceDescription {
                 "WaitOOM": .unary { try await service.waitOOM($0, context: $1) },
                 "UpdateNetwork": .unary { try await service.updateNetwork($0, context: $1) },
                 "UpdateResolvers": .unary { try await service.updateResolvers($0, context: $1) },
+                "DetachStreams": .unary { try await service.detachStreams($0, context: $1) },
+                "ResumeSandbox": .unary { try await service.resumeSandbox($0, context: $1) },
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
             ])
     }
@@ -213,6 +222,23 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentUpdateResolversRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentEmpty {
         try await client.call(Self.service, "UpdateResolvers", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Lets go of the streams of all processes, so that the guest can be paused and restored: connections do not survive that. Each output
+    /// ends its connection behind all that was read from the process, and nothing more is read. Each input ends the sending side of its
+    /// connection; the host answers with the end of its own, and what came until then is kept for the process. Answers when all of that is
+    /// done. After ten seconds it fails, DeadlineExceeded, with the streams that are left, which go on to do it.
+    public func detachStreams(
+        _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "DetachStreams", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Gives a guest that was restored, or goes on, what it can't know, and attaches streams again that were detached.
+    public func resumeSandbox(
+        _ request: AgentResumeSandboxRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "ResumeSandbox", request, metadata: metadata, timeout: timeout)
     }
 
     /// Facts of the guest; also the host's heartbeat.

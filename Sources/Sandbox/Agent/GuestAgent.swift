@@ -30,12 +30,18 @@ struct GuestAgent: Sendable {
 
     // MARK: The sandbox
 
+    /// For a guest's pool.
+    static func entropy() throws(SystemError) -> [UInt8] {
+        var entropy = [UInt8](repeating: 0, count: 64)
+        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
+        return entropy
+    }
+
     /// Gives a guest that has just booted, or has just been restored, entropy, the time and what all of its containers share.
     ///
     /// - Throws: `SandboxError` for an agent that speaks another version of the API.
     func prepare(_ plan: SandboxPlan) async throws {
-        var entropy = [UInt8](repeating: 0, count: 64)
-        try check("getentropy", "", entropy.withUnsafeMutableBytes { getentropy($0.baseAddress, $0.count) })
+        let entropy = try Self.entropy()
         // The first call: it tells whether host and agent fit.
         let reply = try await client.createSandbox(
             .with {
@@ -49,9 +55,6 @@ struct GuestAgent: Sendable {
             }, timeout: timeout)
         try reply.checkProtocolVersion()
     }
-
-    // temp
-    func resumeSandbox(hostname: String, processes: [(id: String, exec: String, StreamNumbers)]) async throws {}
 
     /// Has the guest end all processes and power off.
     ///
@@ -74,6 +77,48 @@ struct GuestAgent: Sendable {
                         $0.address = Data(resolver.address.bytes)
                         $0.streamTarget = resolver.streamTarget
                         $0.datagramTarget = resolver.datagramTarget
+                    }
+                }
+            }, timeout: timeout)
+    }
+
+    // MARK: Detached streams
+
+    /// Has the agent let go of the connections of all processes' streams; the host lets go of its ends at the same time.
+    ///
+    /// - Throws: `TTRPCError` of code `deadlineExceeded` that names the streams that can't be detached.
+    func detachStreams() async throws {
+        _ = try await client.detachStreams(
+            .init(), timeout: max(timeout, .seconds(AgentLimit.detachSeconds + 5)))
+    }
+
+    /// The new numbers of a process's streams.
+    struct AttachedProcess: Sendable {
+        var container: String
+        /// Empty: the container's first process.
+        var exec: String
+        /// 0: an output is dropped, an input ends.
+        var streams: StreamNumbers
+    }
+
+    /// Gives a guest that goes on, or was restored, what it can't know, and its processes' streams new connections.
+    ///
+    /// - Parameters:
+    ///   - entropy: for the guest's pool; empty: it stays as it is.
+    ///   - now: nanoseconds since the epoch; 0: the guest's clock stays as it is.
+    ///   - hostname: of the sandbox; empty: it stays as it is.
+    ///   - processes: all of whose streams are detached.
+    func resume(entropy: [UInt8], now: Int64, hostname: String, processes: [AttachedProcess]) async throws {
+        _ = try await client.resumeSandbox(
+            .with { request in
+                request.entropy = Data(entropy)
+                request.now = now
+                request.hostname = hostname
+                request.processes = processes.map { process in
+                    .with {
+                        $0.containerID = name(process.container)
+                        $0.execID = process.exec
+                        $0.streams = AgentStreams(process.streams)
                     }
                 }
             }, timeout: timeout)

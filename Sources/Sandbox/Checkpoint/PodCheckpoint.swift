@@ -14,6 +14,8 @@ extension Pod {
         try await withRunning { pod in
             let shape = try await checkpointShape(of: pod)
             let isPaused = try refuseUnsavable(id, pod)
+            isBeingSaved = true
+            defer { isBeingSaved = false }
             let directory = try await onThread("checkpoint") { try CheckpointDirectory(making: path) }
             do {
                 try await stoppingContainer(id, isPaused, pod) {
@@ -86,6 +88,7 @@ extension Pod {
     /// - Returns: whether somebody has paused the container.
     private func refuseUnsavable(_ id: String, _ pod: RunningPod) throws -> Bool {
         let container = try find(id)
+        if isBeingSaved { throw SandboxError.wrongState("a checkpoint of the pod is being written") }
         guard container.first.phase.isAlive else {
             throw SandboxError.wrongState("container \(id) is \(container.first.phase.name), not running")
         }

@@ -17,6 +17,10 @@ package actor Pod {
     var creations: [String: Creation] = [:]
     /// Of the next stream of a process; the agent knows streams by their numbers.
     var nextStream: UInt64 = 1
+    /// Further processes that are being started.
+    var startingProcesses = 0
+    /// Whether processes' streams have no connections now, and no process can be started.
+    var streamsAreDetached = false
     /// Whether the engine knows of the pod by itself and ends it itself: its containers come and go.
     var isSandbox = false
     /// The pod's process on the host, where its engine makes the pod without a container.
@@ -28,6 +32,9 @@ package actor Pod {
     var endedAt: Int64 = 0
     /// Settled when the server has nothing more to do.
     package nonisolated let finished: Promise<Void>
+
+    /// A checkpoint is being written.
+    var isBeingSaved = false
 
     var logger: Logger { environment.logger }
 

@@ -40,6 +40,8 @@ extension Pod {
                 }
                 try watch(host, id, exec: exec)
             }
+            startingProcesses += 1
+            defer { startingProcesses -= 1 }
             let (streams, numbers) = try await openStreams(of: process, container: id, pod)
             (process.streams, process.source) = (streams, nil)
             do { try await pod.agent.exec(id, exec: exec, program, streams: numbers) } catch {
@@ -273,43 +275,5 @@ extension Pod {
             let isLate = (error as? TTRPCError)?.code == .deadlineExceeded
             if isLate { pod.machine.kill(.ended("the agent did not remove container \(id) within \(limit)")) }
         }
-    }
-
-    // MARK: Streams
-
-    /// Opens what the engine named as a process's streams, and connects each to the agent.
-    func openStreams(
-        of process: ContainerProcess, container: String, _ pod: RunningPod
-    ) async throws -> (ProcessStreams, StreamNumbers) {
-        guard let source = process.source else { throw SandboxError.wrongState("the streams are open already") }
-        let (terminal, namespace) = (process.terminal, environment.namespace)
-        let engine = try await onThread("streams") {
-            try EngineStreams(source, terminal: terminal, of: container, namespace: namespace)
-        }
-        var numbers = StreamNumbers()
-        var input: StreamRelay?
-        var outputs: [StreamRelay] = []
-        if let stdin = engine.stdin {
-            let guest: SharedDescriptor
-            (numbers.stdin, guest) = try await connectStream(pod)
-            input = try StreamRelay(name: "stdin", engine: stdin.descriptor, guest: guest, direction: .toGuest)
-        }
-        for (name, end, number) in [
-            ("stdout", engine.stdout, \StreamNumbers.stdout), ("stderr", engine.stderr, \.stderr),
-        ] {
-            guard let end else { continue }
-            let guest: SharedDescriptor
-            (numbers[keyPath: number], guest) = try await connectStream(pod)
-            outputs.append(try StreamRelay(name: name, engine: end.descriptor, guest: guest, direction: .fromGuest))
-        }
-        let streams = ProcessStreams(
-            input: input, writeEnd: engine.stdin?.writeEnd, outputs: outputs, waitsForReader: engine.waitsForReader)
-        return (streams, numbers)
-    }
-
-    private func connectStream(_ pod: RunningPod) async throws -> (UInt64, SharedDescriptor) {
-        let number = nextStream
-        nextStream += 1
-        return (number, try await pod.link.stream(number, deadline: pod.agent.timeout))
     }
 }

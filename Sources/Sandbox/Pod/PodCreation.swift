@@ -160,15 +160,17 @@ extension Pod {
         do {
             cgroup = try await makeCgroup(of: plan, host, in: pod)
             for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
-            let (streams, numbers) = try await openStreams(of: first, container: id, pod)
-            (first.streams, first.source) = (streams, nil)
-            let targets = try await pod.addTargets(of: plan, known: restored?.sockets ?? [])
-            if restored != nil {
-                try await pod.agent.resumeSandbox(hostname: "", processes: [(id, "", numbers)])
+            if let restored {
+                first.streams = try await openDetachedStreams(of: first, container: id)
+                try await pod.addTargets(of: plan, known: restored.sockets)
             } else {
+                let (streams, numbers) = try await openStreams(of: first, container: id, pod)
+                first.streams = streams
+                let targets = try await pod.addTargets(of: plan)
                 try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
+                logger.phase("container created")
             }
-            logger.phase(restored == nil ? "container created" : "container restored")
+            first.source = nil
         } catch {
             first.streams?.cancel()
             host.end(.exited(255))
@@ -180,7 +182,10 @@ extension Pod {
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
         containers[id]?.restored = restored
-        do { try await hooks.beforeCreation() } catch {
+        do {
+            if restored != nil { try await goOn(pod) }
+            try await hooks.beforeCreation()
+        } catch {
             host.end(.exited(255))
             _ = try? await remove(id)
             throw error
@@ -192,6 +197,13 @@ extension Pod {
         let created = first
         try watch(host, id, exec: "")
         Task { await follow(id, "", created, pod) }
+    }
+
+    /// Gives a restored guest entropy and the time, and its processes their streams.
+    private func goOn(_ pod: RunningPod) async throws {
+        streamsAreDetached = true
+        try await attachStreams(pod, entropy: GuestAgent.entropy())
+        logger.phase("container restored")
     }
 
     // MARK: Cancelling

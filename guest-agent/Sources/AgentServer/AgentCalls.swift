@@ -20,8 +20,7 @@ struct AgentCalls: AgentService {
             if let reason = AgentProtocol.mismatch(agent: version, host: request.protocolVersion) {
                 throw AgentFailure(.failedPrecondition, reason)
             }
-            if !request.entropy.isEmpty { try machine.reseed(Array(request.entropy)) }
-            if request.now != 0 { try machine.setClock(request.now) }
+            try refresh(entropy: request.entropy, now: request.now)
             try await sandbox.create(request)
             return .with {
                 $0.protocolVersion = version
@@ -202,6 +201,21 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func detachStreams(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("detach the streams") { () async throws(AgentFailure) in
+            try await sandbox.detachStreams()
+            return AgentEmpty()
+        }
+    }
+
+    func resumeSandbox(_ request: AgentResumeSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("resume the sandbox") { () async throws(AgentFailure) in
+            try refresh(entropy: request.entropy, now: request.now)
+            try await sandbox.resume(request)
+            return AgentEmpty()
+        }
+    }
+
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         .with {
             $0.kernelVersion = machine.kernelVersion
@@ -219,9 +233,13 @@ struct AgentCalls: AgentService {
         }
     }
 
-    private func name(_ container: String, _ exec: String) -> String {
-        exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
+    /// What a guest can't know after it was restored. None and 0: it stays as it is.
+    private func refresh(entropy: some Collection<UInt8>, now: Int64) throws(AgentFailure) {
+        if !entropy.isEmpty { try machine.reseed(Array(entropy)) }
+        if now != 0 { try machine.setClock(now) }
     }
+
+    private func name(_ container: String, _ exec: String) -> String { Sandbox.name(container, exec) }
 
     /// Runs `body`, which makes the reply; its failure becomes the call's error, with what was being done.
     private func perform<R: Sendable>(

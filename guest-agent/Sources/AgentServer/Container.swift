@@ -41,6 +41,8 @@ actor Container {
     private var sockets: ForwardedSockets
     private var state: State
     private var execs: [String: Exec] = [:]
+    /// The last further processes that were forgotten.
+    private var forgotten: [String] = []
     /// The limits in force; a running container's can be changed.
     private var resources: Linux.Resources
     private let freezeLimit: Duration
@@ -96,7 +98,11 @@ actor Container {
         case .starting: throw AgentFailure(.alreadyExists, "a process of that id exists")
         case .running(let other) where !other.hasEnded:
             throw AgentFailure(.alreadyExists, "a process of that id exists")
-        case .running, nil: execs[id] = .starting
+        case .running(let other):
+            // Its output may not be with the host yet.
+            other.streams.abandonDetached()
+            execs[id] = .starting
+        case nil: execs[id] = .starting
         }
         let (launcher, table, group, container) = (launcher, table, group, plan)
         do throws(AgentFailure) {
@@ -129,9 +135,39 @@ actor Container {
         return process
     }
 
-    /// Forgets a further process whose end was reported.
+    /// Its processes whose streams there are, by their exec ids, the first one's being empty.
+    ///
+    /// - Throws: where a process is being started.
+    func streams() throws(AgentFailure) -> [(execID: String, streams: ProcessStreams)] {
+        var all = [(execID: "", streams: state.process.streams)]
+        for (id, exec) in execs {
+            guard case .running(let process) = exec else {
+                throw AgentFailure(.failedPrecondition, "process \(id): it is being started")
+            }
+            all.append((id, process.streams))
+        }
+        return all
+    }
+
+    /// Forgets a further process whose end was reported, when all its output is with the host.
     func forget(_ execID: String, _ process: ContainerProcess) {
-        if case .running(let known)? = execs[execID], known === process { execs[execID] = nil }
+        guard case .running(let known)? = execs[execID], known === process else { return }
+        guard process.streams.isDrained else {
+            Task {
+                await process.streams.drained()
+                forget(execID, process)
+            }
+            return
+        }
+        execs[execID] = nil
+        forgotten = forgotten.suffix(255) + [execID]
+    }
+
+    /// The streams of the process of that id, to be attached; nil: it has ended, and all its output was taken. The host may not know that
+    /// yet.
+    func streams(of execID: String) throws(AgentFailure) -> ProcessStreams? {
+        if execs[execID] == nil, forgotten.contains(execID) { return nil }
+        return try process(execID).streams
     }
 
     func signalAll(_ number: Int32) throws(AgentFailure) {

@@ -19,14 +19,16 @@ final class ProcessStreams: Sendable {
     }
 
     private let table: StreamTable
-    private let numbers: AgentStreams
     private let hasTerminal: Bool
     /// A fault: nothing is relayed.
     private let stalled: Bool
     private let ends: Mutex<Ends>
     private let stopInput: SharedDescriptor
     private let processEnded: SharedDescriptor
-    private let outputs: [Promise<Void>]
+    /// nil: the process has no such stream. What a terminal shows is stdout.
+    private let stdin: RelayedStream?
+    private let stdout: RelayedStream?
+    private let stderr: RelayedStream?
 
     /// Makes the pipes. With a terminal there are none: its master comes from the container init.
     init(
@@ -34,22 +36,21 @@ final class ProcessStreams: Sendable {
     ) throws(SystemError) {
         self.table = table
         self.stalled = stalled
-        self.numbers = numbers
         hasTerminal = terminal
         stopInput = try SharedDescriptor.event()
         processEnded = try SharedDescriptor.event()
+        stdin = try RelayedStream("stdin", .toProcess, numbers.stdin, table: table, processEnded: stopInput)
+        stdout = try RelayedStream("stdout", .fromProcess, numbers.stdout, table: table, processEnded: processEnded)
+        let errors = terminal ? 0 : numbers.stderr
+        stderr = try RelayedStream("stderr", .fromProcess, errors, table: table, processEnded: processEnded)
         var ends = Ends()
         let null = SharedDescriptor(try OwnedDescriptor.open("/dev/null", O_RDWR))
         ends.child = [null, null, null]
         if !terminal {
-            if numbers.stdin != 0 { (ends.child[0], ends.stdin) = try SharedDescriptor.pipe() }
-            if numbers.stdout != 0 { (ends.stdout, ends.child[1]) = try SharedDescriptor.pipe() }
-            if numbers.stderr != 0 { (ends.stderr, ends.child[2]) = try SharedDescriptor.pipe() }
+            if stdin != nil { (ends.child[0], ends.stdin) = try SharedDescriptor.pipe() }
+            if stdout != nil { (ends.stdout, ends.child[1]) = try SharedDescriptor.pipe() }
+            if stderr != nil { (ends.stderr, ends.child[2]) = try SharedDescriptor.pipe() }
         }
-        let count = terminal ? (numbers.stdout == 0 ? 0 : 1) : [ends.stdout, ends.stderr].compactMap { $0 }.count
-        var outputs: [Promise<Void>] = []
-        for _ in 0..<count { outputs.append(try Promise<Void>()) }
-        self.outputs = outputs
         self.ends = Mutex(ends)
     }
 
@@ -62,65 +63,92 @@ final class ProcessStreams: Sendable {
     /// Starts to relay; `terminal` is the master of the process's terminal.
     func start(terminal: SharedDescriptor?) throws(SystemError) {
         if stalled { return ends.withLock { $0.terminal = terminal } }
-        let (stdin, stdout, stderr) = ends.withLock { ends in
+        let (input, output, errors) = ends.withLock { ends in
             ends.terminal = terminal
             defer { (ends.stdin, ends.stdout, ends.stderr) = (nil, nil, nil) }
-            return (ends.stdin, ends.stdout, ends.stderr)
+            return (terminal ?? ends.stdin, terminal ?? ends.stdout, ends.stderr)
         }
-        if let terminal {
-            // Input first: nothing that is typed ahead may be lost to a program that is fast to end.
-            try startInput(terminal)
-            if numbers.stdout != 0, let done = outputs.first { try startOutput(terminal, numbers.stdout, done) }
-            return
-        }
-        if let stdin { try startInput(stdin) }
-        if let stdout, let done = outputs.first { try startOutput(stdout, numbers.stdout, done) }
-        if let stderr, let done = outputs.last { try startOutput(stderr, numbers.stderr, done) }
-    }
-
-    private func startInput(_ sink: SharedDescriptor) throws(SystemError) {
-        let (table, number) = (table, numbers.stdin)
-        if number == 0 { return }
-        let relay = InputRelay(stream: try table.slot(number), sink: sink, stop: stopInput) { table.release(number) }
-        try relay.start("stdin \(number)")
-    }
-
-    private func startOutput(_ source: SharedDescriptor, _ number: UInt64, _ done: Promise<Void>) throws(SystemError) {
-        let relay = OutputRelay(
-            source: source, stream: try table.slot(number), processEnded: processEnded, done: done
-        ) { [weak self, table] hostIsGone in
-            table.release(number)
-            if hostIsGone { self?.hangUp() }
-        }
-        try relay.start("output \(number)")
+        let hangUp: @Sendable () -> Void = { [weak self] in self?.hangUp() }
+        // Input first: nothing that is typed ahead may be lost to a program that is fast to end.
+        if let input { try stdin?.start(input) {} }
+        if let output { try stdout?.start(output, onHostGone: hangUp) }
+        if let errors { try stderr?.start(errors, onHostGone: hangUp) }
     }
 
     /// Ends the input; what the host has sent already is still passed on.
     func closeInput() { stopInput.signal() }
 
-    /// The process has ended: its streams end with it.
+    /// The process has ended: its streams end with it. Outputs that are detached keep what it has written.
     func end() {
         closeInput()
         // A relay may still wait for a connection that is not needed any more.
-        table.abandon(numbers.stdin)
+        stdin?.abandon()
         processEnded.signal()
     }
 
-    /// The process is being removed: nothing waits any longer for connections that were never made.
+    /// The process is being removed: nothing waits any longer for connections that were never made, or will be.
     func abandon() {
         hangUp()
-        for number in [numbers.stdin, numbers.stdout, numbers.stderr] { table.abandon(number) }
+        for stream in all { stream.abandon() }
     }
 
-    /// Suspends until all output is with the host. A stream that the host never connected is given up after a while.
+    /// Another process has its name: nobody attaches these streams any more.
+    func abandonDetached() { for stream in all where !stream.isAttached { stream.abandon() } }
+
+    /// Suspends until all output of a process that has ended is with the host. A stream that the host does not connect is given up
+    /// after a while, but one that is detached is not.
     func drained() async {
-        let missing = Task { [table, numbers] in
-            try await Task.sleep(for: .seconds(10))
-            for number in [numbers.stdin, numbers.stdout, numbers.stderr] { table.abandon(number) }
+        let missing = Task { [outputs] in
+            var waiting = outputs.map(\.number)
+            while true {
+                try await Task.sleep(for: StreamTable.longestWait)
+                for (stream, number) in zip(outputs, waiting) where number == stream.number { stream.giveUpMissing() }
+                waiting = outputs.map(\.number)
+            }
         }
-        for output in outputs { await output.value() }
+        // A fault's relays do not even start.
+        for output in outputs { await output.ended?.value() }
         missing.cancel()
     }
+
+    private var outputs: [RelayedStream] { [stdout, stderr].compactMap { $0 } }
+
+    private var all: [RelayedStream] { [stdin, stdout, stderr].compactMap { $0 } }
+
+    // MARK: Detaching
+
+    /// A stream that is being detached.
+    struct Detaching: Sendable {
+        let stream: RelayedStream
+        /// Settled when it is.
+        let done: Promise<Void>
+    }
+
+    /// Has every stream let go of its connection.
+    func detach() throws(SystemError) -> [Detaching] {
+        if stalled { return [] }
+        var detaching: [Detaching] = []
+        for stream in all { if let done = try stream.detach() { detaching.append(.init(stream: stream, done: done)) } }
+        return detaching
+    }
+
+    /// Whether all output of a process that has ended is with the host.
+    var isDrained: Bool { outputs.allSatisfy { $0.ended?.current != nil } }
+
+    /// Throws where a stream is attached.
+    func checkDetached() throws(AgentFailure) {
+        guard !stalled, let stream = all.first(where: \.isAttached) else { return }
+        throw AgentFailure(.failedPrecondition, "its \(stream.name) is attached")
+    }
+
+    /// Goes on with other connections.
+    func attach(_ numbers: AgentStreams) {
+        for (stream, number) in [(stdin, numbers.stdin), (stdout, numbers.stdout), (stderr, numbers.stderr)] {
+            if let stream, !stalled { stream.attach(number) } else { table.refuse(number) }
+        }
+    }
+
+    // MARK: The terminal
 
     /// Changes the terminal's size; throws when there is no terminal.
     func resize(rows: UInt16, columns: UInt16) throws(AgentFailure) {

@@ -27,64 +27,71 @@ enum Relay {
     }
 
     static let readable = Int16(POLLIN)
+    static let writable = Int16(POLLOUT)
     static let broken = Int16(POLLERR) | Int16(POLLNVAL)
     static let hungUp = Int16(POLLHUP)
     /// POLLRDHUP: the peer sends no more.
     static let halfClosed = Int16(0x2000)
 }
 
+/// Why a relay has stopped.
+enum RelayEnd {
+    /// The stream has ended; `hostIsGone`: since the host takes no more.
+    case ended(hostIsGone: Bool)
+    /// It was asked to let go of its connection, and has.
+    case detached
+}
+
 /// From a process to the host: its stdout or stderr, or its terminal.
-struct OutputRelay: Sendable {
+struct OutputRelay {
     let source: SharedDescriptor
-    let stream: StreamTable.Slot
     /// Signalled when the process has ended.
     let processEnded: SharedDescriptor
-    /// Settled when all that will go to the host is there.
-    let done: Promise<Void>
-    let finished: @Sendable (_ hostIsGone: Bool) -> Void
 
-    func start(_ name: String) throws(SystemError) {
-        try startThread(name, stackSize: 128 << 10) { [self] in
-            let connection = stream.wait() ?? nil
-            let hostIsGone = connection.map { pump(to: $0) } ?? true
-            if let connection { shutdown(connection.raw, Int32(SHUT_WR)) }
-            finished(hostIsGone)
-            done.settle(())
-        }
+    /// Relays until the stream ends or is to be detached. Everything that was read is with the host then.
+    ///
+    /// - Parameters:
+    ///   - connection: nil: what the process writes is dropped.
+    ///   - detach: signalled when the relay is to let go.
+    func run(to connection: SharedDescriptor?, detach: SharedDescriptor) -> RelayEnd {
+        let end = pump(to: connection, detach)
+        if let connection { shutdown(connection.raw, Int32(SHUT_WR)) }
+        return end
     }
 
-    /// Answers whether it ended because the host takes no more.
-    private func pump(to connection: SharedDescriptor) -> Bool {
+    private func pump(to connection: SharedDescriptor?, _ detach: SharedDescriptor) -> RelayEnd {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Relay.bufferSize, alignment: 16)
         defer { buffer.deallocate() }
         var ended = false
         var halfClosed = false
-        var items = [pollfd](repeating: pollfd(), count: 3)
+        var items = [pollfd](repeating: pollfd(), count: 4)
         while true {
             items[0] = pollfd(fd: source.raw, events: Relay.readable, revents: 0)
-            items[1] = pollfd(fd: connection.raw, events: halfClosed ? 0 : Relay.halfClosed, revents: 0)
+            items[1] = pollfd(fd: connection?.raw ?? -1, events: halfClosed ? 0 : Relay.halfClosed, revents: 0)
             items[2] = pollfd(fd: ended ? -1 : processEnded.raw, events: Relay.readable, revents: 0)
-            let count = poll(&items, 3, ended || halfClosed ? Relay.idle : -1)
+            items[3] = pollfd(fd: detach.raw, events: Relay.readable, revents: 0)
+            let count = poll(&items, 4, ended || halfClosed ? Relay.idle : -1)
             if count < 0 { continue }
-            if items[0].revents != 0 {
+            if items[3].revents != 0 {
+                return .detached
+            } else if items[0].revents != 0 {
                 let length = read(source.raw, buffer.baseAddress, buffer.count)
                 if length < 0, Glibc.errno == EINTR || Glibc.errno == EAGAIN { continue }
                 // EIO: a terminal whose other end is closed.
-                if length <= 0 { return false }
-                if !Relay.writeAll(UnsafeRawBufferPointer(rebasing: buffer[..<length]), to: connection.raw) {
-                    return true
-                }
+                if length <= 0 { return .ended(hostIsGone: false) }
+                let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<length])
+                if let connection, !Relay.writeAll(bytes, to: connection.raw) { return .ended(hostIsGone: true) }
             } else if items[1].revents & (Relay.broken | Relay.hungUp) != 0 {
-                return true
-            } else if items[1].revents != 0 || count == 0 && !ended {
+                return .ended(hostIsGone: true)
+            } else if let connection, items[1].revents != 0 || count == 0 && !ended {
                 // The host sends no more, which it never does here, or has closed: sending tells them apart.
-                if send(connection.raw, nil, 0, Int32(MSG_NOSIGNAL)) < 0 { return true }
+                if send(connection.raw, nil, 0, Int32(MSG_NOSIGNAL)) < 0 { return .ended(hostIsGone: true) }
                 halfClosed = true
             } else if items[2].revents != 0 {
                 ended = true
             } else {
                 // Another process has the stream open, but writes nothing.
-                return false
+                return .ended(hostIsGone: false)
             }
         }
     }

@@ -33,14 +33,7 @@ actor Sandbox {
     func create(_ request: AgentCreateSandboxRequest) throws(AgentFailure) {
         if let id { throw AgentFailure(.alreadyExists, "the sandbox is \(id) already") }
         _ = try Self.checked(request.sandboxID)
-        if !request.hostname.isEmpty {
-            let name = request.hostname
-            guard name.utf8.count <= AgentLimit.hostnameBytes, !name.utf8.contains(0) else {
-                throw AgentFailure(
-                    .invalidArgument, "hostname: longer than \(AgentLimit.hostnameBytes) bytes, or with a zero byte")
-            }
-            try during("set hostname \(name)") { try check("sethostname", "", sethostname(name, name.utf8.count)) }
-        }
+        try Self.setHostname(request.hostname)
         if request.sharedMemoryBytes > 0 {
             try during("size /dev/shm") {
                 try GuestMounts.mountAt(
@@ -51,6 +44,81 @@ actor Sandbox {
         }
         id = request.sandboxID
     }
+
+    /// Sets the guest's host name; an empty one leaves it as it is.
+    private static func setHostname(_ name: String) throws(AgentFailure) {
+        if name.isEmpty { return }
+        guard name.utf8.count <= AgentLimit.hostnameBytes, !name.utf8.contains(0) else {
+            throw AgentFailure(
+                .invalidArgument, "hostname: longer than \(AgentLimit.hostnameBytes) bytes, or with a zero byte")
+        }
+        try during("set hostname \(name)") { try check("sethostname", "", sethostname(name, name.utf8.count)) }
+    }
+
+    // MARK: Streams
+
+    /// Detaches the streams of all processes.
+    ///
+    /// - Throws: what is not detached, by its name; all other streams are.
+    func detachStreams() async throws(AgentFailure) {
+        var detaching: [(name: String, stream: ProcessStreams.Detaching)] = []
+        var failures: [String] = []
+        for id in containers.keys.sorted() {
+            do throws(AgentFailure) {
+                for (execID, streams) in try await container(id).streams() {
+                    let name = Self.name(id, execID)
+                    let begun = try during("detach the streams of \(name)") { try streams.detach() }
+                    for stream in begun { detaching.append((name, stream)) }
+                }
+            } catch { failures.append("container \(id): \(error.message)") }
+        }
+        let late = try await blocking("detach") { [detaching] () throws(AgentFailure) in Self.wait(for: detaching) }
+        if failures.isEmpty, late.isEmpty { return }
+        throw AgentFailure(
+            failures.isEmpty ? .deadlineExceeded : .failedPrecondition, (failures + late).joined(separator: "; "))
+    }
+
+    /// Blocks until all are detached.
+    ///
+    /// - Returns: what is not when the time is over.
+    private static func wait(for detaching: [(name: String, stream: ProcessStreams.Detaching)]) -> [String] {
+        let clock = ContinuousClock()
+        let end = clock.now + .seconds(AgentLimit.detachSeconds)
+        return detaching.compactMap { name, detaching in
+            if detaching.done.wait(timeout: max(.zero, end - clock.now)) != nil { return nil }
+            detaching.stream.giveUpMissing()
+            return "\(detaching.stream.name) of \(name) \(detaching.stream.obstacle)"
+        }
+    }
+
+    /// Gives the sandbox its host name again, and the processes' streams other connections.
+    func resume(_ request: AgentResumeSandboxRequest) async throws(AgentFailure) {
+        guard id != nil else { throw AgentFailure(.failedPrecondition, "there is no sandbox yet") }
+        do throws(AgentFailure) {
+            var attached: [(streams: ProcessStreams?, numbers: AgentStreams)] = []
+            for process in request.processes {
+                do throws(AgentFailure) {
+                    let streams = try await container(process.containerID).streams(of: process.execID)
+                    try streams?.checkDetached()
+                    attached.append((streams, process.streams))
+                } catch { throw error.during(Self.name(process.containerID, process.execID)) }
+            }
+            try Self.setHostname(request.hostname)
+            for (streams, numbers) in attached {
+                if let streams { streams.attach(numbers) } else { table.refuse(numbers) }
+            }
+        } catch {
+            for process in request.processes { table.discard(process.streams) }
+            throw error
+        }
+    }
+
+    /// For messages.
+    static func name(_ container: String, _ exec: String) -> String {
+        exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
+    }
+
+    // MARK: The network
 
     /// Configures the guest's network. Requests are handled one at a time, so the last one counts.
     func updateNetwork(_ request: NetworkRequest) async throws(AgentFailure) {
@@ -65,6 +133,8 @@ actor Sandbox {
         network = update
         try await update.value.get()
     }
+
+    // MARK: Containers
 
     func createContainer(_ request: AgentCreateContainerRequest) async throws(AgentFailure) -> UInt32 {
         guard id != nil else { throw AgentFailure(.failedPrecondition, "there is no sandbox yet") }

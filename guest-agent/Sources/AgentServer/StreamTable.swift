@@ -36,6 +36,28 @@ final class StreamTable: Sendable {
         for number in [streams.stdin, streams.stdout, streams.stderr] { release(number) }
     }
 
+    /// Closes the connection of a stream that nobody serves: now, or when it comes.
+    func refuse(_ number: UInt64) {
+        guard number != 0, let slot = try? slot(number) else { return }
+        Task {
+            let missing = Task {
+                try await Task.sleep(for: Self.longestWait)
+                slot.settle(nil)
+            }
+            _ = await slot.value()
+            missing.cancel()
+            release(number)
+        }
+    }
+
+    /// Closes the connections of a process that has ended.
+    func refuse(_ streams: AgentStreams) {
+        for number in [streams.stdin, streams.stdout, streams.stderr] { refuse(number) }
+    }
+
+    /// How long a connection may take to come, where it holds something up.
+    static let longestWait = Duration.seconds(10)
+
     /// Stops waiting for the connection of a stream.
     func abandon(_ number: UInt64) {
         slots.withLock { $0[number] }?.settle(nil)

@@ -171,6 +171,14 @@ final class LyingService: AgentService {
         try await agent.updateResolvers(request, context: context)
     }
 
+    func detachStreams(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentEmpty {
+        try await agent.detachStreams(request, context: context)
+    }
+
+    func resumeSandbox(_ request: AgentResumeSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await agent.resumeSandbox(request, context: context)
+    }
+
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         try await agent.guestDetails(request, context: context)
     }
