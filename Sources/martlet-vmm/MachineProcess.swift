@@ -62,6 +62,9 @@ final class MachineProcess {
 
     // MARK: Requests
 
+    /// What a state is called in errors.
+    private static let state = "machine state"
+
     private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
         switch request {
         case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
@@ -78,11 +81,12 @@ final class MachineProcess {
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))
             return .booted(firstInstruction: try machine().0.boot(image))
         case .restore(let state):
-            let time = try machine().0.restore(readSnapshot(state))
+            let bytes = try readState(state, Self.state, atMost: MachineSnapshot.maximumSize)
+            let time = try machine().0.restore(MachineSnapshot(bytes))
             // The agent listened when the state was saved.
             control.report(.ready)
             return .booted(firstInstruction: time)
-        case .save(let file): return .saved(bytes: try write(machine().0.save(), to: file))
+        case .save(let file): return try writeState(machine().0.save().encoded(), to: file, Self.state)
         case .pressPowerButton: try machine().0.pressPowerButton()
         case .pause:
             try machine().0.pause { [control] in control.reply(sequence, ControlReply($0)) }
@@ -102,7 +106,8 @@ final class MachineProcess {
             guard let vsock = devices.vsock, vmm.state.isBooted else { return .notReady }
             vsock.connect(sequence, port: port, stream, timeout: timeout)
             return nil
-        case .startVsock, .startFiles, .startRelayedFiles, .startBlock, .addShare, .removeShare:
+        case .startVsock, .startFiles, .startRelayedFiles, .startBlock, .addShare, .removeShare, .saveFiles,
+            .restoreFiles:
             throw RequestError.notServed(request)
         }
         return .done
@@ -120,24 +125,6 @@ final class MachineProcess {
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
         try addDoorbell(to: vmm)
-    }
-
-    private func readSnapshot(_ file: SharedDescriptor) throws -> MachineSnapshot {
-        var facts = stat()
-        try check("fstat", "machine state", fstat(file.raw, &facts))
-        guard facts.st_size <= MachineSnapshot.maximumSize else {
-            throw MachineError("machine state: \(facts.st_size) bytes, more than \(MachineSnapshot.maximumSize)")
-        }
-        var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
-        let count = try bytes.withUnsafeMutableBytes { try readAll(into: $0, from: file.raw, at: 0, "machine state") }
-        return try MachineSnapshot(Array(bytes.prefix(count)))
-    }
-
-    /// - Returns: how many bytes the state has.
-    private func write(_ snapshot: MachineSnapshot, to file: SharedDescriptor) throws -> UInt64 {
-        let bytes = snapshot.encoded()
-        try writeAll(bytes, to: file.raw, "machine state")
-        return UInt64(bytes.count)
     }
 
     /// Reports to the host that the agent is ready, when the agent says so.
