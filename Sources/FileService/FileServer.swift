@@ -76,10 +76,7 @@ public final class FileServer: @unchecked Sendable {
     }
 
     deinit {
-        for slot in nodes.slots.indices where nodes.slots[slot].inUse {
-            nodes.closeDescriptor(slot)
-            free(nodes.slots[slot].name)
-        }
+        nodes.clear()
         for share in shares { close(share.descriptor) }
         pthread_mutex_destroy(mutex)
         mutex.deallocate()

@@ -10,7 +10,8 @@ final class OpenFile: @unchecked Sendable {
     /// The nearest and the outermost share that led to the file when it was opened.
     let shares: (nearest: Int32, outermost: Int32)
     let isDirectory: Bool
-    let isWritable: Bool
+    /// How it was opened: access mode, O_SYNC and O_DSYNC.
+    let flags: Int32
     /// Only read-only shares led to it.
     let isReadOnly: Bool
     /// A directory in which files may stand for whiteouts.
@@ -24,7 +25,7 @@ final class OpenFile: @unchecked Sendable {
     /// - Throws: ENOMEM; the descriptor is closed then.
     init(
         descriptor: Int32, slot: Int, node: UInt64, shares: (nearest: Int32, outermost: Int32), isDirectory: Bool,
-        isWritable: Bool, isReadOnly: Bool, memory: MemoryBudget
+        flags: Int32, isReadOnly: Bool, memory: MemoryBudget
     ) throws(FileError) {
         do throws(FileError) { try memory.take(MemoryBudget.handle) } catch {
             close(descriptor)
@@ -36,9 +37,11 @@ final class OpenFile: @unchecked Sendable {
         self.node = node
         self.shares = shares
         self.isDirectory = isDirectory
-        self.isWritable = isWritable
+        self.flags = flags & ~O_TRUNC
         self.isReadOnly = isReadOnly
     }
+
+    var isWritable: Bool { flags & O_ACCMODE != O_RDONLY }
 
     deinit {
         close(descriptor)
@@ -54,6 +57,17 @@ struct HandleTable {
     let capacity: Int
 
     init(capacity: Int) { self.capacity = capacity }
+
+    /// The table that a saved one was, with what is open in each slot.
+    init(capacity: Int, slots: [(generation: UInt32, file: OpenFile?)]) {
+        self.capacity = capacity
+        files = ContiguousArray(slots.map(\.file))
+        generations = ContiguousArray(slots.map(\.generation))
+        free = slots.indices.reversed().filter { slots[$0].file == nil }
+    }
+
+    /// The generation of each slot, and what is open there.
+    var slots: [(generation: UInt32, file: OpenFile?)] { zip(generations, files).map { ($0, $1) } }
 
     var count: Int { files.count - free.count }
     var isFull: Bool { count >= capacity }

@@ -149,6 +149,68 @@ struct NodeTable {
         for slot in slots.indices.reversed() where slots[slot].inUse { release(slot) }
     }
 
+    // MARK: A saved table
+
+    /// Puts free slots of these generations, from the one behind the root's on, in place of all nodes.
+    mutating func clear(_ generations: [UInt32] = []) {
+        for slot in slots.indices where slots[slot].inUse && slot != Self.root {
+            closeDescriptor(slot)
+            freeName(slot)
+            memory.give(MemoryBudget.node)
+        }
+        slots = [Node(), slots[Self.root]]
+        for generation in generations {
+            slots.append(Node())
+            slots[slots.count - 1].generation = generation
+        }
+        byKey = [:]
+        collectFree()
+    }
+
+    /// Makes the list of free slots anew.
+    mutating func collectFree() {
+        free = slots.indices.reversed().filter { $0 > Self.root && !slots[$0].inUse }
+    }
+
+    /// Makes a free slot the one of a node, without taking it out of the list of free ones.
+    mutating func occupy(_ slot: Int, lookups: UInt64) throws(FileError) {
+        try memory.takeForNodes(MemoryBudget.node)
+        slots[slot].inUse = true
+        slots[slot].lookups = lookups
+    }
+
+    /// Gives a node without a location one, as it stands in a saved table.
+    mutating func locate(_ slot: Int, parent: Int, name: [UInt8]) throws(FileError) {
+        try memory.takeForNodes(name.count)
+        let copy = (name + [0]).withUnsafeBufferPointer { bytes in
+            bytes.withMemoryRebound(to: CChar.self) { $0.baseAddress.flatMap { strdup($0) } }
+        }
+        guard let copy else {
+            memory.give(name.count)
+            throw .noMemory
+        }
+        slots[slot].name = copy
+        slots[slot].parent = parent
+        slots[parent].children += 1
+    }
+
+    /// Takes a node's location away; nothing is released.
+    mutating func dislocate(_ slot: Int) {
+        freeName(slot)
+        slots[slots[slot].parent].children -= 1
+        slots[slot].parent = 0
+        relist(slot)
+    }
+
+    /// Says which file a node is. Where two nodes are one file, the first stays the one that is found by it.
+    mutating func identify(_ slot: Int, _ fileSystem: Int32, _ identity: FileIdentity, isForeign: Bool) {
+        slots[slot].fileSystem = fileSystem
+        slots[slot].identity = identity
+        slots[slot].isForeign = isForeign
+        let key = key(fileSystem, identity)
+        if byKey[key] == nil { byKey[key] = slot }
+    }
+
     /// Takes a node out of the index: the next lookup of its file makes a new one.
     private mutating func unindex(_ slot: Int) {
         if slots[slot].isSynthetic { return }

@@ -6,7 +6,7 @@ import LinuxSystem
 extension FileServer {
     /// What of the guest's open flags the host's open file gets. Not O_APPEND: where a write goes is in the request,
     /// and pages written back from a mapping must not go to the end. Not O_DIRECT: it is about the guest's cache.
-    private static let passed = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC
+    static let passed = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC
 
     private func openFlags(_ flags: UInt32) throws(FileError) -> Int32 {
         let kept = Int32(bitPattern: flags) & Self.passed
@@ -45,16 +45,10 @@ extension FileServer {
     private func handle(
         _ slot: Int, _ raw: Int32, _ flags: Int32, isNew: Bool = false
     ) throws(FileError) -> fuse_open_out {
-        let node = nodes.slots[slot]
-        let file = try OpenFile(
-            descriptor: raw, slot: slot, node: nodes.number(slot), shares: nodes.shares(above: slot),
-            isDirectory: node.isDirectory, isWritable: flags & O_ACCMODE != O_RDONLY, isReadOnly: !isWritable(slot),
-            memory: memory)
+        let file = try openFile(slot, raw, flags)
         if handles.isFull { throw .full }
         var out = fuse_open_out()
-        if file.isDirectory {
-            file.hasWhiteouts = hasWhiteouts(raw)
-        } else {
+        if !file.isDirectory {
             if !isNew, mayKeepCache(slot, try FileStatus(of: raw)), flags & O_TRUNC == 0 {
                 out.open_flags |= FuseFlag.openKeepCache
             }
@@ -65,6 +59,15 @@ extension FileServer {
         out.fh = handles.add(file)
         nodes.slots[slot].lastHandle = out.fh
         return out
+    }
+
+    /// Makes an open file of a node's open descriptor; takes the descriptor over.
+    func openFile(_ slot: Int, _ raw: Int32, _ flags: Int32) throws(FileError) -> OpenFile {
+        let file = try OpenFile(
+            descriptor: raw, slot: slot, node: nodes.number(slot), shares: nodes.shares(above: slot),
+            isDirectory: nodes.slots[slot].isDirectory, flags: flags, isReadOnly: !isWritable(slot), memory: memory)
+        if file.isDirectory { file.hasWhiteouts = hasWhiteouts(raw) }
+        return file
     }
 
     /// Whether the guest's cached pages of a file are still right: when the file was opened last it was as it is now.

@@ -100,7 +100,7 @@ extension FileServer {
     }
 
     /// Notes in a node whether it is the root of a share.
-    private func setRoot(_ slot: Int) {
+    func setRoot(_ slot: Int) {
         let all = shares.filter { $0.slot == slot }
         let share = all.first { !$0.readOnly } ?? all.first
         nodes.slots[slot].rootShare = share?.id ?? -1
@@ -116,11 +116,7 @@ extension FileServer {
     /// - Throws: ENOENT when there is no share of that name.
     public func removeShare(name: String) throws(SystemError) {
         let known = locked {
-            guard
-                let index = shares.firstIndex(where: { share in
-                    name == "\(fileSystems.first { $0.id == share.fileSystem }?.name ?? "")/\(share.name)"
-                })
-            else { return false }
+            guard let index = shares.firstIndex(where: { name == self.name(of: $0) }) else { return false }
             let share = shares.remove(at: index)
             setRoot(share.slot)
             invalidateUnreachable(after: share)
@@ -165,6 +161,11 @@ extension FileServer {
             }
         }
         for slot in slots { nodes.release(slot) }
+    }
+
+    /// The share's path below the root, by which it was added.
+    func name(of share: Share) -> String {
+        "\(fileSystems.first { $0.id == share.fileSystem }?.name ?? "")/\(share.name)"
     }
 
     func share(_ id: Int32) -> Share? { id < 0 ? nil : shares.first { $0.id == id } }
@@ -218,6 +219,6 @@ extension FileServer {
     }
 }
 
-private func isFileName(_ name: String) -> Bool {
+func isFileName(_ name: String) -> Bool {
     name.utf8.count <= FuseLimits.nameLength && !name.utf8.contains(0) && name.withCString(isEntryName)
 }

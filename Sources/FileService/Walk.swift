@@ -184,8 +184,12 @@ extension FileServer {
 
     /// The node of a file that the guest does not know yet.
     func newNode(_ fileSystem: Int32, _ identity: FileIdentity) throws(FileError) -> Int {
-        let device = fileSystems.first { $0.id == fileSystem }?.device
-        return try nodes.add(fileSystem, identity, isForeign: device != identity.device)
+        try nodes.add(fileSystem, identity, isForeign: isForeign(fileSystem, identity))
+    }
+
+    /// Whether a file's own inode number may clash in the guest.
+    func isForeign(_ fileSystem: Int32, _ identity: FileIdentity) -> Bool {
+        fileSystems.first { $0.id == fileSystem }?.device != identity.device
     }
 
     /// The answer of LOOKUP and its like; counts one lookup.

@@ -4,7 +4,7 @@ public enum ControlReply: Equatable, Sendable {
     case done
     /// To `boot`: the guest runs. Monotonic nanoseconds just before its first instruction.
     case booted(firstInstruction: UInt64)
-    /// To `save`: how many bytes the state has.
+    /// To `save` and `saveFiles`: how many bytes the state has.
     case saved(bytes: UInt64)
     /// Not done, for this reason.
     case failed(reason: String)

@@ -17,6 +17,11 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     /// Add a directory or a file to the file device's root.
     case addShare(name: String, tree: Descriptor, readOnly: Bool)
     case removeShare(name: String)
+    /// Write what the guest knows of the file device to `file`, from its beginning on, while the machine is paused. The reply is
+    /// `ControlReply.saved`.
+    case saveFiles(file: Descriptor)
+    /// Know what another process wrote to `file`: after the same shares were added, before the guest's first request.
+    case restoreFiles(file: Descriptor)
     /// Connect `stream` to a vsock port of the guest, which has `timeout` for its answer. `martlet-vmm` takes it too.
     case connect(port: UInt32, stream: Descriptor, timeout: Duration)
 
@@ -92,7 +97,7 @@ public enum ConsoleKind: UInt8, Sendable {
 /// The requests' numbers in a packet.
 enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case startVsock = 1
-    case startFiles, startBlock, addShare, removeShare, connect, startRelayedFiles
+    case startFiles, startBlock, addShare, removeShare, connect, startRelayedFiles, saveFiles, restoreFiles
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
     case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage
@@ -107,6 +112,8 @@ extension ControlRequest {
         case .startRelayedFiles: .startRelayedFiles
         case .addShare: .addShare
         case .removeShare: .removeShare
+        case .saveFiles: .saveFiles
+        case .restoreFiles: .restoreFiles
         case .connect: .connect
         case .machine: .machine
         case .addRootImage: .addRootImage

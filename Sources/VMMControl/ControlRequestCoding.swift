@@ -25,6 +25,7 @@ extension ControlRequest {
             packet.add(name)
             packet.add(readOnly)
         case .removeShare(let name): packet.add(name)
+        case .saveFiles(let file), .restoreFiles(let file): packet.add(descriptor: file)
         case .connect(let port, let stream, let timeout):
             packet.add(descriptor: stream)
             packet.add(port)
@@ -113,6 +114,8 @@ extension ControlRequest {
                 readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
         case .addShare: try addShare(from: &packet)
         case .removeShare: .removeShare(name: try packet.text("name"))
+        case .saveFiles: .saveFiles(file: try packet.descriptor("file"))
+        case .restoreFiles: .restoreFiles(file: try packet.descriptor("file"))
         case .connect: try connect(from: &packet)
         case .machine:
             .machine(

@@ -45,6 +45,26 @@ extension ControlClient {
     /// Takes a directory or file out of the file device.
     public func removeShare(name: String) throws(DeviceError) { try post(.removeShare(name: name)).wait() }
 
+    /// Writes what the guest knows of the file device to a file, from its beginning on. To be called while the machine is paused.
+    ///
+    /// - Returns: how many bytes it has.
+    /// - Throws: `.failed` with the path of a file that is open but has been deleted.
+    public func saveFiles(to file: Int32) throws(DeviceError) -> UInt64 {
+        guard case .saved(let bytes) = try post(.saveFiles(file: file), timeout: .seconds(60)).wait() else {
+            throw .failed("saveFiles: the process did not say how much it wrote")
+        }
+        return bytes
+    }
+
+    /// Makes the file device know what another process wrote: after the same shares were added under the same names, and before
+    /// the guest's first request.
+    ///
+    /// - Parameter file: a file, from its beginning on.
+    /// - Throws: `.failed` with the path of a file that was open and is not there any more.
+    public func restoreFiles(from file: Int32) throws(DeviceError) {
+        try post(.restoreFiles(file: file), timeout: .seconds(60)).wait()
+    }
+
     /// Connects `stream`, one end of a stream socket pair, to a vsock port of the guest. The caller closes its copy.
     /// - Throws: `.refused`, `.notReady`: try again when the guest had time; `.timedOut` past `deadline`.
     public func connect(port: UInt32, stream: Int32, deadline: Duration) throws(DeviceError) {

@@ -12,6 +12,8 @@ final class FilesProcess {
     private var server: FileServer?
 
     private let procfs: SharedDescriptor
+    /// What a state is called in errors.
+    private static let state = "file server state"
 
     init(_ socket: ControlSocket, _ contents: Jail.Contents) throws {
         guard let procfs = contents.procfs else { throw RequestError("the jail has no procfs") }
@@ -40,6 +42,10 @@ final class FilesProcess {
             try started().addShare(name: name, descriptor: try tree.duplicate(), readOnly: readOnly)
         case .removeShare(let name):
             try started().removeShare(name: name)
+        case .saveFiles(let file):
+            return try writeState(started().save(), to: file, Self.state)
+        case .restoreFiles(let file):
+            try started().restore(readState(file, Self.state, atMost: FileServer.maximumStateSize))
         default: throw RequestError.notServed(request)
         }
         return .done

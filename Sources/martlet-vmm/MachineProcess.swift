@@ -62,6 +62,9 @@ final class MachineProcess {
 
     // MARK: Requests
 
+    /// What a state is called in errors.
+    private static let state = "machine state"
+
     private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
         switch request {
         case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
@@ -79,9 +82,10 @@ final class MachineProcess {
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))
             return .booted(firstInstruction: try machine().0.boot(image))
         case .restore(let state, let resetsConnections):
-            return .booted(firstInstruction: try restore(readSnapshot(state), resetsConnections))
+            let bytes = try readState(state, Self.state, atMost: MachineSnapshot.maximumSize)
+            return .booted(firstInstruction: try restore(MachineSnapshot(bytes), resetsConnections))
         case .save(let state, let memory):
-            return .saved(bytes: try write(machine().0.save(memory: memory.raw), to: state))
+            return try writeState(machine().0.save(memory: memory.raw).encoded(), to: state, Self.state)
         case .pressPowerButton: try machine().0.pressPowerButton()
         case .pause:
             try machine().0.pause { [control] in control.reply(sequence, ControlReply($0)) }
@@ -101,7 +105,8 @@ final class MachineProcess {
             guard let vsock = devices.vsock, vmm.state.isBooted else { return .notReady }
             vsock.connect(sequence, port: port, stream, timeout: timeout)
             return nil
-        case .startVsock, .startFiles, .startRelayedFiles, .startBlock, .addShare, .removeShare:
+        case .startVsock, .startFiles, .startRelayedFiles, .startBlock, .addShare, .removeShare, .saveFiles,
+            .restoreFiles:
             throw RequestError.notServed(request)
         }
         return .done
@@ -131,24 +136,6 @@ final class MachineProcess {
             guard resetsConnections, let vsock = devices.vsock else { return ready() }
             vsock.backend.sendTransportReset(ready)
         }
-    }
-
-    private func readSnapshot(_ file: SharedDescriptor) throws -> MachineSnapshot {
-        var facts = stat()
-        try check("fstat", "machine state", fstat(file.raw, &facts))
-        guard facts.st_size <= MachineSnapshot.maximumSize else {
-            throw MachineError("machine state: \(facts.st_size) bytes, more than \(MachineSnapshot.maximumSize)")
-        }
-        var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
-        let count = try bytes.withUnsafeMutableBytes { try readAll(into: $0, from: file.raw, at: 0, "machine state") }
-        return try MachineSnapshot(Array(bytes.prefix(count)))
-    }
-
-    /// - Returns: how many bytes the state has.
-    private func write(_ snapshot: MachineSnapshot, to file: SharedDescriptor) throws -> UInt64 {
-        let bytes = snapshot.encoded()
-        try writeAll(bytes, to: file.raw, "machine state")
-        return UInt64(bytes.count)
     }
 
     /// Reports to the host that the agent is ready, when the agent says so.

@@ -44,8 +44,12 @@ final class FuseGuest {
 
     /// Shares a directory or file as `name` in the directory of its file system.
     ///
-    /// - Parameter detached: as a mount of its own, read-only if the share is, as a pod does it.
-    func share(_ name: String, _ path: String, readOnly: Bool = false, detached: Bool = false) throws {
+    /// - Parameters:
+    ///   - detached: as a mount of its own, read-only if the share is, as a pod does it.
+    ///   - fileSystem: the name of the directory; nil: one that is the same for all of a device.
+    func share(
+        _ name: String, _ path: String, readOnly: Bool = false, detached: Bool = false, fileSystem: String? = nil
+    ) throws {
         var descriptor = try OwnedDescriptor.open(path, martlet_O_PATH | O_NOFOLLOW)
         if detached {
             let flags = UInt32(OPEN_TREE_CLONE) | UInt32(bitPattern: O_CLOEXEC) | UInt32(AT_EMPTY_PATH)
@@ -56,7 +60,7 @@ final class FuseGuest {
                 tree, "", UInt32(AT_EMPTY_PATH), attributes, 0, UInt64(MARTLET_MS_PRIVATE))
             try check("mount_setattr", path, result)
         }
-        let fileSystem = "fs-\(try FileStatus(of: descriptor.raw).device)"
+        let fileSystem = try fileSystem ?? "fs-\(FileStatus(of: descriptor.raw).device)"
         try server.addShare(name: "\(fileSystem)/\(name)", descriptor: descriptor, readOnly: readOnly)
         fileSystems[name] = fileSystem
     }
@@ -196,6 +200,10 @@ final class FuseGuest {
         return (value(reply, fuse_entry_out.self), value(Array(reply.dropFirst(128)), fuse_open_out.self).fh)
     }
 
+    func openDirectory(_ node: UInt64) throws -> UInt64 {
+        value(try send(.opendir, node, openArguments(O_RDONLY)), fuse_open_out.self).fh
+    }
+
     func release(_ node: UInt64, _ handle: UInt64, directory: Bool = false) throws {
         var input = fuse_release_in()
         input.fh = handle
@@ -289,16 +297,23 @@ final class FuseGuest {
 
     /// All entries of a directory, by as many requests as that takes.
     func list(_ node: UInt64, plus: Bool = false, size: Int = 4096) throws -> [Dirent] {
-        let handle = value(try send(.opendir, node, openArguments(O_RDONLY)), fuse_open_out.self).fh
+        let handle = try openDirectory(node)
         var all: [Dirent] = []
         while true {
-            let arguments = readArguments(handle, all.last?.next ?? 0, size)
-            let bytes = try send(plus ? .readdirplus : .readdir, node, arguments, room: 16 + size)
-            if bytes.isEmpty { break }
-            all += dirents(bytes, plus: plus)
+            let some = try entries(node, handle, from: all.last?.next ?? 0, plus: plus, size: size)
+            if some.isEmpty { break }
+            all += some
         }
         try release(node, handle, directory: true)
         return all
+    }
+
+    /// The entries of an open directory from a position on, by one request.
+    func entries(
+        _ node: UInt64, _ handle: UInt64, from position: UInt64, plus: Bool = false, size: Int = 4096
+    ) throws -> [Dirent] {
+        let arguments = readArguments(handle, position, size)
+        return dirents(try send(plus ? .readdirplus : .readdir, node, arguments, room: 16 + size), plus: plus)
     }
 
     private func dirents(_ bytes: [UInt8], plus: Bool) -> [Dirent] {

@@ -30,6 +30,8 @@ import Testing
             case .connect(let port, _, _):
                 return [.done, .failed(reason: ""), .refused, .notReady, .timedOut][Int(port)]
             case .addShare(let name, _, let readOnly): return .failed(reason: "\(name) \(readOnly)")
+            case .saveFiles: return .saved(bytes: 7)
+            case .restoreFiles: return .failed(reason: "x is not there")
             case .boot(_, _, let commandLine): return .booted(firstInstruction: UInt64(commandLine.utf8.count))
             default: return nil
             }
@@ -44,6 +46,8 @@ import Testing
         #expect(throws: DeviceError.failed("name true")) {
             try client.addShare(name: "name", directory: file.raw, readOnly: true)
         }
+        #expect(try client.saveFiles(to: file.raw) == 7)
+        #expect(throws: DeviceError.failed("x is not there")) { try client.restoreFiles(from: file.raw) }
         // Two requests on their way; the second reply is asked for first. One of them does not fit in a packet.
         let long = try client.boot(
             kernel: file.raw, initramfs: nil, commandLine: String(repeating: "x", count: 100_000))

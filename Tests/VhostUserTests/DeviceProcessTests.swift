@@ -136,6 +136,79 @@ struct DeviceProcessTests {
         #expect(memory.read(8, at: header + 512) == Array("sector 2".utf8))
     }
 
+    /// What a guest knows of one file process goes on with another, in their jails.
+    @Test func theFileProcessesStateMovesOn() throws {
+        let share = "/tmp/martlet-state-\(getpid())"
+        try check("mkdir", share, mkdir(share, 0o700))
+        defer {
+            for name in ["file", "other"] { unlink("\(share)/\(name)") }
+            rmdir(share)
+        }
+        for name in ["file", "other"] {
+            let file = try OwnedDescriptor.open("\(share)/\(name)", O_CREAT | O_WRONLY, mode: 0o600)
+            _ = write(file.raw, name, name.utf8.count)
+        }
+        let state = try OwnedDescriptor.memory("state", size: 0)
+        func start() throws -> (DeviceProcess, FuseGuest, FakeFrontEnd) {
+            let device = try DeviceProcess(["files"])
+            let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
+            #expect(throws: DeviceError.failed("the device is not started")) {
+                _ = try device.client.saveFiles(to: state.raw)
+            }
+            try device.client.startFiles(vhostUser: theirs.raw, tag: "martlet", memoryLimit: 128 << 20).wait()
+            let directory = try OwnedDescriptor.open(share, O_PATH | O_DIRECTORY)
+            try device.client.addShare(name: "fs/s", directory: directory.raw, readOnly: false)
+            let guest = try FuseGuest()
+            let front = FakeFrontEnd(ours, memory: guest.memory)
+            try front.bringUp(guest.rings, guest.kicks.map(\.raw), guest.calls.map(\.raw), protocolFeatures: 9)
+            return (device, guest, front)
+        }
+        let file: UInt64
+        let root: UInt64
+        let handle: UInt64
+        do {
+            let (device, guest, front) = try start()
+            defer { withExtendedLifetime(front) {} }
+            try guest.begin()
+            root = try guest.lookUp("s", in: guest.lookUp("fs"))
+            file = try guest.lookUp("file", in: root)
+            handle = try guest.call(14, file, FakeFrontEnd.bytes(UInt32(O_RDWR), 0 as UInt32))
+                .withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+            let bytes = try device.client.saveFiles(to: state.raw)
+            var facts = stat()
+            #expect(fstat(state.raw, &facts) == 0 && bytes > 100 && facts.st_size == Int(bytes))
+        }
+        let (device, guest, front) = try start()
+        defer { withExtendedLifetime(front) {} }
+        try device.client.restoreFiles(from: state.raw)
+        let read = FakeFrontEnd.bytes(
+            handle, 0 as UInt64, 4096 as UInt32, 0 as UInt32, 0 as UInt64, 0 as UInt32, 0 as UInt32)
+        #expect(try guest.call(15, file, read) == Array("file".utf8))
+        #expect(try guest.lookUp("file", in: root) == file)
+        #expect(![root, file].contains(try guest.lookUp("other", in: root)))
+        #expect(throws: DeviceError.failed("file server state: the server has served requests already")) {
+            try device.client.restoreFiles(from: state.raw)
+        }
+        // Refused by name.
+        unlink(share + "/file")
+        #expect(throws: DeviceError.failed("fs/s/file is open but has been deleted")) {
+            _ = try device.client.saveFiles(to: state.raw)
+        }
+        let (third, _, _) = try start()
+        #expect(throws: DeviceError.failed("fs/s/file was open and is not there any more")) {
+            try third.client.restoreFiles(from: state.raw)
+        }
+        let (fourth, _, _) = try start()
+        let large = try OwnedDescriptor.memory("large", size: 65 << 20)
+        #expect(throws: DeviceError.failed("file server state: 68157440 bytes, more than 67108864")) {
+            try fourth.client.restoreFiles(from: large.raw)
+        }
+        let (pipe, _) = try SharedDescriptor.pipe()
+        #expect(throws: DeviceError.failed("file server state, file: magic is cut off")) {
+            try fourth.client.restoreFiles(from: pipe.raw)
+        }
+    }
+
     @Test func wrongArguments() throws {
         for arguments in [
             [], ["disk"], ["vsock", "--uid"], ["vsock", "--uid", "x"], ["files", "--uid", "4294967295"],

@@ -1,3 +1,8 @@
+import LinuxSystem
+
+/// As a machine's state is read: what is wrong with it is a `MachineError`.
+typealias StateReader = LinuxSystem.StateReader<MachineError>
+
 /// The state of a paused machine, without its memory: what `VMM.save` reads and `VMM.restore` sets.
 ///
 /// A file of it begins with a magic number and the format's version. Sections follow, each with its number and its length in bytes,
@@ -45,32 +50,26 @@ public struct MachineSnapshot: Sendable, Equatable {
         var file = StateWriter()
         file.add(Self.magic)
         file.add(Self.version)
-        func add(_ section: Section, _ body: (inout StateWriter) -> Void) {
-            var writer = StateWriter()
-            body(&writer)
-            file.add(section.rawValue)
-            file.add(bytes: writer.bytes)
-        }
-        add(.machine) { section in
+        file.add(section: Section.machine) { section in
             section.add(memoryBytes)
             section.add(nested)
             section.add(UInt32(vcpus.count))
             section.add(UInt32(slots.count))
             section.add(each: freeSlots) { $0.add(UInt32($1)) }
         }
-        add(.platform) { platform.encode(to: &$0) }
-        for vcpu in vcpus { add(.vcpu) { vcpu.encode(to: &$0) } }
-        for slot in slots { add(.slot) { slot.encode(to: &$0) } }
+        file.add(section: Section.platform) { platform.encode(to: &$0) }
+        for vcpu in vcpus { file.add(section: Section.vcpu) { vcpu.encode(to: &$0) } }
+        for slot in slots { file.add(section: Section.slot) { slot.encode(to: &$0) } }
         return file.bytes
     }
 
     /// - Throws: `MachineError` with the section and the field that are wrong.
     public init(_ bytes: [UInt8]) throws(MachineError) {
-        var file = StateReader("file", bytes[...])
+        var file = StateReader("machine state", bytes[...])
         guard try file.number("magic") == Self.magic else { throw file.error("not the state of a machine") }
         let version: UInt32 = try file.number("version")
         guard version == Self.version else { throw file.error("version \(version), not \(Self.version)") }
-        var machine = try Self.next(.machine, &file)
+        var machine = try file.section(Section.machine)
         memoryBytes = try machine.number("memory")
         nested = try machine.flag("nested")
         let vcpuCount: UInt32 = try machine.number("vCPUs")
@@ -82,18 +81,18 @@ public struct MachineSnapshot: Sendable, Equatable {
             try SlotState.index(&machine)
         }
         try machine.finish()
-        var section = try Self.next(.platform, &file)
+        var section = try file.section(Section.platform)
         platform = try PlatformState(&section)
         try section.finish()
         vcpus = []
         for _ in 0..<vcpuCount {
-            var section = try Self.next(.vcpu, &file)
+            var section = try file.section(Section.vcpu)
             vcpus.append(try VCPUState(&section))
             try section.finish()
         }
         slots = []
         for _ in 0..<slotCount {
-            var section = try Self.next(.slot, &file)
+            var section = try file.section(Section.slot)
             slots.append(try SlotState(&section))
             try section.finish()
         }
@@ -112,11 +111,5 @@ public struct MachineSnapshot: Sendable, Equatable {
         self.platform = platform
         self.vcpus = vcpus
         self.slots = slots
-    }
-
-    private static func next(_ section: Section, _ file: inout StateReader) throws(MachineError) -> StateReader {
-        let number: UInt32 = try file.number("section \(section)")
-        guard number == section.rawValue else { throw file.error("section \(number) where \(section) is expected") }
-        return StateReader("\(section)", try file.bytes("section \(section)")[...])
     }
 }

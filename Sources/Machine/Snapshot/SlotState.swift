@@ -1,3 +1,5 @@
+import LinuxSystem
+
 /// The state of an MMIO slot's device, as its transport has it (virtio 1.2, 4.2.2).
 struct SlotState: Sendable, Equatable {
     struct Queue: Sendable, Equatable {
