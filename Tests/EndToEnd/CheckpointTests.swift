@@ -218,7 +218,7 @@ extension Containers {
                 usleep(UInt32(500_000 * Lab.patience))
                 let busy = try container.run("checkpoint", "--image-path", image, container.id)
                 #expect(busy.code == 1 && busy.errorText.contains("while exec"), "\(busy.errorText)")
-                exec.child.signal(SIGKILL)
+                exec.child.signal(SIGTERM)
                 _ = try exec.finish(within: .seconds(20))
 
                 let lines = container.text.split(separator: "\n").count

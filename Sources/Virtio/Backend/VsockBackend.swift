@@ -77,6 +77,9 @@ public final class VsockBackend: BackendDevice {
     }
 
     public var features: UInt64 { 0 }
+    /// The next port of a connection.
+    public var savedState: UInt32 { device.nextPort }
+    public func restore(savedState state: UInt32) { device.restore(nextPort: state) }
     public let queueCount: Int
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }

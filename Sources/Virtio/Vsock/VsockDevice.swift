@@ -64,7 +64,8 @@ public final class VsockDevice {
     var ready: FIFOQueue<UInt32>
     /// RST packets to addresses without a connection.
     var replies = FIFOQueue<(hostPort: UInt32, guestPort: UInt32)>(capacity: VsockDevice.replyLimit)
-    private var nextPort = VsockDevice.firstHostPort
+    /// A restored device goes on from here: the guest may still have sockets of connections before.
+    private(set) var nextPort = VsockDevice.firstHostPort
     private var attempts = 0
     /// Work was left when the budget ran out: `pump` must be called again.
     public private(set) var hasMore = false
@@ -104,6 +105,13 @@ public final class VsockDevice {
         attempts += 1
         enqueue(connection)
         pump()
+    }
+
+    /// Goes on from a port.
+    ///
+    /// - Parameter port: of a device that was saved; not trusted.
+    func restore(nextPort port: UInt32) {
+        if (Self.firstHostPort..<UInt32.max).contains(port) { nextPort = port }
     }
 
     private func freePort() -> UInt32 {
