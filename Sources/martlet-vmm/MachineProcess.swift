@@ -1,6 +1,5 @@
 import AgentContract
 import DeviceService
-import Glibc
 import LinuxSystem
 import Machine
 import VMMControl
