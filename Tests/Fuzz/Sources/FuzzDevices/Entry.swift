@@ -5,6 +5,7 @@ private let target = ChosenTarget([
     "fuse": { try FuseTarget() },
     "vsock": { try VsockTarget() },
     "snapshot": { try SnapshotTarget() },
+    "file-state": { try FileStateTarget() },
     "registers": { try RegistersTarget() },
     "vhost-user": { try VhostUserTarget() },
     "control": { try ControlTarget() },
