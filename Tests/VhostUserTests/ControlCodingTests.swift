@@ -14,7 +14,8 @@ import Testing
         .startBlock(vhostUser: 10, file: 11, readOnly: true, id: "größe"),
         .startRelayedFiles(
             relay: .init(area: 10, request: 11, reply: 12), tag: "t", memoryLimit: 1 << 30, allowsDevices: false),
-        .addRelayedFiles(relay: .init(area: 10, request: 11, reply: 12), tag: "t"), .restore(state: 10, resetsConnections: true),
+        .addRelayedFiles(relay: .init(area: 10, request: 11, reply: 12), tag: "t"),
+        .restore(state: 10, resetsConnections: true),
         .save(state: 10, memory: 11),
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""), .saveFiles(file: 10),
         .restoreFiles(file: 10),

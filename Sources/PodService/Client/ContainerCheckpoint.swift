@@ -66,7 +66,7 @@ extension Runtime {
                     throw error
                 }
                 if !isPaused { _ = try await task.resume(.with { $0.id = id }, timeout: Runtime.requestTimeout) }
-                try await start(options.new, from: image, isPaused: isPaused)
+                try await start(options.new, from: image)
             }
         } catch {
             copy.discard()
@@ -74,14 +74,13 @@ extension Runtime {
         }
     }
 
-    private func start(_ options: CreateOptions, from image: String, isPaused: Bool) async throws {
+    private func start(_ options: CreateOptions, from image: String) async throws {
         var options = options
         options.checkpoint = image
         let new = try await NewContainer(options, self)
         do {
             try await new.create()
             try await new.start()
-            if !isPaused { _ = try await new.task.resume(.with { $0.id = new.id }, timeout: Runtime.requestTimeout) }
         } catch {
             await new.abandon()
             throw error

@@ -29,8 +29,6 @@ struct Checkpoint: Sendable, Equatable, Codable {
     var shape: TemplateShape
     /// The container as its agent knows it.
     var container: SandboxPlan.Container
-    /// Somebody had paused it.
-    var isPaused: Bool
     var terminal: Bool
     /// The numbers by which the agent knows the container's sockets of the host, in their order.
     var sockets: [UInt32]

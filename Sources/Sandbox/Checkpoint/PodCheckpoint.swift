@@ -23,7 +23,7 @@ extension Pod {
                     try await pod.rest.stop()
                     let machine = pod.machine
                     try await onThread("checkpoint") { try machine.save(to: directory.machine, withShares: true) }
-                    let checkpoint = try await self.checkpoint(of: id, shape, isPaused, pod)
+                    let checkpoint = try await self.checkpoint(of: id, shape, pod)
                     try await onThread("checkpoint") { try directory.finish(checkpoint) }
                     if !isLeftRunning { endCheckpointed(id, pod) }
                 }
@@ -107,13 +107,13 @@ extension Pod {
     }
 
     private func checkpoint(
-        of id: String, _ shape: TemplateShape, _ isPaused: Bool, _ pod: RunningPod
+        of id: String, _ shape: TemplateShape, _ pod: RunningPod
     ) async throws -> Checkpoint {
         let container = try find(id)
         var plan = container.plan
         plan.id = pod.agent.names[id] ?? id
         return Checkpoint(
-            created: Timestamp.now(), shape: shape, container: plan, isPaused: isPaused,
+            created: Timestamp.now(), shape: shape, container: plan,
             terminal: container.first.terminal, sockets: pod.targets.numbers(of: id), shares: pod.shares.saved(id),
             generation: pod.shares.generation, interfaces: await pod.network.saved(), nextStream: nextStream,
             nextTarget: pod.targets.nextNumber)

@@ -113,8 +113,8 @@ struct Container: Sendable {
     let hooks: HostHooks
     let cgroup: ContainerCgroup
     var first: ContainerProcess
-    /// What it goes on from when it is started; nil: its program begins.
-    var restored: Checkpoint?
+    /// Its processes go on when it is started; else its program begins.
+    var isRestored = false
     var execs: [String: ContainerProcess] = [:]
     /// Settled when a start of the first process is over, well or not; nil before one begins.
     var start: Promise<Void>?

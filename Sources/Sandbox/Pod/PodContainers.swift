@@ -48,14 +48,14 @@ extension Pod {
                 streams.cancel()
                 throw error
             }
-        } else if let restored = container.restored {
-            if !restored.isPaused { try await pod.agent.resume(id) }
+        } else if container.isRestored {
+            try await pod.agent.resume(id)
             logger.phase("container resumed")
         } else {
             try await pod.agent.startContainer(id)
             logger.phase("container started")
         }
-        process.phase = exec.isEmpty && container.restored?.isPaused == true ? .paused : .running
+        process.phase = .running
         containers[id]?[exec] = process
         let pid = container.pid(exec)
         environment.emit(

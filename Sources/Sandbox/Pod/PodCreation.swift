@@ -181,7 +181,7 @@ extension Pod {
         let pid = UInt32(bitPattern: host.pid)
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
-        containers[id]?.restored = restored
+        containers[id]?.isRestored = restored != nil
         do {
             if restored != nil { try await goOn(pod) }
             try await hooks.beforeCreation()
