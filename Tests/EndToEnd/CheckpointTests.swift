@@ -169,7 +169,10 @@ extension Containers {
                 let container = try CommandLineContainer(scene)
                 let bundle = try scene.bundle(
                     script: "n=0; while :; do n=$((n+1)); echo $n >>/count; sleep 0.05; done"
-                ) { $0.root?.readonly = false }
+                ) {
+                    $0.root?.readonly = false
+                    $0.hostname = "first"
+                }
                 try container.create(bundle: bundle)
                 try container.succeed("start", container.id)
                 let counter = { (bundle: String) in "\(bundle)/rootfs/count" }
@@ -186,6 +189,8 @@ extension Containers {
                 let identities = try [container, other].map { try $0.succeed("exec", $0.id, "/bin/sh", "-c", identity) }
                 #expect(identities[0].split(separator: "\n").count == 2)
                 #expect(Set(identities.flatMap { $0.split(separator: "\n") }).count == 4, "\(identities)")
+                #expect(try container.succeed("exec", container.id, "hostname") == "first\n")
+                #expect(try other.succeed("exec", other.id, "hostname") == "\(other.id)\n")
                 try container.succeed("exec", container.id, "touch", "/mine")
                 let missing = try other.run("exec", other.id, "test", "-e", "/mine")
                 #expect(missing.code == 1, "\(missing.errorText)")

@@ -20,7 +20,7 @@ extension Containers {
                 let outcome = try scene.run(bundle: privileged(scene, script))
                 #expect(outcome.code == 0, "\(outcome.errorText)")
                 #expect(outcome.lines.dropLast() == ["dev", "init", "mnt", "proc", "run", "sys", "tmp"])
-                #expect(outcome.lines.last?.contains("root=/dev/pmem0 ro") == true, "\(outcome.text)")
+                #expect(outcome.lines.last?.contains("root=/dev/pmem0 rootwait ro") == true, "\(outcome.text)")
             }
         }
 

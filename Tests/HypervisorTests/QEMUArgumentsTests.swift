@@ -42,7 +42,9 @@ import Testing
         let driver = QEMUDriver(executable: "/usr/bin/qemu", accelerator: .tcg, logger: Logger(label: "test"))
         let arguments = driver.arguments(vm)
         #expect(!arguments.contains("-initrd"))
-        #expect(value("-append", arguments) == "a root=/dev/pmem0 ro rootfstype=erofs rootflags=dax=always init=/init")
+        #expect(
+            value("-append", arguments)
+                == "a root=/dev/pmem0 rootwait ro rootfstype=erofs rootflags=dax=always init=/init")
         #expect(value("-m", arguments) == "300M,maxmem=1324M")
         // Read-only for QEMU too, whatever the guest makes it do.
         #expect(

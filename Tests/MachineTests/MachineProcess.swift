@@ -65,11 +65,12 @@ final class MachineProcess {
         _ = child.waitForEnd(timeout: .seconds(5))
     }
 
-    func make(mebibytes: UInt64 = 64, vcpus: UInt32 = 1) throws {
+    /// - Parameter saved: a file of its memory, which stays as it is; nil: it begins with zeros.
+    func make(mebibytes: UInt64 = 64, vcpus: UInt32 = 1, memory saved: Int32? = nil) throws {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let memory = try OwnedDescriptor.memory("tiny", size: Int64(mebibytes) << 20)
         try client.makeMachine(
-            kvm: kvm.raw, memory: memory.raw, bytes: mebibytes << 20, vcpus: vcpus
+            kvm: kvm.raw, memory: saved ?? memory.raw, bytes: mebibytes << 20, isPrivate: saved != nil, vcpus: vcpus
         ).wait()
     }
 

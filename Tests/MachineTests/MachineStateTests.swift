@@ -169,14 +169,53 @@ struct MachineRequestTests {
         return (ours, theirs, [2, 0, 0, 0, 0, number])
     }
 
+    /// A machine goes on in another process, with its interfaces in the slots where they were, and with no other ones.
+    @Test(.timeLimit(.minutes(1))) func aMachineIsRestoredWithItsInterfaces() throws {
+        let first = try MachineProcess()
+        try first.make()
+        try first.client.addEntropy().wait()
+        try first.boot(TinyGuest.elf(TinyGuest.wait))
+        var ends: [SharedDescriptor] = []
+        func add(_ machine: MachineProcess, _ number: UInt8) throws {
+            let (ours, theirs, address) = try interface(number)
+            ends.append(ours)
+            try machine.client.addNetwork(queues: [theirs.raw], hardwareAddress: address).wait()
+        }
+        for number in [1, 2, 3] as [UInt8] { try add(first, number) }
+        try first.client.removeNetwork(hardwareAddress: [2, 0, 0, 0, 0, 1])
+        let state = SharedDescriptor(try OwnedDescriptor.memory("state", size: 0))
+        let memory = SharedDescriptor(try OwnedDescriptor.memory("memory", size: 64 << 20))
+        #expect(
+            refusal { _ = try first.client.save(state: state.raw, memory: memory.raw) }
+                == "save: the machine is running")
+        try first.client.pause()
+        #expect(try first.client.save(state: state.raw, memory: memory.raw) > 1000)
+        try first.client.resume()
+
+        func restore(_ interfaces: [UInt8]) throws -> MachineProcess {
+            let machine = try MachineProcess()
+            try machine.make(memory: memory.raw)
+            try machine.client.addEntropy().wait()
+            for number in interfaces { try add(machine, number) }
+            try machine.client.restore(state: state.raw).wait()
+            return machine
+        }
+        #expect(refusal { _ = try restore([2]) }.contains("02:00:00:00:00:03, which is missing"))
+        #expect(refusal { _ = try restore([2, 3, 4]) }.contains("without a network interface 02:00:00:00:00:04"))
+        // In any order.
+        let second = try restore([3, 2])
+        #expect(second.events.all == [.ready])
+        try second.client.removeNetwork(hardwareAddress: [2, 0, 0, 0, 0, 2])
+        try add(second, 5)
+        try second.client.pause()
+        #expect(first.events.all.isEmpty && first.child.ended == nil)
+    }
+
     /// All slots are taken, then interfaces go and others come, over and over; meanwhile the guest writes to all registers.
     @Test(.timeLimit(.minutes(1)), arguments: [TinyGuest.wait, TinyGuest.storm])
     func interfacesAreReplaced(guest: [UInt8]) throws {
         let machine = try MachineProcess()
         try machine.make()
-        #expect(
-            refusal { try machine.client.addNetwork(queues: [0], hardwareAddress: [2, 0, 0, 0, 0, 1]).wait() }
-                == "plug device: the machine is created")
         try machine.boot(TinyGuest.elf(guest))
         func add(_ number: UInt8) throws {
             let (_, theirs, address) = try interface(number)

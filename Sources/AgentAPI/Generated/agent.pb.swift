@@ -126,6 +126,9 @@ public nonisolated struct AgentProcessStreams: Sendable {
   /// Clears the value of `streams`. Subsequent reads from it will return its default value.
   public mutating func clearStreams() {self._streams = nil}
 
+  /// The process gets this host name in its UTS namespace; empty: the name stays as it is.
+  public var hostname: String = String()
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -957,7 +960,7 @@ nonisolated extension AgentResumeSandboxRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension AgentProcessStreams: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ProcessStreams"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}exec_id\0\u{1}streams\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}exec_id\0\u{1}streams\0\u{1}hostname\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -968,6 +971,7 @@ nonisolated extension AgentProcessStreams: SwiftProtobuf.Message, SwiftProtobuf.
       case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.execID) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._streams) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.hostname) }()
       default: break
       }
     }
@@ -987,6 +991,9 @@ nonisolated extension AgentProcessStreams: SwiftProtobuf.Message, SwiftProtobuf.
     try { if let v = self._streams {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
     } }()
+    if !self.hostname.isEmpty {
+      try visitor.visitSingularStringField(value: self.hostname, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -994,6 +1001,7 @@ nonisolated extension AgentProcessStreams: SwiftProtobuf.Message, SwiftProtobuf.
     if lhs.containerID != rhs.containerID {return false}
     if lhs.execID != rhs.execID {return false}
     if lhs._streams != rhs._streams {return false}
+    if lhs.hostname != rhs.hostname {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

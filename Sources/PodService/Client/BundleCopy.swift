@@ -12,9 +12,12 @@ struct BundleCopy: Sendable {
     /// Of coreutils.
     private static let program = "/bin/cp"
 
+    /// The container's host name, where the other one has a name of its own too.
+    private let hostname: String
+
     /// - Parameter directory: absolute path.
-    init(_ directory: String) {
-        self.directory = directory
+    init(_ directory: String, hostname: String) {
+        (self.directory, self.hostname) = (directory, hostname)
         isOwn = access("\(directory)/config.json", F_OK) != 0
     }
 
@@ -23,7 +26,7 @@ struct BundleCopy: Sendable {
     /// - Throws: `SandboxError` where the directory has something already; what cp(1) says.
     func make(of record: ContainerRecord) async throws {
         guard isOwn else { return }
-        let (directory, bundle) = (directory, record.bundle)
+        let (directory, bundle, hostname) = (directory, record.bundle, hostname)
         try await onThread("bundle copy") {
             guard access("\(directory)/rootfs", F_OK) != 0 else {
                 throw SandboxError.invalid("bundle: \(directory)/rootfs exists, and no config.json")
@@ -35,6 +38,7 @@ struct BundleCopy: Sendable {
             spec.root?.path = "rootfs"
             // What there can be only once: the new container has a network and a cgroup of its own.
             spec.linux?.cgroupsPath = ""
+            if !spec.hostname.isEmpty { spec.hostname = hostname }
             for index in spec.linux?.namespaces.indices ?? 0..<0 { spec.linux?.namespaces[index].path = "" }
             try Data(JSON.encode(spec)).write(to: URL(filePath: "\(directory)/config.json"))
         }

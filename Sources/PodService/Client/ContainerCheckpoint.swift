@@ -48,7 +48,7 @@ extension Runtime {
     /// - Throws: what could not be done; the container goes on, and nothing is left of the new one.
     public func fork(_ options: ForkOptions) async throws {
         try requireRoot(for: "fork")
-        let copy = BundleCopy(options.new.bundle)
+        let copy = BundleCopy(options.new.bundle, hostname: String(options.new.id.prefix(63)))
         let image = "\(root)/.fork-\(options.new.id)-\(getpid())"
         defer { try? FileManager.default.removeItem(atPath: image) }
         do {

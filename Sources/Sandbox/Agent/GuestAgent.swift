@@ -99,6 +99,8 @@ struct GuestAgent: Sendable {
         var exec: String
         /// 0: an output is dropped, an input ends.
         var streams: StreamNumbers
+        /// Of its container, in place of the one that it had; empty: that stays.
+        var hostname = ""
     }
 
     /// Gives a guest that goes on, or was restored, what it can't know, and its processes' streams new connections.
@@ -119,6 +121,7 @@ struct GuestAgent: Sendable {
                         $0.containerID = name(process.container)
                         $0.execID = process.exec
                         $0.streams = AgentStreams(process.streams)
+                        $0.hostname = process.hostname
                     }
                 }
             }, timeout: timeout)

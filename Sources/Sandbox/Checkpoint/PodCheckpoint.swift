@@ -20,9 +20,12 @@ extension Pod {
             do {
                 try await stoppingContainer(id, isPaused, pod) {
                     try await detachStreams(pod)
+                    let begin = monotonicNanoseconds()
                     try await pod.rest.stop()
                     let machine = pod.machine
                     try await onThread("checkpoint") { try machine.save(to: directory.machine, withShares: true) }
+                    let milliseconds = (monotonicNanoseconds() - begin) / 1_000_000
+                    logger.info("container \(id): its machine was saved in \(milliseconds) ms to \(path)")
                     let checkpoint = try await self.checkpoint(of: id, shape, pod)
                     try await onThread("checkpoint") { try directory.finish(checkpoint) }
                     if !isLeftRunning { endCheckpointed(id, pod) }

@@ -183,7 +183,7 @@ extension Pod {
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
         containers[id]?.isRestored = restored != nil
         do {
-            if restored != nil { try await goOn(pod) }
+            if let restored { try await goOn(plan, restored, pod) }
             try await hooks.beforeCreation()
         } catch {
             host.end(.exited(255))
@@ -200,9 +200,10 @@ extension Pod {
     }
 
     /// Gives a restored guest entropy and the time, and its processes their streams.
-    private func goOn(_ pod: RunningPod) async throws {
+    private func goOn(_ plan: SandboxPlan.Container, _ restored: Checkpoint, _ pod: RunningPod) async throws {
         streamsAreDetached = true
-        try await attachStreams(pod, entropy: GuestAgent.entropy())
+        let hostname = plan.spec.hostname == restored.container.spec.hostname ? "" : plan.spec.hostname
+        try await attachStreams(pod, entropy: GuestAgent.entropy(), hostname: hostname)
         logger.phase("container restored")
     }
 

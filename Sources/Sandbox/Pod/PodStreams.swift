@@ -65,7 +65,7 @@ extension Pod {
     /// - Parameters:
     ///   - entropy: for the guest's pool; empty: it stays as it is.
     ///   - now: the time that the guest is to have, nanoseconds since the epoch; 0: its clock stays as it is.
-    ///   - hostname: of the sandbox; empty: it stays as it is.
+    ///   - hostname: of the pod's containers; empty: it stays as it is.
     /// - Throws: what the agent refused, by its name. The streams are still detached then.
     func attachStreams(
         _ pod: RunningPod, entropy: [UInt8] = [], now: Int64 = wallClockNanoseconds(), hostname: String = ""
@@ -77,9 +77,12 @@ extension Pod {
             let isKnown = !isStopped || streams.isAttachable
             let (numbers, connections) = try await streams.connect { try await connectStream(pod) }
             attached.append((streams, connections))
-            if isKnown { requests.append(.init(container: id, exec: exec, streams: numbers)) }
+            if isKnown {
+                let name = exec.isEmpty ? hostname : ""
+                requests.append(.init(container: id, exec: exec, streams: numbers, hostname: name))
+            }
         }
-        try await pod.agent.resume(entropy: entropy, now: now, hostname: hostname, processes: requests)
+        try await pod.agent.resume(entropy: entropy, now: now, hostname: "", processes: requests)
         for (streams, connections) in attached { streams.attach(connections) }
         streamsAreDetached = false
     }

@@ -1,4 +1,5 @@
 import AgentAPI
+import CAgent
 import ContainerInit
 import ContainerPlan
 import Glibc
@@ -64,6 +65,22 @@ actor Container {
 
     /// Of its first process.
     var pid: UInt32 { state.process.pid }
+
+    /// Sets the host name in its first process's UTS namespace; empty: the name stays as it is.
+    func setHostname(_ name: String) async throws(AgentFailure) {
+        if name.isEmpty { return }
+        let pid = pid
+        // The thread does not leave the namespace: it ends.
+        try await blocking("hostname") { () throws(AgentFailure) in try Self.setHostname(name, of: pid) }
+    }
+
+    private static func setHostname(_ name: String, of pid: UInt32) throws(AgentFailure) {
+        try during("enter the UTS namespace of process \(pid)") {
+            let namespace = try OwnedDescriptor.open("/proc/\(pid)/ns/uts", O_RDONLY)
+            try check("setns", "", martlet_agent_setns(namespace.raw, NamespaceFlag.uts))
+        }
+        try Sandbox.setHostname(name)
+    }
 
     /// Executes its program.
     func start() async throws(AgentFailure) -> UInt32 {

@@ -46,7 +46,7 @@ actor Sandbox {
     }
 
     /// Sets the guest's host name; an empty one leaves it as it is.
-    private static func setHostname(_ name: String) throws(AgentFailure) {
+    static func setHostname(_ name: String) throws(AgentFailure) {
         if name.isEmpty { return }
         guard name.utf8.count <= AgentLimit.hostnameBytes, !name.utf8.contains(0) else {
             throw AgentFailure(
@@ -101,6 +101,7 @@ actor Sandbox {
                     let streams = try await container(process.containerID).streams(of: process.execID)
                     try streams?.checkDetached()
                     attached.append((streams, process.streams))
+                    try await container(process.containerID).setHostname(process.hostname)
                 } catch { throw error.during(Self.name(process.containerID, process.execID)) }
             }
             try Self.setHostname(request.hostname)
