@@ -64,6 +64,8 @@ struct CheckpointDirectory: Sendable {
         guard version == Checkpoint.currentVersion else {
             throw SandboxError.unsupported("\(description): version \(version) (this is \(Checkpoint.currentVersion))")
         }
-        return try JSON.decode(Checkpoint.self, from: bytes, file: description)
+        let checkpoint = try JSON.decode(Checkpoint.self, from: bytes, file: description)
+        try checkpoint.check()
+        return checkpoint
     }
 }

@@ -132,7 +132,7 @@ int martlet_agent_write_port(uint16_t port, uint8_t value) {
 }
 
 static int bind_and_listen(int fd, const struct sockaddr *address, socklen_t length) {
-    if (bind(fd, address, length) == 0 && listen(fd, 128) == 0) return fd;
+    if (bind(fd, address, length) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
     int error = errno;
     close(fd);
     errno = error;
