@@ -41,7 +41,10 @@ extension Containers {
                 ]
                 .map { step in (name: step.0, begin: try #require(times[step.0]), end: try #require(times[step.1])) }
                 for step in steps {
-                    for other in steps { #expect(step.begin < other.end, "\(step.name), \(other.name): \(times)") }
+                    // The root file system of a directory is there in a moment, perhaps before another step's thread runs.
+                    for other in steps where other.name != "rootfs begin" {
+                        #expect(step.begin < other.end, "\(step.name), \(other.name): \(times)")
+                    }
                 }
             }
         }

@@ -10,7 +10,10 @@ import Testing
     private func scratch(_ body: (String) throws -> Void) throws {
         var template = Array("/tmp/martlet-checkpoint.XXXXXX\0".utf8CString)
         let path = try #require(mkdtemp(&template).map { String(cString: $0) })
-        defer { _ = try? ChildProcess("rm", .init(executable: "/bin/rm", arguments: ["-rf", path], descriptors: [])).waitForEnd(timeout: .seconds(5)) }
+        defer {
+            _ = try? ChildProcess("rm", .init(executable: "/bin/rm", arguments: ["-rf", path], descriptors: []))
+                .waitForEnd(timeout: .seconds(5))
+        }
         try body(path)
     }
 
@@ -29,7 +32,8 @@ import Testing
         Checkpoint(
             created: "2026-01-02T03:04:05.000000006Z", shape: try shape(directory),
             container: .init(id: "a", shares: [], spec: .standard()), terminal: false, sockets: [],
-            shares: [.init(name: "1/2", guestPath: "/run/a", isReadOnly: true, fileSystem: "1", root: "/")], generation: 2,
+            shares: [.init(name: "1/2", guestPath: "/run/a", isReadOnly: true, fileSystem: "1", root: "/")],
+            generation: 2,
             interfaces: [.init(hardwareAddress: [2, 0, 0, 0, 0, 1], pairs: 2)], nextStream: 7, nextTarget: 3)
     }
 
