@@ -15,6 +15,8 @@ extension PodLaunch {
             shares: try checkpoint.shares(at: await mounts),
             networks: try await network.restore(checkpoint.interfaces))
         let machine = try await startMachine(plan, user, devices)
+        // A connection that is made before the guest knows that its others have ended would end with them.
+        try await machine.agentReady(within: configuration.agent.startTimeout)
         let link = AgentLink(machine: machine)
         let client = try await connect(link, machine)
         var agent = GuestAgent(client: client, timeout: configuration.agent.requestTimeout)
