@@ -140,13 +140,13 @@ extension Pod {
             let end = await pod.machine.end(
                 within: .seconds(2), otherwise: "the agent does not say how container \(id) ended: \(error)")
             process.streams?.cancel()
+            // What was to be killed has been.
+            let isKilled = containers[id]?[exec]?.isKilled == true
             if exec.isEmpty {
                 let reason = SandboxError.machineEnded(reason: end.description, console: pod.machine.consoleTail)
-                logger.error("container \(id): \(reason)")
+                logger.log(level: isKilled ? .info : .error, "container \(id): \(reason)")
             }
-            // What was to be killed has been.
-            return containers[id]?[exec]?.isKilled == true
-                ? .killed : ExitRecord(status: 255, at: wallClockNanoseconds())
+            return isKilled ? .killed : ExitRecord(status: 255, at: wallClockNanoseconds())
         }
     }
 
