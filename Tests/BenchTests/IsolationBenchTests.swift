@@ -66,7 +66,7 @@ final class IsolationScene {
 
 @Suite struct IsolationRoundsTests {
     /// A clock that each turn moves on.
-    private final class Clock: Sendable {
+    fileprivate final class Clock: Sendable {
         private let time = Mutex(ContinuousClock.now)
         func move(_ duration: Duration) { time.withLock { $0 += duration } }
         var now: ContinuousClock.Instant { time.withLock { $0 } }
@@ -228,6 +228,32 @@ final class IsolationScene {
         #expect(rate?.figure(.init(name: "memory", amount: 64 << 20, nanoseconds: 500_000_000)) == 128)
         let files = IsolationMeasure.all.first { $0.key == "files-root" }
         #expect(files?.figure(.init(name: "files-root", amount: 500, nanoseconds: 1_000_000)) == 2)
+    }
+
+    /// The delay is a script's around the runtime.
+    @Test func aPlantedDelayIsNamed() throws {
+        let scene = try IsolationScene()
+        let real = try scene.write("runtime", Self.script, mode: 0o755)
+        func report(_ delay: String) throws -> IsolationReport {
+            let program = try scene.write("wrapper", "#!/bin/sh\n\(delay)\nexec \(real) \"$@\"\n", mode: 0o755)
+            let bench = IsolationBench(
+                runtimes: [OCIRuntime("fake", program: program)], missing: [], directory: scene.path)
+            let clock = IsolationRoundsTests.Clock()
+            var rounds = IsolationRounds(runtimes: 1, turns: [.whole], budget: .seconds(60))
+            rounds.now = { clock.now }
+            let turn = RuntimeTurn(
+                runtime: bench.runtimes[0], side: 0,
+                bundles: .init(serving: "", nothing: "nothing", pair: ("", ""), load: ""), root: scene.path,
+                brood: try Brood(), limit: .seconds(20))
+            try rounds.run { _, kind, _ in
+                clock.move(.seconds(10))
+                return try turn.perform(kind)
+            }
+            let host = HostConditions()
+            return try bench.report(rounds, command: "", facts: [], from: host, to: host)
+        }
+        let changes = try report("sleep 0.5").changes(since: report(""))
+        #expect(changes.count == 1 && changes[0].hasPrefix("worse: fake, whole run of `true`: "), "\(changes)")
     }
 
     @Test func memoryOfProcesses() {

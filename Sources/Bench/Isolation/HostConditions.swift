@@ -88,10 +88,11 @@ struct HostConditions: Sendable, Equatable {
         }
         let swap = max(begin.swapKiB, end.swapKiB)
         if swap > 0 { warnings.append("swap is in use: \(Figures.short(Double(swap) / 1024)) MiB") }
-        // The load at the end is the bench's own too.
-        if begin.load > Double(begin.processors) {
+        // Of the load at the end, the bench itself is about one.
+        if max(begin.load, end.load) > Double(begin.processors) {
             warnings.append(
-                "other work ran: load \(Figures.fixed(begin.load, 2)) at the start, on \(begin.processors) CPUs")
+                "other work ran: load \(Figures.fixed(begin.load, 2)) at the start, \(Figures.fixed(end.load, 2)) at the end, on "
+                    + "\(begin.processors) CPUs")
         }
         if begin.isVirtualMachine, let kvmObjection {
             warnings.append("this host is a virtual machine without KVM of its own (\(kvmObjection))")

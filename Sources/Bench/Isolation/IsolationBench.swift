@@ -69,7 +69,7 @@ public struct IsolationBench: Sendable {
         if !left.isEmpty { try? MountEntry.detachAll(below: directory) }
     }
 
-    private func report(
+    func report(
         _ rounds: IsolationRounds, command: String, facts: [BenchReport.Fact], from begin: HostConditions,
         to end: HostConditions
     ) throws -> IsolationReport {
