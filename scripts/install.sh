@@ -8,6 +8,8 @@ for program in martlet containerd-shim-martlet-v2; do install -Dm755 "$build/$pr
 for program in martlet-device martlet-vmm; do
     install -Dm755 "$build/$program" "$to/libexec/martlet/$program"
 done
+# What works in the containers of `martlet bench isolation`.
+install -Dm755 guest-agent/.build/release/martlet-bench-guest "$to/libexec/martlet/martlet-bench-guest"
 for file in .build/guest/own/*; do install -Dm644 "$file" "$to/share/martlet/guest/$(basename "$file")"; done
 install -Dm644 configs/martlet.toml "$to/share/martlet/martlet.toml"
 # Completions and man pages come from the parser of the command line itself.

@@ -6,7 +6,9 @@ import Glibc
 struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure, and compare with others in turns.",
-        subcommands: [BenchFiles.self, BenchNet.self, BenchPod.self, BenchStart.self, BenchStorm.self])
+        subcommands: [
+            BenchFiles.self, BenchIsolation.self, BenchNet.self, BenchPod.self, BenchStart.self, BenchStorm.self,
+        ])
 }
 
 /// The options of all benches.

@@ -1,4 +1,5 @@
-/// Records the phases that a guest reports on its console: `martlet-bench begin NAME`, `end NAME AMOUNT`, `done`, `failed REASON`.
+/// Records the phases that a guest reports on its console: `martlet-bench begin NAME`, `end NAME AMOUNT`, `missed NAME REASON`,
+/// `done`, `failed REASON`.
 ///
 /// Times are the host's: a guest's clock stops or jumps when its vCPU has to wait.
 public struct PhaseRecorder: Sendable {
@@ -12,6 +13,8 @@ public struct PhaseRecorder: Sendable {
     public private(set) var phases: [Phase] = []
     /// Whether the guest has done all of its work.
     public private(set) var isDone = false
+    /// Phases that could not be done while others could, and why.
+    public private(set) var missed: [String: String] = [:]
     /// Why the guest failed.
     public private(set) var failure: String?
     private var begun: (name: String, time: UInt64)?
@@ -26,6 +29,10 @@ public struct PhaseRecorder: Sendable {
         switch words[1] {
         case "begin": begun = (rest, time)
         case "end": end(rest, time)
+        case "missed":
+            let parts = rest.split(separator: " ", maxSplits: 1).map(String.init)
+            missed[parts.first ?? rest] = parts.count > 1 ? parts[1] : "no reason given"
+            begun = nil
         case "done": isDone = true
         default: failure = rest.isEmpty ? line : rest
         }

@@ -38,7 +38,8 @@ enum PodProcesses {
         }
     }
 
-    private static func all() -> [Entry] {
+    /// The processes of this host.
+    static func all() -> [Entry] {
         ((try? directoryNames("/proc")) ?? []).compactMap { name in
             guard let pid = Int32(name), let parent = ProcessStatus.parent(of: pid) else { return nil }
             return Entry(pid: pid, parent: parent)

@@ -41,7 +41,9 @@ extension BenchReport {
 
 enum Markup {
     /// A complete page with a title, the command and `body`.
-    static func page(title: String, command: String, body: String) -> String {
+    ///
+    /// - Parameter more: rules beside those that all pages have.
+    static func page(title: String, command: String, style more: String = "", body: String) -> String {
         """
         <!DOCTYPE html>
         <html lang="en">
@@ -51,6 +53,7 @@ enum Markup {
         <title>\(escape(title))</title>
         <style>
         \(style)
+        \(more)
         </style>
         </head>
         <body>

@@ -1,18 +1,30 @@
 import Glibc
 
-/// The guest's word with the host: lines on the console.
+/// The guest's word with the host: lines on the console, or on the standard output of a container.
 ///
 ///     martlet-bench begin NAME
 ///     martlet-bench end NAME AMOUNT
+///     martlet-bench missed NAME REASON
 ///     martlet-bench done
 ///     martlet-bench failed REASON
 enum Mark {
     /// Does one phase between its two lines; `amount` is what was done in it, in bytes or pieces.
     static func phase(_ name: String, amount: Int, _ body: () throws -> Void) rethrows {
+        try phase(name) {
+            try body()
+            return amount
+        }
+    }
+
+    /// The same where `body` returns what was done.
+    static func phase(_ name: String, _ body: () throws -> Int) rethrows {
         say("begin \(name)")
-        try body()
+        let amount = try body()
         say("end \(name) \(amount)")
     }
+
+    /// A phase that can't be done, where the others can.
+    static func missed(_ name: String, _ reason: String) { say("missed \(name) \(reason)") }
 
     static func done() { say("done") }
 

@@ -1,7 +1,8 @@
 // The guest of `martlet bench`: as the first process of a machine it does one workload, tells on the console where each
 // phase begins and ends, and powers the machine off. The host takes the times, as a guest's clock is not to be trusted.
 //
-// What to do stands on the kernel's command line after `--`, such as `files size=268435456 files=10000`.
+// What to do stands on the kernel's command line after `--`, such as `files size=268435456 files=10000`. With `load` it is a
+// program like others, for a container of any runtime.
 import CAgent
 import Glibc
 import GuestSystem
@@ -15,9 +16,18 @@ func perform(_ words: [String]) throws {
     }
 }
 
+let words = Array(CommandLine.arguments.dropFirst())
+if words.first == "load" {
+    do { try LoadWorkload(words.dropFirst()).perform() } catch {
+        Mark.failed("\(error)")
+        exit(1)
+    }
+    Mark.done()
+    exit(0)
+}
 do {
     KernelModules.loadAll()
-    try perform(Array(CommandLine.arguments.dropFirst()))
+    try perform(words)
     Mark.done()
 } catch {
     Mark.failed("\(error)")

@@ -1,0 +1,66 @@
+/// One thing that `martlet bench isolation` measures.
+struct IsolationMeasure: Sendable, Equatable {
+    /// What is done to get it. One turn of a runtime gives all measures of a kind.
+    enum Turn: String, Sendable, CaseIterable { case start, whole, pair, load, ten }
+
+    /// How a phase of the container's work becomes a figure.
+    enum Conversion: Sendable, Equatable {
+        /// The figure comes as it is.
+        case none
+        /// Nanoseconds of one operation, divided by so much.
+        case time(Double)
+        /// MiB in a second.
+        case rate
+    }
+
+    /// In JSON, and of the container's phase: `getpid`.
+    var key: String
+    var name: String
+    var unit: String
+    var better = Comparison.Direction.lower
+    var turn: Turn
+    var conversion = Conversion.none
+
+    /// The figure that a phase gives.
+    func figure(_ phase: PhaseRecorder.Phase) -> Double {
+        switch conversion {
+        case .none: Double(phase.nanoseconds)
+        case .time(let divisor): Double(phase.nanoseconds) / Double(max(phase.amount, 1)) / divisor
+        case .rate: phase.rate / 1_048_576
+        }
+    }
+
+    static let all: [IsolationMeasure] = [
+        .init(key: "start", name: "start to first output", unit: "ms", turn: .start),
+        .init(key: "run", name: "whole run of `true`", unit: "ms", turn: .whole),
+        .init(key: "exec", name: "exec of `true` in a container", unit: "ms", turn: .start),
+        .init(key: "two", name: "two containers, a pod where there are pods", unit: "ms", turn: .pair),
+        .init(key: "memory-1", name: "memory of one container", unit: "MiB", turn: .start),
+        .init(key: "memory-10", name: "memory of each of ten containers", unit: "MiB", turn: .ten),
+        .init(key: "getpid", name: "system call: getpid", unit: "ns", turn: .load, conversion: .time(1)),
+        .init(key: "read-zero", name: "system call: read of /dev/zero", unit: "ns", turn: .load, conversion: .time(1)),
+        .init(
+            key: "futex", name: "two threads wake each other (futex)", unit: "µs", turn: .load, conversion: .time(1000)),
+        .init(key: "spawn", name: "clone, exec and wait", unit: "µs", turn: .load, conversion: .time(1000)),
+        .init(key: "integer", name: "CPU: a million integer steps", unit: "ms", turn: .load, conversion: .time(1e6)),
+        .init(
+            key: "float", name: "CPU: a million floating-point steps", unit: "ms", turn: .load, conversion: .time(1e6)),
+        .init(key: "memory", name: "memory copy", unit: "MiB/s", better: .higher, turn: .load, conversion: .rate),
+        .init(
+            key: "files-root", name: "create, stat, unlink: root", unit: "µs/file", turn: .load,
+            conversion: .time(1000)),
+        .init(
+            key: "files-bind", name: "create, stat, unlink: bind mount", unit: "µs/file", turn: .load,
+            conversion: .time(1000)),
+        .init(
+            key: "data-root", name: "write and read 64 MiB: root", unit: "MiB/s", better: .higher, turn: .load,
+            conversion: .rate),
+        .init(
+            key: "data-bind", name: "write and read 64 MiB: bind mount", unit: "MiB/s", better: .higher, turn: .load,
+            conversion: .rate),
+        .init(key: "tcp-request", name: "TCP request over loopback", unit: "µs", turn: .load, conversion: .time(1000)),
+        .init(
+            key: "tcp-stream", name: "TCP stream over loopback", unit: "MiB/s", better: .higher, turn: .load,
+            conversion: .rate),
+    ]
+}

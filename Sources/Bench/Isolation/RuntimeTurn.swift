@@ -1,0 +1,196 @@
+import Glibc
+import LinuxSystem
+import Synchronization
+
+/// The bundles of one runtime: the directories of what its containers do.
+public struct IsolationBundles: Sendable {
+    /// Prints a word and sleeps.
+    public var serving: String
+    /// `true`.
+    public var nothing: String
+    /// Both as `serving`. Annotations of CRI say that the first stands for a pod, which the second joins. Their ids are `ids`.
+    public var pair: (String, String)
+    /// `martlet-bench-guest load`.
+    public var load: String
+
+    public init(serving: String, nothing: String, pair: (String, String), load: String) {
+        self.serving = serving
+        self.nothing = nothing
+        self.pair = pair
+        self.load = load
+    }
+
+    /// The ids of the two containers of a pair.
+    public static func pairIDs(of side: Int) -> (String, String) {
+        let first = "bench-\(getpid())-\(side)-pair"
+        return (first, first + "-2")
+    }
+}
+
+/// What one runtime does in its turn.
+struct RuntimeTurn {
+    let runtime: OCIRuntime
+    /// Its number.
+    let side: Int
+    let bundles: IsolationBundles
+    /// The directory of the runtime's state.
+    let root: String
+    let brood: Brood
+    /// How long one command may take.
+    let limit: Duration
+
+    /// The figures of a turn by their measures' keys, and why others are missing.
+    struct Result: Equatable {
+        var figures: [String: Double] = [:]
+        var missed: [String: String] = [:]
+    }
+
+    /// The time between the start of containers and the reading of their memory.
+    private static let settleTime = Duration.milliseconds(300)
+
+    /// - Throws: `BenchError` where it fails as a whole. The containers and processes of the turn have ended then too.
+    func perform(_ turn: IsolationMeasure.Turn) throws -> Result {
+        do {
+            let result =
+                switch turn {
+                case .start: try start()
+                case .whole: Result(figures: ["run": try run(bundles.nothing, "run").waitForSuccess(limit)])
+                case .pair: try pair()
+                case .load: try load()
+                case .ten: try ten()
+                }
+            let left = brood.end(patience: .seconds(5))
+            if !left.isEmpty {
+                throw BenchError("\(runtime.name) left processes behind: \(left.joined(separator: ", "))")
+            }
+            return result
+        } catch {
+            for id in ids { remove(id) }
+            _ = brood.end(patience: .zero)
+            for id in ids { removeCgroups(id) }
+            throw error
+        }
+    }
+
+    // MARK: Turns
+
+    private func start() throws -> Result {
+        let container = run(bundles.serving, "start")
+        let process = try container.process()
+        let first = try process.waitForOutput(limit)
+        var result = Result(figures: ["start": Double(first - process.begin) / 1e6])
+        settle()
+        result.figures["memory-1"] = Brood.memory(of: brood.members())
+        do {
+            result.figures["exec"] = try call(["exec", container.id, "/bin/true"]).waitForSuccess(limit)
+        } catch let error as BenchError {
+            result.missed["exec"] = "\(error)"
+        }
+        try end([(container.id, process)])
+        return result
+    }
+
+    private func pair() throws -> Result {
+        let begin = monotonicNanoseconds()
+        let (first, second) = IsolationBundles.pairIDs(of: side)
+        var last = begin
+        var all: [(String, RuntimeProcess)] = []
+        for (id, bundle) in [(first, bundles.pair.0), (second, bundles.pair.1)] {
+            let process = try call(["run", "--bundle", bundle, id])
+            all.append((id, process))
+            last = try process.waitForOutput(limit)
+        }
+        try end(all.reversed())
+        return Result(figures: ["two": Double(last - begin) / 1e6])
+    }
+
+    private func load() throws -> Result {
+        let recorder = Mutex(PhaseRecorder())
+        let process = try RuntimeProcess(runtime, arguments(["run", "--bundle", bundles.load, id("load")])) {
+            line, time in
+            recorder.withLock { $0.record(line, at: time) }
+        }
+        let outcome = try process.waitForEnd(limit)
+        let record = recorder.withLock { $0 }
+        guard record.isDone else { throw process.failure(record.failure ?? "\(outcome.end), the work was not done") }
+        return Self.figures(of: record)
+    }
+
+    /// The figures of the container's work.
+    static func figures(of record: PhaseRecorder) -> Result {
+        var result = Result(missed: record.missed)
+        for measure in IsolationMeasure.all where measure.turn == .load {
+            if let phase = record.phases.first(where: { $0.name == measure.key }) {
+                result.figures[measure.key] = measure.figure(phase)
+            } else if result.missed[measure.key] == nil {
+                result.missed[measure.key] = "the container did not do it"
+            }
+        }
+        return result
+    }
+
+    private func ten() throws -> Result {
+        var all: [(String, RuntimeProcess)] = []
+        for number in 1...10 {
+            let container = run(bundles.serving, "ten-\(number)")
+            let process = try container.process()
+            all.append((container.id, process))
+            _ = try process.waitForOutput(limit)
+        }
+        settle()
+        let memory = Brood.memory(of: brood.members()) / 10
+        try end(all)
+        return Result(figures: ["memory-10": memory])
+    }
+
+    // MARK: Commands
+
+    /// A `run` to be.
+    private struct Run {
+        var id: String
+        var process: () throws -> RuntimeProcess
+        func waitForSuccess(_ limit: Duration) throws -> Double { try process().waitForSuccess(limit) }
+    }
+
+    private func run(_ bundle: String, _ name: String) -> Run {
+        let id = id(name)
+        return Run(id: id) { try call(["run", "--bundle", bundle, id]) }
+    }
+
+    private func id(_ name: String) -> String { "bench-\(getpid())-\(side)-\(name)" }
+
+    private var ids: [String] {
+        let pair = IsolationBundles.pairIDs(of: side)
+        return [pair.1, pair.0] + ["start", "run", "load"].map(id) + (1...10).map { id("ten-\($0)") }
+    }
+
+    private func arguments(_ command: [String]) -> [String] { runtime.options + ["--root", root] + command }
+
+    private func call(_ command: [String]) throws -> RuntimeProcess {
+        try RuntimeProcess(runtime, arguments(command))
+    }
+
+    private func settle() { usleep(UInt32(Self.settleTime / .microseconds(1))) }
+
+    /// Kills containers, and waits until the commands that ran them have ended, which delete them.
+    private func end(_ containers: [(id: String, process: RuntimeProcess)]) throws {
+        for (id, process) in containers {
+            _ = try? call(["kill", id, "KILL"]).waitForEnd(.seconds(20), isCleanup: true)
+            _ = try process.waitForEnd(.seconds(20), isCleanup: true)
+        }
+    }
+
+    /// Removes the cgroups that are named after a container. A runtime leaves them where it could not end the container.
+    private func removeCgroups(_ id: String) {
+        let top = "/sys/fs/cgroup"
+        // Version 1 has a directory for each controller.
+        for parent in [top] + ((try? directoryNames(top)) ?? []).map({ "\(top)/\($0)" }) { rmdir("\(parent)/\(id)") }
+    }
+
+    /// Removes what a turn that failed may have left; nothing is wrong where there is no such container.
+    private func remove(_ id: String) {
+        guard ((try? directoryNames(root)) ?? []).contains(where: { $0.contains(id) }) else { return }
+        _ = try? call(["kill", id, "KILL"]).waitForEnd(.seconds(10), isCleanup: true)
+        _ = try? call(["delete", "--force", id]).waitForEnd(.seconds(20), isCleanup: true)
+    }
+}
