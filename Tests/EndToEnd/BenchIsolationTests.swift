@@ -22,7 +22,9 @@ extension Containers {
             .first { access($0, X_OK) == 0 }
 
         /// Every measure of Martlet's machines has a figure, a runtime that fails says why, and nothing is left.
-        @Test(.enabled(if: load != nil, "no martlet-bench-guest (make agent)"))
+        @Test(
+            .enabled(if: load != nil, "no martlet-bench-guest (make agent)"),
+            .enabled(if: Lab.everything, "it takes minutes where the processor is emulated (MARTLET_TEST_ALL)"))
         func machinesAreMeasuredBesideARuntimeThatFails() throws {
             try Scene.play { scene in
                 let load = try #require(Self.load)
