@@ -99,6 +99,9 @@ failed_names() {
 
 swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
 
+# The end-to-end tests, without SwiftPM.
+end_to_end=(.build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel)
+
 # Runs the end-to-end tests in two processes at once: most of the time one waits for its guest's only vCPU. SwiftPM runs one
 # process of tests at a time, so the bundle is run itself.
 in_halves() {
@@ -108,7 +111,7 @@ in_halves() {
     for half in "--filter [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/" \
         "--filter EndToEnd --skip [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/ --skip PreparationTests"; do
         # shellcheck disable=SC2086
-        NO_COLOR=1 quietly .build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel $half "$@" &
+        NO_COLOR=1 quietly "${end_to_end[@]}" $half "$@" &
         pids+=($!)
     done
     for half in "${pids[@]}"; do wait "$half" || failed=1; done
@@ -119,7 +122,7 @@ in_halves() {
     [[ -n $names ]] || return 1
     rm -f "$failures"/log.*
     echo "== tried again: $names"
-    NO_COLOR=1 quietly .build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel \
+    NO_COLOR=1 quietly "${end_to_end[@]}" \
         --filter "[./]($names)\\(" "$@" || return 1
     tr '|' '\n' <<<"$names" >>"$failures/again"
 }
@@ -133,8 +136,7 @@ lab_test() {
     local try names retried="" filter=$2 skip=${3:-} options=("${lab_options[@]}")
     for try in first second third; do
         if MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=${lab_patience:-3} MARTLET_TEST_DIRECTORY=/lab \
-            quietly scripts/lab.sh -t "$1" "${options[@]}" .build/debug/martletPackageTests.xctest \
-            --testing-library swift-testing --no-parallel --filter "$filter" ${skip:+--skip "$skip"}
+            quietly scripts/lab.sh -t "$1" "${options[@]}" "${end_to_end[@]}" --filter "$filter" ${skip:+--skip "$skip"}
         then
             tr '|' '\n' <<<"$retried" | sed '/^$/d' >>"$failures/again"
             return 0
@@ -172,8 +174,8 @@ other_models() {
 # The end-to-end tests named by a regular expression, in the Bochs lab.
 bochs_test() {
     MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=10 MARTLET_TEST_DIRECTORY=/lab quietly bochs_lab 3600 \
-        --add .build/debug/martletPackageTests.xctest --add .build/guest/faulty --add "${MARTLET_CACHE:-$HOME/.cache/martlet}/programs" \
-        .build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel --filter "$1"
+        --add "${end_to_end[0]}" --add .build/guest/faulty --add "${MARTLET_CACHE:-$HOME/.cache/martlet}/programs" \
+        "${end_to_end[@]}" --filter "$1"
 }
 
 # Whether the Bochs lab can be made here; says why not.

@@ -129,7 +129,7 @@ struct Fork: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { _ in
             let options = CreateOptions(id: new, bundle: absolutePath(bundle), pidFile: pidFile, isDetached: true)
-            try await global.runtimeForServers().fork(ForkOptions(source: id, new: options))
+            try await global.runtimeForServers().fork(id, options)
         }
     }
 }

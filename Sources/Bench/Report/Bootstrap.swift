@@ -58,21 +58,30 @@ public enum Bootstrap {
             return Estimate(
                 median: ratio, low: ratios.reduce(ratio, min), high: ratios.reduce(ratio, max))
         }
+        return interval(
+            ratio,
+            ratios(above, below) { first, second, random in
+                for _ in 0..<count {
+                    let index = random.index(below: count)
+                    first.add(index)
+                    second.add(index)
+                }
+            })
+    }
+
+    /// The ratios of the medians of values that `draw` draws again and again.
+    private static func ratios(
+        _ above: Samples, _ below: Samples, _ draw: (inout Resample, inout Resample, inout SplitMix64) -> Void
+    ) -> [Double] {
         var random = SplitMix64()
         var first = Resample(above.values)
         var second = Resample(below.values)
-        var all: [Double] = []
-        for _ in 0..<resamples {
+        return (0..<resamples).map { _ in
             first.clear()
             second.clear()
-            for _ in 0..<count {
-                let index = random.index(below: count)
-                first.add(index)
-                second.add(index)
-            }
-            all.append(first.median / second.median)
+            draw(&first, &second, &random)
+            return first.median / second.median
         }
-        return interval(ratio, all)
     }
 
     /// Whether two series of these sizes can differ beyond chance at all: whether it happens less than 5 times of 100 that all values of
@@ -94,18 +103,12 @@ public enum Bootstrap {
             return Estimate(
                 median: ratio, low: above.minimum / below.maximum, high: above.maximum / below.minimum)
         }
-        var random = SplitMix64()
-        var first = Resample(above.values)
-        var second = Resample(below.values)
-        var all: [Double] = []
-        for _ in 0..<resamples {
-            first.clear()
-            second.clear()
-            for _ in above.values { first.add(random.index(below: above.values.count)) }
-            for _ in below.values { second.add(random.index(below: below.values.count)) }
-            all.append(first.median / second.median)
-        }
-        return interval(ratio, all)
+        return interval(
+            ratio,
+            ratios(above, below) { first, second, random in
+                for _ in above.values { first.add(random.index(below: above.values.count)) }
+                for _ in below.values { second.add(random.index(below: below.values.count)) }
+            })
     }
 
     private static func interval(_ value: Double, _ resampled: [Double]) -> Estimate {

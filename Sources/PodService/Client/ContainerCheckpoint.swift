@@ -7,16 +7,6 @@ import SwiftProtobuf
 import TTRPC
 import TaskAPI
 
-/// What `fork` is told.
-public struct ForkOptions: Sendable {
-    /// Of the container that is forked.
-    public var source: String
-    /// Of the new one, which outlives the command.
-    public var new: CreateOptions
-
-    public init(source: String, new: CreateOptions) { (self.source, self.new) = (source, new) }
-}
-
 extension Runtime {
     /// `checkpoint`: writes a running container, with its machine, to a directory.
     ///
@@ -45,33 +35,38 @@ extension Runtime {
     /// `fork`: a copy of a running container, in a machine of its own, that goes on apart. The container stands still until its root
     /// file system has been copied.
     ///
+    /// - Parameter options: of the new container, which outlives the command.
     /// - Throws: what could not be done; the container goes on, and nothing is left of the new one.
-    public func fork(_ options: ForkOptions) async throws {
+    public func fork(_ id: String, _ options: CreateOptions) async throws {
         try requireRoot(for: "fork")
-        let copy = BundleCopy(options.new.bundle, hostname: String(options.new.id.prefix(63)))
-        let image = "\(root)/.fork-\(options.new.id)-\(getpid())"
+        let copy = BundleCopy(options.bundle, hostname: String(options.id.prefix(63)))
+        let image = "\(root)/.fork-\(options.id)-\(getpid())"
         defer { try? FileManager.default.removeItem(atPath: image) }
         do {
             try await asking {
-                let container = try await open(options.source)
-                let isPaused = try await container.status().state == .paused
-                let task = try container.server()
-                let id = container.id
-                if !isPaused { _ = try await task.pause(.with { $0.id = id }, timeout: Runtime.requestTimeout) }
-                do {
+                let container = try await open(id)
+                try await pausing(container) {
                     try await checkpoint(container, to: image, isLeftRunning: true)
                     try await copy.make(of: container.record)
-                } catch {
-                    if !isPaused { _ = try? await task.resume(.with { $0.id = id }, timeout: Runtime.requestTimeout) }
-                    throw error
                 }
-                if !isPaused { _ = try await task.resume(.with { $0.id = id }, timeout: Runtime.requestTimeout) }
-                try await start(options.new, from: image)
+                try await start(options, from: image)
             }
         } catch {
             copy.discard()
             throw error
         }
+    }
+
+    /// Calls `body` while a container is paused, by this or by somebody before.
+    private func pausing(_ container: OpenContainer, _ body: () async throws -> Void) async throws {
+        if try await container.status().state == .paused { return try await body() }
+        let (id, task) = (container.id, try container.server())
+        _ = try await task.pause(.with { $0.id = id }, timeout: Runtime.requestTimeout)
+        do { try await body() } catch {
+            _ = try? await task.resume(.with { $0.id = id }, timeout: Runtime.requestTimeout)
+            throw error
+        }
+        _ = try await task.resume(.with { $0.id = id }, timeout: Runtime.requestTimeout)
     }
 
     private func start(_ options: CreateOptions, from image: String) async throws {

@@ -103,19 +103,16 @@ struct GuestAgent: Sendable {
         var hostname = ""
     }
 
-    /// Gives a guest that goes on, or was restored, what it can't know, and its processes' streams new connections.
+    /// Gives a guest that goes on, or was restored, the time, and its processes' streams new connections.
     ///
     /// - Parameters:
     ///   - entropy: for the guest's pool; empty: it stays as it is.
-    ///   - now: nanoseconds since the epoch; 0: the guest's clock stays as it is.
-    ///   - hostname: of the sandbox; empty: it stays as it is.
     ///   - processes: all of whose streams are detached.
-    func resume(entropy: [UInt8], now: Int64, hostname: String, processes: [AttachedProcess]) async throws {
+    func resume(entropy: [UInt8], processes: [AttachedProcess]) async throws {
         _ = try await client.resumeSandbox(
             .with { request in
                 request.entropy = Data(entropy)
-                request.now = now
-                request.hostname = hostname
+                request.now = wallClockNanoseconds()
                 request.processes = processes.map { process in
                     .with {
                         $0.containerID = name(process.container)

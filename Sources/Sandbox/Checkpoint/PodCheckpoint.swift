@@ -12,7 +12,10 @@ extension Pod {
     /// - Throws: what can't be saved, by name; or what failed. Nothing is left of the checkpoint then, and the container goes on.
     package func checkpoint(_ id: String, to path: String, isLeftRunning: Bool) async throws {
         try await withRunning { pod in
-            let shape = try await checkpointShape(of: pod)
+            let shape = try await onThread("checkpoint") {
+                try TemplateShape.required(
+                    for: "a checkpoint", pod.plan, tenant: pod.configuration.template.tenant)
+            }
             let isPaused = try refuseUnsavable(id, pod)
             isBeingSaved = true
             defer { isBeingSaved = false }
@@ -75,18 +78,6 @@ extension Pod {
     }
 
     // MARK: What is saved
-
-    private func checkpointShape(of pod: RunningPod) async throws -> TemplateShape {
-        guard pod.plan.driver.isBuiltIn else {
-            throw SandboxError.unsupported(
-                "a checkpoint with \(pod.plan.driver) (the built-in VMM, hypervisor = \"kvm\", can)")
-        }
-        let (machine, tenant) = (pod.plan.machine, pod.configuration.template.tenant)
-        guard let shape = try await onThread("checkpoint", { try TemplateShape(machine, tenant: tenant) }) else {
-            throw SandboxError.unsupported("a checkpoint of this pod (\(TemplateShape.objection(to: machine) ?? ""))")
-        }
-        return shape
-    }
 
     /// - Returns: whether somebody has paused the container.
     private func refuseUnsavable(_ id: String, _ pod: RunningPod) throws -> Bool {

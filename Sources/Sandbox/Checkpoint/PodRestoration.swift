@@ -14,7 +14,7 @@ extension PodLaunch {
         let devices = RestoredDevices(
             shares: try checkpoint.shares(at: await mounts),
             networks: try await network.restore(checkpoint.interfaces))
-        let machine = try await startMachine(plan, user, devices)
+        let machine = try await startMachine(plan, user, restored: devices)
         // A connection that is made before the guest knows that its others have ended would end with them.
         try await machine.agentReady(within: configuration.agent.startTimeout)
         let link = AgentLink(machine: machine)
@@ -25,20 +25,6 @@ extension PodLaunch {
         return try await runningPod(
             plan, link, agent, network, user, shares, [], nextTarget: checkpoint.nextTarget)
     }
-
-    private func startMachine(
-        _ plan: SandboxPlan, _ user: PodUser, _ devices: RestoredDevices
-    ) async throws -> any VirtualMachine {
-        logger.phase("machine begin")
-        let logger = logger
-        var configuration = plan.machine
-        configuration.user = user.id
-        let machine = try await onThread("machine") { [configuration] in
-            try plan.makeDriver(logger: logger).restore(configuration, devices)
-        }
-        try await keep(machine, template: nil, plan)
-        return machine
-    }
 }
 
 extension Checkpoint {
@@ -47,7 +33,7 @@ extension Checkpoint {
     /// - Parameter mounts: the container's, in the order of its plan.
     /// - Throws: `SandboxError` where a mount is missing, or is one too many.
     func shares(at mounts: [ShareMount]) throws -> [RestoredDevices.Share] {
-        let paths = mounts.map { $0.mount.path.isEmpty ? $0.mountPoint : "\($0.mountPoint)/\($0.mount.path)" }
+        let paths = mounts.map(\.guestPath)
         for (index, share) in shares.enumerated() where index >= paths.count || paths[index] != share.guestPath {
             throw SandboxError.invalid("checkpoint: the mount that the guest has at \(share.guestPath) is missing")
         }

@@ -50,10 +50,7 @@ struct RestoredPod: Sendable {
     }
 
     private func checkShape(of plan: SandboxPlan) throws {
-        guard plan.driver.isBuiltIn else { throw SandboxError.unsupported("restore with \(plan.driver)") }
-        guard let shape = try TemplateShape(plan.machine, tenant: checkpoint.shape.tenant) else {
-            throw SandboxError.unsupported("restore (\(TemplateShape.objection(to: plan.machine) ?? ""))")
-        }
+        let shape = try TemplateShape.required(for: "restore", plan, tenant: checkpoint.shape.tenant)
         if let difference = checkpoint.shape.difference(from: shape) {
             throw SandboxError.invalid("checkpoint: \(difference)")
         }

@@ -36,13 +36,13 @@ actor MachineRest {
     }
 
     /// What `begin` began is over.
-    func finish() async {
+    ///
+    /// - Parameter isIdle: whether all containers are paused now; nil: as before. It counts when the last request is over.
+    func finish(isIdle: Bool? = nil) async {
         requests -= 1
+        self.isIdle = isIdle ?? self.isIdle
         try? await converge()
     }
-
-    /// Whether all containers are paused; looked at when the last request is over.
-    func set(isIdle: Bool) { self.isIdle = isIdle }
 
     /// Stops the vCPUs until `goOn`, whatever is asked of the guest meanwhile.
     func stop() async throws {
@@ -62,9 +62,6 @@ actor MachineRest {
         try? await changes.run { try await self.resumeVCPUs() }
         heartbeat.cancel()
     }
-
-    /// Stops watching the agent.
-    func cancel() { heartbeat.cancel() }
 
     private func converge() async throws {
         if !isIdle, !isResting { return }
@@ -99,8 +96,7 @@ extension Pod {
         try await pod.rest.begin()
         let result: Result<R, any Error>
         do { result = .success(try await body()) } catch { result = .failure(error) }
-        await pod.rest.set(isIdle: isIdle)
-        await pod.rest.finish()
+        await pod.rest.finish(isIdle: isIdle)
         return try result.get()
     }
 

@@ -93,7 +93,7 @@ package actor Pod {
         do {
             let pod = try await launch.run(rootfs: rootfs, restored: restored, planning: planning)
             guard case .launching = phase else {
-                await pod.rest.cancel()
+                await pod.rest.end()
                 throw CancellationError()
             }
             phase = .running(pod)

@@ -134,32 +134,32 @@ final class PodLaunch: Sendable {
         return network
     }
 
-    private func startMachine(_ plan: SandboxPlan, _ user: PodUser) async throws -> any VirtualMachine {
+    /// - Parameter restored: what a machine had that goes on from a checkpoint, its plan's template; nil: it begins.
+    func startMachine(
+        _ plan: SandboxPlan, _ user: PodUser, restored: RestoredDevices? = nil
+    ) async throws -> any VirtualMachine {
         logger.phase("machine begin")
         let logger = logger
         var configuration = plan.machine
         configuration.user = user.id
-        let (machine, started) = try await onThread("machine") { [configuration] in
+        let (machine, template) = try await onThread("machine") {
+            [configuration] () -> (any VirtualMachine, MachineTemplate?) in
             let driver = plan.makeDriver(logger: logger)
-            do { return (try driver.launch(configuration), configuration) } catch {
+            if let restored { return (try driver.restore(configuration, restored), nil) }
+            do { return (try driver.launch(configuration), configuration.template) } catch {
                 guard let template = configuration.template else { throw error }
                 logger.warning("the pod boots, as the template \(template.directory) can't be used: \(error)")
                 var cold = configuration
                 cold.template = nil
-                return (try driver.launch(cold), cold)
+                return (try driver.launch(cold), nil)
             }
         }
-        try await keep(machine, template: started.template, plan)
-        return machine
-    }
-
-    /// Keeps a machine that has been started, and writes down its processes.
-    func keep(_ machine: any VirtualMachine, template: MachineTemplate?, _ plan: SandboxPlan) async throws {
         try keep {
             $0.machine = machine
             $0.template = template
         }
         try await record(plan)
+        return machine
     }
 
     /// Has the template made that this pod could have started from.

@@ -146,23 +146,23 @@ actor PodNetworking {
     /// - Returns: what the machine is restored with.
     func restore(_ saved: [Checkpoint.Interface]) async throws -> [RestoredDevices.Network] {
         let network = network
-        let (devices, left) = try await onThread("network") {
+        let (devices, strange, left) = try await onThread("network") {
             var present = try network?.connect() ?? []
-            var devices: [RestoredDevices.Network] = []
+            var (devices, strange): ([RestoredDevices.Network], [[UInt8]]) = ([], [])
             for interface in saved {
+                let address = interface.hardwareAddress
                 let same = present.firstIndex {
-                    $0.hardwareAddress == interface.hardwareAddress && $0.queues.count == interface.pairs
+                    $0.hardwareAddress == address && $0.queues.count == interface.pairs
                 }
+                if same == nil { strange.append(address) }
                 let queues =
                     try same.map { present.remove(at: $0).queues }
                     ?? PodNetwork.makePlaceholder(queues: interface.pairs)
-                devices.append(.init(hardwareAddress: interface.hardwareAddress, queues: queues))
+                devices.append(.init(hardwareAddress: address, queues: queues))
             }
-            return (devices, present)
+            return (devices, strange, present)
         }
-        pending = left
-        let own = Set((network?.connected ?? []).map(\.hardwareAddress)).subtracting(left.map(\.hardwareAddress))
-        strange = saved.map(\.hardwareAddress).filter { !own.contains($0) }
+        (self.strange, pending) = (strange, left)
         return devices
     }
 

@@ -10,6 +10,9 @@ struct ShareMount: Sendable {
     let mount: DetachedMount
     /// Where the agent makes the share available that the mount is part of.
     let mountPoint: String
+
+    /// Where the agent makes this mount available.
+    var guestPath: String { mount.path.isEmpty ? mountPoint : "\(mountPoint)/\(mount.path)" }
 }
 
 /// What the agent is to mount of the file device.
@@ -124,8 +127,7 @@ final class PodShares: Sendable {
         try await onThread("add shares") { [self] in
             try mounts.map { entry in
                 let (mount, mountPoint) = (entry.mount, entry.mountPoint)
-                let guestPath = mount.path.isEmpty ? mountPoint : "\(mountPoint)/\(mount.path)"
-                let (name, others) = try add(mount, at: guestPath, container: container)
+                let (name, others) = try add(mount, at: entry.guestPath, container: container)
                 return ShareStorage(
                     name: name, mountPoint: mountPoint, path: mount.path, isReadOnly: mount.isReadOnly,
                     otherPaths: others)

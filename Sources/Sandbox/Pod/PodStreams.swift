@@ -64,12 +64,9 @@ extension Pod {
     ///
     /// - Parameters:
     ///   - entropy: for the guest's pool; empty: it stays as it is.
-    ///   - now: the time that the guest is to have, nanoseconds since the epoch; 0: its clock stays as it is.
     ///   - hostname: of the pod's containers; empty: it stays as it is.
     /// - Throws: what the agent refused, by its name. The streams are still detached then.
-    func attachStreams(
-        _ pod: RunningPod, entropy: [UInt8] = [], now: Int64 = wallClockNanoseconds(), hostname: String = ""
-    ) async throws {
+    func attachStreams(_ pod: RunningPod, entropy: [UInt8] = [], hostname: String = "") async throws {
         var requests: [GuestAgent.AttachedProcess] = []
         var attached: [(streams: ProcessStreams, connections: StreamConnections)] = []
         for (id, exec, streams, isStopped) in processStreams where streams.isDetached {
@@ -82,7 +79,7 @@ extension Pod {
                 requests.append(.init(container: id, exec: exec, streams: numbers, hostname: name))
             }
         }
-        try await pod.agent.resume(entropy: entropy, now: now, hostname: "", processes: requests)
+        try await pod.agent.resume(entropy: entropy, processes: requests)
         for (streams, connections) in attached { streams.attach(connections) }
         streamsAreDetached = false
     }

@@ -26,13 +26,7 @@ public struct TemplateMaker: Sendable {
     /// - Throws: what is missing on this host; nothing is left of the template then.
     public func make(vcpus: Int, memoryMiB: Int, isPatient: Bool = true) async throws -> TemplateStore.Entry {
         let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
-        guard plan.driver.isBuiltIn else {
-            throw SandboxError.unsupported("a template with \(plan.driver)")
-        }
-        guard let shape = try TemplateShape(plan.machine, tenant: configuration.template.tenant) else {
-            throw SandboxError.unsupported(
-                "a template of this machine (\(TemplateShape.objection(to: plan.machine) ?? ""))")
-        }
+        let shape = try TemplateShape.required(for: "a template", plan, tenant: configuration.template.tenant)
         return try await store.make(shape, limit: Int64(configuration.template.maxMiB) << 20, isPatient: isPatient) {
             template in
             let user = try takeUser()

@@ -53,6 +53,21 @@ public struct TemplateShape: Sendable, Equatable, Codable {
         self.tenant = tenant
     }
 
+    /// The shape of the machine of a plan, which is to be saved or restored.
+    ///
+    /// - Parameter purpose: for messages: `a template`.
+    /// - Throws: `SandboxError.unsupported` where that can't be done with it.
+    static func required(for purpose: String, _ plan: SandboxPlan, tenant: String) throws -> TemplateShape {
+        guard plan.driver.isBuiltIn else {
+            throw SandboxError.unsupported(
+                "\(purpose) with \(plan.driver) (the built-in VMM, hypervisor = \"kvm\", can)")
+        }
+        guard let shape = try TemplateShape(plan.machine, tenant: tenant) else {
+            throw SandboxError.unsupported("\(purpose) of this machine (\(objection(to: plan.machine) ?? ""))")
+        }
+        return shape
+    }
+
     /// Why a machine like this one can't start from a template; nil: it can.
     static func objection(to machine: VMConfiguration) -> String? {
         if !machine.disks.isEmpty { return "it has disks" }

@@ -99,17 +99,18 @@ public final class VsockBackend: BackendDevice {
     }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
-        guard queue < Self.eventQueue else { return try startEvents(setup) }
-        if setup.isFresh { device.reset() }
+        let isEvents = queue == Self.eventQueue
+        if setup.isFresh, !isEvents { device.reset() }
         lines.lines[queue] = setup.lines
         try virtqueue(queue).start(
             setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
         kicks[queue] = setup.kick
         try loop.add(setup.kick.raw, .readable) { [unowned self] _ in
-            if consumeKick(setup.kick.raw) { return device.pump() }
+            if consumeKick(setup.kick.raw) { return isEvents ? eventsTaken() : device.pump() }
             loop.remove(setup.kick.raw)
             onBroken("vsock queue \(queue): the kick descriptor is not an eventfd")
         }
+        if isEvents { return }
         if kicks.keys.count(where: { $0 < Self.eventQueue }) == 2 { onStarted() }
         device.pump()
     }
@@ -136,19 +137,9 @@ public final class VsockBackend: BackendDevice {
     /// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (virtio 1.2, 5.10.6.7).
     private static let transportReset: [UInt8] = [0, 0, 0, 0]
 
-    private func startEvents(_ setup: QueueSetup) throws {
-        lines.lines[Self.eventQueue] = setup.lines
-        try events.start(
-            setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
-        kicks[Self.eventQueue] = setup.kick
-        try loop.add(setup.kick.raw, .readable) { [unowned self] _ in
-            guard consumeKick(setup.kick.raw) else {
-                loop.remove(setup.kick.raw)
-                return onBroken("vsock queue \(Self.eventQueue): the kick descriptor is not an eventfd")
-            }
-            onEventsTaken?()
-            onEventsTaken = nil
-        }
+    private func eventsTaken() {
+        onEventsTaken?()
+        onEventsTaken = nil
     }
 
     /// Tells the driver that all connections have ended, as after a restore: it resets its sockets.
