@@ -108,19 +108,18 @@ let package = Package(
             "Shim",
             [
                 "AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService",
-                protobuf, logging,
+                argumentParser, protobuf, logging,
             ]),
         room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
         .executableTarget(
             name: "martlet",
             dependencies: [
-                "AgentContract", "Jail", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Bench",
-                argumentParser,
-                logging,
+                "AgentContract", "Jail", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Shim",
+                "Bench", argumentParser, logging,
             ],
             swiftSettings: strict),
         .executableTarget(
-            name: "containerd-shim-martlet-v2", dependencies: ["AgentContract", "Shim", "Sandbox", argumentParser],
+            name: "containerd-shim-martlet-v2", dependencies: ["Shim", argumentParser],
             swiftSettings: strict),
         .executableTarget(
             name: "martlet-device",

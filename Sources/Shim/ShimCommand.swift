@@ -84,14 +84,17 @@ public struct ShimCommand: Sendable {
         let kept = ["PATH", "MARTLET_GUEST", "TTRPC_ADDRESS", Self.configurationVariable]
         let log = Self.openLog()
         let output = log?.raw ?? -1
-        _ = try ChildProcess(
-            "shim",
-            .init(
-                executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
-                environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
-                descriptors: [
-                    -1, output, output, listeners.services.raw, -1, lock.raw, listeners.processes.raw,
-                ], newSession: true))
+        let command = ChildProcess.Command(
+            executable: try Programs.own("containerd-shim-martlet-v2"), arguments: arguments,
+            environment: kept.compactMap { name in environment[name].map { "\(name)=\($0)" } },
+            descriptors: [
+                -1, output, output, listeners.services.raw, -1, lock.raw, listeners.processes.raw,
+            ], newSession: true)
+        let configurationFile = environment[Self.configurationVariable]
+        let pooled = Pool.take(command, configurationFile: configurationFile) {
+            try? Bundle(directory: bundle.isEmpty ? "." : bundle).spec
+        }
+        if pooled == nil { _ = try ChildProcess("shim", command) }
     }
 
     /// containerd's fifo for the shim's log, in the bundle. For reading too: so that a containerd that is away breaks

@@ -16,7 +16,7 @@ struct BenchPod: AsyncParsableCommand {
             CreateContainer, StartContainer. Then it reads the memory of all host processes of the pod, and removes the pod. \
             Without --address it starts a containerd of its own in a network namespace of its own, with an image of busybox, \
             Martlet's shim beside this program, runc, and runsc if its containerd-shim-runsc-v1 is installed. With the \
-            built-in VMM, pods of Martlet are measured that boot and others that start from a template. Needs root; \
+            built-in VMM, pods of Martlet are measured that boot, that start from a template, and that take a machine of the pool. Needs root; \
             without --address also containerd and the CNI plugins.
             """)
 
@@ -86,13 +86,14 @@ struct BenchPod: AsyncParsableCommand {
         else {
             throw BenchError("no CNI plugins in /usr/lib/cni or /opt/cni/bin (apt install containernetworking-plugins)")
         }
+        let ofTemplates = [BenchTemplate.handler, BenchTemplate.poolHandler]
         let installed = Self.runtimes.filter { isInstalled($0.program, path) }.map(\.runtime)
-            .filter { $0.handler != BenchTemplate.handler || driver.isBuiltIn }
+            .filter { !ofTemplates.contains($0.handler) || driver.isBuiltIn }
         let selected = handlers.isEmpty ? installed.map(\.handler) : handlers
         if let other = selected.first(where: { handler in !installed.contains { $0.handler == handler } }) {
             let program = Self.runtimes.first { $0.runtime.handler == other }?.program
             let objection =
-                other == BenchTemplate.handler && !driver.isBuiltIn
+                ofTemplates.contains(other) && !driver.isBuiltIn
                 ? "it needs the built-in VMM, but the driver is \(driver)" : program.map { "no \($0) in \(path)" }
             throw BenchError(
                 "--handler \(other): \(objection ?? "an unknown runtime"); installed are "
@@ -104,18 +105,27 @@ struct BenchPod: AsyncParsableCommand {
         let archive = try BusyboxImage(directory: "\(work.path)/image").archive(busybox: busybox)
         let template = BenchTemplate(directory: work.path, configurationFile: global.config)
         let cold = try template.coldConfiguration()
-        var sides = selected.map { PodBench.Side($0, handler: $0) }
-        if let number = selected.firstIndex(of: BenchTemplate.handler) {
-            sides[number] = try await template.side(logger: logger)
-        }
+        let environment = ["MARTLET_GUEST"].compactMap { name in variable(name).map { "\(name)=\($0)" } }
+        let fromTemplate = try await template.sides(selected, logger: logger)
+        var sides = selected.map { fromTemplate[$0] ?? PodBench.Side($0, handler: $0) }
         let containerd = try TemporaryContainerd(
             directory: work.path,
             runtimes: installed.filter { selected.contains($0.handler) },
             image: BusyboxImage.name, path: "\(path):\(work.path)",
-            environment: ["MARTLET_GUEST"].compactMap { name in variable(name).map { "\(name)=\($0)" } }
-                + ["MARTLET_CONFIG=\(cold)"],
-            plugins: plugins)
+            environment: environment + ["MARTLET_CONFIG=\(cold)"], plugins: plugins)
         defer { containerd.end() }
+        if let number = selected.firstIndex(of: BenchTemplate.poolHandler) {
+            sides[number].prepare = {
+                try await onThread("pool") {
+                    try containerd.run(own, template.fillArguments, environment: environment, within: .seconds(60))
+                }
+            }
+        }
+        defer {
+            if selected.contains(BenchTemplate.poolHandler) {
+                try? containerd.run(own, template.drainArguments, environment: [], within: .seconds(10))
+            }
+        }
         try containerd.importImage(archive, within: .seconds(60))
         return try await measure(
             PodBench(address: containerd.address, sides: sides, image: BusyboxImage.name), facts)
@@ -125,10 +135,15 @@ struct BenchPod: AsyncParsableCommand {
     /// containers do not start below runc's shim.
     private static let runtimes: [(program: String, runtime: TemporaryContainerd.Runtime)] = [
         ("containerd-shim-martlet-v2", .init(handler: "martlet", type: "io.containerd.martlet.v2")),
-        ("containerd-shim-martlet-v2", .init(handler: BenchTemplate.handler, type: BenchTemplate.runtimeType)),
+        ("containerd-shim-martlet-v2", martlet(BenchTemplate.handler)),
+        ("containerd-shim-martlet-v2", martlet(BenchTemplate.poolHandler)),
         ("runc", .init(handler: "runc", type: "io.containerd.runc.v2")),
         ("containerd-shim-runsc-v1", .init(handler: "runsc", type: "io.containerd.runsc.v1")),
     ]
+
+    private static func martlet(_ handler: String) -> TemporaryContainerd.Runtime {
+        .init(handler: handler, type: BenchTemplate.runtimeType(handler))
+    }
 
     private func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 

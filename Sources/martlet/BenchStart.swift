@@ -24,9 +24,14 @@ struct BenchStart: AsyncParsableCommand {
 
         func makeTemplate() async throws { _ = try await maker.make(vcpus: vcpus, memoryMiB: memoryMiB) }
 
-        func start(fromTemplate: Bool) async throws -> (machine: any VirtualMachine, nanoseconds: UInt64) {
-            let ready = try await maker.start(vcpus: vcpus, memoryMiB: memoryMiB, fromTemplate: fromTemplate)
-            return (ready.machine, ready.startTime)
+        func prepare(_ kind: StartKind) async throws
+            -> @Sendable () async throws -> (machine: any VirtualMachine, nanoseconds: UInt64)
+        {
+            let start = try await maker.prepareStart(vcpus: vcpus, memoryMiB: memoryMiB, kind.source)
+            return {
+                let ready = try await start()
+                return (ready.machine, ready.startTime)
+            }
         }
     }
 
@@ -41,6 +46,9 @@ struct BenchStart: AsyncParsableCommand {
     @Flag(help: "Also start machines from a template and cold, in turns; needs the built-in VMM.")
     var template = false
 
+    @Flag(help: "With --template: also take machines from a pool, in turns.")
+    var pool = false
+
     @Option(
         parsing: .upToNextOption,
         help: "Also start so many pods at once, one number after the other, and print what they take: 1 10 30.")
@@ -50,6 +58,7 @@ struct BenchStart: AsyncParsableCommand {
     var busybox = "/bin/busybox"
 
     func validate() throws {
+        guard !pool || template else { throw ValidationError("--pool goes with --template") }
         guard pods.allSatisfy({ (1...1000).contains($0) }) else { throw ValidationError("--pods: each from 1 to 1000") }
     }
 
@@ -77,7 +86,7 @@ struct BenchStart: AsyncParsableCommand {
             } else if template {
                 throw BenchError("--template needs the built-in VMM, but the driver is \(plan.driver)")
             }
-            start.usesTemplate = template
+            start.kinds = (pool ? [.pool] : []) + (template ? [.template] : []) + [.cold]
             start.podCounts = pods
             return try await start.run(
                 runs: bench.runs, command: CommandLine.arguments.joined(separator: " "),
@@ -90,6 +99,16 @@ struct BenchStart: AsyncParsableCommand {
         }
         try await global.reporting { _ in
             try bench.show(page: report.page) { bench.json ? try report.json() : report.table() }
+        }
+    }
+}
+
+extension StartKind {
+    fileprivate var source: TemplateMaker.Source {
+        switch self {
+        case .pool: .pool
+        case .template: .template
+        case .cold: .boot
         }
     }
 }

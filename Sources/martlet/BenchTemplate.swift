@@ -8,11 +8,11 @@ import Sandbox
 /// The side of `martlet bench pod` whose pods start from a template, and the configuration of the side whose pods boot.
 struct BenchTemplate {
     static let handler = "martlet-template"
-    /// containerd looks for `shim` then.
-    static let runtimeType = "io.containerd.martlet-template.v2"
-    private static let shim = "containerd-shim-martlet-template-v2"
+    static let poolHandler = "martlet-pool"
+    /// The shims that containerd looks for then.
+    static func runtimeType(_ handler: String) -> String { "io.containerd.\(handler).v2" }
 
-    /// Takes the template, the configurations and the shim. It must be in containerd's PATH.
+    /// Takes the template, the configurations and the shims. It must be in containerd's PATH.
     let directory: String
     /// What the bench was given; nil: the standard file.
     let configurationFile: String?
@@ -40,18 +40,48 @@ struct BenchTemplate {
         return (file, configuration, template)
     }
 
-    /// Makes the template, and a shim that uses it: Martlet's, with another configuration.
-    func side(logger: Logger) async throws -> PodBench.Side {
+    /// Makes the template.
+    ///
+    /// - Returns: a side for each of the handlers that starts pods from it.
+    func sides(_ handlers: [String], logger: Logger) async throws -> [String: PodBench.Side] {
+        let wanted = handlers.filter { $0 == Self.handler || $0 == Self.poolHandler }
+        if wanted.isEmpty { return [:] }
         let (file, configuration, template) = try await make(logger: logger)
-        let path = "\(directory)/\(Self.shim)"
-        try Data("#!/bin/sh\nexport MARTLET_CONFIG='\(file)'\nexec containerd-shim-martlet-v2 \"$@\"\n".utf8)
-            .write(to: URL(filePath: path))
-        try check("chmod", path, chmod(path, 0o755))
-        return PodBench.Side("martlet from a template", handler: Self.handler) { sandbox in
-            let pod = PodList.all(root: configuration.paths.root).first { $0.id == sandbox }
-            guard pod?.template == template else {
-                throw BenchError("pod \(sandbox) has not started from the template \(template)")
+        var sides: [String: PodBench.Side] = [:]
+        for handler in wanted {
+            let isPooled = handler == Self.poolHandler
+            // The others have no pool.
+            try writeShim(handler, configurationFile: isPooled ? poolConfiguration(file) : file)
+            let name = isPooled ? "martlet from the pool" : "martlet from a template"
+            sides[handler] = PodBench.Side(name, handler: handler) { sandbox in
+                let pod = PodList.all(root: configuration.paths.root).first { $0.id == sandbox }
+                guard pod?.template == template, pod?.isFromPool == isPooled else {
+                    throw BenchError("pod \(sandbox) has not started from \(isPooled ? "the pool" : template)")
+                }
             }
         }
+        return sides
+    }
+
+    /// The configuration of the side whose pods come from the pool: a file, and its drop-in.
+    private var poolDirectory: String { "\(directory)/pool" }
+
+    /// What has a machine ready: arguments of `martlet`.
+    var fillArguments: [String] { ["--config", "\(poolDirectory)/martlet.toml", "pool", "fill"] }
+    /// What ends one that no pod has taken.
+    var drainArguments: [String] { ["--config", "\(poolDirectory)/martlet.toml", "pool", "drain"] }
+
+    private func poolConfiguration(_ file: String) throws -> String {
+        try Configuration.copy(
+            file: file, to: poolDirectory, with: "pool.directory = \"\(directory)/ready\"\n")
+    }
+
+    /// Martlet's shim with another configuration.
+    private func writeShim(_ handler: String, configurationFile: String) throws {
+        let path = "\(directory)/containerd-shim-\(handler)-v2"
+        try Data(
+            "#!/bin/sh\nexport MARTLET_CONFIG='\(configurationFile)'\nexec containerd-shim-martlet-v2 \"$@\"\n".utf8
+        ).write(to: URL(filePath: path))
+        try check("chmod", path, chmod(path, 0o755))
     }
 }

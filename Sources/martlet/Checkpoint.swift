@@ -89,12 +89,15 @@ struct Restore: AsyncParsableCommand {
     @OptionGroup var checkpoint: CheckpointArguments
     @OptionGroup var arguments: CreateArguments
 
+    @Argument(help: "The container's id.")
+    var id: String
+
     @Flag(name: [.long, .short], help: "Return when the container goes on.")
     var detach = false
 
     func run() async throws {
         let status = try await global.reporting { logger in
-            var options = arguments.options(isDetached: detach)
+            var options = arguments.options(id: id, isDetached: detach)
             options.checkpoint = checkpoint.directory
             return try await RunCommand(options, try global.runtimeForServers()).run(logger: logger)
         }

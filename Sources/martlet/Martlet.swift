@@ -14,8 +14,8 @@ struct Martlet: AsyncParsableCommand {
         subcommands: [
             Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
             Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
-            Restore.self, Fork.self, PodCommand.self, TemplateCommand.self, Plan.self,
-            Check.self, BenchCommand.self, Version.self, PodServerCommand.self,
+            Restore.self, Fork.self, PodCommand.self, TemplateCommand.self, PoolCommand.self, Plan.self,
+            Check.self, DoctorCommand.self, BenchCommand.self, Version.self, PodServerCommand.self,
         ])
 
     @OptionGroup var global: GlobalOptions
@@ -23,12 +23,7 @@ struct Martlet: AsyncParsableCommand {
     /// Parses the command line and runs the command. A failure becomes one message and an exit code other than 0.
     static func main() async {
         do {
-            var command = try parseAsRoot()
-            if var command = command as? any AsyncParsableCommand {
-                try await command.run()
-            } else {
-                try command.run()
-            }
+            try await perform()
         } catch let error as Failure {
             error.report()
             Glibc.exit(1)
@@ -39,6 +34,16 @@ struct Martlet: AsyncParsableCommand {
             let message = fullMessage(for: error) + "\n"
             _ = write(STDERR_FILENO, message, message.utf8.count)
             Glibc.exit(1)
+        }
+    }
+
+    /// - Parameter arguments: without the program's name; nil: the process's own.
+    static func perform(_ arguments: [String]? = nil) async throws {
+        var command = try parseAsRoot(arguments)
+        if var command = command as? any AsyncParsableCommand {
+            try await command.run()
+        } else {
+            try command.run()
         }
     }
 }

@@ -8,7 +8,10 @@ import Sandbox
 struct PodCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "pod", abstract: "Inspect the pods of this host, whoever started them.",
-        subcommands: [PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self, PodJailCommand.self])
+        subcommands: [
+            PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self, PodEventsCommand.self,
+            PodJailCommand.self,
+        ])
 }
 
 struct PodListCommand: AsyncParsableCommand {

@@ -1,4 +1,6 @@
 import ArgumentParser
+import Glibc
+import Logging
 import PodService
 import Sandbox
 
@@ -28,9 +30,6 @@ struct CreateArguments: ParsableArguments {
     )
     var preserveFds = 0
 
-    @Argument(help: "The container's id.")
-    var id: String
-
     func validate() throws {
         if preserveFds != 0 {
             throw ValidationError(
@@ -38,7 +37,7 @@ struct CreateArguments: ParsableArguments {
         }
     }
 
-    func options(isDetached: Bool) -> CreateOptions {
+    func options(id: String, isDetached: Bool) -> CreateOptions {
         CreateOptions(
             id: id, bundle: bundle, pidFile: pidFile, consoleSocket: consoleSocket, pidfdSocket: pidfdSocket,
             isDetached: isDetached)
@@ -52,9 +51,12 @@ struct Create: AsyncParsableCommand {
     @OptionGroup var global: GlobalOptions
     @OptionGroup var arguments: CreateArguments
 
+    @Argument(help: "The container's id.")
+    var id: String
+
     func run() async throws {
         try await global.reporting { _ in
-            try await global.runtimeForServers().create(arguments.options(isDetached: true))
+            try await global.runtimeForServers().create(arguments.options(id: id, isDetached: true))
         }
     }
 }
@@ -62,6 +64,10 @@ struct Create: AsyncParsableCommand {
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Create a container in a virtual machine, and start it.",
+        usage: """
+            martlet run [<options>] [--bundle <bundle>] <id>
+            martlet run [<options>] --image <image> [<id>] [-- <command> …]
+            """,
         discussion:
             "Exits with the container's exit code, 128 + n when signal n ended it, 255 when its VM ended under it.")
 
@@ -74,13 +80,46 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Do not delete the container when it has ended.")
     var keep = false
 
+    @Option(
+        help: """
+            Run an image in place of a bundle: oci:DIR[:TAG], docker-archive:FILE, docker://NAME. What the container writes is \
+            gone when it has ended. Needs umoci, and skopeo unless the image is a directory.
+            """)
+    var image: String?
+
+    @Argument(help: "The container's id; one is made for an image where it is missing.")
+    var id: String?
+
+    @Argument(parsing: .postTerminator, help: "With --image, after --: the command in place of the image's.")
+    var command: [String] = []
+
+    func validate() throws {
+        if image == nil {
+            guard id != nil else { throw ValidationError("the container's id is missing") }
+            guard command.isEmpty else { throw ValidationError("a command goes with --image") }
+        } else {
+            guard !detach, !keep else { throw ValidationError("--image goes with neither --detach nor --keep") }
+            guard arguments.bundle == "." else { throw ValidationError("--image goes without --bundle") }
+        }
+    }
+
     func run() async throws {
         let status = try await global.reporting { logger in
-            let command = RunCommand(
-                arguments.options(isDetached: detach), keepsContainer: keep, try global.runtimeForServers())
-            return try await command.run(logger: logger)
+            let id = id ?? "run-\(String(UInt64.random(in: 0...UInt64.max), radix: 36))"
+            var options = arguments.options(id: id, isDetached: detach)
+            let runtime = try global.runtimeForServers()
+            let bundle = try await bundle(logger)
+            if let bundle { options.bundle = bundle.directory }
+            defer { bundle?.remove() }
+            return try await RunCommand(options, keepsContainer: keep, runtime).run(logger: logger)
         }
         throw ExitCode(status)
+    }
+
+    private func bundle(_ logger: Logger) async throws -> ImageBundle? {
+        guard let image else { return nil }
+        let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
+        return try await ImageBundle.make(image: image, command: command, hasTerminal: hasTerminal, logger: logger)
     }
 }
 

@@ -15,7 +15,10 @@ extension Containers {
         /// A directory of templates, and what pods do that may use them.
         private struct Templates {
             let scene: Scene
-            var settings: String { "template.directory = \"\(scene.directory)/templates\"" }
+            var pool: String { "\(scene.directory)/pool" }
+            var settings: String {
+                "template.directory = \"\(scene.directory)/templates\"\npool.directory = \"\(pool)\""
+            }
 
             /// Makes a template; answers its name.
             func make(_ options: String...) throws -> String {
@@ -25,6 +28,16 @@ extension Containers {
                 ).finish(within: .seconds(120))
                 try #require(outcome.code == 0, "\(outcome.errorText)")
                 return outcome.text.trimmed
+            }
+
+            /// Has a machine ready.
+            ///
+            /// - Parameter start: starts a program where the engine is.
+            func fillPool(_ start: ([String]) throws -> Command = { try Command($0[0], Array($0[1...])) }) throws {
+                let outcome = try start([Lab.martlet] + scene.configuration(settings) + ["pool", "fill"])
+                    .finish(within: .seconds(120))
+                try #require(outcome.code == 0, "\(outcome.errorText)")
+                try #require(Leftovers.list(pool).count == 1)
             }
 
             /// Checks what the only pod below `root` has started from; nil: it has booted.
@@ -67,6 +80,9 @@ extension Containers {
                     try run(nil)
                     let name = try templates.make()
                     try run(name)
+                    try templates.fillPool()
+                    try run(name)
+                    #expect(Leftovers.list(templates.pool).isEmpty)
                     // A limit below vm.memory_mib is the container's, not the machine's; one above it makes another shape.
                     try run(name, ["--memory-limit", "\(64 << 20)"])
                     try run(nil, ["--memory-limit", "\(640 << 20)"])
@@ -93,6 +109,9 @@ extension Containers {
                         #expect(cri.settledLeftovers() == [])
                     }
                     try run(standard)
+                    try templates.fillPool { try cri.start($0) }
+                    try run(standard)
+                    #expect(Leftovers.list(templates.pool).isEmpty)
                     try run(limited) {
                         $0["linux"]["resources"] = [
                             "memory_limit_in_bytes": .number(256 * 1_048_576), "cpu_quota": 200_000,
@@ -109,12 +128,14 @@ extension Containers {
             try Scene.play { scene in
                 let templates = Templates(scene: scene)
                 let name = try templates.make()
+                try templates.fillPool()
                 try Podman.play(settings: templates.settings) { podman, inner in
                     let id = inner.newID()
                     try podman.succeed(
                         "run", "-d", "--name", id, "--network", "none", "--hostname", "box", Podman.image,
                         "/bin/sh", "-c", "while :; do sleep 1; done")
                     try templates.expect(name, root: podman.states)
+                    #expect(Leftovers.list(templates.pool).isEmpty)
                     #expect(try podman.succeed("exec", id, "hostname") == "box\n")
                     try podman.succeed("kill", id)
                     #expect(try podman.succeed("wait", id).trimmed == "137")

@@ -28,9 +28,16 @@ extension Containers {
 
                 let following = try Command(Lab.martlet, ["--root", scene.root, "pod", "logs", "--follow", id])
                 try following.output?.wait(for: "martlet-agent ready")
+                let events = try martlet("pod", "events", id).split(separator: "\n")
+                #expect(events.map { $0.split(separator: " ")[1] } == ["created", "started"], "\(events)")
+                let watching = try Command(
+                    Lab.martlet, ["--root", scene.root, "pod", "events", "--follow", "--json", id])
+                try watching.output?.wait(for: #""type":"started""#)
                 run.child.signal(SIGTERM)
                 #expect(try run.finish().code == 3)
                 #expect(try following.finish().code == 0, "a pod's end is no failure")
+                let watched = try watching.finish()
+                #expect(watched.code == 0 && watched.text.contains(#""exitStatus":3"#), "\(watched.text)")
 
                 let missing = try Command(Lab.martlet, ["--root", scene.root, "pod", "ps", id]).finish()
                 #expect(missing.code == 1)

@@ -14,6 +14,8 @@ public struct PodBench: Sendable {
         public var handler: String
         /// Called with the id of each pod that has started; throws when the pod is not what this side measures.
         public var check: @Sendable (_ sandbox: String) throws -> Void
+        /// Called before each pod is started; it is not measured.
+        public var prepare: @Sendable () async throws -> Void = {}
 
         public init(
             _ name: String, handler: String, check: @escaping @Sendable (_ sandbox: String) throws -> Void = { _ in }
@@ -57,7 +59,10 @@ public struct PodBench: Sendable {
         var idle: [String] = []
         let results: [[PodRun]]
         do {
-            for side in sides { idle.append(try await pods.start(side.handler, "idle").sandbox) }
+            for side in sides {
+                try await side.prepare()
+                idle.append(try await pods.start(side.handler, "idle").sandbox)
+            }
             results = try await Rounds.run(rounds, of: sides) { round, side in
                 let run = try await measure(pods, side, "\(round)")
                 let start = Figures.short(run.sandbox + run.create + run.start)
@@ -76,6 +81,7 @@ public struct PodBench: Sendable {
     }
 
     private func measure(_ pods: PodStarter, _ side: Side, _ name: String) async throws -> PodRun {
+        try await side.prepare()
         let pod = try await pods.start(side.handler, name)
         var run = pod.times
         do {

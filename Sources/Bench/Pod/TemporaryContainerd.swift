@@ -74,6 +74,25 @@ public final class TemporaryContainerd: Sendable {
         }
     }
 
+    /// Runs a program where containerd is: in its network.
+    ///
+    /// - Throws: `BenchError` when it fails, or does not end in time.
+    public func run(_ program: String, _ arguments: [String], environment: [String], within limit: Duration) throws {
+        let child = try ChildProcess(
+            program,
+            .init(
+                executable: "/usr/bin/nsenter", arguments: ["--net=/proc/self/fd/3", program] + arguments,
+                environment: RunPhases.environment() + environment,
+                descriptors: [-1, -1, STDERR_FILENO, namespace.descriptor.raw], diesWithParent: true))
+        guard let end = child.waitForEnd(timeout: limit) else {
+            child.signal(SIGKILL)
+            throw BenchError("\(program) \(arguments.joined(separator: " ")): did not end within \(limit)")
+        }
+        guard end == .exited(0) else {
+            throw BenchError("\(program) \(arguments.joined(separator: " ")): \(end)")
+        }
+    }
+
     /// Ends containerd, and removes what pods may have left: processes with the directory on their command line, and mounts in it.
     public func end() {
         daemon.signal(SIGTERM)

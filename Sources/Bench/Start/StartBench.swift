@@ -14,8 +14,8 @@ public struct StartBench: Sendable {
     public var qemu: String?
     /// Starts the machines whose starts are counted; nil where the driver is not the built-in VMM.
     public var starter: (any MachineStarter)?
-    /// Whether starts from a template are measured, in turns with cold ones.
-    public var usesTemplate = false
+    /// The starts of machines that are measured in turns; the last is the one that the others are compared with.
+    public var kinds = [StartKind.cold]
     /// How many pods are started at once, one number after the other, to see what they take of the host's memory.
     public var podCounts: [Int] = []
     public var timeout = Duration.seconds(60)
@@ -65,45 +65,35 @@ public struct StartBench: Sendable {
             try Data(TinyGuest.image).write(to: URL(filePath: image))
             tiny = try await compare("a guest that only writes a port", tinyGuest(image), qemu, runs: runs, progress)
         }
-        var template: Comparison?
-        var counts: [StartCounts?] = []
-        if let starter {
-            (template, counts) = try await countStarts(starter, runs: runs, progress)
-        }
+        let starts = try await countStarts(runs: runs, progress)
         guard let total = Samples(phases.map(\.total)) else { throw BenchError("no runs") }
         var report = StartReport(
             command: command, facts: facts, run: total, phases: Self.samples(phases), memory: memory,
             touched: touched, start: start, startOfTinyGuest: tiny)
         report.densities = densities
-        report.template = template
-        report.counts = counts.first ?? nil
-        report.coldCounts = counts.count > 1 ? counts[1] : nil
+        report.starts = starts
         return report
     }
 
-    /// Starts machines from a template and cold in turns, or cold ones alone.
-    ///
-    /// - Returns: the times, where both sides were measured, and the counts of each side.
-    private func countStarts(
-        _ starter: any MachineStarter, runs: Int, _ progress: (String) -> Void
-    ) async throws -> (Comparison?, [StartCounts?]) {
-        if usesTemplate {
+    /// Starts machines in turns.
+    private func countStarts(runs: Int, _ progress: (String) -> Void) async throws -> [StartReport.MachineStart] {
+        guard let starter else { return [] }
+        if kinds != [.cold] {
             progress("making the template")
             try await starter.makeTemplate()
         }
         let starts = TemplateStarts(
             starter: starter,
             bootFiles: [machine.kernel] + (machine.bootInitramfs.map { [$0] } ?? []))
-        let sides = usesTemplate ? [true, false] : [false]
-        let results = try await Rounds.run(runs, of: sides) { round, isRestored in
-            progress("a machine \(TemplateStarts.sides[isRestored ? 0 : 1]), \(round)/\(runs)")
-            return try await starts.measure(fromTemplate: isRestored)
+        let results = try await Rounds.run(runs, of: kinds) { round, kind in
+            progress("a machine \(kind.rawValue), \(round)/\(runs)")
+            return try await starts.measure(kind)
         }
-        let samples = results.compactMap { Samples($0.map(\.milliseconds)) }
-        return (
-            usesTemplate ? Comparison("built-in VMM", unit: "ms", better: .lower, sides: samples) : nil,
-            results.map { StartCounts.medians($0.map(\.counts)) }
-        )
+        return zip(kinds, results).compactMap { kind, results in
+            guard let samples = Samples(results.map(\.milliseconds)) else { return nil }
+            return .init(
+                kind: kind.rawValue, milliseconds: samples, counts: StartCounts.medians(results.map(\.counts)))
+        }
     }
 
     private func touchedMemory(_ progress: (String) -> Void) async throws -> StartReport.TouchedMemory {

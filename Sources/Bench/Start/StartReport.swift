@@ -33,18 +33,26 @@ public struct StartReport: Sendable, Codable {
 
     /// Pods that ran at the same time.
     public var densities: [IdlePods] = []
-    /// The time from the VMM's exec to the agent's first answer, from a template beside cold; nil without `--template`.
-    public var template: Comparison?
-    /// What a machine's start made the host do: of the start from the template, or without `--template` of the cold one; nil where the
-    /// driver is not the built-in VMM.
-    public var counts: StartCounts?
-    /// The cold start's, beside that.
-    public var coldCounts: StartCounts?
+    /// Starts of machines that took turns, the cold ones last; empty where the driver is not the built-in VMM.
+    public var starts: [MachineStart] = []
+
+    /// One way to start a machine.
+    public struct MachineStart: Sendable, Codable {
+        /// A `StartKind`.
+        public var kind: String
+        /// From the exec of `martlet-vmm`, or from the moment at which a machine of the pool is taken, to the agent's first answer.
+        public var milliseconds: Samples
+        /// What the start made the host do; nil without starts.
+        public var counts: StartCounts?
+    }
+
+    private func start(_ kind: StartKind) -> MachineStart? { starts.first { $0.kind == kind.rawValue } }
 
     private enum CodingKeys: String, CodingKey {
-        case title, command, facts, run, phases, memory, start, template, counts
+        case title, command, facts, run, phases, memory, start, starts
         case densities = "pods"
-        case coldCounts = "cold_counts"
+        case poolRatio = "pool_ratio"
+        case poolModelled = "pool_modelled_ms"
         case templateRatio = "template_ratio"
         case modelled = "modelled_ms"
         case guestMiB = "guest_touched_mib"
@@ -63,7 +71,14 @@ public struct StartReport: Sendable, Codable {
 
     public var ratio: Double? { Self.ratio(start) }
     public var ratioOfTinyGuest: Double? { Self.ratio(startOfTinyGuest) }
-    public var templateRatio: Double? { Self.ratio(template) }
+
+    /// The median of a kind of start by that of the cold one.
+    private func ratio(_ kind: StartKind) -> Double? {
+        guard let some = start(kind), let cold = start(.cold), cold.milliseconds.median > 0 else { return nil }
+        return some.milliseconds.median / cold.milliseconds.median
+    }
+    public var templateRatio: Double? { ratio(.template) }
+    public var poolRatio: Double? { ratio(.pool) }
 
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
@@ -78,12 +93,14 @@ public struct StartReport: Sendable, Codable {
         try container.encodeIfPresent(start, forKey: .start)
         try container.encodeIfPresent(startOfTinyGuest, forKey: .startOfTinyGuest)
         if !densities.isEmpty { try container.encode(densities, forKey: .densities) }
-        try container.encodeIfPresent(template, forKey: .template)
-        try container.encodeIfPresent(counts, forKey: .counts)
-        try container.encodeIfPresent(coldCounts, forKey: .coldCounts)
+        if !starts.isEmpty { try container.encode(starts, forKey: .starts) }
+        let counts = (start(.template) ?? start(.cold))?.counts
         try container.encodeIfPresent(templateRatio, forKey: .templateRatio)
         try container.encodeIfPresent(counts?.modelledMilliseconds, forKey: .modelled)
-        try container.encodeIfPresent(template == nil ? touched?.asConfigured : counts?.guestMiB, forKey: .guestMiB)
+        try container.encodeIfPresent(poolRatio, forKey: .poolRatio)
+        try container.encodeIfPresent(start(.pool)?.counts?.modelledMilliseconds, forKey: .poolModelled)
+        try container.encodeIfPresent(
+            start(.template) == nil ? touched?.asConfigured : counts?.guestMiB, forKey: .guestMiB)
         try container.encodeIfPresent(ratio, forKey: .ratio)
         try container.encodeIfPresent(ratioOfTinyGuest, forKey: .ratioOfTinyGuest)
     }
@@ -104,9 +121,7 @@ public struct StartReport: Sendable, Codable {
         start = try container.decodeIfPresent(Comparison.self, forKey: .start)
         startOfTinyGuest = try container.decodeIfPresent(Comparison.self, forKey: .startOfTinyGuest)
         densities = try container.decodeIfPresent([IdlePods].self, forKey: .densities) ?? []
-        template = try container.decodeIfPresent(Comparison.self, forKey: .template)
-        counts = try container.decodeIfPresent(StartCounts.self, forKey: .counts)
-        coldCounts = try container.decodeIfPresent(StartCounts.self, forKey: .coldCounts)
+        starts = try container.decodeIfPresent([MachineStart].self, forKey: .starts) ?? []
     }
 
     init(
@@ -180,22 +195,26 @@ public struct StartReport: Sendable, Codable {
     }
 
     var templateRows: [[String]] {
-        guard let template else { return [] }
-        return [["from exec to the agent's first answer, ms"] + TemplateStarts.sides + ["ratio"]]
-            + [
-                ["  " + template.name] + template.sides.map { Figures.range($0, Figures.short) }
-                    + [templateRatio.map { Figures.fixed($0, 3) } ?? "–"]
-            ]
+        if starts.count < 2 { return [] }
+        return [["a machine's start until the agent's first answer", "ms", "by cold"]]
+            + starts.map { start in
+                let ratio = StartKind(rawValue: start.kind).flatMap(ratio)
+                return [
+                    "  " + start.kind, Figures.range(start.milliseconds, Figures.short),
+                    ratio.map { Figures.fixed($0, 3) } ?? "–",
+                ]
+            }
     }
 
     /// The counts, with what they add up to.
     var countRows: [[String]] {
-        guard let counts else { return [] }
-        let columns = [counts] + (coldCounts.map { [$0] } ?? [])
-        func row(_ name: String, _ value: (StartCounts) -> String) -> [String] { ["  " + name] + columns.map(value) }
-        let heads = coldCounts == nil ? ["cold"] : TemplateStarts.sides
-        return [["counted on the host during a start"] + heads]
-            + counts.events.keys.sorted().map { key in row(key) { "\($0.events[key] ?? 0)" } }
+        let counted = starts.compactMap { start in start.counts.map { (kind: start.kind, counts: $0) } }
+        guard let first = counted.first?.counts else { return [] }
+        func row(_ name: String, _ value: (StartCounts) -> String) -> [String] {
+            ["  " + name] + counted.map { value($0.counts) }
+        }
+        return [["counted on the host during a start"] + counted.map(\.kind)]
+            + first.events.keys.sorted().map { key in row(key) { "\($0.events[key] ?? 0)" } }
             + [
                 row("copied into the guest, MiB") { Figures.short($0.copiedMiB) },
                 row("guest memory of its own, MiB") { Figures.short($0.guestMiB) },

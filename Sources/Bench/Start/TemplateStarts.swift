@@ -3,17 +3,27 @@ import Glibc
 public import Hypervisor
 import LinuxSystem
 
+/// How a machine comes to be.
+public enum StartKind: String, Sendable {
+    /// It was restored before, and held ready.
+    case pool = "from the pool"
+    case template = "from the template"
+    case cold
+}
+
 /// What starts the machines that are measured.
 public protocol MachineStarter: Sendable {
     /// Makes the template.
     func makeTemplate() async throws
-    /// Starts a machine, from the template or cold.
+    /// Does what comes before a start.
     ///
-    /// - Returns: the machine, and the nanoseconds from the start of its processes until its agent's first answer.
-    func start(fromTemplate: Bool) async throws -> (machine: any VirtualMachine, nanoseconds: UInt64)
+    /// - Returns: the start; its result is the machine, and the nanoseconds from the start of its processes, or from the moment at which
+    ///   it is taken from the pool, until its agent's first answer.
+    func prepare(_ kind: StartKind) async throws
+        -> @Sendable () async throws -> (machine: any VirtualMachine, nanoseconds: UInt64)
 }
 
-/// Machines that boot and machines that start from a template, in turns.
+/// Machines that boot and machines that start in other ways, in turns.
 struct TemplateStarts {
     let starter: any MachineStarter
     /// What a boot copies: files of the host.
@@ -21,31 +31,29 @@ struct TemplateStarts {
     /// nil where this kernel does not count. One for all starts: each that begins or ends has the kernel change its code.
     let counters = try? KernelCounters()
 
-    /// The two sides' names, in order.
-    static let sides = ["from the template", "cold"]
-
     struct Result {
         var milliseconds: Double
         var counts: StartCounts
     }
 
     /// Starts a machine, and ends it when its agent has answered.
-    func measure(fromTemplate: Bool) async throws -> Result {
+    func measure(_ kind: StartKind) async throws -> Result {
+        let start = try await starter.prepare(kind)
         let before = counters?.read() ?? [:]
-        let (machine, nanoseconds) = try await starter.start(fromTemplate: fromTemplate)
+        let (machine, nanoseconds) = try await start()
         let after = counters?.read()
         let memory = try machine.processes.first { $0.name == "martlet-vmm" }
             .map { try ProcessMemory(process: $0.name, pid: $0.pid) }
         machine.kill(.ended("measured"))
         _ = await machine.end()
-        let copied = fromTemplate ? 0 : bootFiles.map(Self.mebibytes).reduce(0, +)
+        let copied = kind == .cold ? bootFiles.map(Self.mebibytes).reduce(0, +) : 0
         // KVM's counters go down when another machine ends.
         let events = (after ?? [:]).merging(before) { $0 > $1 ? $0 - $1 : 0 }
         let counts = StartCounts(
             events: Dictionary(uniqueKeysWithValues: events.map { ("\($0.key)", $0.value) }),
             copiedMiB: copied, guestMiB: Double(memory?.guestOwnKiB ?? 0) / 1024,
             sharedMiB: Double((memory?.guestKiB ?? 0) - (memory?.guestOwnKiB ?? 0)) / 1024,
-            modelled: events.isEmpty ? [:] : UnitCosts.model(events, copiedMiB: copied, boots: !fromTemplate))
+            modelled: events.isEmpty ? [:] : UnitCosts.model(events, copiedMiB: copied, boots: kind == .cold))
         return Result(milliseconds: Double(nanoseconds) / 1e6, counts: counts)
     }
 

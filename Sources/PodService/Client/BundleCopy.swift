@@ -9,9 +9,6 @@ struct BundleCopy: Sendable {
     private let directory: String
     /// Whether there was no bundle.
     private let isOwn: Bool
-    /// Of coreutils.
-    private static let program = "/bin/cp"
-
     /// The container's host name, where the other one has a name of its own too.
     private let hostname: String
 
@@ -33,7 +30,8 @@ struct BundleCopy: Sendable {
             }
             try makeDirectories(directory, mode: 0o700)
             let source = try Bundle(directory: bundle)
-            try Self.copy(source.rootPath, to: "\(directory)/rootfs")
+            try ExternalProgram("cp", package: "coreutils", for: "fork").run(
+                ["-a", "--reflink=auto", "--", source.rootPath, "\(directory)/rootfs"])
             var spec = source.spec
             spec.root?.path = "rootfs"
             // What there can be only once: the new container has a network and a cgroup of its own.
@@ -41,18 +39,6 @@ struct BundleCopy: Sendable {
             if !spec.hostname.isEmpty { spec.hostname = hostname }
             for index in spec.linux?.namespaces.indices ?? 0..<0 { spec.linux?.namespaces[index].path = "" }
             try Data(JSON.encode(spec)).write(to: URL(filePath: "\(directory)/config.json"))
-        }
-    }
-
-    private static func copy(_ source: String, to target: String) throws {
-        let (child, output) = try ChildProcess.withPipe(
-            "cp",
-            .init(
-                executable: program, arguments: ["-a", "--reflink=auto", "--", source, target],
-                descriptors: [-1, -1, ChildProcess.pipe], diesWithParent: true))
-        let errors = try readText(output.raw, program)
-        guard child.waitForEnd(timeout: .seconds(600)) == .exited(0) else {
-            throw SandboxError.failed("copy of \(source): \(errors)")
         }
     }
 

@@ -100,7 +100,7 @@ struct NewContainer: Sendable {
         case .joined(_, _, let socket): return (record, nil, TaskServiceClient(try await TTRPCClient(unixPath: socket)))
         case .new(let pod, let directory, let lock, let listeners):
             let server = try await ServerProcess.start(
-                id: pod, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
+                id: pod, bundle.spec, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
             return (record, server, server.task)
         }
     }

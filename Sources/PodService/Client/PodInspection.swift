@@ -31,4 +31,41 @@ public struct PodInspection: Sendable {
             throw error
         }
     }
+
+    /// What has happened in the pod from its event `first` on, as far as it is kept.
+    ///
+    /// - Parameter isPatient: wait for an event where there is none yet, half a minute at most.
+    /// - Returns: the events, and the number of the next, counted from 1; nil when the pod has ended.
+    public func events(from first: UInt64, isPatient: Bool) async throws -> (events: [PodEventReport], next: UInt64)? {
+        do {
+            let reply = try await client.events(
+                .with {
+                    $0.first = first
+                    $0.doesNotWait = !isPatient
+                }, timeout: .seconds(60))
+            return (reply.events.map(PodEventReport.init), reply.first + UInt64(reply.events.count))
+        } catch {
+            if error.code == .unavailable { return nil }
+            throw error
+        }
+    }
+}
+
+/// An event of a pod, as JSON has it.
+public struct PodEventReport: Encodable, Sendable {
+    /// RFC 3339.
+    public let time: String
+    /// `created`, `started`, `exec-added`, `exec-started`, `exited`, `deleted`, `paused`, `resumed`, `oom`.
+    public let type: String
+    public let container: String
+    /// nil: of the container.
+    public let exec: String?
+    /// Of `exited`.
+    public let exitStatus: UInt32?
+
+    init(_ event: PodTaskEvent) {
+        (time, type, container) = (Timestamp.text(event.time), event.type, event.containerID)
+        exec = event.execID.isEmpty ? nil : event.execID
+        exitStatus = event.type == "exited" ? event.exitStatus : nil
+    }
 }

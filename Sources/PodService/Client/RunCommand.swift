@@ -36,7 +36,7 @@ public struct RunCommand: Sendable {
             return status
         } catch {
             let isLost = if case .connectionLost? = error as? CommandError { true } else { false }
-            let end = container.server?.child.waitForEnd(timeout: .milliseconds(isLost ? 1000 : 0))
+            let end = container.server?.waitForEnd(timeout: .milliseconds(isLost ? 1000 : 0))
             await container.abandon()
             if let end {
                 logger.error("container \(container.id): the pod's server \(end)")
@@ -86,7 +86,7 @@ public struct RunCommand: Sendable {
         if let signal = progress.signal { return 128 + signal }
         if let server = container.server, end == .exited(RunCommand.failure) {
             // It ends in that way too when the server is gone.
-            if let end = server.child.waitForEnd(timeout: .milliseconds(100)), end != .exited(0) {
+            if let end = server.waitForEnd(timeout: .milliseconds(100)), !end.isClean {
                 throw TTRPCError(.unavailable, "the pod's server \(end)")
             }
         }

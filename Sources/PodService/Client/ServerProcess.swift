@@ -2,13 +2,14 @@ import CLinux
 import Glibc
 import Hypervisor
 import LinuxSystem
+import OCISpec
 import Sandbox
 import TTRPC
 import TaskAPI
 
-/// A pod's server that this process started, and the connection to its Task service.
+/// A pod's server that this process started, or took from the pool, and the connection to its Task service.
 struct ServerProcess: Sendable {
-    let child: ChildProcess
+    private let process: ServerHandle
     let task: TaskServiceClient
     let directory: StateDirectory
     /// The server ends its pod when this closes; nil: the pod outlives this process.
@@ -16,9 +17,12 @@ struct ServerProcess: Sendable {
 
     /// Starts a server for the pod `id`, whose state directory has just been made.
     ///
-    /// - Parameter isDetached: whether the pod outlives this process. The server holds none of this process's descriptors then.
+    /// - Parameters:
+    ///   - spec: of the pod's first container.
+    ///   - isDetached: whether the pod outlives this process. The server holds none of this process's descriptors then.
     static func start(
-        id: String, _ directory: StateDirectory, lock: SharedDescriptor, _ listeners: StateDirectory.Listeners,
+        id: String, _ spec: Spec, _ directory: StateDirectory, lock: SharedDescriptor,
+        _ listeners: StateDirectory.Listeners,
         isDetached: Bool, _ runtime: Runtime
     ) async throws -> ServerProcess {
         do throws(any Error) {
@@ -36,10 +40,13 @@ struct ServerProcess: Sendable {
                     -1, errors, errors, listeners.services.raw, isDetached ? -1 : theirs.raw, lock.raw,
                     listeners.processes.raw,
                 ], newSession: true)
-            let child = try withExtendedLifetime((listeners, theirs, lock)) { try ChildProcess("pod server", command) }
+            let process = try withExtendedLifetime((listeners, theirs, lock)) {
+                try Pool.take(command, configurationFile: runtime.configurationFile) { spec }.map(ServerHandle.pooled)
+                    ?? .child(ChildProcess("pod server", command))
+            }
             let client = try await TTRPCClient(unixPath: listeners.socket)
             return ServerProcess(
-                child: child, task: TaskServiceClient(client), directory: directory,
+                process: process, task: TaskServiceClient(client), directory: directory,
                 lifeline: isDetached ? nil : lifeline)
         } catch {
             directory.sweep()
@@ -51,12 +58,50 @@ struct ServerProcess: Sendable {
     func finish() async {
         _ = try? await task.shutdown(.init(), timeout: .seconds(10))
         if let lifeline { shutdown(lifeline.raw, Int32(SHUT_RDWR)) }
-        let child = child
-        let end = try? await onThread("server end") { child.waitForEnd(timeout: .seconds(10)) }
-        if end != .some(.exited(0)) {
+        let end = try? await onThread("server end") { [self] in waitForEnd(timeout: .seconds(10)) }
+        if let end, end.isClean { return }
+        _ = try? await onThread("server end") { [process] in process.kill() }
+        directory.sweep()
+    }
+
+    /// How a server ended.
+    struct End: CustomStringConvertible {
+        /// Whether it has taken everything away.
+        var isClean: Bool
+        /// For messages: `exited with code 1`.
+        var description: String
+    }
+
+    /// Blocks until the server ends.
+    ///
+    /// - Returns: nil: it runs still.
+    func waitForEnd(timeout: Duration) -> End? {
+        switch process {
+        case .child(let child):
+            child.waitForEnd(timeout: timeout).map { End(isClean: $0 == .exited(0), description: "\($0)") }
+        case .pooled(let server):
+            // Its parent alone learns the exit code.
+            server.waitForEnd(timeout: timeout)
+                ? End(isClean: !directory.exists, description: "has ended") : nil
+        }
+    }
+}
+
+/// The process of a pod's server.
+private enum ServerHandle {
+    /// A child of this process.
+    case child(ChildProcess)
+    case pooled(Pool.Server)
+
+    /// Ends it, and blocks until it has ended.
+    func kill() {
+        switch self {
+        case .child(let child):
             child.signal(SIGKILL)
-            _ = await child.end()
-            directory.sweep()
+            _ = child.waitForEnd()
+        case .pooled(let server):
+            server.kill()
+            _ = server.waitForEnd(timeout: .seconds(10))
         }
     }
 }

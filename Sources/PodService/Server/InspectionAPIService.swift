@@ -16,7 +16,8 @@ struct InspectionAPIService: InspectionService {
     private static let eventTimeout: Duration = .seconds(30)
 
     func events(_ request: PodEventsRequest, context: TTRPCContext) async throws -> PodEventsResponse {
-        let (first, events) = await log.events(from: request.first, within: Self.eventTimeout)
+        let (first, events) = await log.events(
+            from: request.first, within: request.doesNotWait ? .zero : Self.eventTimeout)
         return .with {
             $0.first = first
             $0.events = events.map(\.message)
@@ -58,10 +59,11 @@ extension PodContainer {
     }
 }
 
-extension PodEvent {
+extension EventLog.Entry {
     fileprivate var message: PodTaskEvent {
         .with {
-            switch self {
+            $0.time = time
+            switch event {
             case .created(let container, _, _, _, _): ($0.type, $0.containerID) = ("created", container)
             case .started(let container, _): ($0.type, $0.containerID) = ("started", container)
             case .execAdded(let container, let exec):

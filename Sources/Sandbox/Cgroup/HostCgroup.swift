@@ -27,7 +27,11 @@ struct HostCgroup: Sendable {
     }
 
     /// Makes the cgroups at `path` with limits, and moves this process there.
-    init(joining path: HostCgroupPath, _ limits: HostCgroupLimits = HostCgroupLimits()) throws {
+    ///
+    /// - Parameter others: processes that come along.
+    init(
+        joining path: HostCgroupPath, _ limits: HostCgroupLimits = HostCgroupLimits(), with others: [pid_t] = []
+    ) throws {
         let own = Self.memberships(try readText("/proc/self/cgroup"))
         let hierarchies = Self.hierarchies(try MountEntry.all())
         directories = hierarchies.map { $0.mountPoint + path.path }
@@ -36,6 +40,7 @@ struct HostCgroup: Sendable {
         }
         do {
             try Self.make(path, hierarchies, pid: getpid(), limits)
+            for process in others { try Self.move(process, to: directories) }
         } catch {
             leave()
             throw error

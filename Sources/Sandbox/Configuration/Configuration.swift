@@ -119,6 +119,14 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var tenant = ""
     }
 
+    /// Machines that are restored from templates before there are pods for them.
+    public struct Pool: Sendable, Equatable, Codable {
+        /// How many machines are kept ready; 0: as many as `martlet pool fill` has made, which are not replaced.
+        public var size = 0
+        /// Holds their sockets; an absolute path.
+        public var directory = "/run/martlet.pool"
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// The directory for the state of running pods. `--root` overrides it.
         public var root = "/run/martlet"
@@ -136,6 +144,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var sockets = Sockets()
     public var jail = Jail()
     public var template = Template()
+    public var pool = Pool()
     public var paths = Paths()
     /// How to treat properties of a config.json that have no effect in a guest.
     public var spec = Unsupported.Policy()

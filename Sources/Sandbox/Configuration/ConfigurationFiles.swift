@@ -99,6 +99,10 @@ extension Configuration {
         var tenant: String?
         try reader.string("template.tenant", emptyIsUnset: true, into: &tenant)
         template.tenant = tenant ?? template.tenant
+        try reader.integer("pool.size", 0...1000, into: &pool.size)
+        var machines: String? = pool.directory
+        try reader.path("pool.directory", into: &machines)
+        pool.directory = machines ?? pool.directory
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root

@@ -12,8 +12,6 @@ extension SandboxPlan {
         bundle.spec.linux?.removeHostsNamespaces()
         let spec = bundle.spec
         let cgroup = try HostCgroupPath.of(spec, id: id, configuration)
-        // What the bundle names tells of the engine's limits, wherever the pod's processes are.
-        let named = try HostCgroupPath(spec.linux?.cgroupsPath ?? "")
         let request = PodRequest(spec)
         let namespaces = request.isSandbox ? spec.linux?.podNamespaces ?? [] : []
         var (container, warnings) = try Container.planned(
@@ -22,7 +20,7 @@ extension SandboxPlan {
         if request.isSandbox { container.spec.linux?.shareIPC() }
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
-            sizing: Sizing(request, spec, host: HostLimits(above: named?.path ?? ""), configuration),
+            sizing: Sizing(of: spec, configuration),
             disks: container.volumes.map(\.disk), configuration: configuration)
         cgroupLimits = try HostCgroupLimits(
             spec, request, machineMiB: sizing.memoryMiB, hostMiB: configuration.vm.hostMiB, bound: cgroupLimits,

@@ -66,6 +66,13 @@ extension Sizing {
     /// How many MiB hold so many bytes, which an engine may have given as any number.
     static func mebibytes(for bytes: Int64) -> Int { Int(bytes >> 20) + (bytes & 0xf_ffff == 0 ? 0 : 1) }
 
+    /// Of a new pod with one container.
+    init(of spec: Spec, _ configuration: Configuration) throws {
+        // What the bundle names tells of the engine's limits, wherever the pod's processes are.
+        let named = try HostCgroupPath(spec.linux?.cgroupsPath ?? "")
+        try self.init(PodRequest(spec), spec, host: HostLimits(above: named?.path ?? ""), configuration)
+    }
+
     /// From what is known, the most telling first: what the engine says of the pod; the limit of the pod's control group on
     /// the host, in which the machine and all that runs it must fit; the container's own limits; the configuration.
     ///

@@ -158,10 +158,9 @@ extension Pod {
         let limit = pod.configuration.agent.killTimeout
         Task {
             guard await !isSettled(process.exit, within: limit) else { return }
-            if exec.isEmpty {
-                return pod.machine.kill(.ended("container \(id) did not end within \(limit) of SIGKILL"))
-            }
-            logger.error("\(Self.name(id, exec)): did not end within \(limit) of SIGKILL")
+            let reason = "\(Self.name(id, exec)) did not end within \(limit) of SIGKILL"
+            logger.error("\(reason)")
+            if exec.isEmpty { return pod.machine.kill(.ended(reason)) }
             process.streams?.cancel()
             if process.exit.current == nil { await settle(id, exec, process, .killed) }
         }

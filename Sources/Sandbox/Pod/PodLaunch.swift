@@ -15,6 +15,8 @@ final class PodLaunch: Sendable {
         var machine: (any VirtualMachine)?
         /// What the machine has started from; nil: it has booted.
         var template: MachineTemplate?
+        /// Whether the machine was ready before there was a pod.
+        var isFromPool = false
         var network: PodNetworking?
         var cgroup: HostCgroup?
         var user: UInt32?
@@ -56,31 +58,33 @@ final class PodLaunch: Sendable {
         rootfs: RootMounts?, restored: RestoredPod? = nil, planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
         defer { done.settle(()) }
-        let (plan, user) = try await onThread("plan") { [configuration, environment] in
-            (
-                try planning(),
-                try PodUser.take(configuration.jail, file: PodUser.file(root: environment.directory.root))
-            )
+        let isRestored = restored != nil
+        let (plan, user, ready) = try await onThread("plan") { [configuration, environment] in
+            let plan = try planning()
+            let ready = environment.readyMachine(for: isRestored ? nil : plan.machine)
+            let file = PodUser.file(root: environment.directory.root)
+            return (plan, try ready?.user ?? PodUser.take(configuration.jail, file: file), ready)
         }
         try keep { $0.user = user.id }
         logger.debug("driver: \(plan.driver)")
         for warning in plan.warnings { logger.warning("\(warning)") }
         if let path = plan.cgroup {
             // Before anything is started that belongs there.
-            try await joinCgroup(path, plan)
+            try await joinCgroup(path, plan, with: ready)
         }
         if let restored { return try await restore(restored, plan, rootfs, user) }
         let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)
-        let machine = try await startMachine(plan, user)
+        let machine = if let ready { try await startMachine(ready) } else { try await startMachine(plan, user) }
         let shares = PodShares(machine, logger: logger)
         async let storages = shares.add(mounts.value, container: plan.id)
         let link = AgentLink(machine: machine)
-        let client = try await connect(link, machine)
+        let client = if let ready { ready.client } else { try await connect(link, machine) }
         let agent = GuestAgent(client: client, timeout: configuration.agent.requestTimeout)
         try await agent.prepare(plan)
         let (running, firstShares) = try await (network, storages)
         await makeTemplate(plan)
+        await fillPool(plan)
         return try await runningPod(plan, link, agent, running, user, shares, firstShares)
     }
 
@@ -104,11 +108,16 @@ final class PodLaunch: Sendable {
             rest: rest)
     }
 
-    private func joinCgroup(_ path: HostCgroupPath, _ plan: SandboxPlan) async throws {
+    private func joinCgroup(
+        _ path: HostCgroupPath, _ plan: SandboxPlan, with ready: ConnectedMachine?
+    ) async throws {
         // Written down before they are made: whoever clears up after a crash knows of them.
         try await record(plan, cgroups: HostCgroup.directories(at: path))
         do {
-            let cgroup = try await onThread("cgroup") { try HostCgroup(joining: path, plan.cgroupLimits) }
+            let cgroup = try await onThread("cgroup") {
+                try HostCgroup(
+                    joining: path, plan.cgroupLimits, with: ready?.machine.processes.map(\.pid) ?? [])
+            }
             try keep { $0.cgroup = cgroup }
         } catch  where path.isOwn && !(error is CancellationError) {
             logger.warning("the pod has no bound on the host: cgroup \(path.path): \(error)")
@@ -162,6 +171,31 @@ final class PodLaunch: Sendable {
         return machine
     }
 
+    /// Takes a machine of the pool, which goes on.
+    private func startMachine(_ ready: ConnectedMachine) async throws -> any VirtualMachine {
+        logger.phase("machine begin")
+        try keep {
+            $0.machine = ready.machine
+            $0.template = ready.configuration.template
+            $0.isFromPool = true
+        }
+        try await onThread("machine") { try ready.machine.resume() }
+        return ready.machine
+    }
+
+    /// Has the pool filled that this pod has taken a machine from, or would have.
+    private func fillPool(_ plan: SandboxPlan) async {
+        guard configuration.pool.size > 0, plan.driver.isBuiltIn, TemplateShape.objection(to: plan.machine) == nil
+        else { return }
+        let fill = PoolFill(
+            configuration, vcpus: plan.machine.vcpus, memoryMiB: plan.machine.memoryMiB,
+            count: configuration.pool.size)
+        let cgroup = state.withLock { $0.cgroup }
+        do { try await onThread("pool") { try fill.startInBackground(outside: cgroup) } } catch {
+            logger.warning("the pool is not filled: \(error)")
+        }
+    }
+
     /// Has the template made that this pod could have started from.
     private func makeTemplate(_ plan: SandboxPlan) async {
         guard configuration.template.mode == .auto, plan.machine.template == nil else { return }
@@ -211,7 +245,7 @@ final class PodLaunch: Sendable {
                 try environment.record(
                     processes: processes, bundle: bundle, cgroups: directories, network: plan.network,
                     namespace: state.network?.namespace?.identity, user: state.user,
-                    template: state.template?.name)
+                    template: state.template?.name, isFromPool: state.isFromPool)
             }
         }
     }

@@ -131,18 +131,20 @@ package struct ContainerRecords: Sendable {
     }
 }
 
-enum Timestamp {
-    /// RFC 3339 with nanoseconds, UTC.
-    static func now() -> String {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
+/// Times as text.
+public enum Timestamp {
+    /// Now.
+    static func now() -> String { text(wallClockNanoseconds()) }
+
+    /// - Parameter nanoseconds: since the epoch.
+    /// - Returns: RFC 3339 with nanoseconds, UTC.
+    public static func text(_ nanoseconds: Int64) -> String {
         var parts = tm()
-        var seconds = now.tv_sec
+        var seconds = time_t(nanoseconds / 1_000_000_000)
         gmtime_r(&seconds, &parts)
         var buffer = [CChar](repeating: 0, count: 32)
         strftime(&buffer, buffer.count, "%Y-%m-%dT%H:%M:%S", &parts)
         let text = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        let nanoseconds = String(now.tv_nsec + 1_000_000_000).dropFirst()
-        return "\(text).\(nanoseconds)Z"
+        return "\(text).\(String(nanoseconds % 1_000_000_000 + 1_000_000_000).dropFirst())Z"
     }
 }

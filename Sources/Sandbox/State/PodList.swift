@@ -18,6 +18,8 @@ public struct PodEntry: Sendable, Equatable, Codable {
     public var socket: String
     /// The name of the template that its machine has started from; nil: it has booted.
     public var template: String?
+    /// Whether its machine was ready before there was a pod (`martlet pool`).
+    public var isFromPool = false
 }
 
 /// The pods of this host.
@@ -78,7 +80,8 @@ public enum PodList {
         return PodEntry(
             id: id, namespace: namespace, isRunning: !directory.isAbandoned(),
             pid: state?.processes.first?.pid ?? 0, bundle: state?.bundle ?? "", directory: directory.path,
-            socket: state?.socket ?? "", template: state?.template)
+            socket: state?.socket ?? "", template: state?.template,
+            isFromPool: state?.isFromPool ?? false)
     }
 
     private static func names(in path: String) -> [String] {

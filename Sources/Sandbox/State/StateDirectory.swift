@@ -41,6 +41,8 @@ package struct StateDirectory: Sendable, Equatable {
         package var user: UInt32?
         /// The name of the template that its machine has started from; nil: it has booted.
         var template: String?
+        /// Whether its machine was ready before there was a pod.
+        var isFromPool: Bool?
     }
 
     /// Holds the directories of pods: `paths.root`, or one of an engine's namespace below it.

@@ -1,9 +1,5 @@
-import FoundationEssentials
 import Glibc
-import Hypervisor
-import LinuxSystem
 public import Logging
-import OCISpec
 
 /// A template that a pod's server has another process make, which may outlive the pod.
 public struct BackgroundTemplate: Sendable, Codable {
@@ -18,21 +14,11 @@ public struct BackgroundTemplate: Sendable, Codable {
     ///
     /// - Parameter cgroup: the pod's, where the process must not stay: its machine is not the pod's.
     func start(outside cgroup: HostCgroup?) throws {
-        let input = try OwnedDescriptor.memory("template", size: 0)
-        try writeAll(JSON.encode(self), to: input.raw, "template")
-        let process = try ChildProcess(
-            "martlet template",
-            .init(
-                executable: try Programs.own("martlet"), arguments: ["template", Self.command],
-                descriptors: [input.raw, -1, -1], newSession: true, isReaped: false))
-        try cgroup?.expel(process.pid)
+        try startOwnProcess(["template", Self.command], input: self, outside: cgroup)
     }
 
     /// Reads it from standard input.
-    public static func read() throws -> BackgroundTemplate {
-        let text = try readText(STDIN_FILENO, "standard input")
-        return try JSON.decode(BackgroundTemplate.self, from: Array(text.utf8), file: "standard input")
-    }
+    public static func read() throws -> BackgroundTemplate { try readStandardInput() }
 
     /// Makes the template, unless one is being made already.
     public func make(logger: Logger) async throws {

@@ -22,23 +22,23 @@ public struct ReadyMachine: Sendable {
     ) async throws -> ReadyMachine {
         var description = plan.machine
         description.template = template
-        description.user = user.id
         let begin = monotonicNanoseconds()
-        let machine = try await onThread("machine") { [description] in
-            try KVMDriver(logger: logger).launch(description)
-        }
-        do {
-            let client = try await AgentLink(machine: machine).agent(within: configuration.agent.startTimeout) {
-                machine.state == .running
-            }
-            try await GuestAgent(client: client, timeout: configuration.agent.requestTimeout).prepare(plan)
-            return ReadyMachine(
-                machine: machine, startTime: monotonicNanoseconds() - begin, user: user)
-        } catch {
-            machine.kill(.ended("its agent did not answer"))
-            let end = await machine.end()
-            throw SandboxError.machineEnded(reason: "\(error); \(end)", console: machine.consoleTail)
-        }
+        let connected = try await ConnectedMachine.start(
+            description, user: user, within: configuration.agent.startTimeout, logger: logger)
+        try await connected.prepare(plan, timeout: configuration.agent.requestTimeout)
+        return ReadyMachine(
+            machine: connected.machine, startTime: monotonicNanoseconds() - begin, user: user)
+    }
+
+    /// Takes a machine that is held ready, as a pod does.
+    static func take(
+        _ held: ConnectedMachine, _ plan: SandboxPlan, _ configuration: Configuration
+    ) async throws -> ReadyMachine {
+        let begin = monotonicNanoseconds()
+        try await onThread("machine") { try held.machine.resume() }
+        try await held.prepare(plan, timeout: configuration.agent.requestTimeout)
+        return ReadyMachine(
+            machine: held.machine, startTime: monotonicNanoseconds() - begin, user: held.user)
     }
 
     /// Ends the machine; returns when its processes are gone.

@@ -1,3 +1,4 @@
+import Glibc
 import Hypervisor
 import LinuxSystem
 public import Logging
@@ -54,16 +55,63 @@ public struct TemplateMaker: Sendable {
         try await start(plan, from: template).end()
     }
 
-    /// Starts a machine of a template's size.
-    ///
-    /// - Parameter fromTemplate: whether it starts from the template; else it boots.
-    /// - Throws: `SandboxError.notFound` where there is no such template; why the machine did not start.
-    public func start(vcpus: Int, memoryMiB: Int, fromTemplate: Bool) async throws -> ReadyMachine {
-        let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
-        if fromTemplate, plan.machine.template == nil {
-            throw SandboxError.notFound("a template of \(vcpus) vCPUs and \(memoryMiB) MiB in \(store.directory)")
+    /// The templates from which no pod can start as the configuration is now, and why.
+    func unusable() -> [(name: String, objection: String)] {
+        store.names().compactMap { name in
+            do {
+                let shape = try store.readShape(name)
+                let plan = try plan(vcpus: shape.vcpus, memoryMiB: shape.memoryMiB)
+                let current = try TemplateShape.required(for: "a template", plan, tenant: shape.tenant)
+                for file in [store.path(of: name) + "/state", store.path(of: name) + "/memory"] {
+                    guard access(file, R_OK) == 0 else { return (name, "\(file) is missing") }
+                }
+                return shape.difference(from: current).map { (name, $0) }
+            } catch { return (name, "\(error)") }
         }
-        return try await start(plan, from: fromTemplate ? plan.machine.template : nil)
+    }
+
+    /// What a machine comes from.
+    public enum Source: Sendable { case boot, template, pool }
+
+    /// Does what comes before the start of a machine of a size.
+    ///
+    /// - Returns: the start. One from the pool is a machine's that has been restored here, and begins when it is taken.
+    /// - Throws: `SandboxError.notFound` where there is no template of this size.
+    public func prepareStart(
+        vcpus: Int, memoryMiB: Int, _ source: Source
+    ) async throws -> @Sendable () async throws -> ReadyMachine {
+        let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
+        switch source {
+        case .boot: return { try await start(plan, from: nil) }
+        case .template:
+            guard let template = plan.machine.template else { throw missing(vcpus: vcpus, memoryMiB: memoryMiB) }
+            return { try await start(plan, from: template) }
+        case .pool:
+            let held = try await hold(vcpus: vcpus, memoryMiB: memoryMiB)
+            return { try await ReadyMachine.take(held, plan, configuration) }
+        }
+    }
+
+    /// Starts a machine from the template of a size, and stops its vCPUs as soon as its agent listens.
+    ///
+    /// - Throws: `SandboxError.notFound` where there is no such template; why the machine did not start.
+    package func hold(vcpus: Int, memoryMiB: Int) async throws -> ConnectedMachine {
+        let plan = try plan(vcpus: vcpus, memoryMiB: memoryMiB)
+        guard plan.machine.template != nil else { throw missing(vcpus: vcpus, memoryMiB: memoryMiB) }
+        let machine = try await ConnectedMachine.start(
+            plan.machine, user: takeUser(), within: configuration.agent.startTimeout, logger: logger)
+        try await onThread("pause") { try machine.machine.pause() }
+        return machine
+    }
+
+    /// The name of the template of a size, which is made where there is none.
+    func need(vcpus: Int, memoryMiB: Int) async throws -> String {
+        if let template = try plan(vcpus: vcpus, memoryMiB: memoryMiB).machine.template { return template.name }
+        return try await make(vcpus: vcpus, memoryMiB: memoryMiB).name
+    }
+
+    private func missing(vcpus: Int, memoryMiB: Int) -> SandboxError {
+        .notFound("a template of \(vcpus) vCPUs and \(memoryMiB) MiB in \(store.directory)")
     }
 
     private func start(_ plan: SandboxPlan, from template: MachineTemplate?) async throws -> ReadyMachine {

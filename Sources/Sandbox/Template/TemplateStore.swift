@@ -119,13 +119,18 @@ public struct TemplateStore: Sendable {
         return entry
     }
 
-    /// Removes what makers that were killed have left.
-    private func removeUnfinished() {
-        for name in entries() where name.hasPrefix(Self.unfinishedPrefix) {
-            let path = "\(directory)/\(name)"
-            guard let lock = try? OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY) else { continue }
-            if flock(lock.raw, LOCK_EX | LOCK_NB) == 0 { try? FileManager.default.removeItem(atPath: path) }
+    /// The directories that makers have left which were killed.
+    func abandoned() -> [String] {
+        entries().filter { name in
+            guard name.hasPrefix(Self.unfinishedPrefix),
+                let lock = try? OwnedDescriptor.open("\(directory)/\(name)", O_RDONLY | O_DIRECTORY)
+            else { return false }
+            return flock(lock.raw, LOCK_EX | LOCK_NB) == 0
         }
+    }
+
+    private func removeUnfinished() {
+        for name in abandoned() { try? FileManager.default.removeItem(atPath: "\(directory)/\(name)") }
     }
 
     private func makeRoom(limit: Int64, keeping kept: String) {
@@ -138,7 +143,7 @@ public struct TemplateStore: Sendable {
 
     // MARK: Files
 
-    private func path(of name: String) -> String { "\(directory)/\(name)" }
+    func path(of name: String) -> String { "\(directory)/\(name)" }
 
     private func template(_ name: String) -> MachineTemplate { MachineTemplate(directory: path(of: name)) }
 
@@ -147,7 +152,7 @@ public struct TemplateStore: Sendable {
     /// The names of all templates, of those that can't be read too.
     public func names() -> [String] { entries().filter { !$0.hasPrefix(".") } }
 
-    private func readShape(_ name: String) throws -> TemplateShape {
+    func readShape(_ name: String) throws -> TemplateShape {
         let path = "\(path(of: name))/shape.json"
         return try JSON.decode(TemplateShape.self, from: Array(try readText(path).utf8), file: path)
     }

@@ -128,6 +128,9 @@ public nonisolated struct PodEventsRequest: Sendable {
   /// The number of the first event that is wanted; earlier ones may be gone. Events count from 1. 0: what is to come.
   public var first: UInt64 = 0
 
+  /// Answer at once, also where there is none.
+  public var doesNotWait: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -163,6 +166,9 @@ public nonisolated struct PodTaskEvent: Sendable {
 
   /// Of exited.
   public var exitStatus: UInt32 = 0
+
+  /// Nanoseconds since the epoch.
+  public var time: Int64 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -389,7 +395,7 @@ nonisolated extension PodConsoleResponse: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension PodEventsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".EventsRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}first\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}first\0\u{3}does_not_wait\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -398,6 +404,7 @@ nonisolated extension PodEventsRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.first) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.doesNotWait) }()
       default: break
       }
     }
@@ -407,11 +414,15 @@ nonisolated extension PodEventsRequest: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.first != 0 {
       try visitor.visitSingularUInt64Field(value: self.first, fieldNumber: 1)
     }
+    if self.doesNotWait != false {
+      try visitor.visitSingularBoolField(value: self.doesNotWait, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: PodEventsRequest, rhs: PodEventsRequest) -> Bool {
     if lhs.first != rhs.first {return false}
+    if lhs.doesNotWait != rhs.doesNotWait {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -454,7 +465,7 @@ nonisolated extension PodEventsResponse: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension PodTaskEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".TaskEvent"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}type\0\u{3}container_id\0\u{3}exec_id\0\u{3}exit_status\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}type\0\u{3}container_id\0\u{3}exec_id\0\u{3}exit_status\0\u{1}time\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -466,6 +477,7 @@ nonisolated extension PodTaskEvent: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 2: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.execID) }()
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.exitStatus) }()
+      case 5: try { try decoder.decodeSingularInt64Field(value: &self.time) }()
       default: break
       }
     }
@@ -484,6 +496,9 @@ nonisolated extension PodTaskEvent: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.exitStatus != 0 {
       try visitor.visitSingularUInt32Field(value: self.exitStatus, fieldNumber: 4)
     }
+    if self.time != 0 {
+      try visitor.visitSingularInt64Field(value: self.time, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -492,6 +507,7 @@ nonisolated extension PodTaskEvent: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.containerID != rhs.containerID {return false}
     if lhs.execID != rhs.execID {return false}
     if lhs.exitStatus != rhs.exitStatus {return false}
+    if lhs.time != rhs.time {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
