@@ -80,6 +80,7 @@ quietly() {
     log=$(mktemp "$failures/log.XXXXXX")
     if "$@" >"$log" 2>&1; then
         grep -E -i 'skip' "$log" | head -n 40 || true
+        slowest "$log"
         tail -n 4 "$log"
         rm -f "$log"
     else
@@ -88,6 +89,12 @@ quietly() {
         failed_log=$log
         return 1
     fi
+}
+
+# The tests that took longest, where any took ten seconds: seconds and name.
+slowest() {
+    sed -n 's/^✔ Test \([A-Za-z0-9_]*\)(.* after \([0-9]*\)\.[0-9]* seconds.*/\2 \1/p' "$1" | awk '$1 >= 10' | sort -rn |
+        head -n 12 | awk '{ line = line sep $1 " s " $2; sep = ", " } END { if (line) print "== slowest: " line }'
 }
 
 # The names of the tests that failed in logs, as a regular expression; empty where one of the logs does not have its end.
