@@ -15,7 +15,7 @@ struct Martlet: AsyncParsableCommand {
             Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
             Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
             Restore.self, Fork.self, PodCommand.self, TemplateCommand.self, Plan.self,
-            Check.self, BenchCommand.self, Version.self, PodServerCommand.self,
+            Check.self, MetricsCommand.self, BenchCommand.self, Version.self, PodServerCommand.self,
         ])
 
     @OptionGroup var global: GlobalOptions

@@ -9,7 +9,7 @@ package struct PodEnvironment: Sendable {
     /// Where an engine reaches the server, where that is not in the directory.
     let socket: String?
     /// The engine's namespace of containers (containerd's `default`, `k8s.io`); empty without one.
-    let namespace: String
+    package let namespace: String
     /// As it was loaded when the process started.
     package let configuration: Configuration
     /// The file that it was read from; nil: the standard one.
@@ -33,6 +33,9 @@ package struct PodEnvironment: Sendable {
         self.emit = emit
     }
 
+    /// Where the pod's metrics can be read; nil: nowhere.
+    package var metricsPath: String? { socket.map(StateDirectory.metricsPath) }
+
     /// Writes down which processes the pod has, and what it has changed on the host, for whoever clears up after a crash.
     package func record(
         processes: [(name: String, pid: Int32)] = [], bundle: String = "", cgroups: [String] = [],
@@ -41,6 +44,7 @@ package struct PodEnvironment: Sendable {
     ) throws {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
+        state.metrics = metricsPath
         state.cgroups = cgroups
         state.user = user
         state.template = template
