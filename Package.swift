@@ -8,6 +8,8 @@ let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: 
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
+let http1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let http2 = [
     Target.Dependency.product(name: "NIOHPACK", package: "swift-nio-http2"),
     Target.Dependency.product(name: "NIOHTTP2", package: "swift-nio-http2"),
@@ -60,6 +62,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         // The version that the generated code came from (scripts/protos.sh checks it). Without its default traits, one of
         // which needs all of Foundation.
@@ -89,21 +92,23 @@ let package = Package(
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
         room("PodNetwork", ["LinuxSystem"]),
-        room("Hypervisor", ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "Jail", "VMMControl", logging]),
+        room("Telemetry", [metrics]),
+        room(
+            "Hypervisor",
+            ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "Jail", "VMMControl", "Telemetry", logging]),
         room(
             "Sandbox",
             [
                 "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "AgentAPI", "VMMControl", "PodNetwork",
-                "Hypervisor", "Jail", logging,
+                "Hypervisor", "Jail", "Telemetry", logging,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         room(
             "PodService",
             [
                 "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox",
-                protobuf,
-                logging,
-            ]),
+                "Telemetry", protobuf, logging, http1,
+            ] + nio),
         room(
             "Shim",
             [
@@ -115,7 +120,7 @@ let package = Package(
             name: "martlet",
             dependencies: [
                 "AgentContract", "Jail", "LinuxSystem", "OCISpec", "Hypervisor", "Sandbox", "PodService", "Shim",
-                "Bench", argumentParser, logging,
+                "Telemetry", "Bench", argumentParser, logging,
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -152,6 +157,7 @@ let package = Package(
         tests("VhostUserTests", ["Jail", "VhostUser", "Virtio", "FileService", "VMMControl", "CLinux", "LinuxSystem"]),
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem", "CLinux"]),
+        tests("TelemetryTests", ["Telemetry", metrics]),
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",

@@ -15,7 +15,7 @@ fi
 # qemu-system-common has virtiofsd, which `martlet bench files` compares with.
 need qemu-system-x86 qemu-system-common cpio zstd busybox-static libseccomp-dev
 if [[ ${1:-run} == test ]]; then
-    need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools iperf3 containernetworking-plugins iptables \
+    need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools iperf3 containernetworking-plugins iptables curl \
         python3 python3-grpcio python3-protobuf
     # The tests with podman are skipped where it is missing.
     need podman golang-github-containers-common || echo "podman can't be installed" >&2

@@ -22,6 +22,8 @@ public final class FileServer: @unchecked Sendable {
         public var memoryLimit = 128 << 20
         /// Whether the guest may make device nodes. A whiteout of overlayfs is none.
         public var allowsDevices = false
+        /// Called after each request, on its thread: its operation's number (linux/fuse.h), and how long it took in nanoseconds.
+        public var onRequest: (@Sendable (_ opcode: UInt32, _ nanoseconds: UInt64) -> Void)?
         public init() {}
     }
 
@@ -109,6 +111,8 @@ public final class FileServer: @unchecked Sendable {
         guard let operation = FuseOperation(rawValue: header.opcode) else {
             return writer.fail(unique: header.unique, .notImplemented)
         }
+        let begin = monotonicNanoseconds()
+        defer { options.onRequest?(header.opcode, monotonicNanoseconds() - begin) }
         switch operation {
         case .read: return read(header, &reader, writer)
         case .write: return write(header, &reader, writer)

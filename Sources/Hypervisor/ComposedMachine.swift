@@ -7,6 +7,8 @@ protocol ComposedMachine: VirtualMachine {
     var vsock: DeviceProcess { get }
     /// The process that serves the file device; nil where the machine has none.
     var files: DeviceProcess? { get }
+    /// The processes that serve disks, where each has one.
+    var disks: [DeviceProcess] { get }
     /// Stops the vCPUs, whatever the machine's state is.
     func pauseVCPUs() throws
     /// Lets the vCPUs go on, whatever the machine's state is.
@@ -35,6 +37,17 @@ extension ComposedMachine {
 
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws {
         try vsock.client.connect(port: port, stream: stream, deadline: deadline)
+    }
+
+    func statistics(timeout: Duration) -> [ProcessStatistics] {
+        var all = ([vsock, files].compactMap { $0 } + disks).map { try? $0.client.statistics(timeout: timeout) }
+        // Each disk's process has one, its number 0.
+        for number in disks.indices {
+            let index = all.count - disks.count + number
+            guard let queues = all[index]?.queues else { continue }
+            for queue in queues.indices { all[index]?.queues[queue].number = UInt8(clamping: number) }
+        }
+        return all.compactMap { $0 }
     }
 
     func kill(_ reason: VMEnd) { watch.sign(reason) }

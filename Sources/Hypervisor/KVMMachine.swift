@@ -13,6 +13,8 @@ final class KVMMachine: ComposedMachine {
     /// `martlet-vmm`, which serves vsock itself.
     let vsock: DeviceProcess
     let files: DeviceProcess?
+    /// `martlet-vmm` serves disks itself.
+    var disks: [DeviceProcess] { [] }
     let processes: [(name: String, pid: Int32)]
     /// Bytes of the guest's memory.
     private let memorySize: Int64

@@ -11,7 +11,7 @@ final class QEMUMachine: ComposedMachine {
     let files: DeviceProcess?
     let processes: [(name: String, pid: Int32)]
     /// A process ends when its control client is gone.
-    private let disks: [DeviceProcess]
+    let disks: [DeviceProcess]
     private let qmp: QMP
     private let networks: QEMUNetworks
 

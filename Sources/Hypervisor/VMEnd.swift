@@ -28,6 +28,23 @@ public enum VMEnd: Sendable, Equatable, CustomStringConvertible {
 }
 
 extension VMEnd {
+    /// The values of `cause`.
+    public static let causes = [
+        "powered_off", "guest_crashed", "process_ended", "device_broken", "machine_failed", "ended_by_host",
+    ]
+
+    /// What kind of end it is, for metrics.
+    public var cause: String {
+        switch self {
+        case .poweredOff: Self.causes[0]
+        case .guestCrashed: Self.causes[1]
+        case .processEnded: Self.causes[2]
+        case .deviceBroken: Self.causes[3]
+        case .machineFailed: Self.causes[4]
+        case .ended: Self.causes[5]
+        }
+    }
+
     /// Whether it is the cause where it is the first sign: the host decided so, or the guest powered off.
     var isConclusive: Bool {
         switch self {

@@ -1,4 +1,5 @@
 public import LinuxSystem
+public import VMMControl
 
 /// A virtual machine that could not be started or used.
 public struct HypervisorError: Error, CustomStringConvertible, Sendable {
@@ -122,6 +123,8 @@ public protocol VirtualMachine: Sendable {
     /// - Parameter withShares: the file server's state too.
     /// - Throws: `HypervisorError` where the driver can't save machines.
     func save(to directory: MachineTemplate, withShares: Bool) throws
+    /// What its processes have counted, of those that answer within `timeout`; none of a process that does not count.
+    func statistics(timeout: Duration) -> [ProcessStatistics]
     /// Ends the VM at once for `reason`, unless it has ended already.
     func kill(_ reason: VMEnd)
     /// Suspends until the VM has ended and all its processes are reaped.
@@ -131,6 +134,8 @@ public protocol VirtualMachine: Sendable {
 }
 
 extension VirtualMachine {
+    public func statistics(timeout: Duration) -> [ProcessStatistics] { [] }
+
     public func save(to directory: MachineTemplate, withShares: Bool) throws {
         throw HypervisorError("the driver can't save a machine: only the built-in VMM (hypervisor = \"kvm\") can")
     }

@@ -99,6 +99,14 @@ public final class PodNetwork: Sendable {
         attachments.withLock { $0.map { ($0.link.hardwareAddress, $0.tap.queues.count) } }
     }
 
+    /// What went between host and guest so far, by the names of the interfaces. The host receives what the guest sends.
+    public func statistics() throws(SystemError) -> [(interface: String, counts: LinkStatistics)] {
+        let taps = attachments.withLock { $0.map { ($0.link.name, $0.tapLink) } }
+        if taps.isEmpty { return [] }
+        let counts = try socket.statistics()
+        return taps.compactMap { name, tap in counts[tap].map { (name, $0) } }
+    }
+
     /// Makes a tap that leads nowhere, for an interface that a restored machine has and its pod has not.
     ///
     /// - Parameter queues: how many pairs.

@@ -5,7 +5,7 @@ import NIOPosix
 import Synchronization
 
 /// The thread that serves all connections. It exists as long as the process.
-let sharedLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+package let sharedLoop = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 
 /// A duration as NIO's type; nil for one that is longer than a century, which means no deadline.
 func timeAmount(_ duration: Duration) -> TimeAmount? {

@@ -77,7 +77,7 @@ public final class ControlClient: Sendable {
             case .refused: throw .refused
             case .notReady: throw .notReady
             case .timedOut: throw .timedOut
-            case .done, .booted, .saved: return try result.get()
+            case .done, .booted, .saved, .statistics: return try result.get()
             }
         }
     }
@@ -103,6 +103,14 @@ public final class ControlClient: Sendable {
             throw error.errno == .brokenPipe ? .closed : .system(error)
         }
         return PendingReply(promise: promise, sequence: sequence, state: state, timeout: timeout)
+    }
+
+    /// What the process has counted. One that does not reply within `timeout` tells nothing.
+    public func statistics(timeout: Duration) throws(DeviceError) -> ProcessStatistics {
+        guard case .statistics(let statistics) = try post(.statistics, timeout: timeout).wait() else {
+            throw .failed("statistics: the process replied something else")
+        }
+        return statistics
     }
 
     private static func read(_ state: State, _ onEvent: (ControlEvent) -> Void) {

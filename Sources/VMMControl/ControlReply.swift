@@ -6,6 +6,8 @@ public enum ControlReply: Equatable, Sendable {
     case booted(firstInstruction: UInt64)
     /// To `save` and `saveFiles`: how many bytes the state has.
     case saved(bytes: UInt64)
+    /// To `statistics`.
+    case statistics(ProcessStatistics)
     /// Not done, for this reason.
     case failed(reason: String)
     /// To `connect`: the guest answered with RST.
@@ -44,7 +46,7 @@ enum ControlAnswer: Equatable, Sendable {
     /// The numbers in a packet.
     enum Kind: UInt16, CaseIterable {
         case done = 128
-        case booted, failed, refused, notReady, timedOut, saved
+        case booted, failed, refused, notReady, timedOut, saved, statistics
         case started = 160
         case ready, broken, ended
     }
@@ -54,6 +56,7 @@ enum ControlAnswer: Equatable, Sendable {
         case .reply(.done): .done
         case .reply(.booted): .booted
         case .reply(.saved): .saved
+        case .reply(.statistics): .statistics
         case .reply(.failed): .failed
         case .reply(.refused): .refused
         case .reply(.notReady): .notReady
@@ -69,6 +72,7 @@ enum ControlAnswer: Equatable, Sendable {
         switch self {
         case .reply(.booted(let time)): packet.add(time)
         case .reply(.saved(let bytes)): packet.add(bytes)
+        case .reply(.statistics(let statistics)): statistics.encode(to: &packet)
         case .reply(.failed(let reason)), .event(.broken(let reason)): packet.add(reason: reason)
         case .event(.ended(let stop, let reason)):
             packet.add(stop.rawValue)
@@ -84,6 +88,7 @@ enum ControlAnswer: Equatable, Sendable {
         case .done: self = .reply(.done)
         case .booted: self = .reply(.booted(firstInstruction: try packet.number("firstInstruction")))
         case .saved: self = .reply(.saved(bytes: try packet.number("bytes")))
+        case .statistics: self = .reply(.statistics(try ProcessStatistics(from: &packet)))
         case .failed: self = .reply(.failed(reason: try packet.reason("reason")))
         case .refused: self = .reply(.refused)
         case .notReady: self = .reply(.notReady)

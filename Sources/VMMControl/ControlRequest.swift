@@ -24,6 +24,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case restoreFiles(file: Descriptor)
     /// Connect `stream` to a vsock port of the guest, which has `timeout` for its answer. `martlet-vmm` takes it too.
     case connect(port: UInt32, stream: Descriptor, timeout: Duration)
+    /// Tell what has been counted. Each process takes it; the reply is `ControlReply.statistics`.
+    case statistics
 
     // MARK: To the machine's process
 
@@ -98,6 +100,7 @@ public enum ConsoleKind: UInt8, Sendable {
 enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case startVsock = 1
     case startFiles, startBlock, addShare, removeShare, connect, startRelayedFiles, saveFiles, restoreFiles
+    case statistics
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
     case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage
@@ -115,6 +118,7 @@ extension ControlRequest {
         case .saveFiles: .saveFiles
         case .restoreFiles: .restoreFiles
         case .connect: .connect
+        case .statistics: .statistics
         case .machine: .machine
         case .addRootImage: .addRootImage
         case .addConsole: .addConsole

@@ -71,7 +71,7 @@ extension ControlRequest {
         case .setNetworkLink(let hardwareAddress, let isUp):
             packet.add(bytes: hardwareAddress)
             packet.add(isUp)
-        case .addEntropy, .pressPowerButton, .pause, .resume: break
+        case .statistics, .addEntropy, .pressPowerButton, .pause, .resume: break
         }
     }
 
@@ -117,6 +117,7 @@ extension ControlRequest {
         case .saveFiles: .saveFiles(file: try packet.descriptor("file"))
         case .restoreFiles: .restoreFiles(file: try packet.descriptor("file"))
         case .connect: try connect(from: &packet)
+        case .statistics: .statistics
         case .machine:
             .machine(
                 kvm: try packet.descriptor("kvm"), memory: try packet.descriptor("memory"),

@@ -7,6 +7,7 @@ import Virtio
 /// Serves a disk: control socket and machine on this thread, requests on another.
 final class BlockProcess {
     private let control: DeviceControl
+    private var backend: BlockBackend?
 
     init(_ socket: ControlSocket) throws { control = try DeviceControl(socket) }
 
@@ -17,6 +18,11 @@ final class BlockProcess {
     }
 
     private func handle(_ request: ControlRequest<SharedDescriptor>) throws -> ControlReply {
+        if case .statistics = request {
+            var statistics = ProcessStatistics()
+            if let backend { statistics.add(.block, 0, backend) }
+            return .statistics(statistics)
+        }
         guard case .startBlock(let vhostUser, let file, let readOnly, let id) = request else {
             throw RequestError.notServed(request)
         }
@@ -24,6 +30,7 @@ final class BlockProcess {
         let socket = control.socket
         let backend = try BlockBackend(file: file, readOnly: readOnly, id: id) { socket.reportBroken($0) }
         try control.serve(backend, to: vhostUser)
+        self.backend = backend
         return .done
     }
 }

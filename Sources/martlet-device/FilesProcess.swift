@@ -10,6 +10,9 @@ import Virtio
 final class FilesProcess {
     private let control: DeviceControl
     private var server: FileServer?
+    /// Serves the machine's queues; nil: the machine's own process does.
+    private var backend: FilesBackend?
+    private let requests = FileStatistics()
 
     private let procfs: SharedDescriptor
     /// What a state is called in errors.
@@ -33,7 +36,9 @@ final class FilesProcess {
             let server = try makeServer(memoryLimit, allowsDevices: allowsDevices)
             let socket = control.socket
             let device = FileDevice(tag: tag) { server.handle(readable: $0, writable: $1) }
-            try control.serve(try FilesBackend(device: device) { socket.reportBroken($0) }, to: vhostUser)
+            let backend = try FilesBackend(device: device) { socket.reportBroken($0) }
+            try control.serve(backend, to: vhostUser)
+            self.backend = backend
         case .startRelayedFiles(let relay, _, let memoryLimit, let allowsDevices):
             let server = try makeServer(memoryLimit, allowsDevices: allowsDevices)
             try FileRelay(area: relay.area, request: relay.request, reply: relay.reply)
@@ -46,6 +51,10 @@ final class FilesProcess {
             return try writeState(started().save(), to: file, Self.state)
         case .restoreFiles(let file):
             try started().restore(readState(file, Self.state, atMost: FileServer.maximumStateSize))
+        case .statistics:
+            var statistics = ProcessStatistics(operations: requests.operations)
+            if let backend { statistics.add(.files, 0, backend) }
+            return .statistics(statistics)
         default: throw RequestError.notServed(request)
         }
         return .done
@@ -56,6 +65,7 @@ final class FilesProcess {
         var options = FileServer.Options()
         options.memoryLimit = Int(clamping: memoryLimit)
         options.allowsDevices = allowsDevices
+        options.onRequest = { [requests] in requests.note(opcode: $0, nanoseconds: $1) }
         let made = try FileServer(proc: try procfs.duplicate(), options: options)
         server = made
         return made

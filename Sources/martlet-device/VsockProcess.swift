@@ -27,6 +27,10 @@ final class VsockProcess {
             guard let service else { return .notReady }
             service.connect(sequence, port: port, stream, timeout: timeout)
             return nil
+        case .statistics:
+            var statistics = ProcessStatistics(connections: service.map { .init($0.backend.device) })
+            if let service { statistics.add(.vsock, 0, service.backend) }
+            return .statistics(statistics)
         default: throw RequestError.notServed(request)
         }
     }

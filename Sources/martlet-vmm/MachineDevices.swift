@@ -7,17 +7,6 @@ import Virtio
 
 /// The devices that the host has added to a machine. Belongs to the loop's thread.
 final class MachineDevices {
-    /// The kinds of devices (virtio 1.2, 5).
-    private enum Kind: UInt32 {
-        case network = 1
-        case block = 2
-        case console = 3
-        case entropy = 4
-        case vsock = 19
-        case files = 26
-        case rootImage = 27
-    }
-
     /// A network interface in an MMIO slot.
     private struct NetworkInterface {
         var hardwareAddress: [UInt8]
@@ -30,6 +19,8 @@ final class MachineDevices {
     private let loop: EventLoop
     private let reporter: EndReporter
     private(set) var vsock: VsockService?
+    /// Those that were there from the start on.
+    private var devices: [(kind: DeviceKind, device: any BackendDevice)] = []
     private var networks: [NetworkInterface] = []
     /// Those that a machine which is going to be restored gets, in no slot yet.
     private var restored: [(hardwareAddress: [UInt8], backend: NetBackend)] = []
@@ -47,8 +38,21 @@ final class MachineDevices {
     /// Does what is due after each round of the loop.
     func afterRound() { vsock?.backend.afterRound() }
 
-    private func add(_ kind: Kind, _ device: any BackendDevice, maximumSize: UInt32 = 256) throws {
-        try vmm.addVirtio(deviceID: kind.rawValue, device, maximumSize: maximumSize, onFailure: broken("\(kind)"))
+    private func add(_ kind: DeviceKind, _ device: any BackendDevice, maximumSize: UInt32 = 256) throws {
+        try vmm.addVirtio(deviceID: kind.id, device, maximumSize: maximumSize, onFailure: broken("\(kind)"))
+        devices.append((kind, device))
+    }
+
+    /// What the devices have counted, those that this process serves.
+    func statistics() -> ProcessStatistics {
+        var statistics = ProcessStatistics()
+        var numbers: [DeviceKind: Int] = [:]
+        for (kind, device) in devices + networks.map({ (.network, $0.backend) }) {
+            statistics.add(kind, numbers[kind, default: 0], device)
+            numbers[kind, default: 0] += 1
+        }
+        statistics.connections = vsock.map { .init($0.backend.device) }
+        return statistics
     }
 
     private func broken(_ name: String) -> @Sendable (String) -> Void {
@@ -107,7 +111,7 @@ final class MachineDevices {
         let broken = broken("network")
         let backend = try NetBackend(tap: tap, hardwareAddress: hardwareAddress, onBroken: broken)
         guard vmm.state.isBooted else { return restored.append((hardwareAddress, backend)) }
-        let slot = try vmm.plugVirtio(deviceID: Kind.network.rawValue, backend, onFailure: broken)
+        let slot = try vmm.plugVirtio(deviceID: DeviceKind.network.id, backend, onFailure: broken)
         networks.append(NetworkInterface(hardwareAddress: hardwareAddress, slot: slot, backend: backend))
     }
 
@@ -122,7 +126,7 @@ final class MachineDevices {
             }
             let (address, backend) = restored.remove(at: index)
             try vmm.addVirtio(
-                deviceID: Kind.network.rawValue, backend, slot: place.slot, onFailure: broken("network"))
+                deviceID: DeviceKind.network.id, backend, slot: place.slot, onFailure: broken("network"))
             networks.append(NetworkInterface(hardwareAddress: address, slot: place.slot, backend: backend))
         }
         if let first = restored.first {
@@ -156,5 +160,20 @@ final class MachineDevices {
             throw MachineError("the machine has no network interface \(Self.text(hardwareAddress))")
         }
         return index
+    }
+}
+
+extension DeviceKind {
+    /// The number of virtio (virtio 1.2, 5).
+    fileprivate var id: UInt32 {
+        switch self {
+        case .network: 1
+        case .block: 2
+        case .console: 3
+        case .entropy: 4
+        case .vsock: 19
+        case .files: 26
+        case .rootImage: 27
+        }
     }
 }

@@ -104,6 +104,7 @@ final class MachineProcess {
             guard let vsock = devices.vsock, vmm.state.isBooted else { return .notReady }
             vsock.connect(sequence, port: port, stream, timeout: timeout)
             return nil
+        case .statistics: return .statistics(try machine().1.statistics())
         case .startVsock, .startFiles, .startRelayedFiles, .startBlock, .addShare, .removeShare, .saveFiles,
             .restoreFiles:
             throw RequestError.notServed(request)

@@ -15,7 +15,8 @@ struct Martlet: AsyncParsableCommand {
             Create.self, Start.self, Run.self, State.self, Kill.self, Delete.self, List.self, Processes.self, Exec.self,
             Pause.self, Resume.self, Update.self, Events.self, FeaturesCommand.self, SpecCommand.self, Checkpoint.self,
             Restore.self, Fork.self, PodCommand.self, TemplateCommand.self, PoolCommand.self, Plan.self,
-            Check.self, DoctorCommand.self, BenchCommand.self, Version.self, PodServerCommand.self,
+            Check.self, DoctorCommand.self, MetricsCommand.self, BenchCommand.self, Version.self,
+            PodServerCommand.self,
         ])
 
     @OptionGroup var global: GlobalOptions

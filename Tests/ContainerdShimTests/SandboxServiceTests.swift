@@ -30,6 +30,23 @@ import Testing
         #expect(status.info == ["state": "SANDBOX_NOTREADY", "pid": "0"])
     }
 
+    @Test func aSandboxThatDoesNotRunHasNoMetrics() async throws {
+        let service = SandboxAPIService(try Pod(environment), environment)
+        let error = await #expect(throws: TTRPCError.self) {
+            try await service.sandboxMetrics(.with { $0.sandboxID = "p" }, context: context)
+        }
+        #expect(error?.code == .notFound && error?.message.contains("pod p") == true)
+    }
+
+    /// This process stands for those of a pod.
+    @Test func metricsOfASandboxAreWhatItsProcessesUse() {
+        let metrics = MetricsMetrics(HostUsage(of: [("server", getpid()), ("vmm", 0)]), guestMemory: 1 << 30)
+        #expect(metrics.pids.current >= 1 && metrics.memory.usageLimit == 1 << 30)
+        #expect(metrics.memory.usage > 1 << 20 && metrics.memory.usage < 1 << 36)
+        #expect(metrics.memory.anon > 0 && metrics.memory.anon <= metrics.memory.usage)
+        #expect(metrics.cpu.usageUsec > 0 && metrics.cpu.usageUsec == metrics.cpu.userUsec + metrics.cpu.systemUsec)
+    }
+
     /// An empty pod answers all requests, ends at once, and makes no container afterwards.
     @Test func aPodThatHasEndedMakesNothing() async throws {
         let pod = try Pod(environment)

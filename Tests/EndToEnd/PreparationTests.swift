@@ -14,6 +14,10 @@ import Testing
         #expect(access("\(try Rootfs.debianDirectory())/usr/bin/perl", X_OK) == 0)
     }
 
+    @Test func promtoolIsThereOrMissingIsSaid() {
+        if let program = Containers.MetricsTests.promtool { #expect(access(program, X_OK) == 0) }
+    }
+
     @Test func theDescriptorsOfCRIAreMade() throws {
         #expect(access(try CRIClient.descriptors(), R_OK) == 0)
     }

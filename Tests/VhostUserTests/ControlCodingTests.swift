@@ -19,7 +19,7 @@ import Testing
         .save(state: 10, memory: 11),
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""), .saveFiles(file: 10),
         .restoreFiles(file: 10),
-        .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)),
+        .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)), .statistics,
         .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, isPrivate: true, vcpus: 32, nested: true),
         .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
         .addEntropy, .addVsock(guestCID: 3), .addFiles(vhostUser: 10, tag: "t"),
@@ -113,7 +113,7 @@ import Testing
         var packet = header(.pause, 0)
         packet[4] = 1
         #expect(
-            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 3")
+            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 4")
         packet = header(.pause, 0)
         packet[7] = 1
         #expect(try receive(packet) == "control request 296 is unknown")
@@ -139,6 +139,30 @@ import Testing
         #expect(
             try receive(header(.boot, 0, descriptors: 1), descriptors: 1)
                 == "control request boot: initramfs is cut off")
+    }
+
+    /// The largest reply fits in a packet: a jailed process can't make a memory file for it.
+    @Test func statisticsAreReadAsTheyWereWritten() throws {
+        let queues = (0..<80).map { number in
+            ProcessStatistics.Queue(
+                device: .network, number: UInt8(number), queue: 2, chains: .max, interrupts: 1, read: 2, written: 3)
+        }
+        let operations = FileOperationKind.allCases.map { kind in
+            ProcessStatistics.Operations(kind: kind, nanoseconds: .max, counts: (0..<10).map { UInt64($0) })
+        }
+        var statistics = ProcessStatistics(
+            queues: queues, operations: operations, connections: .init(current: 4, toGuest: 5, fromGuest: .max))
+        var writer = PacketWriter<Int32>()
+        statistics.encode(to: &writer)
+        #expect(writer.body.count + ControlProtocol.headerSize <= ControlProtocol.maximumPacket)
+        var reader = PacketReader<Int32>(body: writer.body, descriptors: [])
+        statistics.queues.removeLast(80 - ProcessStatistics.mostQueues)
+        #expect(try ProcessStatistics(from: &reader) == statistics)
+        try reader.finish()
+        var body = writer.body
+        body[1] = 99
+        reader = PacketReader(body: body, descriptors: [])
+        #expect(throws: FieldError.self) { try ProcessStatistics(from: &reader) }
     }
 
     /// Bytes that came about by chance are refused or read, and never end the process.

@@ -38,6 +38,18 @@ import Testing
         }
     }
 
+    @Test func chainsBytesAndInterruptsAreCounted() throws {
+        let (_, ring, queue) = try VirtqueueTests.queue(size: 4, position: 0)
+        for written: UInt32 in [7, 2] {
+            ring.add([(VirtqueueTests.data, 5, false), (VirtqueueTests.data, 7, true)])
+            #expect(try queue.next())
+            queue.complete(written: written)
+        }
+        #expect(queue.needsInterrupt())
+        #expect(!queue.needsInterrupt())
+        #expect(queue.counters.counts == .init(chains: 2, interrupts: 1, fromDriver: 10, toDriver: 9))
+    }
+
     private func completeChains(_ count: UInt16, _ ring: FakeRing, _ queue: Virtqueue) throws {
         for _ in 0..<count {
             ring.add([(VirtqueueTests.data, 1, true)])

@@ -50,6 +50,8 @@ public protocol AgentService: Sendable {
     func resumeSandbox(_ request: AgentResumeSandboxRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Facts of the guest; also the host's heartbeat.
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
+    /// What the guest as a whole uses. The host does without where an agent does not have this call.
+    func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse
 }
 
 extension TTRPCServiceDescription {
@@ -80,6 +82,7 @@ extension TTRPCServiceDescription {
                 "DetachStreams": .unary { try await service.detachStreams($0, context: $1) },
                 "ResumeSandbox": .unary { try await service.resumeSandbox($0, context: $1) },
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
+                "GuestStats": .unary { try await service.guestStats($0, context: $1) },
             ])
     }
 }
@@ -246,6 +249,13 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentGuestDetailsResponse {
         try await client.call(Self.service, "GuestDetails", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// What the guest as a whole uses. The host does without where an agent does not have this call.
+    public func guestStats(
+        _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentGuestStatsResponse {
+        try await client.call(Self.service, "GuestStats", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.agent.v1.Agent"

@@ -51,6 +51,30 @@ extension MetricsMetrics {
     }
 }
 
+extension MetricsMetrics {
+    /// What a pod as a whole uses on the host: its server, its machine and what belongs to that.
+    ///
+    /// - Parameter guestMemory: of the machine, bytes.
+    init(_ use: HostUsage, guestMemory: UInt64) {
+        self.init()
+        let all = use.kinds.values
+        func sum(_ field: (HostUsage.Counters) -> UInt64) -> UInt64 { all.reduce(0) { $0 + field($1) } }
+        pids = .with { $0.current = sum(\.threads) }
+        cpu = .with {
+            $0.userUsec = sum(\.user)
+            $0.systemUsec = sum(\.system)
+            $0.usageUsec = $0.userUsec + $0.systemUsec
+        }
+        memory = .with {
+            $0.usage = sum { $0.proportional ?? $0.resident }
+            $0.usageLimit = guestMemory
+            $0.anon = sum(\.anonymous)
+            $0.swapUsage = sum(\.swap)
+            $0.pgmajfault = sum(\.majorFaults)
+        }
+    }
+}
+
 extension MetricsMemoryStat {
     static let fields: [(String, WritableKeyPath<MetricsMemoryStat, UInt64> & Sendable)] = [
         ("anon", \.anon), ("file", \.file), ("kernel_stack", \.kernelStack), ("slab", \.slab), ("sock", \.sock),

@@ -6,6 +6,7 @@ import Logging
 import Sandbox
 import TTRPC
 import TaskAPI
+import Telemetry
 
 /// A pod's server process: owns the pod, and serves the Task service to whoever asks for it.
 public enum PodServer {
@@ -30,6 +31,7 @@ public enum PodServer {
     ) async throws {
         logger.phase("server")
         ignoreSignals()
+        MetricRegistry.shared.bootstrap()
         for descriptor in Descriptor.listener...Descriptor.processes { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let directory = StateDirectory(root: root, id: id)
         let log = try EventLog()
@@ -51,7 +53,7 @@ public enum PodServer {
         let handed = try handedProcesses()
         try await serve(
             [.task(TaskAPIService(pod, environment, handed)), .inspection(InspectionAPIService(pod, log))],
-            until: pod.finished)
+            of: pod, environment)
         directory.sweep()
         // The command may have been killed.
         if !isDetached { ContainerRecords(root: root).remove(ofPod: id) }
@@ -67,6 +69,7 @@ public enum PodServer {
         configurationFile: String?, logger: Logger, emit: @Sendable @escaping (PodEvent) -> Void
     ) async throws {
         ignoreSignals()
+        MetricRegistry.shared.bootstrap()
         for descriptor in [Descriptor.listener, Descriptor.lock, Descriptor.processes] {
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         }
@@ -87,7 +90,7 @@ public enum PodServer {
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
                 .inspection(InspectionAPIService(pod, log)),
-            ], until: pod.finished)
+            ], of: pod, environment)
         directory.sweep()
     }
 
@@ -103,10 +106,15 @@ public enum PodServer {
         signal(SIGHUP, SIG_IGN)
     }
 
-    private static func serve(_ services: [TTRPCServiceDescription], until finished: Promise<Void>) async throws {
+    private static func serve(
+        _ services: [TTRPCServiceDescription], of pod: Pod, _ environment: PodEnvironment
+    ) async throws {
         let server = TTRPCServer(services)
         try await server.serve(listening: SharedDescriptor(OwnedDescriptor(owning: Descriptor.listener)))
-        await finished.value()
+        // Beside the first requests, which need not wait for it.
+        let metrics = Task { await PodMetrics.serve(pod, environment) }
+        await pod.finished.value()
+        await metrics.value?.stop()
         await server.stop(grace: .milliseconds(100))
     }
 }

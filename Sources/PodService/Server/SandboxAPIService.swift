@@ -1,3 +1,4 @@
+import LinuxSystem
 import OCISpec
 import Sandbox
 import TTRPC
@@ -96,6 +97,19 @@ struct SandboxAPIService: SandboxService {
     func sandboxMetrics(
         _ request: SandboxAPISandboxMetricsRequest, context: TTRPCContext
     ) async throws -> SandboxAPISandboxMetricsResponse {
-        throw TTRPCError(.unimplemented, SandboxError.unsupported("metrics of a sandbox as a whole").description)
+        try await answering {
+            let (use, guestMemory) = try await pod.hostUsage()
+            let metrics = MetricsMetrics(use, guestMemory: guestMemory)
+            return try .with {
+                $0.metrics = try .with {
+                    $0.timestamp = timestamp(wallClockNanoseconds())
+                    $0.id = environment.id
+                    $0.data = try .with {
+                        $0.typeURL = MetricsMetrics.protoMessageName
+                        $0.value = try metrics.serializedBytes()
+                    }
+                }
+            }
+        }
     }
 }

@@ -26,6 +26,11 @@ struct GuestAgent: Sendable {
         var record: ExitRecord
         /// How many processes of the container the guest's kernel has killed so far because memory ran out.
         var oomKills: UInt64
+
+        /// For metrics.
+        var cause: String {
+            oomKills > 0 ? "out_of_memory" : record.signal != 0 ? "signal" : record.status == 0 ? "success" : "error"
+        }
     }
 
     // MARK: The sandbox
@@ -213,6 +218,11 @@ struct GuestAgent: Sendable {
     func processes(_ id: String) async throws -> [GuestProcess] {
         try await client.listProcesses(.with { $0.containerID = name(id) }, timeout: timeout).processes
             .prefix(Self.longestList).map(GuestProcess.init)
+    }
+
+    /// What the guest as a whole uses.
+    func guestStatistics() async throws -> AgentGuestStatsResponse {
+        try await client.guestStats(.init(), timeout: timeout)
     }
 
     func statistics(_ id: String) async throws -> ContainerStatistics {

@@ -5,6 +5,7 @@ import Glibc
 import Hypervisor
 import LinuxSystem
 import TTRPC
+import Telemetry
 
 /// Notices an agent that has stopped answering, and ends its machine.
 ///
@@ -158,6 +159,7 @@ struct Pulse {
     /// - Returns: nil when the number has come back.
     private func beat(_ number: UInt64) -> End? {
         var bytes = number.littleEndian
+        let sentAt = monotonicNanoseconds()
         let sent = withUnsafeBytes(of: &bytes) {
             send(stream.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
         }
@@ -173,7 +175,11 @@ struct Pulse {
             ]
             let ready = poll(&items, 2, Int32(interval / .milliseconds(1)))
             if items[1].revents != 0 { return .cancelled }
-            if ready > 0 { return isAnswer(number) ? nil : .lost }
+            if ready > 0 {
+                guard isAnswer(number) else { return .lost }
+                MetricFamily.heartbeat.observe(nanoseconds: monotonicNanoseconds() - sentAt)
+                return nil
+            }
             if ready < 0, errno != EINTR { return .lost }
             let now = RunDelays(of: processes())
             let starved = delays.map { now.longest(since: $0) } ?? .zero

@@ -3,6 +3,7 @@ import Hypervisor
 import LinuxSystem
 import Logging
 import OCISpec
+import Telemetry
 
 /// A pod, from nothing to gone: one virtual machine, its network, its cgroup on the host and its containers.
 ///
@@ -32,6 +33,11 @@ package actor Pod {
     var endedAt: Int64 = 0
     /// Settled when the server has nothing more to do.
     package nonisolated let finished: Promise<Void>
+
+    /// The names that the engine gave the containers so far.
+    var containerNames: Set<String> = []
+    /// Counts the machine's end.
+    private var endCount: Task<Void, Never>?
 
     /// A checkpoint is being written.
     var isBeingSaved = false
@@ -89,6 +95,8 @@ package actor Pod {
     ) async throws -> RunningPod {
         guard case .empty = phase else { throw SandboxError.wrongState("the pod is \(phase.name)") }
         let launch = try PodLaunch(configuration, bundle: bundle, in: environment)
+        StartPhases.begin(at: monotonicNanoseconds())
+        MetricFamily.containerRestarts.declare()
         phase = .launching(launch)
         do {
             let pod = try await launch.run(rootfs: rootfs, restored: restored, planning: planning)
@@ -98,6 +106,11 @@ package actor Pod {
             }
             phase = .running(pod)
             createdAt = wallClockNanoseconds()
+            endCount = Task { [tally = EndTally(root: environment.directory.root), logger] in
+                let end = await pod.machine.end()
+                MetricFamily.machineEnds.count([end.cause])
+                do { try tally.count(end) } catch { logger.debug("the machine's end is not counted: \(error)") }
+            }
             return pod
         } catch {
             throw await launch.machine?.cause(ofFailedLaunch: error) ?? error
@@ -142,6 +155,7 @@ package actor Pod {
     private func end(_ machine: (any VirtualMachine)?, _ release: @Sendable @escaping () async -> Void) async {
         let task = Task {
             await release()
+            await endCount?.value
             sandboxProcess?.end(.exited(0))
             phase = .ended
             if endedAt == 0 { endedAt = wallClockNanoseconds() }

@@ -2,6 +2,7 @@ import Hypervisor
 import LinuxSystem
 import OCISpec
 import TTRPC
+import Telemetry
 
 /// The life of a container and of the processes in it.
 extension Pod {
@@ -129,6 +130,7 @@ extension Pod {
                     "container \(id): out of memory (OOM): the kernel killed \(exit.oomKills) of its processes")
                 containers[id]?.noteOutOfMemory(logger)
             }
+            if exec.isEmpty { MetricFamily.containerEnds.count([exit.cause]) }
             return exit.record
         } catch {
             // Of an exec, and of a container that has been removed, it costs nobody else anything.
@@ -145,6 +147,7 @@ extension Pod {
             if exec.isEmpty {
                 let reason = SandboxError.machineEnded(reason: end.description, console: pod.machine.consoleTail)
                 logger.log(level: isKilled ? .info : .error, "container \(id): \(reason)")
+                MetricFamily.containerEnds.count([isKilled ? "signal" : "machine"])
             }
             return isKilled ? .killed : ExitRecord(status: 255, at: wallClockNanoseconds())
         }

@@ -1,5 +1,6 @@
 import LinuxSystem
 import OCISpec
+import Telemetry
 
 /// What an engine asks for when it creates a container.
 package struct ContainerRequest: Sendable {
@@ -178,6 +179,7 @@ extension Pod {
             await removeCgroup(cgroup)
             throw error
         }
+        countRestart(plan.spec)
         let pid = UInt32(bitPattern: host.pid)
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
@@ -197,6 +199,13 @@ extension Pod {
         let created = first
         try watch(host, id, exec: "")
         Task { await follow(id, "", created, pod) }
+    }
+
+    /// Counts a container that takes the place of one before it: Kubernetes restarts a container as a new one of the same name.
+    private func countRestart(_ spec: Spec) {
+        let names = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]
+        guard let name = names.compactMap({ spec.annotations[$0] }).first(where: { !$0.isEmpty }) else { return }
+        if !containerNames.insert(name).inserted { MetricFamily.containerRestarts.count() }
     }
 
     /// Gives a restored guest entropy and the time, and its processes their streams.

@@ -10,7 +10,7 @@ package struct PodEnvironment: Sendable {
     /// Where an engine reaches the server, where that is not in the directory.
     let socket: String?
     /// The engine's namespace of containers (containerd's `default`, `k8s.io`); empty without one.
-    let namespace: String
+    package let namespace: String
     /// As it was loaded when the process started.
     package let configuration: Configuration
     /// The file that it was read from; nil: the standard one.
@@ -36,6 +36,9 @@ package struct PodEnvironment: Sendable {
         self.emit = emit
     }
 
+    /// Where the pod's metrics can be read; nil: nowhere.
+    package var metricsPath: String? { socket.map(StateDirectory.metricsPath) }
+
     /// The machine that this process has held ready for the pod; once.
     ///
     /// - Parameter wanted: the pod's machine; nil: it goes on from a checkpoint.
@@ -56,6 +59,7 @@ package struct PodEnvironment: Sendable {
     ) throws {
         var state = StateDirectory.State(id: id, bundle: bundle, socket: socket)
         state.processes = ([("server", getpid())] + processes).compactMap { .init(name: $0.0, pid: $0.1) }
+        state.metrics = metricsPath
         state.cgroups = cgroups
         state.user = user
         state.template = template

@@ -44,6 +44,11 @@ actor PodNetworking {
     /// On the host; nil: the pod has none.
     nonisolated var namespace: NetworkNamespace? { network?.namespace }
 
+    /// What went between host and guest so far, by interface. Blocks.
+    nonisolated func statistics() throws -> [(interface: String, counts: LinkStatistics)] {
+        try network?.statistics() ?? []
+    }
+
     /// Makes or opens the namespace.
     ///
     /// - Parameters:

@@ -50,7 +50,7 @@ public enum PodJails {
 
 extension JailPlan.Kind {
     /// The kind of a process of a machine, by the name that its driver gives it.
-    fileprivate init?(process name: String) {
+    init?(process name: String) {
         let words = name.split(separator: " ")
         switch words.first {
         case "martlet-vmm": self = .vmm

@@ -16,6 +16,8 @@ public struct PodEntry: Sendable, Equatable, Codable {
     public var directory: String
     /// Absolute path of the socket that its server listens at; empty when nothing was written down.
     public var socket: String
+    /// Absolute path of the socket at which its server answers HTTP requests for its metrics; nil when nothing was written down.
+    public var metrics: String?
     /// The name of the template that its machine has started from; nil: it has booted.
     public var template: String?
     /// Whether its machine was ready before there was a pod (`martlet pool`).
@@ -80,7 +82,7 @@ public enum PodList {
         return PodEntry(
             id: id, namespace: namespace, isRunning: !directory.isAbandoned(),
             pid: state?.processes.first?.pid ?? 0, bundle: state?.bundle ?? "", directory: directory.path,
-            socket: state?.socket ?? "", template: state?.template,
+            socket: state?.socket ?? "", metrics: state?.metrics, template: state?.template,
             isFromPool: state?.isFromPool ?? false)
     }
 

@@ -30,6 +30,8 @@ package struct StateDirectory: Sendable, Equatable {
         var bundle: String
         /// Where the server listens.
         package var socket: String?
+        /// Where the server answers HTTP requests for the pod's metrics.
+        var metrics: String?
         /// Directories of the host's cgroups that are the pod's own.
         var cgroups: [String] = []
         /// Where the pod has changed interfaces.
@@ -167,6 +169,11 @@ package struct StateDirectory: Sendable, Equatable {
     /// Below `paths.root`: holds the sockets of pods. No container's id has this name.
     static let socketDirectory = "@"
 
+    /// Where a pod's server answers HTTP requests for its metrics.
+    ///
+    /// - Parameter socket: of its services.
+    package static func metricsPath(of socket: String) -> String { socket + ".m" }
+
     /// No process holds the lock: the pod's server is dead, or there never was one.
     package func isAbandoned() -> Bool {
         guard let lock = try? OwnedDescriptor.open(lockPath, O_RDWR) else {
@@ -218,6 +225,7 @@ package struct StateDirectory: Sendable, Equatable {
         if let socket = state?.socket {
             unlink(socket)
             unlink(HandedProcesses.path(of: socket))
+            unlink(Self.metricsPath(of: socket))
             let suffix = "/\(socket.split(separator: "/").last ?? "")"
             let directory = socket.dropLast(suffix.count)
             if directory.hasSuffix("/\(Self.socketDirectory)") { rmdir(String(directory)) }

@@ -14,6 +14,8 @@ public protocol BackendDevice: AnyObject {
     var ownsConfiguration: Bool { get }
     /// The configuration space, as it is now.
     var configuration: [UInt8] { get }
+    /// What each queue has done; none where another process serves them.
+    var queueCounts: [QueueCounters.Counts] { get }
     /// Has the device call `changed`, on any thread, after its configuration space has changed by itself. A device whose
     /// space never does so does nothing.
     func onConfigurationChange(_ changed: @escaping @Sendable () -> Void)
@@ -40,6 +42,7 @@ public protocol BackendDevice: AnyObject {
 }
 
 extension BackendDevice {
+    public var queueCounts: [QueueCounters.Counts] { [] }
     public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) {}
     public var savedState: UInt32 { 0 }
     public func restore(savedState state: UInt32) {}

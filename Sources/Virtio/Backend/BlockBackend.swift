@@ -22,6 +22,7 @@ public final class BlockBackend: BackendDevice {
 
     public var features: UInt64 { device.features }
     public var queueCount: Int { device.queues.count }
+    public var queueCounts: [QueueCounters.Counts] { device.queues.map(\.counters.counts) }
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
     public func start(queue: Int, _ setup: QueueSetup) throws { try queues.start(queue: queue, setup) }

@@ -23,6 +23,7 @@ public final class ConsoleBackend: BackendDevice {
 
     public var features: UInt64 { 0 }
     public var queueCount: Int { device.queues.count }
+    public var queueCounts: [QueueCounters.Counts] { device.queues.map(\.counters.counts) }
     public var ownsConfiguration: Bool { true }
     /// Columns, rows, number of ports and the emergency write register (virtio 1.2, 5.3.4). All are 0, since their features are
     /// not offered.

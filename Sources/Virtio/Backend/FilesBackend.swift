@@ -15,6 +15,7 @@ public final class FilesBackend: BackendDevice {
 
     public var features: UInt64 { 0 }
     public var queueCount: Int { device.queues.count }
+    public var queueCounts: [QueueCounters.Counts] { device.queues.map(\.counters.counts) }
     /// QEMU supplies the tag itself.
     public var ownsConfiguration: Bool { false }
     public var configuration: [UInt8] { device.configuration }

@@ -19,6 +19,7 @@ public final class NetBackend: BackendDevice {
 
     public var features: UInt64 { device.features }
     public var queueCount: Int { device.queues.count }
+    public var queueCounts: [QueueCounters.Counts] { device.queues.map(\.counters.counts) }
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
     /// The link is up: the tap is there, and the host wants it so. The guest gets a configuration change when that changes.

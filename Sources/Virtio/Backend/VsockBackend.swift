@@ -81,6 +81,9 @@ public final class VsockBackend: BackendDevice {
     public var savedState: UInt32 { device.nextPort }
     public func restore(savedState state: UInt32) { device.restore(nextPort: state) }
     public let queueCount: Int
+    public var queueCounts: [QueueCounters.Counts] {
+        [device.receive, device.transmit, events].prefix(queueCount).map(\.counters.counts)
+    }
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
 

@@ -88,6 +88,7 @@ extension Virtqueue {
             let bytes = min(left, Int(chain.count))
             element.storeBytes(of: UInt32(chain.head), as: UInt32.self)
             (element + 4).storeBytes(of: UInt32(bytes), as: UInt32.self)
+            counters.chain(read: 0, written: UInt32(bytes))
             nextUsed &+= 1
             completedSinceInterrupt &+= 1
             left -= bytes

@@ -14,6 +14,8 @@ public final class Virtqueue {
 
     /// The largest size that the driver may choose.
     public let maximumSize: UInt16
+    /// What the queue has done.
+    public let counters = QueueCounters()
 
     // Fixed while the queue runs. Pointers were checked against `memory`, which keeps the mapping alive.
     var memory: GuestMemory?
@@ -128,7 +130,9 @@ public final class Virtqueue {
         guard let held, let used else { return }
         let element = used + 4 + 8 * Int(nextUsed & (size &- 1))
         element.storeBytes(of: UInt32(held), as: UInt32.self)
-        (element + 4).storeBytes(of: min(written, writableBytes), as: UInt32.self)
+        let length = min(written, writableBytes)
+        (element + 4).storeBytes(of: length, as: UInt32.self)
+        counters.chain(read: readableBytes, written: length)
         nextUsed &+= 1
         atomic16(used, 2).pointee.store(nextUsed, ordering: .releasing)
         completedSinceInterrupt &+= 1
@@ -162,8 +166,14 @@ public final class Virtqueue {
 
     // MARK: Notifications (virtio 1.2, 2.7.7 and 2.7.10)
 
-    /// Whether the driver wants an interrupt for the chains completed since the last call.
+    /// Whether the driver wants an interrupt for the chains completed since the last call. It is counted as sent then.
     public func needsInterrupt() -> Bool {
+        guard wantsInterrupt() else { return false }
+        counters.interrupt()
+        return true
+    }
+
+    private func wantsInterrupt() -> Bool {
         guard let available, completedSinceInterrupt > 0 else { return false }
         completedSinceInterrupt = 0
         // The used index must be visible before the driver's request for interrupts is read, or both sides could sleep.

@@ -87,6 +87,8 @@ public final class VsockDevice {
     public var isRunning: Bool { receive.isRunning && transmit.isRunning }
 
     public var connectionCount: Int { connections.count }
+    /// What connections have carried so far.
+    public internal(set) var bytesToGuest: UInt64 = 0, bytesFromGuest: UInt64 = 0
 
     // MARK: Host side
 

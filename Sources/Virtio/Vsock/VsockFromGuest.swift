@@ -100,6 +100,7 @@ extension VsockDevice {
     private func data(_ connection: VsockConnection, _ chain: UnsafeBufferPointer<iovec>, _ length: Int) {
         guard !connection.guestSendsNoMore, UInt32(length) <= connection.credit else { return reset(connection) }
         connection.received &+= UInt32(length)
+        bytesFromGuest &+= UInt64(length)
         var written = 0
         if connection.buffer.isEmpty, length > 0 {
             let count = Vectors.slice(chain, skip: VsockHeader.size, count: length, to: scratch)

@@ -93,6 +93,7 @@ extension VsockDevice {
         switch connection.read(scratch, count) {
         case .read(let bytes):
             connection.sent &+= UInt32(bytes)
+            bytesToGuest &+= UInt64(bytes)
             // Less than asked for: the socket is empty, and its next bytes will cause an event.
             if bytes < limit { connection.outgoing.remove(.data) }
             var header = packet(.data, connection)

@@ -225,6 +225,10 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse {
+        machine.statistics()
+    }
+
     private func decoded<T: Decodable>(_ json: some Sequence<UInt8>, _ name: String) throws(AgentFailure) -> T {
         do throws(SpecError) {
             return try JSON.decode(T.self, from: Array(json), file: name)

@@ -182,4 +182,8 @@ final class LyingService: AgentService {
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse {
         try await agent.guestDetails(request, context: context)
     }
+
+    func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse {
+        try await agent.guestStats(request, context: context)
+    }
 }
