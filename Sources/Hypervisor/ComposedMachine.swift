@@ -40,14 +40,14 @@ extension ComposedMachine {
     }
 
     func statistics(timeout: Duration) -> [ProcessStatistics] {
-        var all = ([vsock, files].compactMap { $0 } + disks).map { try? $0.client.statistics(timeout: timeout) }
-        // Each disk's process has one, its number 0.
-        for number in disks.indices {
-            let index = all.count - disks.count + number
-            guard let queues = all[index]?.queues else { continue }
-            for queue in queues.indices { all[index]?.queues[queue].number = UInt8(clamping: number) }
+        var all = [vsock, files].compactMap { try? $0?.client.statistics(timeout: timeout) }
+        for (number, disk) in disks.enumerated() {
+            guard var statistics = try? disk.client.statistics(timeout: timeout) else { continue }
+            // Each disk's process has one, its number 0.
+            for index in statistics.queues.indices { statistics.queues[index].number = UInt8(clamping: number) }
+            all.append(statistics)
         }
-        return all.compactMap { $0 }
+        return all
     }
 
     func kill(_ reason: VMEnd) { watch.sign(reason) }

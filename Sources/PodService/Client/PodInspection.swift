@@ -27,7 +27,8 @@ public struct PodInspection: Sendable {
     /// - Returns: the lines, with the number of the first of them, counted from 0; nil when the pod has ended.
     public func console(from first: UInt64) async throws -> PodConsoleResponse? {
         do { return try await client.console(.with { $0.first = first }) } catch {
-            if error.code == .unavailable { return nil }
+            // A machine that had a console and has none is being ended.
+            if error.code == .unavailable || first > 0 && error.code == .failedPrecondition { return nil }
             throw error
         }
     }

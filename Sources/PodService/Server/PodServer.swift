@@ -114,7 +114,7 @@ public enum PodServer {
         // Beside the first requests, which need not wait for it.
         let metrics = Task { await PodMetrics.serve(pod, environment) }
         await pod.finished.value()
-        await metrics.value?.stop()
         await server.stop(grace: .milliseconds(100))
+        await metrics.value?.stop()
     }
 }

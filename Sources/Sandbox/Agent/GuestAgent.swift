@@ -29,7 +29,9 @@ struct GuestAgent: Sendable {
 
         /// For metrics.
         var cause: String {
-            oomKills > 0 ? "out_of_memory" : record.signal != 0 ? "signal" : record.status == 0 ? "success" : "error"
+            // Processes that it has outlived are not why it has ended.
+            if record.status == 0 { return "success" }
+            return oomKills > 0 ? "out_of_memory" : record.signal != 0 ? "signal" : "error"
         }
     }
 
