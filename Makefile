@@ -14,7 +14,7 @@ FORMATTED := find Package.swift Sources Tests guest-agent -name '.build*' -prune
 	! -name '*.pb.swift' ! -name '*.ttrpc.swift' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all fuzz unit build agent guest guest-stock guest-faulty guest-bench install fmt lint protos protos-check pictures setup setup-test lab clean
+.PHONY: help run test test-all fuzz unit build agent guest guest-stock guest-faulty guest-bench install deb image fmt lint protos protos-check pictures setup setup-test lab clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ lab: ## run a command where /dev/kvm works, whatever this machine has: make lab 
 
 install: build guest ## install below DESTDIR/PREFIX
 	@scripts/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+deb: build guest ## build the Debian packages into .build/deb, and check them with Lintian (docs/install.md)
+	@scripts/deb.sh
+
+image: build guest ## write the image that puts Martlet on Kubernetes nodes (IMAGE=NAME; docs/kubernetes.md)
+	@scripts/node-image.sh $(IMAGE)
 
 fmt: ## format the sources
 	@$(FORMATTED) | xargs -0 $(SWIFT) format --in-place --parallel

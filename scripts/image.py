@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""image.py NAME OUTPUT [COMMAND…] : writes an image of busybox alone, as `docker save` and `ctr image import` have it.
+"""image.py [--tree DIRECTORY] NAME OUTPUT [COMMAND…] : writes an image of busybox alone, as `docker save` and `ctr image import`
+have it; with --tree with the files of a directory too, as files of root's.
 
-For tests and for trying things out where there is no registry.
+For nodes (`make image`), for tests, and for trying things out where there is no registry.
 """
 import hashlib
 import io
@@ -36,20 +37,38 @@ def layer():
     return output.getvalue()
 
 
-def main(name, output, *command):
-    data = layer()
+def tree_layer(directory):
+    """The files of a directory, owned by root."""
+    def owned(info):
+        info.uid = info.gid = 0
+        info.uname = info.gname = "root"
+        return info
+
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as tar:
+        tar.add(directory, arcname=".", filter=owned)
+    return output.getvalue()
+
+
+def main(arguments):
+    layers = [layer()]
+    if arguments[0] == "--tree":
+        layers.append(tree_layer(arguments[1]))
+        arguments = arguments[2:]
+    name, output, *command = arguments
     config = json.dumps({
         "architecture": "amd64", "os": "linux",
         "config": {"Cmd": command or ["/bin/sh"], "Env": ["PATH=/bin:/usr/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest() for data in layers]},
     }).encode()
     config_name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
+    files = [f"layer{number}.tar" for number in range(len(layers))]
+    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": files}]).encode()
     with tarfile.open(output, "w") as tar:
-        for file, content in ((config_name, config), ("layer.tar", data), ("manifest.json", manifest)):
+        for file, content in ((config_name, config), *zip(files, layers), ("manifest.json", manifest)):
             entry(tar, file, tarfile.REGTYPE, content, 0o644)
 
 
-if len(sys.argv) < 3:
+if len(sys.argv) < (5 if sys.argv[1:2] == ["--tree"] else 3):
     sys.exit(__doc__)
-main(*sys.argv[1:])
+main(sys.argv[1:])

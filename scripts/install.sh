@@ -12,6 +12,12 @@ done
 install -Dm755 guest-agent/.build/release/martlet-bench-guest "$to/libexec/martlet/martlet-bench-guest"
 for file in .build/guest/own/*; do install -Dm644 "$file" "$to/share/martlet/guest/$(basename "$file")"; done
 install -Dm644 configs/martlet.toml "$to/share/martlet/martlet.toml"
+# What makes it a runtime of the engines, with the paths of this installation.
+install -Dm755 scripts/containerd-setup.sh "$to/sbin/martlet-containerd-setup"
+for file in containerd/config-1.toml containerd/config-2.toml podman/containers.conf crio/10-martlet.conf docker/daemon.json; do
+    mkdir -p "$to/share/martlet/${file%/*}"
+    sed "s|/usr/local/bin/|$2/bin/|" "configs/$file" >"$to/share/martlet/$file"
+done
 # Completions and man pages come from the parser of the command line itself.
 for completion in bash:bash-completion/completions/martlet zsh:zsh/site-functions/_martlet \
     fish:fish/vendor_completions.d/martlet.fish; do

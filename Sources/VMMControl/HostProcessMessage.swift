@@ -3,7 +3,10 @@ import Glibc
 public import LinuxSystem
 
 /// What a pod's server and a container's process on the host tell each other: one packet each over a SOCK_SEQPACKET socket, a
-/// little-endian 32-bit word for the kind, two for numbers, and a path where the kind has one.
+/// little-endian 32-bit word for the kind and, in its upper half, the version, two for numbers, and a path where the kind has one.
+///
+/// A server that has outlived an upgrade of Martlet starts the container processes of the new one: both sides must speak one
+/// version.
 public enum HostProcessMessage: Sendable, Equatable {
     // From the server.
     /// A detached mount comes as a descriptor: in the process's own mount namespace it is at this path. The first is at `/`.
@@ -24,6 +27,8 @@ public enum HostProcessMessage: Sendable, Equatable {
     /// The terminal that the process leads has another size, in characters.
     case resized(width: Int32, height: Int32)
 
+    /// Goes up with each change that a program of before would not understand.
+    public static let version: UInt32 = 1
     /// Bytes of a packet without a path, and of the longest path.
     private static let (size, longestPath) = (12, 4096)
 
@@ -63,7 +68,8 @@ public enum HostProcessMessage: Sendable, Equatable {
             throw SystemError(
                 "send", "host process message: a path of \(path.utf8.count) bytes", errno: .fileNameTooLong)
         }
-        let words = [kind, UInt32(bitPattern: first), UInt32(bitPattern: second)].map(\.littleEndian)
+        let words = [Self.version << 16 | kind, UInt32(bitPattern: first), UInt32(bitPattern: second)]
+            .map(\.littleEndian)
         let bytes = words.withUnsafeBytes { Array($0) } + Array(path.utf8)
         let descriptors = descriptor.map { [$0] } ?? []
         let sent = martlet_send_descriptors(
@@ -74,6 +80,8 @@ public enum HostProcessMessage: Sendable, Equatable {
     /// Waits for a message.
     ///
     /// - Returns: nil when the peer has closed the socket, or sends something else.
+    /// - Throws: `SystemError` that names both versions where the peer speaks another one. The peer is told `failed`, and so learns
+    ///   them too.
     public static func receive(
         over socket: SharedDescriptor
     ) throws(SystemError) -> (message: HostProcessMessage, descriptor: SharedDescriptor?)? {
@@ -88,8 +96,15 @@ public enum HostProcessMessage: Sendable, Equatable {
         let numbers = bytes.withUnsafeBytes { bytes in
             (0..<3).map { UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self)) }
         }
+        let theirs = numbers[0] >> 16
+        guard theirs == version else {
+            try? HostProcessMessage.failed(errno: EPROTONOSUPPORT).send(over: socket.raw)
+            throw SystemError(
+                "receive", "host process message of version \(theirs), where this program speaks version \(version)",
+                errno: .init(rawValue: EPROTONOSUPPORT))
+        }
         let message = HostProcessMessage(
-            numbers[0], Int32(bitPattern: numbers[1]), Int32(bitPattern: numbers[2]),
+            numbers[0] & 0xffff, Int32(bitPattern: numbers[1]), Int32(bitPattern: numbers[2]),
             path: String(decoding: bytes[size..<count], as: UTF8.self))
         return message.map { ($0, descriptor) }
     }

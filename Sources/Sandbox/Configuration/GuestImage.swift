@@ -110,11 +110,11 @@ public struct GuestImage: Sendable, Equatable, Codable {
                 + "`make \(target)`, or set \(key)")
     }
 
-    /// The absolute path of the running program.
+    /// The absolute path of the running program, also where an upgrade has put another file there since it started.
     public static func ownPath() -> String {
-        guard let path = realpath("/proc/self/exe", nil) else { return "/" }
-        defer { free(path) }
-        return String(cString: path)
+        guard let path = symbolicLink("/proc/self/exe") else { return "/" }
+        let replaced = " (deleted)"  // proc(5)
+        return path.hasSuffix(replaced) ? String(path.dropLast(replaced.count)) : path
     }
 
     /// The value of `MARTLET_GUEST`.

@@ -72,7 +72,7 @@ final class ControlTarget: FuzzTarget {
     }
 
     private func hostProcess(_ input: inout Input, _ ours: SharedDescriptor, _ theirs: SharedDescriptor) throws {
-        let bytes = wire(UInt32(input.byte() % 10)) + input.rest()
+        let bytes = wire(HostProcessMessage.version << 16 | UInt32(input.byte() % 10)) + input.rest()
         _ = martlet_send_descriptors(
             ours.raw, bytes, bytes.count, [null.raw], Int32(bytes.count & 1), Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
         shutdown(ours.raw, Int32(SHUT_WR))
