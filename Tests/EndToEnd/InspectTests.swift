@@ -30,6 +30,9 @@ extension Containers {
                 try following.output?.wait(for: "martlet-agent ready")
                 let events = try martlet("pod", "events", id).split(separator: "\n")
                 #expect(events.map { $0.split(separator: " ")[1] } == ["created", "started"], "\(events)")
+                let top = try martlet("pod", "top", "--interval", "1", "--count", "1").split(separator: "\n")
+                let fields = try #require(top.last?.split(separator: " "))
+                #expect(top.count == 2 && fields[0] == id[...] && (Int(fields[2]) ?? 0) > 10, "\(top)")
                 let watching = try Command(
                     Lab.martlet, ["--root", scene.root, "pod", "events", "--follow", "--json", id])
                 try watching.output?.wait(for: #""type":"started""#)
