@@ -21,6 +21,4 @@ if [[ ${1:-run} == test ]]; then
     need podman golang-github-containers-common || echo "podman can't be installed" >&2
     # For images in place of bundles; their tests are skipped where they are missing.
     need skopeo umoci || echo "skopeo and umoci can't be installed" >&2
-    # For the lab with an Intel processor; test.sh skips it where it is missing.
-    need bochs bochsbios vgabios isolinux syslinux-common xorriso || echo "the Bochs lab can't be set up" >&2
 fi

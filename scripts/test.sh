@@ -214,18 +214,12 @@ step "guest with the faulty agent" make --no-print-directory guest-faulty
 step "guest with the stock kernel" make --no-print-directory guest-stock
 if [[ $mode == ci ]]; then
     tests "end to end, QEMU" in_halves
-    tests "the lab is honest" scripts/lab-check.sh qemu
     # Some; the whole of it takes a quarter of an hour.
     some='VCPUTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
     some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed|aConfigMapIsFollowed|CRITests/aPodRuns'
     some+='|aContainerLivesByItsCommands|aContainerRunsOnTheBridge|podsFromOneTemplateAreNotAlike|itIsMappedAndNotCopied'
-    some+='|aRunningContainerGoesOnFromACheckpoint|aForkGoesOnApart'
-    tests "end to end, the built-in VMM in the lab: some" lab_test 500 "$some"
-    if has_bochs; then
-        tests "three containers on Intel's VMX in the Bochs lab" bochs_lab 600 scripts/lab/containers.sh some
-    else
-        skipped+=("the Bochs lab")
-    fi
+    some+='|aRunningContainerGoesOnFromACheckpoint|aForkGoesOnApart|podsTakeMachinesThatAreReady'
+    tests "end to end, the built-in VMM in the lab: some" lab_test 700 "$some"
     finish
     exit
 fi
@@ -258,6 +252,7 @@ tests "QEMU with KVM in the lab: containers" qemu_lab EndToEnd "PreparationTests
 tests "QEMU with KVM in the lab: engines" qemu_lab "$engines" PreparationTests
 if has_bochs; then
     tests "the Bochs lab is honest" scripts/lab-check.sh bochs
+    tests "three containers on Intel's VMX in the Bochs lab" bochs_lab 600 scripts/lab/containers.sh some
     tests "50 starts in the Bochs lab" bochs_lab 3600 scripts/lab/containers.sh starts 50
     tests "one start on other processors of the Bochs lab" other_models
     tests "end to end in the Bochs lab" bochs_test '[./](ContainerTests|StdioTests|ExitTests|FaultTests)/'

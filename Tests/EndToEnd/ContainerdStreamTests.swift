@@ -28,7 +28,7 @@ extension Containers {
         @Test func aBurstBeforeTheExitIsWhole() throws {
             try play { containerd, scene, id in
                 let program = ["/bin/sh", "-c", "head -c \(Self.burst) /dev/zero; exit 3"]
-                for number in 1...3 {
+                for number in 1...(Lab.everything ? 3 : 1) {
                     let run = try containerd.begin(Containerd.run(["--rm"], scene.newID(), program)).finish()
                     #expect(run.code == 3 && run.output.count == Self.burst, "run \(number): \(run.output.count) bytes")
                     let exec = try containerd.begin(["task", "exec", "--exec-id", "e\(number)", id] + program).finish()

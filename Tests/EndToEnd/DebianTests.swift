@@ -4,7 +4,9 @@ import OCISpec
 import Testing
 
 extension Containers {
-    @Suite(.enabled(if: Lab.program("mmdebstrap") != nil, "no mmdebstrap in PATH"))
+    @Suite(
+        .enabled(if: Lab.everything, Lab.isLong),
+        .enabled(if: Lab.program("mmdebstrap") != nil, "no mmdebstrap in PATH"))
     struct DebianTests {
         private func bundle(_ scene: Scene, _ script: String, out: String) throws -> String {
             let root = try Rootfs.debianDirectory()

@@ -5,7 +5,8 @@ import Testing
 extension Containers.DockerTests {
     /// dockerd, containerd and runc in a privileged container, with their storage on a tmpfs; what they need of the host they get
     /// read-only. On a host with version 1 of the cgroups docker gives its containers no cgroup namespace: then they see the guest's.
-    @Test(arguments: ["host", "private"]) func dockerRunsInDocker(cgroups: String) throws {
+    @Test(.enabled(if: Lab.everything, Lab.isLong), arguments: ["host", "private"])
+    func dockerRunsInDocker(cgroups: String) throws {
         try Docker.play { docker, scene in
             let engines = try Command.run("realpath", ["\(Lab.cache)/engines/trixie"]).trimmed
             let archive = "\(scene.directory)/image.tar"

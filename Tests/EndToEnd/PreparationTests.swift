@@ -9,7 +9,9 @@ import Testing
         #expect(access(try Program.path(name), X_OK) == 0)
     }
 
-    @Test(.enabled(if: Lab.program("mmdebstrap") != nil, "no mmdebstrap in PATH"))
+    @Test(
+        .enabled(if: Lab.everything, Lab.isLong),
+        .enabled(if: Lab.program("mmdebstrap") != nil, "no mmdebstrap in PATH"))
     func theDebianRootIsMade() throws {
         #expect(access("\(try Rootfs.debianDirectory())/usr/bin/perl", X_OK) == 0)
     }

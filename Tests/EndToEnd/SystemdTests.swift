@@ -5,7 +5,9 @@ import Testing
 
 extension Containers {
     /// Debian's systemd as a container's first process.
-    @Suite(.enabled(if: Rootfs.systemdObstacle == nil, "\(Rootfs.systemdObstacle ?? "")"))
+    @Suite(
+        .enabled(if: Lab.everything, Lab.isLong),
+        .enabled(if: Rootfs.systemdObstacle == nil, "\(Rootfs.systemdObstacle ?? "")"))
     struct SystemdTests {
         /// The configuration of `podman run`, with what `--systemd=always` adds: on a host with version 2 of the cgroups, and
         /// with version 1, where podman binds the host's hierarchy.

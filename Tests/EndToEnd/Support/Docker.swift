@@ -15,6 +15,9 @@ final class Docker: CommandEngine {
         /// By the OCI command line, which containerd's shim of runc calls.
         case commandLine = "martlet-oci"
 
+        /// Of a long test: both with `make test-all` only.
+        static let some = Lab.everything ? allCases : [.shim]
+
         var testDescription: String { rawValue }
     }
 
@@ -34,9 +37,10 @@ final class Docker: CommandEngine {
         var testDescription: String { "\(runtime.rawValue), docker of \(release.rawValue)" }
     }
 
-    /// All ways that there are here.
+    /// All ways that there are here; without `make test-all` those of the usual release.
     static var ways: [Way] {
         let usual = Runtime.allCases.map { Way(runtime: $0) }
+        guard Lab.everything else { return usual }
         do { _ = try engines(of: .bookworm) } catch {
             print("tests with docker 20.10 are skipped: \(error)")
             return usual

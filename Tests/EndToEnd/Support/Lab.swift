@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Testing
 
 /// What these tests run on: executables, a guest, a host that can start machines.
 enum Lab {
@@ -26,6 +27,8 @@ enum Lab {
     static let patience = variable("MARTLET_TEST_PATIENCE").flatMap { Int($0) } ?? 1
     /// Whether `make test-all` runs.
     static let everything = variable("MARTLET_TEST_ALL") != nil
+    /// Why other test runs leave a test out.
+    static let isLong: Comment = "it takes long (make test-all)"
 
     /// Why no container can be run here; nil when one can. Printed once.
     static let obstacle: String? = {
