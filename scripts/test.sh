@@ -218,7 +218,7 @@ if [[ $mode == ci ]]; then
     some='VCPUTests|theKernelIsTheGuests|theGuestHasWhatTheNamespaceHas|laterChangesFollow|aReadOnlyDisk'
     some+='|aKilledHypervisor|theDistributionsKernelRuns|aContainerRunsToItsEnd|tasksAreServed|aConfigMapIsFollowed|CRITests/aPodRuns'
     some+='|aContainerLivesByItsCommands|podsFromOneTemplateAreNotAlike|itIsMappedAndNotCopied'
-    some+='|aRunningContainerGoesOnFromACheckpoint|aForkGoesOnApart|podsTakeMachinesThatAreReady'
+    some+='|aRunningContainerGoesOnFromACheckpoint|aForkGoesOnApart'
     tests "end to end, the built-in VMM in the lab: some" lab_test 900 "$some"
     finish
     exit
