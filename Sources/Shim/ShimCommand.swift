@@ -64,7 +64,7 @@ public struct ShimCommand: Sendable {
             do {
                 try leaveAddress(socket)
                 let debug = debug || parameters?.wantsDebug == true
-                try launch(pod: pod, lock: lock, listeners, environment, debug: debug)
+                try launch(pod: pod, lock: lock, listeners, environment, configuration, debug: debug)
             } catch {
                 directory.sweep()
                 throw error
@@ -76,7 +76,7 @@ public struct ShimCommand: Sendable {
     /// Starts the server of a new pod.
     private func launch(
         pod: String, lock: SharedDescriptor, _ listeners: StateDirectory.Listeners,
-        _ environment: [String: String], debug: Bool
+        _ environment: [String: String], _ configuration: Configuration, debug: Bool
     ) throws {
         let arguments =
             ["-namespace", namespace, "-id", pod, "-address", address, "-socket", listeners.socket]
@@ -91,7 +91,7 @@ public struct ShimCommand: Sendable {
                 -1, output, output, listeners.services.raw, -1, lock.raw, listeners.processes.raw,
             ], newSession: true)
         let configurationFile = environment[Self.configurationVariable]
-        let pooled = Pool.take(command, configurationFile: configurationFile) {
+        let pooled = Pool.take(command, configuration, configurationFile: configurationFile) {
             try? Bundle(directory: bundle.isEmpty ? "." : bundle).spec
         }
         if pooled == nil { _ = try ChildProcess("shim", command) }

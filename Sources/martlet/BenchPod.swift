@@ -16,8 +16,8 @@ struct BenchPod: AsyncParsableCommand {
             CreateContainer, StartContainer. Then it reads the memory of all host processes of the pod, and removes the pod. \
             Without --address it starts a containerd of its own in a network namespace of its own, with an image of busybox, \
             Martlet's shim beside this program, runc, and runsc if its containerd-shim-runsc-v1 is installed. With the \
-            built-in VMM, pods of Martlet are measured that boot, that start from a template, and that take a machine of the pool. Needs root; \
-            without --address also containerd and the CNI plugins.
+            built-in VMM, pods of Martlet are measured that boot, that start from a template, and that take a machine of the \
+            pool. Needs root; without --address also containerd and the CNI plugins.
             """)
 
     @OptionGroup var global: GlobalOptions

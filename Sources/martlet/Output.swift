@@ -32,6 +32,8 @@ extension GlobalOptions {
     /// The same for a command that starts a pod's server: a bad configuration is refused before.
     func runtimeForServers() throws -> Runtime {
         let configuration = try Configuration.load(file: config)
-        return Runtime(root: root ?? configuration.paths.root, configurationFile: config, output: output)
+        return Runtime(
+            root: root ?? configuration.paths.root, configurationFile: config, configuration: configuration,
+            output: output)
     }
 }

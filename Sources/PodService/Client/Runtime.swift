@@ -7,12 +7,17 @@ public struct Runtime: Sendable {
     /// The directory of the states of pods and containers.
     public var root: String
     public var configurationFile: String?
+    /// As it was loaded from there; nil: by a command that starts no server.
+    public var configuration: Configuration?
     /// Where the pods' servers log.
     public var output: LogOutput
 
-    public init(root: String, configurationFile: String? = nil, output: LogOutput) {
+    public init(
+        root: String, configurationFile: String? = nil, configuration: Configuration? = nil, output: LogOutput
+    ) {
         self.root = root
         self.configurationFile = configurationFile
+        self.configuration = configuration
         self.output = output
     }
 

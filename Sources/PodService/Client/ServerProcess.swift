@@ -41,8 +41,10 @@ struct ServerProcess: Sendable {
                     listeners.processes.raw,
                 ], newSession: true)
             let process = try withExtendedLifetime((listeners, theirs, lock)) {
-                try Pool.take(command, configurationFile: runtime.configurationFile) { spec }.map(ServerHandle.pooled)
-                    ?? .child(ChildProcess("pod server", command))
+                let pooled = runtime.configuration.flatMap {
+                    Pool.take(command, $0, configurationFile: runtime.configurationFile) { spec }
+                }
+                return try pooled.map(ServerHandle.pooled) ?? .child(ChildProcess("pod server", command))
             }
             let client = try await TTRPCClient(unixPath: listeners.socket)
             return ServerProcess(

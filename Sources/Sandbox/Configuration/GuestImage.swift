@@ -120,6 +120,9 @@ public struct GuestImage: Sendable, Equatable, Codable {
     /// The value of `MARTLET_GUEST`.
     public static func guestVariable() -> String? { getenv("MARTLET_GUEST").map { String(cString: $0) } }
 
+    /// What programs of Martlet's own get of the environment to find the same image.
+    static func guestEnvironment() -> [String] { guestVariable().map { ["MARTLET_GUEST=\($0)"] } ?? [] }
+
     private static func absolute(_ path: String) -> String {
         guard let resolved = realpath(path, nil) else { return path }
         defer { free(resolved) }

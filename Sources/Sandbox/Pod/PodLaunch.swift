@@ -83,8 +83,7 @@ final class PodLaunch: Sendable {
         let agent = GuestAgent(client: client, timeout: configuration.agent.requestTimeout)
         try await agent.prepare(plan)
         let (running, firstShares) = try await (network, storages)
-        await makeTemplate(plan)
-        await fillPool(plan)
+        prepareLaterStarts(plan)
         return try await runningPod(plan, link, agent, running, user, shares, firstShares)
     }
 
@@ -183,33 +182,32 @@ final class PodLaunch: Sendable {
         return ready.machine
     }
 
-    /// Has the pool filled that this pod has taken a machine from, or would have.
-    private func fillPool(_ plan: SandboxPlan) async {
-        guard configuration.pool.size > 0, plan.driver.isBuiltIn, TemplateShape.objection(to: plan.machine) == nil
-        else { return }
-        let fill = PoolFill(
-            configuration, vcpus: plan.machine.vcpus, memoryMiB: plan.machine.memoryMiB,
-            count: configuration.pool.size)
-        let cgroup = state.withLock { $0.cgroup }
-        do { try await onThread("pool") { try fill.startInBackground(outside: cgroup) } } catch {
-            logger.warning("the pool is not filled: \(error)")
-        }
-    }
-
-    /// Has the template made that this pod could have started from.
-    private func makeTemplate(_ plan: SandboxPlan) async {
-        guard configuration.template.mode == .auto, plan.machine.template == nil else { return }
+    /// Has what later pods start from made behind this one: the machines of the pool, with their template, or the template alone.
+    private func prepareLaterStarts(_ plan: SandboxPlan) {
+        let isPooled = configuration.pool.size > 0
+        guard isPooled || configuration.template.mode == .auto && plan.machine.template == nil else { return }
         guard plan.driver.isBuiltIn else {
             return logger.info("the pod boots: templates need the built-in VMM, not \(plan.driver)")
         }
         if let objection = TemplateShape.objection(to: plan.machine) {
             return logger.info("the pod boots: there is no template of a machine like its, as \(objection)")
         }
-        let request = BackgroundTemplate(
-            configuration: configuration, vcpus: plan.machine.vcpus, memoryMiB: plan.machine.memoryMiB)
-        let cgroup = state.withLock { $0.cgroup }
-        do { try await onThread("template") { try request.start(outside: cgroup) } } catch {
-            logger.warning("no template is made: \(error)")
+        let (configuration, cgroup, logger) = (configuration, state.withLock { $0.cgroup }, logger)
+        let (vcpus, memoryMiB) = (plan.machine.vcpus, plan.machine.memoryMiB)
+        // The pod's own start does not wait for that.
+        Task {
+            do {
+                try await onThread("later starts") {
+                    if isPooled {
+                        try PoolFill(
+                            configuration, vcpus: vcpus, memoryMiB: memoryMiB, count: configuration.pool.size
+                        ).startInBackground(outside: cgroup)
+                    } else {
+                        try BackgroundTemplate(configuration: configuration, vcpus: vcpus, memoryMiB: memoryMiB)
+                            .start(outside: cgroup)
+                    }
+                }
+            } catch { logger.warning("nothing is made for later pods: \(error)") }
         }
     }
 

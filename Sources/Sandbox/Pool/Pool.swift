@@ -50,18 +50,20 @@ public struct Pool: Sendable {
     /// Has a server of the pool become the program that would serve a new pod.
     ///
     /// - Parameters:
-    ///   - configurationFile: as the program is told; nil: the standard one.
+    ///   - configuration: as it was loaded.
+    ///   - configurationFile: the file that it was read from; nil: the standard one.
     ///   - spec: reads the bundle of the pod's first container; nil: it has none. It is asked only where there is a pool.
     /// - Returns: nil where no server of the pool can; whoever asks starts the program then. What is wrong with the bundle or the
     ///   configuration, the program says.
     package static func take(
-        _ command: ChildProcess.Command, configurationFile: String?, spec: () -> Spec?
+        _ command: ChildProcess.Command, _ configuration: Configuration, configurationFile: String?,
+        spec: () -> Spec?
     ) -> Server? {
-        guard var configuration = try? Configuration.load(file: configurationFile) else { return nil }
         let pool = Pool(directory: configuration.pool.directory)
-        guard !pool.sockets().isEmpty else { return nil }
+        guard configuration.template.mode != .off, configuration.hypervisor != .qemu, !pool.sockets().isEmpty
+        else { return nil }
         let spec = spec() ?? Spec()
-        guard configuration.template.mode != .off, configuration.hypervisor != .qemu else { return nil }
+        var configuration = configuration
         if Configuration.isChanged(by: spec.annotations) {
             guard let own = try? Configuration.load(file: configurationFile, annotations: spec.annotations) else {
                 return nil

@@ -74,7 +74,7 @@ public struct PoolFill: Sendable, Codable {
             "martlet pool",
             .init(
                 executable: try Programs.own("martlet"), arguments: ["pool", Self.memberCommand],
-                environment: GuestImage.guestVariable().map { ["MARTLET_GUEST=\($0)"] } ?? [],
+                environment: GuestImage.guestEnvironment(),
                 descriptors: [input.raw, -1, STDERR_FILENO, ChildProcess.pipe, -1, -1, -1], newSession: true,
                 isReaped: false))
         guard try readText(output.raw, "pipe") == Self.readyLine else {

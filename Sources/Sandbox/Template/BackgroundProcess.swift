@@ -8,12 +8,12 @@ import OCISpec
 /// - Parameter cgroup: the pod's, where the process must not stay.
 func startOwnProcess(_ arguments: [String], input: some Encodable, outside cgroup: HostCgroup?) throws {
     let input = try memory(of: input)
-    let environment = GuestImage.guestVariable().map { ["MARTLET_GUEST=\($0)"] } ?? []
     let process = try withExtendedLifetime(input) {
         try ChildProcess(
             "martlet \(arguments[0])",
             .init(
-                executable: try Programs.own("martlet"), arguments: arguments, environment: environment,
+                executable: try Programs.own("martlet"), arguments: arguments,
+                environment: GuestImage.guestEnvironment(),
                 descriptors: [input.raw, -1, -1], newSession: true, isReaped: false))
     }
     try cgroup?.expel(process.pid)
