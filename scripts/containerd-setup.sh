@@ -57,12 +57,14 @@ found() {
 
 # The table of the runtime, in the format of this version of containerd's configuration: 2 or 3.
 table() {
-    sed '/^#/d; /^version/d; /^$/d' "$prefix/share/martlet/containerd/config-$(($1 - 1)).toml"
-    # What is not in containerd's own PATH is named.
+    shim=$prefix/bin/containerd-shim-martlet-v2 type=io.containerd.martlet.v2
+    # What is not in containerd's own PATH is named. Before 1.7 there is no runtime_path, but the type may be a path.
     case $prefix in
-        /usr | /usr/local) ;;
-        *) echo "  runtime_path = \"$prefix/bin/containerd-shim-martlet-v2\"" ;;
+        /usr | /usr/local) shim= ;;
+        *) if [ "$major" = 1 ] && [ "$minor" -lt 7 ]; then type=$shim shim=; fi ;;
     esac
+    sed "/^#/d; /^version/d; /^\$/d; s|\"io.containerd.martlet.v2\"|\"$type\"|" "$prefix/share/martlet/containerd/config-$(($1 - 1)).toml"
+    [ -z "$shim" ] || echo "  runtime_path = \"$shim\""
 }
 
 # What containerd 1 would forget: there the first runtime in a file takes the place of all that it has by itself, runc among them.
@@ -98,8 +100,10 @@ verify() {
 # The file as it would be without the runtime, and what containerd makes of it, in `before`.
 read_before() {
     if [ -e "$config" ]; then without "$config" >"$work/config.toml"; else : >"$work/config.toml"; fi
-    major=$(containerd --version 2>/dev/null | sed -n 's/.* v\{0,1\}\([0-9][0-9]*\)\.[0-9][0-9]*\..*/\1/p')
-    [ -n "$major" ] || die "containerd is not there, or does not tell its version"
+    # "MAJOR MINOR".
+    numbers=$(containerd --version 2>/dev/null | sed -n 's/.* v\{0,1\}\([0-9][0-9]*\)\.\([0-9][0-9]*\)\..*/\1 \2/p')
+    [ -n "$numbers" ] || die "containerd is not there, or does not tell its version"
+    major=${numbers% *} minor=${numbers#* }
     format=$(format "$work/config.toml") names=
     if [ -z "$format" ]; then
         # containerd's defaults, in its newest format.
