@@ -15,7 +15,8 @@ struct BenchIsolation: AsyncParsableCommand {
         discussion: """
             Finds runc, crun, youki, runsc, kata-runtime and krun in PATH, and runs containers with each of them and with \
             Martlet's hypervisors in turns: starts, exec, memory, system calls, computing, files and TCP. Prints medians with 95 % \
-            intervals, and what they cost compared with runc. Measures until all intervals are within ±5 %, or the time is \
+            intervals, and what they cost compared with runc. Where podman and containerd are installed, it starts containers \
+            through them too. Measures until all intervals are within ±5 %, or the time is \
             over. Needs root and a static busybox.
             """)
 
@@ -26,6 +27,12 @@ struct BenchIsolation: AsyncParsableCommand {
 
     @Flag(help: "Take 120 seconds, and leave out the memory of ten containers.")
     var quick = false
+
+    @Flag(help: "Leave out the starts through podman and containerd.")
+    var bare = false
+
+    @Flag(help: "Also measure the memory of fifty containers at once.")
+    var fifty = false
 
     @Option(name: .customLong("runtime"), help: "Another runtime by its path: NAME=PATH; may be repeated.")
     var runtimes: [String] = []
@@ -72,7 +79,7 @@ struct BenchIsolation: AsyncParsableCommand {
             defer { work.remove() }
             let martlet = await IsolationMartlet(directory: work.path, configurationFile: global.config).sides(
                 wanted: { only.isEmpty || only.contains($0) }, logger: logger)
-            let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/sbin:/usr/bin:/sbin:/bin"
+            let path = variable("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin"
             let kvmObjection = HostFacts.of(try Configuration.load(file: global.config)).kvmObjection
             let others = RuntimeDiscovery.find(path: path, kvmObjection: kvmObjection)
             let missing = others.missing + martlet.missing
@@ -84,6 +91,12 @@ struct BenchIsolation: AsyncParsableCommand {
                 missing: missing.filter { only.isEmpty || only.contains($0.name) }, directory: work.path)
             bench.seconds = seconds ?? (quick ? 120 : 600)
             bench.isQuick = quick
+            bench.hasFifty = fifty
+            let engines = try bare ? nil : IsolationEngines(directory: work.path, path: path)
+            defer { engines?.end() }
+            bench.podman = engines?.podman
+            bench.containerd = engines?.containerd
+            bench.missing += engines?.missing ?? []
             bench.kvmObjection = kvmObjection
             let bundles = IsolationBundleMaker(
                 work: work, busybox: busybox, load: load, loadMilliseconds: quick ? 60 : 150)
@@ -189,9 +202,57 @@ struct IsolationMartlet {
         let used = usesTemplate ? try await template.make(logger: logger).file : file
         var emulator: String?
         if case .qemu(.tcg, _, _, _) = choice { emulator = "QEMU without KVM (TCG)" }
-        return OCIRuntime(
+        var runtime = OCIRuntime(
             name, program: GuestImage.ownPath(), options: ["--config", used], emulator: emulator)
+        runtime.shim = .init(
+            program: try Programs.own("containerd-shim-martlet-v2"),
+            environment: ["MARTLET_CONFIG=\(used)"] + (variable("MARTLET_GUEST").map { ["MARTLET_GUEST=\($0)"] } ?? []))
+        return runtime
     }
+}
+
+/// The engines of this machine that `martlet bench isolation` measures.
+struct IsolationEngines {
+    var podman: String?
+    var containerd: (address: String, ctr: String)?
+    var missing: [IsolationReport.Missing] = []
+    private var daemon: TemporaryContainerd?
+
+    /// Starts a containerd for the bench alone, where it is installed.
+    ///
+    /// - Parameters:
+    ///   - directory: holds all files of it.
+    ///   - path: directories of programs, as in PATH.
+    init(directory: String, path: String) throws {
+        let programs = ["podman", "conmon", "containerd", "ctr", "nsenter"].map { name in
+            (name, RuntimeDiscovery.locate(name, path: path))
+        }
+        func absent(_ names: [String]) -> String? {
+            programs.first { names.contains($0.0) && $0.1 == nil }.map { "no \($0.0) in PATH" }
+        }
+        func program(_ name: String) -> String? { programs.first { $0.0 == name }?.1 }
+        if let reason = absent(["podman", "conmon"]) {
+            missing.append(.init("podman", reason))
+        } else {
+            podman = program("podman")
+        }
+        if let reason = absent(["containerd", "ctr", "nsenter"]) {
+            missing.append(.init("containerd", reason))
+        } else if let ctr = program("ctr") {
+            let files = "\(directory)/containerd"
+            try makeDirectories(files, mode: 0o700)
+            let daemon = try TemporaryContainerd(
+                directory: files, runtimes: [], image: "", path: path, environment: [], plugins: "")
+            self.daemon = daemon
+            do { try daemon.waitUntilReady(within: .seconds(30)) } catch {
+                end()
+                throw error
+            }
+            containerd = (daemon.address, ctr)
+        }
+    }
+
+    func end() { daemon?.end() }
 }
 
 /// Makes the bundles of `martlet bench isolation`, the same for each runtime.

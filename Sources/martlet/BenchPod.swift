@@ -145,9 +145,10 @@ struct BenchPod: AsyncParsableCommand {
         .init(handler: handler, type: BenchTemplate.runtimeType(handler))
     }
 
-    private func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-
     private func isInstalled(_ program: String, _ path: String) -> Bool {
-        path.split(separator: ":").contains { access("\($0)/\(program)", X_OK) == 0 }
+        RuntimeDiscovery.locate(program, path: path) != nil
     }
 }
+
+/// An environment variable.
+func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }

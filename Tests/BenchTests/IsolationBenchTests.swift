@@ -64,6 +64,33 @@ final class IsolationScene {
     }
 }
 
+@Suite struct IsolationEngineTests {
+    /// Engines call a runtime by one path: its options, with any characters, are in a script.
+    @Test func optionsAreInScripts() throws {
+        let scene = try IsolationScene()
+        let program = try scene.write("it's", "#!/bin/sh\nprintf '%s|' \"$@\"\n", mode: 0o755)
+        var runtime = OCIRuntime("mine", program: program, options: ["--config", "a b'c $HOME"])
+        runtime.shim = .init(program: "/bin/sh", environment: ["PLACE=a 'b'"])
+        let scripts = try IsolationEngineRuntime(runtime, prefix: "\(scene.path)/engine", root: "/state")
+        func output(_ program: String, _ arguments: [String]) throws -> String {
+            let process = Process()
+            let pipe = Pipe()
+            process.executableURL = URL(filePath: program)
+            process.arguments = arguments
+            process.standardOutput = pipe
+            try process.run()
+            process.waitUntilExit()
+            return String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        }
+        #expect(
+            try output(scripts.program, ["run", "x y"]) == "--config|a b'c $HOME|--root|/state|run|x y|")
+        #expect(try output(#require(scripts.shim), ["-c", "echo \"$PLACE\""]) == "a 'b'\n")
+        #expect(
+            try IsolationEngineRuntime(OCIRuntime("x", program: program), prefix: "\(scene.path)/y", root: "/").shim
+                == nil)
+    }
+}
+
 @Suite struct IsolationRoundsTests {
     /// A clock that each turn moves on.
     fileprivate final class Clock: Sendable {

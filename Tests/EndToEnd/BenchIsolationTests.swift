@@ -21,7 +21,7 @@ extension Containers {
             .map { (build: String) -> String in "\(Lab.repository)/guest-agent/.build/\(build)/martlet-bench-guest" }
             .first { access($0, X_OK) == 0 }
 
-        /// Every measure of Martlet's machines has a figure, a runtime that fails says why, and nothing is left.
+        /// Every measure of Martlet's machines has a figure, those through engines too, a runtime that fails says why, and nothing is left.
         @Test(
             .enabled(if: load != nil, "no martlet-bench-guest (make agent)"),
             .enabled(if: Lab.everything, "it takes minutes where the processor is emulated (MARTLET_TEST_ALL)"))

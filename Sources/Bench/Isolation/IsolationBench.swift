@@ -12,6 +12,12 @@ public struct IsolationBench: Sendable {
     public var seconds = 600
     /// Leaves out the memory of ten containers.
     public var isQuick = false
+    /// Measures the memory of fifty containers too.
+    public var hasFifty = false
+    /// podman's path; nil: it is not measured.
+    public var podman: String?
+    /// The socket of a containerd for this bench alone, and the path of `ctr`; nil: it is not measured.
+    public var containerd: (address: String, ctr: String)?
     /// Why KVM runs no machines here; nil where it does.
     public var kvmObjection: String?
     /// Holds the runtimes' states. Nothing of it is mounted afterwards; the caller removes it.
@@ -24,6 +30,7 @@ public struct IsolationBench: Sendable {
     static let mostRounds = 200
     /// Ten containers at once take long, and differ little.
     static let mostRoundsOfTen = 3
+    static let mostRoundsOfFifty = 1
 
     public init(runtimes: [OCIRuntime], missing: [IsolationReport.Missing], directory: String) {
         self.runtimes = runtimes
@@ -45,9 +52,12 @@ public struct IsolationBench: Sendable {
         Interruption.watch()
         let bundles = try runtimes.indices.map(bundles)
         let begin = HostConditions.read()
-        var rounds = IsolationRounds(
-            runtimes: runtimes.count, turns: IsolationMeasure.Turn.allCases.filter { !isQuick || $0 != .ten },
-            budget: Duration.seconds(seconds))
+        let engines = engines
+        let engineRuntimes = try runtimes.indices.map { side in
+            let prefix = "\(directory)/engine-\(side)"
+            return try IsolationEngineRuntime(runtimes[side], prefix: prefix, root: "\(prefix)-state")
+        }
+        var rounds = IsolationRounds(runtimes: runtimes.count, turns: turns, budget: Duration.seconds(seconds))
         let names = runtimes.map(\.name)
         defer { unmount(progress) }
         try rounds.run { round, turn, side in
@@ -56,10 +66,35 @@ public struct IsolationBench: Sendable {
             try makeDirectories(root, mode: 0o700)
             return try RuntimeTurn(
                 runtime: runtimes[side], side: side, bundles: bundles[side], root: root, brood: brood,
-                limit: limit
+                limit: limit, engines: engines.map { ($0, engineRuntimes[side]) }
             ).perform(turn)
         }
         return try report(rounds, command: command, facts: facts, from: begin, to: HostConditions.read())
+    }
+
+    private var engines: [any IsolationEngine] {
+        var engines: [any IsolationEngine] = []
+        if let podman {
+            let program = OCIRuntime("podman", program: podman)
+            engines.append(PodmanEngine(program: program, directory: "\(directory)/podman"))
+        }
+        if let containerd {
+            let program = OCIRuntime("ctr", program: containerd.ctr)
+            engines.append(ContainerdEngine(program: program, address: containerd.address))
+        }
+        return engines
+    }
+
+    private var turns: [IsolationMeasure.Turn] {
+        IsolationMeasure.Turn.allCases.filter { turn in
+            switch turn {
+            case .start, .whole, .pair, .load: true
+            case .podman: podman != nil
+            case .containerd: containerd != nil
+            case .ten: !isQuick
+            case .fifty: hasFifty
+            }
+        }
     }
 
     /// Unmounts what runtimes have left mounted below `directory`, and says so.
@@ -168,6 +203,7 @@ struct IsolationRounds {
     private func isWanted(_ turn: IsolationMeasure.Turn, _ round: Int) -> Bool {
         // Memory does not depend on warm caches.
         if turn == .ten { return (1...IsolationBench.mostRoundsOfTen).contains(round) }
+        if turn == .fifty { return (1...IsolationBench.mostRoundsOfFifty).contains(round) }
         if round <= 1 { return true }
         return Self.measures(turn).contains { measure in
             (0..<runtimes).contains { side in

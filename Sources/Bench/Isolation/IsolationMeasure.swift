@@ -1,7 +1,7 @@
 /// One thing that `martlet bench isolation` measures.
 struct IsolationMeasure: Sendable, Equatable {
     /// What is done to get it. One turn of a runtime gives all measures of a kind.
-    enum Turn: String, Sendable, CaseIterable { case start, whole, pair, load, ten }
+    enum Turn: String, Sendable, CaseIterable { case start, whole, pair, load, podman, containerd, ten, fifty }
 
     /// How a phase of the container's work becomes a figure.
     enum Conversion: Sendable, Equatable {
@@ -37,6 +37,13 @@ struct IsolationMeasure: Sendable, Equatable {
         .init(key: "two", name: "two containers, a pod where there are pods", unit: "ms", turn: .pair),
         .init(key: "memory-1", name: "memory of one container", unit: "MiB", turn: .start),
         .init(key: "memory-10", name: "memory of each of ten containers", unit: "MiB", turn: .ten),
+        .init(key: "memory-50", name: "memory of each of fifty containers", unit: "MiB", turn: .fifty),
+        .init(key: "podman-start", name: "podman run: start to first output", unit: "ms", turn: .podman),
+        .init(key: "podman-exec", name: "podman exec of `true`", unit: "ms", turn: .podman),
+        .init(key: "podman-memory", name: "podman: memory of one container", unit: "MiB", turn: .podman),
+        .init(key: "containerd-start", name: "ctr run: start to first output", unit: "ms", turn: .containerd),
+        .init(key: "containerd-exec", name: "ctr task exec of `true`", unit: "ms", turn: .containerd),
+        .init(key: "containerd-memory", name: "containerd: memory of one container", unit: "MiB", turn: .containerd),
         .init(key: "getpid", name: "system call: getpid", unit: "ns", turn: .load, conversion: .time(1)),
         .init(key: "read-zero", name: "system call: read of /dev/zero", unit: "ns", turn: .load, conversion: .time(1)),
         .init(

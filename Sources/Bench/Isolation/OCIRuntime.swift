@@ -12,8 +12,21 @@ public struct OCIRuntime: Sendable, Equatable, Codable {
     public var options: [String]
     /// What it says of its version; empty where that is not known.
     public var version = ""
+    /// The containerd shim that starts its containers; nil: runc's shim, which calls `program`.
+    public var shim: Shim?
     /// What emulates the processor, so that the figures are the emulator's; nil: nothing does.
     public var emulator: String?
+
+    /// A containerd shim, and the environment variables (NAME=VALUE) that it gets.
+    public struct Shim: Sendable, Equatable, Codable {
+        public var program: String
+        public var environment: [String]
+
+        public init(program: String, environment: [String]) {
+            self.program = program
+            self.environment = environment
+        }
+    }
 
     public init(_ name: String, program: String, options: [String] = [], emulator: String? = nil) {
         self.name = name
@@ -89,7 +102,8 @@ public enum RuntimeDiscovery {
         return OCIRuntime(parts[0], program: parts[1].hasPrefix("/") ? parts[1] : String(cString: path))
     }
 
-    private static func locate(_ name: String, path: String) -> String? {
+    /// A program of a search path.
+    public static func locate(_ name: String, path: String) -> String? {
         path.split(separator: ":").filter { $0.hasPrefix("/") }.map { "\($0)/\(name)" }.first(where: isProgram)
     }
 

@@ -38,6 +38,8 @@ struct RuntimeTurn {
     let brood: Brood
     /// How long one command may take.
     let limit: Duration
+    /// Those that are there, and how they call the runtime.
+    var engines: [(engine: any IsolationEngine, runtime: IsolationEngineRuntime)] = []
 
     /// The figures of a turn by their measures' keys, and why others are missing.
     struct Result: Equatable {
@@ -57,7 +59,9 @@ struct RuntimeTurn {
                 case .whole: Result(figures: ["run": try run(bundles.nothing, "run").waitForSuccess(limit)])
                 case .pair: try pair()
                 case .load: try load()
-                case .ten: try ten()
+                case .ten: try many(10)
+                case .fifty: try many(50)
+                case .podman, .containerd: try engine(turn)
                 }
             let left = brood.end(patience: .seconds(5))
             if !left.isEmpty {
@@ -79,7 +83,7 @@ struct RuntimeTurn {
         let process = try container.process()
         let first = try process.waitForOutput(limit)
         var result = Result(figures: ["start": Double(first - process.begin) / 1e6])
-        settle()
+        Self.settle()
         result.figures["memory-1"] = Brood.memory(of: brood.members())
         do {
             result.figures["exec"] = try call(["exec", container.id, "/bin/true"]).waitForSuccess(limit)
@@ -129,18 +133,29 @@ struct RuntimeTurn {
         return result
     }
 
-    private func ten() throws -> Result {
+    /// - Throws: `BenchError` where one of the containers does not start.
+    private func many(_ count: Int) throws -> Result {
         var all: [(String, RuntimeProcess)] = []
-        for number in 1...10 {
-            let container = run(bundles.serving, "ten-\(number)")
+        for number in 1...count {
+            let container = run(bundles.serving, "many-\(number)")
             let process = try container.process()
             all.append((container.id, process))
             _ = try process.waitForOutput(limit)
         }
-        settle()
-        let memory = Brood.memory(of: brood.members()) / 10
+        Self.settle()
+        let memory = Brood.memory(of: brood.members()) / Double(count)
         try end(all)
-        return Result(figures: ["memory-10": memory])
+        return Result(figures: ["memory-\(count)": memory])
+    }
+
+    private func engine(_ turn: IsolationMeasure.Turn) throws -> Result {
+        guard let (engine, runtime) = engines.first(where: { $0.engine.turn == turn }) else {
+            throw BenchError("no \(turn.rawValue)")
+        }
+        return try EngineTurn(
+            engine: engine, runtime: runtime, id: id(turn.rawValue), rootfs: "\(bundles.serving)/rootfs",
+            brood: brood, limit: limit
+        ).perform()
     }
 
     // MARK: Commands
@@ -161,7 +176,8 @@ struct RuntimeTurn {
 
     private var ids: [String] {
         let pair = IsolationBundles.pairIDs(of: side)
-        return [pair.1, pair.0] + ["start", "run", "load"].map(id) + (1...10).map { id("ten-\($0)") }
+        let engines = engines.map(\.engine.turn.rawValue)
+        return [pair.1, pair.0] + (["start", "run", "load"] + engines).map(id) + (1...50).map { id("many-\($0)") }
     }
 
     private func arguments(_ command: [String]) -> [String] { runtime.options + ["--root", root] + command }
@@ -170,7 +186,8 @@ struct RuntimeTurn {
         try RuntimeProcess(runtime, arguments(command))
     }
 
-    private func settle() { usleep(UInt32(Self.settleTime / .microseconds(1))) }
+    /// Has what a start still does become quiet.
+    static func settle() { usleep(UInt32(settleTime / .microseconds(1))) }
 
     /// Kills containers, and waits until the commands that ran them have ended, which delete them.
     private func end(_ containers: [(id: String, process: RuntimeProcess)]) throws {

@@ -57,18 +57,29 @@ public final class TemporaryContainerd: Sendable {
 
     /// Imports an image from an archive. Waits until containerd is ready.
     public func importImage(_ archive: String, within limit: Duration) throws {
+        try retry(["-n", "k8s.io", "image", "import", archive], "import the image", within: limit)
+    }
+
+    /// Waits until containerd answers.
+    public func waitUntilReady(within limit: Duration) throws {
+        try retry(["version"], "answer", within: limit)
+    }
+
+    /// Calls `ctr` until it succeeds.
+    ///
+    /// - Parameter what: what containerd does then.
+    private func retry(_ command: [String], _ what: String, within limit: Duration) throws {
         let end = ContinuousClock.now + limit
         while true {
             let ctr = try ChildProcess(
                 "ctr",
                 .init(
-                    executable: "/usr/bin/env",
-                    arguments: ["ctr", "-a", address, "-n", "k8s.io", "image", "import", archive],
+                    executable: "/usr/bin/env", arguments: ["ctr", "-a", address] + command,
                     environment: RunPhases.environment(), descriptors: [-1, -1, -1], diesWithParent: true))
             if ctr.waitForEnd(timeout: limit) == .exited(0) { return }
             ctr.signal(SIGKILL)
             guard daemon.ended == nil, ContinuousClock.now < end else {
-                throw BenchError("containerd does not import the image: \(output.tail(10).joined(separator: " | "))")
+                throw BenchError("containerd does not \(what): \(output.tail(10).joined(separator: " | "))")
             }
             usleep(100_000)
         }
