@@ -25,7 +25,7 @@ struct BenchIsolation: AsyncParsableCommand {
     @Option(help: "Seconds that the rounds may take; 600 when not given, with --quick 120.")
     var seconds: Int?
 
-    @Flag(help: "Take 120 seconds, and leave out the memory of ten containers.")
+    @Flag(help: "Take 120 seconds, and leave out the memory of ten containers and the latency beside a busy one.")
     var quick = false
 
     @Flag(help: "Leave out the starts through podman and containerd.")
@@ -276,8 +276,17 @@ struct IsolationBundleMaker: Sendable {
                 "\(side)-load",
                 [
                     "/bin/load", "load", "time=\(loadMilliseconds)", "root=/work", "bind=/bind",
-                ], share: "\(work.path)/bind-\(side)"))
+                ], share: "\(work.path)/bind-\(side)"),
+            echo: try bundle("\(side)-echo", ["cat"]),
+            noise: try bundle("\(side)-noise", ["sh", "-c", Self.noise]))
     }
+
+    /// A loop for each CPU, and one that writes and removes a file.
+    private static let noise = """
+        echo up
+        for cpu in $(seq $(nproc)); do (while :; do :; done) & done
+        while :; do dd if=/dev/zero of=/noise bs=1M count=64 2>/dev/null; rm /noise; done
+        """
 
     /// - Parameters:
     ///   - pod: the id of the container that stands for the pod.
@@ -300,7 +309,7 @@ struct IsolationBundleMaker: Sendable {
             }
         } fill: { rootfs in
             try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
-            for name in ["sh", "true", "echo", "sleep"] {
+            for name in ["sh", "true", "echo", "sleep", "cat", "seq", "nproc", "dd", "rm"] {
                 try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
             }
             guard share != nil else { return }

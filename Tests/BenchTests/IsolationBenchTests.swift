@@ -215,7 +215,9 @@ final class IsolationScene {
         let program = try scene.write("runtime", Self.script, mode: 0o755)
         return RuntimeTurn(
             runtime: OCIRuntime("fake", program: program), side: 3,
-            bundles: .init(serving: bundle, nothing: bundle, pair: (bundle, bundle), load: bundle), root: scene.path,
+            bundles: .init(
+                serving: bundle, nothing: bundle, pair: (bundle, bundle), load: bundle, echo: bundle, noise: bundle),
+            root: scene.path,
             brood: try Brood(), limit: .seconds(20))
     }
 
@@ -270,7 +272,8 @@ final class IsolationScene {
             rounds.now = { clock.now }
             let turn = RuntimeTurn(
                 runtime: bench.runtimes[0], side: 0,
-                bundles: .init(serving: "", nothing: "nothing", pair: ("", ""), load: ""), root: scene.path,
+                bundles: .init(serving: "", nothing: "nothing", pair: ("", ""), load: "", echo: "", noise: ""),
+                root: scene.path,
                 brood: try Brood(), limit: .seconds(20))
             try rounds.run { _, kind, _ in
                 clock.move(.seconds(10))

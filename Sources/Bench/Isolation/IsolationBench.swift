@@ -10,7 +10,7 @@ public struct IsolationBench: Sendable {
     public var missing: [IsolationReport.Missing]
     /// How long all rounds may take.
     public var seconds = 600
-    /// Leaves out the memory of ten containers.
+    /// Leaves out the memory of ten containers, and the latency beside a busy one.
     public var isQuick = false
     /// Measures the memory of fifty containers too.
     public var hasFifty = false
@@ -91,7 +91,7 @@ public struct IsolationBench: Sendable {
             case .start, .whole, .pair, .load: true
             case .podman: podman != nil
             case .containerd: containerd != nil
-            case .ten: !isQuick
+            case .request, .ten: !isQuick
             case .fifty: hasFifty
             }
         }

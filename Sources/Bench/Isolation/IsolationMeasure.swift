@@ -1,7 +1,7 @@
 /// One thing that `martlet bench isolation` measures.
 struct IsolationMeasure: Sendable, Equatable {
     /// What is done to get it. One turn of a runtime gives all measures of a kind.
-    enum Turn: String, Sendable, CaseIterable { case start, whole, pair, load, podman, containerd, ten, fifty }
+    enum Turn: String, Sendable, CaseIterable { case start, whole, pair, load, podman, containerd, request, ten, fifty }
 
     /// How a phase of the container's work becomes a figure.
     enum Conversion: Sendable, Equatable {
@@ -38,6 +38,10 @@ struct IsolationMeasure: Sendable, Equatable {
         .init(key: "memory-1", name: "memory of one container", unit: "MiB", turn: .start),
         .init(key: "memory-10", name: "memory of each of ten containers", unit: "MiB", turn: .ten),
         .init(key: "memory-50", name: "memory of each of fifty containers", unit: "MiB", turn: .fifty),
+        .init(key: "request", name: "a line to stdin and back", unit: "ms", turn: .request),
+        .init(key: "request-tail", name: "the same, 99th percentile", unit: "ms", turn: .request),
+        .init(
+            key: "request-noisy", name: "99th percentile beside a container that is busy", unit: "ms", turn: .request),
         .init(key: "podman-start", name: "podman run: start to first output", unit: "ms", turn: .podman),
         .init(key: "podman-exec", name: "podman exec of `true`", unit: "ms", turn: .podman),
         .init(key: "podman-memory", name: "podman: memory of one container", unit: "MiB", turn: .podman),

@@ -22,24 +22,31 @@ final class RuntimeProcess: Sendable {
     let begin: UInt64
     private let name: String
     private let child: ChildProcess
+    /// Its standard input, where it has one.
+    private let input: SharedDescriptor?
     private let record = Mutex(Record())
 
     /// - Parameters:
     ///   - arguments: after the program's name.
+    ///   - hasInput: whether it has a standard input, for `write`; else it has none.
     ///   - line: called on another thread with each line of the output and its time.
     init(
-        _ runtime: OCIRuntime, _ arguments: [String], line: @escaping @Sendable (String, UInt64) -> Void = { _, _ in }
+        _ runtime: OCIRuntime, _ arguments: [String], hasInput: Bool = false,
+        line: @escaping @Sendable (String, UInt64) -> Void = { _, _ in }
     ) throws {
         let (output, outputInput) = try SharedDescriptor.pipe()
         let (errors, errorInput) = try SharedDescriptor.pipe()
+        let (inputOutput, input) = hasInput ? try SharedDescriptor.pipe() : (nil, nil)
+        self.input = input
         name = "\(runtime.name) \(arguments.first { !$0.hasPrefix("-") && !$0.hasPrefix("/") } ?? "")"
         begin = monotonicNanoseconds()
         child = try ChildProcess(
             runtime.name,
             .init(
                 executable: runtime.program, arguments: arguments, environment: RunPhases.environment(),
-                descriptors: [-1, outputInput.raw, errorInput.raw], newSession: true, diesWithParent: true))
-        withExtendedLifetime((outputInput, errorInput)) {}
+                descriptors: [inputOutput?.raw ?? -1, outputInput.raw, errorInput.raw], newSession: true,
+                diesWithParent: true))
+        withExtendedLifetime((inputOutput, outputInput, errorInput)) {}
         try startThread("output") { [self] in
             Self.read(output) { bytes in
                 let now = monotonicNanoseconds()
@@ -121,6 +128,12 @@ final class RuntimeProcess: Sendable {
         let outcome = try waitForEnd(limit)
         guard outcome.end == .exited(0) else { throw failure("\(outcome.end)") }
         return Double(outcome.time - begin) / 1e6
+    }
+
+    /// Writes to its standard input.
+    func write(_ bytes: [UInt8]) throws {
+        guard let input else { return }
+        try check("write", name, Int32(Glibc.write(input.raw, bytes, bytes.count)))
     }
 
     func signal(_ number: Int32) { child.signal(number) }

@@ -12,8 +12,16 @@ public struct IsolationBundles: Sendable {
     public var pair: (String, String)
     /// `martlet-bench-guest load`.
     public var load: String
+    /// `cat`.
+    public var echo: String
+    /// Prints a word, and keeps all CPUs and the root file system busy.
+    public var noise: String
 
-    public init(serving: String, nothing: String, pair: (String, String), load: String) {
+    public init(
+        serving: String, nothing: String, pair: (String, String), load: String, echo: String, noise: String
+    ) {
+        self.echo = echo
+        self.noise = noise
         self.serving = serving
         self.nothing = nothing
         self.pair = pair
@@ -59,6 +67,7 @@ struct RuntimeTurn {
                 case .whole: Result(figures: ["run": try run(bundles.nothing, "run").waitForSuccess(limit)])
                 case .pair: try pair()
                 case .load: try load()
+                case .request: try requests()
                 case .ten: try many(10)
                 case .fifty: try many(50)
                 case .podman, .containerd: try engine(turn)
@@ -133,6 +142,21 @@ struct RuntimeTurn {
         return result
     }
 
+    private func requests() throws -> Result {
+        let echo = id("echo")
+        let requests = try RequestTurn(runtime, arguments(["run", "--bundle", bundles.echo, echo]), limit: limit)
+        let quiet = try requests.latencies()
+        let noise = run(bundles.noise, "noise")
+        let neighbour = try noise.process()
+        _ = try neighbour.waitForOutput(limit)
+        let noisy = try requests.latencies()
+        try end([(noise.id, neighbour), (echo, requests.command)])
+        return Result(figures: [
+            "request": RequestTurn.percentile(quiet, 0.5), "request-tail": RequestTurn.percentile(quiet, 0.99),
+            "request-noisy": RequestTurn.percentile(noisy, 0.99),
+        ])
+    }
+
     /// - Throws: `BenchError` where one of the containers does not start.
     private func many(_ count: Int) throws -> Result {
         var all: [(String, RuntimeProcess)] = []
@@ -177,7 +201,8 @@ struct RuntimeTurn {
     private var ids: [String] {
         let pair = IsolationBundles.pairIDs(of: side)
         let engines = engines.map(\.engine.turn.rawValue)
-        return [pair.1, pair.0] + (["start", "run", "load"] + engines).map(id) + (1...50).map { id("many-\($0)") }
+        return [pair.1, pair.0] + (["start", "run", "load", "echo", "noise"] + engines).map(id)
+            + (1...50).map { id("many-\($0)") }
     }
 
     private func arguments(_ command: [String]) -> [String] { runtime.options + ["--root", root] + command }
