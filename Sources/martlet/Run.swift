@@ -80,6 +80,9 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Do not delete the container when it has ended.")
     var keep = false
 
+    @Option(help: "A file that gets the trace of the run, as Chrome and Perfetto show it.")
+    var trace: String?
+
     @Option(
         help: """
             Run an image in place of a bundle: oci:DIR[:TAG], docker-archive:FILE, docker://NAME. What the container writes is \
@@ -111,7 +114,7 @@ struct Run: AsyncParsableCommand {
             let bundle = try await bundle(logger)
             if let bundle { options.bundle = bundle.directory }
             defer { bundle?.remove() }
-            return try await RunCommand(options, keepsContainer: keep, runtime).run(logger: logger)
+            return try await RunCommand(options, keepsContainer: keep, traceFile: trace, runtime).run(logger: logger)
         }
         throw ExitCode(status)
     }

@@ -1,15 +1,18 @@
 import Sandbox
 import TTRPC
 import TaskAPI
+import Traces
 
 /// What Martlet's own commands ask of a pod.
 struct InspectionAPIService: InspectionService {
     let pod: Pod
     let log: EventLog
+    let collector: SpanCollector
 
-    init(_ pod: Pod, _ log: EventLog) {
+    init(_ pod: Pod, _ log: EventLog, _ collector: SpanCollector) {
         self.pod = pod
         self.log = log
+        self.collector = collector
     }
 
     /// How long `events` waits for one.
@@ -38,6 +41,14 @@ struct InspectionAPIService: InspectionService {
                 $0.first = UInt64(first)
                 $0.lines = lines
             }
+        }
+    }
+
+    func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse {
+        let (spans, dropped) = collector.remove(trace: request.traceID)
+        return .with {
+            $0.spans = spans.map(PodSpan.init)
+            $0.dropped = UInt64(dropped)
         }
     }
 }

@@ -9,6 +9,8 @@ public protocol InspectionService: Sendable {
     func console(_ request: PodConsoleRequest, context: TTRPCContext) async throws -> PodConsoleResponse
     /// What has happened to the pod's containers, from a number on; waits for it, half a minute at most.
     func events(_ request: PodEventsRequest, context: TTRPCContext) async throws -> PodEventsResponse
+    /// The spans of a trace that the server has kept for whoever began it; they are forgotten then.
+    func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse
 }
 
 extension TTRPCServiceDescription {
@@ -20,6 +22,7 @@ extension TTRPCServiceDescription {
                 "Processes": .unary { try await service.processes($0, context: $1) },
                 "Console": .unary { try await service.console($0, context: $1) },
                 "Events": .unary { try await service.events($0, context: $1) },
+                "Spans": .unary { try await service.spans($0, context: $1) },
             ])
     }
 }
@@ -50,6 +53,13 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodEventsRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodEventsResponse {
         try await client.call(Self.service, "Events", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// The spans of a trace that the server has kept for whoever began it; they are forgotten then.
+    public func spans(
+        _ request: PodSpansRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodSpansResponse {
+        try await client.call(Self.service, "Spans", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"

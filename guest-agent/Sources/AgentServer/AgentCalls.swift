@@ -17,14 +17,18 @@ struct AgentCalls: AgentService {
     ) async throws -> AgentCreateSandboxResponse {
         try await perform("create sandbox \(request.sandboxID)") { () async throws(AgentFailure) in
             let version = AgentProtocol.version
+            let spans = CallSpans(context)
             if let reason = AgentProtocol.mismatch(agent: version, host: request.protocolVersion) {
                 throw AgentFailure(.failedPrecondition, reason)
             }
-            try refresh(entropy: request.entropy, now: request.now)
+            try spans.step("entropy and time") { () throws(AgentFailure) in
+                try refresh(entropy: request.entropy, now: request.now)
+            }
             try await sandbox.create(request)
             return .with {
                 $0.protocolVersion = version
                 $0.martletVersion = martletVersion
+                $0.spans = spans.finished("create the sandbox")
             }
         }
     }
@@ -56,8 +60,12 @@ struct AgentCalls: AgentService {
         _ request: AgentCreateContainerRequest, context: TTRPCContext
     ) async throws -> AgentCreateContainerResponse {
         try await perform("create container \(request.containerID)") { () async throws(AgentFailure) in
-            let pid = try await sandbox.createContainer(request)
-            return .with { $0.pid = pid }
+            let spans = CallSpans(context)
+            let pid = try await sandbox.createContainer(request, spans)
+            return .with {
+                $0.pid = pid
+                $0.spans = spans.finished("create the container")
+            }
         }
     }
 
@@ -68,10 +76,14 @@ struct AgentCalls: AgentService {
             guard request.execID.isEmpty else {
                 throw AgentFailure(.failedPrecondition, "process \(request.execID) was started when it was made")
             }
+            let spans = CallSpans(context)
             let container = try await sandbox.container(request.containerID)
             let pid = try await container.start()
             configuration.faults.started(container.spec)
-            return .with { $0.pid = pid }
+            return .with {
+                $0.pid = pid
+                $0.spans = spans.finished("execute the program")
+            }
         }
     }
 
@@ -88,10 +100,14 @@ struct AgentCalls: AgentService {
         try await perform("exec \(request.execID) in container \(request.containerID)") {
             () async throws(AgentFailure) in
             guard !request.execID.isEmpty else { throw AgentFailure(.invalidArgument, "the exec id is empty") }
+            let spans = CallSpans(context)
             let container = try await sandbox.container(request.containerID)
             let process: Process = try decoded(request.processJson, "process")
             let pid = try await container.exec(request.execID, process, request.streams)
-            return .with { $0.pid = pid }
+            return .with {
+                $0.pid = pid
+                $0.spans = spans.finished("start the process")
+            }
         }
     }
 

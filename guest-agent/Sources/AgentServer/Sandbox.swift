@@ -137,7 +137,9 @@ actor Sandbox {
 
     // MARK: Containers
 
-    func createContainer(_ request: AgentCreateContainerRequest) async throws(AgentFailure) -> UInt32 {
+    func createContainer(
+        _ request: AgentCreateContainerRequest, _ spans: CallSpans?
+    ) async throws(AgentFailure) -> UInt32 {
         guard id != nil else { throw AgentFailure(.failedPrecondition, "there is no sandbox yet") }
         let id = try Self.checked(request.containerID)
         guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
@@ -146,7 +148,7 @@ actor Sandbox {
         do throws(AgentFailure) {
             let creation = ContainerCreation(
                 id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes,
-                others: others)
+                others: others, spans: spans)
             let parts = try await blocking("create") { () throws(AgentFailure) in try creation.make(request) }
             let container = Container(parts, launcher: launcher, table: table)
             containers[id] = .ready(container)
