@@ -52,7 +52,7 @@ public enum PodServer {
         Task { await pod.watchBundles { ContainerRecords(root: root).remove($0) } }
         let handed = try handedProcesses()
         let traces = RequestTraces(environment)
-        let inspection = InspectionAPIService(pod, log, traces.collector)
+        let inspection = InspectionAPIService(pod, log, traces.collector, handed)
         try await serve(
             [.task(TaskAPIService(pod, environment, handed)), .inspection(inspection)], of: pod, environment, traces)
         directory.sweep()
@@ -91,7 +91,7 @@ public enum PodServer {
         try await serve(
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
-                .inspection(InspectionAPIService(pod, log, traces.collector)),
+                .inspection(InspectionAPIService(pod, log, traces.collector, handed)),
             ], of: pod, environment, traces)
         directory.sweep()
     }

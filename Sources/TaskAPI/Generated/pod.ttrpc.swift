@@ -11,6 +11,9 @@ public protocol InspectionService: Sendable {
     func events(_ request: PodEventsRequest, context: TTRPCContext) async throws -> PodEventsResponse
     /// The spans of a trace that the server has kept for whoever began it; they are forgotten then.
     func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse
+    /// Starts a process in the machine itself, in no container. The process on the host that was handed in ends as it does.
+    func startInMachine(_ request: PodStartInMachineRequest, context: TTRPCContext) async throws -> PodStartInMachineResponse
+    func resizeInMachine(_ request: PodResizeInMachineRequest, context: TTRPCContext) async throws -> PodResizeInMachineResponse
 }
 
 extension TTRPCServiceDescription {
@@ -23,6 +26,8 @@ extension TTRPCServiceDescription {
                 "Console": .unary { try await service.console($0, context: $1) },
                 "Events": .unary { try await service.events($0, context: $1) },
                 "Spans": .unary { try await service.spans($0, context: $1) },
+                "StartInMachine": .unary { try await service.startInMachine($0, context: $1) },
+                "ResizeInMachine": .unary { try await service.resizeInMachine($0, context: $1) },
             ])
     }
 }
@@ -60,6 +65,19 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodSpansRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodSpansResponse {
         try await client.call(Self.service, "Spans", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Starts a process in the machine itself, in no container. The process on the host that was handed in ends as it does.
+    public func startInMachine(
+        _ request: PodStartInMachineRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodStartInMachineResponse {
+        try await client.call(Self.service, "StartInMachine", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func resizeInMachine(
+        _ request: PodResizeInMachineRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodResizeInMachineResponse {
+        try await client.call(Self.service, "ResizeInMachine", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"

@@ -101,9 +101,11 @@ struct AgentCalls: AgentService {
             () async throws(AgentFailure) in
             guard !request.execID.isEmpty else { throw AgentFailure(.invalidArgument, "the exec id is empty") }
             let spans = CallSpans(context)
-            let container = try await sandbox.container(request.containerID)
             let process: Process = try decoded(request.processJson, "process")
-            let pid = try await container.exec(request.execID, process, request.streams)
+            let pid =
+                try await request.containerID.isEmpty
+                ? sandbox.machine.exec(request.execID, process, request.streams)
+                : sandbox.container(request.containerID).exec(request.execID, process, request.streams)
             return .with {
                 $0.pid = pid
                 $0.spans = spans.finished("start the process")
@@ -116,11 +118,10 @@ struct AgentCalls: AgentService {
             guard let number = Int32(exactly: request.signal), (0...64).contains(number) else {
                 throw AgentFailure(.invalidArgument, "\(request.signal) is not a signal")
             }
-            let container = try await sandbox.container(request.containerID)
             if request.all {
-                try await container.signalAll(number)
+                try await sandbox.container(request.containerID).signalAll(number)
             } else {
-                try await container.process(request.execID).signal(number)
+                try await find(request.containerID, request.execID).signal(number)
             }
             return AgentEmpty()
         }
@@ -128,6 +129,10 @@ struct AgentCalls: AgentService {
 
     func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse {
         try await perform("wait for \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
+            if request.containerID.isEmpty {
+                let end = try await sandbox.machine.wait(for: request.execID)
+                return .with { ($0.exitStatus, $0.signal, $0.exitedAt) = (end.status.code, end.status.signal, end.at) }
+            }
             let container = try await sandbox.container(request.containerID)
             let process = try await container.process(request.execID)
             let end = await process.wait()
@@ -149,8 +154,8 @@ struct AgentCalls: AgentService {
             guard let rows = UInt16(exactly: request.height), let columns = UInt16(exactly: request.width) else {
                 throw AgentFailure(.invalidArgument, "\(request.width)×\(request.height) is more than 65535")
             }
-            let container = try await sandbox.container(request.containerID)
-            try await container.process(request.execID).streams.resize(rows: rows, columns: columns)
+            let process = try await find(request.containerID, request.execID)
+            try process.streams.resize(rows: rows, columns: columns)
             return AgentEmpty()
         }
     }
@@ -257,6 +262,12 @@ struct AgentCalls: AgentService {
     private func refresh(entropy: some Collection<UInt8>, now: Int64) throws(AgentFailure) {
         if !entropy.isEmpty { try machine.reseed(Array(entropy)) }
         if now != 0 { try machine.setClock(now) }
+    }
+
+    /// A process of a container, or of the machine itself where the container's id is empty.
+    private func find(_ container: String, _ exec: String) async throws(AgentFailure) -> ContainerProcess {
+        if container.isEmpty { return try await sandbox.machine.process(exec) }
+        return try await sandbox.container(container).process(exec)
     }
 
     private func name(_ container: String, _ exec: String) -> String { Sandbox.name(container, exec) }

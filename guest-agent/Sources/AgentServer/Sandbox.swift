@@ -15,6 +15,7 @@ actor Sandbox {
 
     nonisolated let volumes: Volumes
     nonisolated let resolvers: Resolvers
+    nonisolated let machine: MachineProcesses
     private let configuration: AgentConfiguration
     private let launcher: InitLauncher
     private let table: StreamTable
@@ -26,6 +27,8 @@ actor Sandbox {
         self.configuration = configuration
         volumes = Volumes(directory: configuration.volumes)
         resolvers = Resolvers(link: table.link)
+        machine = MachineProcesses(
+            launcher: launcher, table: table, controlGroup: configuration.machineGroup)
         self.launcher = launcher
         self.table = table
     }
@@ -116,7 +119,8 @@ actor Sandbox {
 
     /// For messages.
     static func name(_ container: String, _ exec: String) -> String {
-        exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
+        if container.isEmpty { return "process \(exec) of the machine" }
+        return exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
     }
 
     // MARK: The network
