@@ -122,7 +122,9 @@ struct Run: AsyncParsableCommand {
     private func bundle(_ logger: Logger) async throws -> ImageBundle? {
         guard let image else { return nil }
         let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
-        return try await ImageBundle.make(image: image, command: command, hasTerminal: hasTerminal, logger: logger)
+        return try await ProgressLine.show("getting the image \(image)") {
+            try await ImageBundle.make(image: image, command: command, hasTerminal: hasTerminal, logger: logger)
+        }
     }
 }
 

@@ -78,7 +78,9 @@ public struct RunCommand: Sendable {
             Task { await forward(signals, to: container, progress) }
         }
         defer { forwarding?.cancel() }
-        do { try await container.create() } catch {
+        do {
+            try await ProgressLine.show("starting the machine of \(container.id)") { try await container.create() }
+        } catch {
             // Ended by the person who started it, as any process would be.
             if let signal = progress.signal { return 128 + signal }
             throw error
