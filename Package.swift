@@ -9,6 +9,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let metrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
+let tracing = Target.Dependency.product(name: "Tracing", package: "swift-distributed-tracing")
 let http1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let http2 = [
     Target.Dependency.product(name: "NIOHPACK", package: "swift-nio-http2"),
@@ -63,6 +64,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         // The version that the generated code came from (scripts/protos.sh checks it). Without its default traits, one of
         // which needs all of Foundation.
@@ -93,6 +95,7 @@ let package = Package(
         room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
         room("PodNetwork", ["LinuxSystem"]),
         room("Telemetry", [metrics]),
+        room("Traces", ["LinuxSystem", tracing]),
         room(
             "Hypervisor",
             ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "Jail", "VMMControl", "Telemetry", logging]),
@@ -100,14 +103,14 @@ let package = Package(
             "Sandbox",
             [
                 "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "AgentAPI", "VMMControl", "PodNetwork",
-                "Hypervisor", "Jail", "Telemetry", logging,
+                "Hypervisor", "Jail", "Telemetry", "Traces", logging, tracing,
                 .product(name: "TOMLKit", package: "TOMLKit"),
             ]),
         room(
             "PodService",
             [
                 "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox",
-                "Telemetry", protobuf, logging, http1,
+                "Telemetry", "Traces", protobuf, logging, tracing, http1,
             ] + nio),
         room(
             "Shim",
@@ -158,6 +161,7 @@ let package = Package(
         tests("MachineTests", ["Machine", "GuestKernel", "Virtio", "CLinux", "LinuxSystem", "VMMControl"]),
         tests("PodNetworkTests", ["PodNetwork", "LinuxSystem", "CLinux"]),
         tests("TelemetryTests", ["Telemetry", metrics]),
+        tests("TracesTests", ["Traces", tracing]),
         tests("HypervisorTests", ["Hypervisor", "CLinux", "GuestKernel", "LinuxSystem", logging]),
         tests(
             "ContainerdShimTests",
@@ -169,7 +173,7 @@ let package = Package(
             "SandboxTests",
             [
                 "AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", "PodNetwork",
-                logging,
+                "Traces", logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),

@@ -39,4 +39,6 @@ public enum AgentLimit {
     public static let hostnameBytes = 64
     /// How long the agent waits in `DetachStreams` until all streams are detached, seconds.
     public static let detachSeconds = 10
+    /// The most spans in a reply.
+    public static let spans = 64
 }

@@ -6,6 +6,10 @@ public enum GuestPath {
     public static let shares = "\(base)/shares"
     /// The volumes in the guest's memory.
     public static let volumes = "\(base)/volumes"
+    /// The volume of the programs that `martlet pod shell` brings; no volume of a pod has its name.
+    public static let toolsVolume = "martlet-tools"
+    /// Where that is.
+    public static let tools = "\(volumes)/\(toolsVolume)"
     /// A directory for each container.
     public static let containers = "\(base)/containers"
     /// The namespaces that the containers of a pod share: `ipc`, `uts`, and `pid`, which is made when the first container asks

@@ -15,6 +15,19 @@ public struct TTRPCServiceDescription: Sendable {
     public func renamed(_ name: String) -> TTRPCServiceDescription {
         TTRPCServiceDescription(name, methods: methods)
     }
+
+    /// The same methods, each called by `body`, which gets what the method gets beside its request, and the call itself.
+    public func around(
+        _ body: @escaping @Sendable (TTRPCContext, () async throws -> [UInt8]?) async throws -> [UInt8]?
+    ) -> TTRPCServiceDescription {
+        let methods = methods.mapValues { method in
+            TTRPCMethod(clientStreams: method.clientStreams, serverStreams: method.serverStreams) {
+                requests, responses, context in
+                try await body(context) { try await method.run(requests, responses, context) }
+            }
+        }
+        return TTRPCServiceDescription(name, methods: methods)
+    }
 }
 
 /// A method of a service, of one of the four kinds.

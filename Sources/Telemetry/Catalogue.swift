@@ -7,6 +7,7 @@ extension MetricFamily {
 
     private static let pod = [
         podInfo, podStartTime, podContainers, startPhase, containerRestarts, containerEnds, machineEnds, heartbeat,
+        traceSpans,
     ]
 
     public static let podInfo = MetricFamily(
@@ -31,6 +32,10 @@ extension MetricFamily {
     public static let heartbeat = MetricFamily(
         .histogram, "agent_heartbeat_seconds", [], "How long the guest's agent took to send a heartbeat back.",
         buckets: [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5])
+
+    public static let traceSpans = MetricFamily(
+        .counter, "trace_spans", ["result"],
+        "Spans for the collector of traces, by what has become of them: sent, dropped.")
 
     // MARK: Processes on the host
 

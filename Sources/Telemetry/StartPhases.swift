@@ -10,7 +10,8 @@ public enum StartPhases {
 
     private struct State {
         var begin: UInt64?
-        var seen: Set<String> = []
+        /// Of each phase the first time, nanoseconds of the monotonic clock.
+        var times: [String: UInt64] = [:]
     }
 
     private static let state = Mutex(State())
@@ -20,12 +21,15 @@ public enum StartPhases {
     /// - Parameter time: nanoseconds of the monotonic clock.
     public static func begin(at time: UInt64) { state.withLock { $0.begin = $0.begin ?? time } }
 
+    /// When each phase was over that there was so far, nanoseconds of the monotonic clock.
+    public static var times: [String: UInt64] { state.withLock { $0.times } }
+
     /// A phase is over, which counts when it is the first of its name.
     public static func note(_ name: String, at time: UInt64) {
-        guard names.contains(name) else { return }
         let duration: UInt64? = state.withLock { state in
-            guard let begin = state.begin, time >= begin, state.seen.insert(name).inserted else { return nil }
-            return time - begin
+            guard let begin = state.begin, time >= begin, state.times[name] == nil else { return nil }
+            state.times[name] = time
+            return names.contains(name) ? time - begin : nil
         }
         guard let duration else { return }
         let label = String(name.map { $0 == " " ? "_" : $0 })

@@ -74,7 +74,10 @@ struct Checkpoint: AsyncParsableCommand {
 
     func run() async throws {
         try await global.reporting { _ in
-            try await global.runtime().checkpoint(id, to: arguments.directory, isLeftRunning: leaveRunning)
+            let runtime = try global.runtime()
+            try await ProgressLine.show("writing the checkpoint of \(id)") {
+                try await runtime.checkpoint(id, to: arguments.directory, isLeftRunning: leaveRunning)
+            }
         }
     }
 }
@@ -132,7 +135,8 @@ struct Fork: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { _ in
             let options = CreateOptions(id: new, bundle: absolutePath(bundle), pidFile: pidFile, isDetached: true)
-            try await global.runtimeForServers().fork(id, options)
+            let runtime = try global.runtimeForServers()
+            try await ProgressLine.show("forking \(id)") { try await runtime.fork(id, options) }
         }
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import LinuxSystem
+import PodService
 import Sandbox
 import Shim
 
@@ -36,10 +37,10 @@ struct PoolFillCommand: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { logger in
             let configuration = try Configuration.load(file: global.config)
-            let ready = try await PoolFill(
+            let fill = PoolFill(
                 configuration, vcpus: vcpus ?? configuration.vm.vcpus,
-                memoryMiB: memoryMib ?? configuration.vm.memoryMiB, count: count ?? max(1, configuration.pool.size)
-            ).run(logger: logger)
+                memoryMiB: memoryMib ?? configuration.vm.memoryMiB, count: count ?? max(1, configuration.pool.size))
+            let ready = try await ProgressLine.show("filling the pool") { try await fill.run(logger: logger) }
             print("\(ready.count)")
         }
     }

@@ -80,6 +80,9 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Do not delete the container when it has ended.")
     var keep = false
 
+    @Option(help: "A file that gets the trace of the run, as Chrome and Perfetto show it.")
+    var trace: String?
+
     @Option(
         help: """
             Run an image in place of a bundle: oci:DIR[:TAG], docker-archive:FILE, docker://NAME. What the container writes is \
@@ -111,7 +114,7 @@ struct Run: AsyncParsableCommand {
             let bundle = try await bundle(logger)
             if let bundle { options.bundle = bundle.directory }
             defer { bundle?.remove() }
-            return try await RunCommand(options, keepsContainer: keep, runtime).run(logger: logger)
+            return try await RunCommand(options, keepsContainer: keep, traceFile: trace, runtime).run(logger: logger)
         }
         throw ExitCode(status)
     }
@@ -119,7 +122,9 @@ struct Run: AsyncParsableCommand {
     private func bundle(_ logger: Logger) async throws -> ImageBundle? {
         guard let image else { return nil }
         let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
-        return try await ImageBundle.make(image: image, command: command, hasTerminal: hasTerminal, logger: logger)
+        return try await ProgressLine.show("getting the image \(image)") {
+            try await ImageBundle.make(image: image, command: command, hasTerminal: hasTerminal, logger: logger)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import PodService
 import Sandbox
 
 /// `martlet template …`: machines that were saved when their agent was ready, from which pods start.
@@ -26,8 +27,10 @@ struct TemplateCreateCommand: AsyncParsableCommand {
     func run() async throws {
         try await global.reporting { logger in
             let configuration = try Configuration.load(file: global.config)
-            let entry = try await TemplateMaker(configuration, logger: logger).make(
-                vcpus: vcpus ?? configuration.vm.vcpus, memoryMiB: memoryMib ?? configuration.vm.memoryMiB)
+            let entry = try await ProgressLine.show("making the template") {
+                try await TemplateMaker(configuration, logger: logger).make(
+                    vcpus: vcpus ?? configuration.vm.vcpus, memoryMiB: memoryMib ?? configuration.vm.memoryMiB)
+            }
             print(entry.name)
         }
     }

@@ -79,6 +79,8 @@ public nonisolated struct AgentCreateSandboxResponse: Sendable {
   /// The agent's version of Martlet, for messages.
   public var martletVersion: String = String()
 
+  public var spans: [AgentSpan] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -319,6 +321,8 @@ public nonisolated struct AgentCreateContainerResponse: Sendable {
   /// The container's first process in the guest's process id namespace.
   public var pid: UInt32 = 0
 
+  public var spans: [AgentSpan] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -345,6 +349,8 @@ public nonisolated struct AgentStartContainerResponse: Sendable {
   // methods supported on all messages.
 
   public var pid: UInt32 = 0
+
+  public var spans: [AgentSpan] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -912,7 +918,7 @@ nonisolated extension AgentCreateSandboxRequest: SwiftProtobuf.Message, SwiftPro
 
 nonisolated extension AgentCreateSandboxResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateSandboxResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{3}martlet_version\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}protocol_version\0\u{3}martlet_version\0\u{1}spans\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -922,6 +928,7 @@ nonisolated extension AgentCreateSandboxResponse: SwiftProtobuf.Message, SwiftPr
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.protocolVersion) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.martletVersion) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.spans) }()
       default: break
       }
     }
@@ -934,12 +941,16 @@ nonisolated extension AgentCreateSandboxResponse: SwiftProtobuf.Message, SwiftPr
     if !self.martletVersion.isEmpty {
       try visitor.visitSingularStringField(value: self.martletVersion, fieldNumber: 2)
     }
+    if !self.spans.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.spans, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentCreateSandboxResponse, rhs: AgentCreateSandboxResponse) -> Bool {
     if lhs.protocolVersion != rhs.protocolVersion {return false}
     if lhs.martletVersion != rhs.martletVersion {return false}
+    if lhs.spans != rhs.spans {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1390,7 +1401,7 @@ nonisolated extension AgentSocket: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension AgentCreateContainerResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateContainerResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}spans\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1399,6 +1410,7 @@ nonisolated extension AgentCreateContainerResponse: SwiftProtobuf.Message, Swift
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.pid) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.spans) }()
       default: break
       }
     }
@@ -1408,11 +1420,15 @@ nonisolated extension AgentCreateContainerResponse: SwiftProtobuf.Message, Swift
     if self.pid != 0 {
       try visitor.visitSingularUInt32Field(value: self.pid, fieldNumber: 1)
     }
+    if !self.spans.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.spans, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentCreateContainerResponse, rhs: AgentCreateContainerResponse) -> Bool {
     if lhs.pid != rhs.pid {return false}
+    if lhs.spans != rhs.spans {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -1455,7 +1471,7 @@ nonisolated extension AgentProcessRequest: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension AgentStartContainerResponse: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".StartContainerResponse"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}spans\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1464,6 +1480,7 @@ nonisolated extension AgentStartContainerResponse: SwiftProtobuf.Message, SwiftP
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.pid) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.spans) }()
       default: break
       }
     }
@@ -1473,11 +1490,15 @@ nonisolated extension AgentStartContainerResponse: SwiftProtobuf.Message, SwiftP
     if self.pid != 0 {
       try visitor.visitSingularUInt32Field(value: self.pid, fieldNumber: 1)
     }
+    if !self.spans.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.spans, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: AgentStartContainerResponse, rhs: AgentStartContainerResponse) -> Bool {
     if lhs.pid != rhs.pid {return false}
+    if lhs.spans != rhs.spans {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

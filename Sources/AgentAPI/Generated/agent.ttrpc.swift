@@ -20,7 +20,8 @@ public protocol AgentService: Sendable {
     func startContainer(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
     /// Takes an ended container's mounts and state away.
     func removeContainer(_ request: AgentRemoveContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
-    /// Sets a further process in a running container up and starts it.
+    /// Sets a further process in a running container up and starts it; without a container's id, one in the machine itself, which
+    /// SignalProcess, WaitProcess and ResizePty know without a container's id too.
     func execProcess(_ request: AgentExecProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
     func signalProcess(_ request: AgentSignalProcessRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Answers when the process has ended. Its output may still be on its way: each stream ends by itself.
@@ -146,7 +147,8 @@ public struct AgentServiceClient: Sendable {
         try await client.call(Self.service, "RemoveContainer", request, metadata: metadata, timeout: timeout)
     }
 
-    /// Sets a further process in a running container up and starts it.
+    /// Sets a further process in a running container up and starts it; without a container's id, one in the machine itself, which
+    /// SignalProcess, WaitProcess and ResizePty know without a container's id too.
     public func execProcess(
         _ request: AgentExecProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentStartContainerResponse {

@@ -5,6 +5,7 @@ import OCISpec
 import Sandbox
 import TTRPC
 import TaskAPI
+import Tracing
 
 /// What `create` and `run` are told.
 public struct CreateOptions: Sendable {
@@ -110,21 +111,26 @@ struct NewContainer: Sendable {
         defer { withExtendedLifetime(handed) {} }
         let logger = try runtime.output.logger()
         logger.debug("container \(id): creation begins: pid \(process.pid) on the host")
-        _ = try await task.create(
-            .with {
-                $0.id = id
-                $0.bundle = bundle.directory
-                $0.terminal = terminal.isRequested
-                $0.stdin = handed.name
-                $0.checkpoint = options.checkpoint ?? ""
-            }, timeout: Runtime.requestTimeout)
+        let request = TaskCreateTaskRequest.with {
+            $0.id = id
+            $0.bundle = bundle.directory
+            $0.terminal = terminal.isRequested
+            $0.stdin = handed.name
+            $0.checkpoint = options.checkpoint ?? ""
+        }
+        _ = try await withSpan("create", ofKind: .client) { _ in
+            try await task.create(request, metadata: CommandTrace.metadata, timeout: Runtime.requestTimeout)
+        }
         logger.debug("container \(id): created")
         if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }
         if let file = options.pidFile { try writePID(process.pid, to: file) }
     }
 
     func start() async throws {
-        _ = try await task.start(.with { $0.id = id }, timeout: Runtime.requestTimeout)
+        _ = try await withSpan("start", ofKind: .client) { _ in
+            try await task.start(
+                .with { $0.id = id }, metadata: CommandTrace.metadata, timeout: Runtime.requestTimeout)
+        }
     }
 
     /// Takes everything away, whatever has been made. No error when there is nothing.

@@ -71,7 +71,8 @@ extension Runtime {
             case .running, .paused: throw SandboxError.wrongState("cannot start an already running container")
             case .creating: throw SandboxError.wrongState("cannot start a container that is being created")
             }
-            _ = try await container.server().start(.with { $0.id = id }, timeout: Runtime.requestTimeout)
+            _ = try await container.server().start(
+                .with { $0.id = id }, metadata: CommandTrace.metadata, timeout: Runtime.requestTimeout)
         }
     }
 

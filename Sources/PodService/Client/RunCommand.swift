@@ -5,17 +5,23 @@ import Sandbox
 import Synchronization
 import TTRPC
 import TaskAPI
+import Tracing
 
 /// `martlet run`: a container from its creation to its end. Only a client of the pod's server.
 public struct RunCommand: Sendable {
     public var options: CreateOptions
     /// Whether the container is left as it is when its process has ended.
     public var keepsContainer: Bool
+    /// A file that gets the trace of the run; nil: there is none.
+    public var traceFile: String?
     public var runtime: Runtime
 
-    public init(_ options: CreateOptions, keepsContainer: Bool = false, _ runtime: Runtime) {
+    public init(
+        _ options: CreateOptions, keepsContainer: Bool = false, traceFile: String? = nil, _ runtime: Runtime
+    ) {
         self.options = options
         self.keepsContainer = keepsContainer
+        self.traceFile = traceFile
         self.runtime = runtime
     }
 
@@ -28,13 +34,21 @@ public struct RunCommand: Sendable {
     /// - Throws: what was wrong with the request; nothing is left then.
     public func run(logger: Logger) async throws -> Int32 {
         try runtime.requireRoot(for: "run")
+        guard let traceFile else { return try await perform(logger) }
+        let trace = try CommandTrace(file: traceFile, runtime.configuration, logger)
+        return try await trace.record("run \(options.id)") { try await perform(logger) }
+    }
+
+    private func perform(_ logger: Logger) async throws -> Int32 {
         let signals = try options.isDetached ? nil : SignalQueue(ForwardedSignals.all)
-        let container = try await NewContainer(options, runtime)
+        let container = try await withSpan("prepare") { _ in try await NewContainer(options, runtime) }
         do {
             let status = try await asking { try await follow(container, signals) }
+            await CommandTrace.collect(from: container.task.client)
             if !options.isDetached { await finish(container) }
             return status
         } catch {
+            await CommandTrace.collect(from: container.task.client)
             let isLost = if case .connectionLost? = error as? CommandError { true } else { false }
             let end = container.server?.waitForEnd(timeout: .milliseconds(isLost ? 1000 : 0))
             await container.abandon()
@@ -64,7 +78,9 @@ public struct RunCommand: Sendable {
             Task { await forward(signals, to: container, progress) }
         }
         defer { forwarding?.cancel() }
-        do { try await container.create() } catch {
+        do {
+            try await ProgressLine.show("starting the machine of \(container.id)") { try await container.create() }
+        } catch {
             // Ended by the person who started it, as any process would be.
             if let signal = progress.signal { return 128 + signal }
             throw error
@@ -82,7 +98,7 @@ public struct RunCommand: Sendable {
             if progress.signal == nil { try await container.start() } else { await send(SIGKILL, to: container, true) }
         } catch  where progress.signal != nil {}
         progress.state.withLock { $0.isStarted = true }
-        let end = await container.process.end()
+        let end = await withSpan("container") { _ in await container.process.end() }
         if let signal = progress.signal { return 128 + signal }
         if let server = container.server, end == .exited(RunCommand.failure) {
             // It ends in that way too when the server is gone.

@@ -45,6 +45,9 @@ final class TerminalSession: Sendable {
         }
     }
 
+    /// The size of the person's terminal, in characters; nil: there is none.
+    var size: (width: UInt32, height: UInt32)? { own?.size }
+
     func begin() { own?.makeRaw() }
     func end() { own?.restore() }
 

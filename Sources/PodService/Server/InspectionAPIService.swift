@@ -1,15 +1,22 @@
+import OCISpec
 import Sandbox
 import TTRPC
 import TaskAPI
+import Traces
 
 /// What Martlet's own commands ask of a pod.
 struct InspectionAPIService: InspectionService {
     let pod: Pod
     let log: EventLog
+    let collector: SpanCollector
+    /// What commands have handed in.
+    let handed: HandedProcesses
 
-    init(_ pod: Pod, _ log: EventLog) {
+    init(_ pod: Pod, _ log: EventLog, _ collector: SpanCollector, _ handed: HandedProcesses) {
         self.pod = pod
         self.log = log
+        self.collector = collector
+        self.handed = handed
     }
 
     /// How long `events` waits for one.
@@ -38,6 +45,37 @@ struct InspectionAPIService: InspectionService {
                 $0.first = UInt64(first)
                 $0.lines = lines
             }
+        }
+    }
+
+    func startInMachine(
+        _ request: PodStartInMachineRequest, context: TTRPCContext
+    ) async throws -> PodStartInMachineResponse {
+        try await answering {
+            let program = try JSON.decode(Process.self, from: Array(request.processJson), file: "process")
+            guard let process = try handed.take(request.stdin) else {
+                throw SandboxError.invalid("stdin: \(request.stdin): not a process that was handed in")
+            }
+            let tool = MachineTool(path: request.tool, names: request.toolNames)
+            try await pod.startInMachine(request.id, program, tool, streams: process)
+            return .init()
+        }
+    }
+
+    func resizeInMachine(
+        _ request: PodResizeInMachineRequest, context: TTRPCContext
+    ) async throws -> PodResizeInMachineResponse {
+        try await answering {
+            try await pod.resizeInMachine(request.id, width: request.width, height: request.height)
+            return .init()
+        }
+    }
+
+    func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse {
+        let (spans, dropped) = collector.remove(trace: request.traceID)
+        return .with {
+            $0.spans = spans.map(PodSpan.init)
+            $0.dropped = UInt64(dropped)
         }
     }
 }

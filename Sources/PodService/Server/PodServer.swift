@@ -51,9 +51,10 @@ public enum PodServer {
         }
         Task { await pod.watchBundles { ContainerRecords(root: root).remove($0) } }
         let handed = try handedProcesses()
+        let traces = RequestTraces(environment)
+        let inspection = InspectionAPIService(pod, log, traces.collector, handed)
         try await serve(
-            [.task(TaskAPIService(pod, environment, handed)), .inspection(InspectionAPIService(pod, log))],
-            of: pod, environment)
+            [.task(TaskAPIService(pod, environment, handed)), .inspection(inspection)], of: pod, environment, traces)
         directory.sweep()
         // The command may have been killed.
         if !isDetached { ContainerRecords(root: root).remove(ofPod: id) }
@@ -85,12 +86,13 @@ public enum PodServer {
         let pod = try Pod(environment)
         await pod.endUnlessUsed()
         let handed = try handedProcesses()
+        let traces = RequestTraces(environment)
         let task = TTRPCServiceDescription.task(TaskAPIService(pod, environment, handed))
         try await serve(
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
-                .inspection(InspectionAPIService(pod, log)),
-            ], of: pod, environment)
+                .inspection(InspectionAPIService(pod, log, traces.collector, handed)),
+            ], of: pod, environment, traces)
         directory.sweep()
     }
 
@@ -107,14 +109,15 @@ public enum PodServer {
     }
 
     private static func serve(
-        _ services: [TTRPCServiceDescription], of pod: Pod, _ environment: PodEnvironment
+        _ services: [TTRPCServiceDescription], of pod: Pod, _ environment: PodEnvironment, _ traces: RequestTraces
     ) async throws {
-        let server = TTRPCServer(services)
+        let server = TTRPCServer(services.map { $0.around(traces.around) })
         try await server.serve(listening: SharedDescriptor(OwnedDescriptor(owning: Descriptor.listener)))
         // Beside the first requests, which need not wait for it.
         let metrics = Task { await PodMetrics.serve(pod, environment) }
         await pod.finished.value()
         await server.stop(grace: .milliseconds(100))
         await metrics.value?.stop()
+        await traces.finish()
     }
 }

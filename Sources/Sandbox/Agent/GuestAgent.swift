@@ -50,16 +50,18 @@ struct GuestAgent: Sendable {
     func prepare(_ plan: SandboxPlan) async throws {
         let entropy = try Self.entropy()
         // The first call: it tells whether host and agent fit.
-        let reply = try await client.createSandbox(
-            .with {
-                $0.protocolVersion = AgentProtocol.version
-                $0.martletVersion = martletVersion
-                $0.sandboxID = plan.id
-                $0.hostname = plan.hostname
-                $0.sharedMemoryBytes = plan.container?.sharedMemory?.size ?? 0
-                $0.entropy = Data(entropy)
-                $0.now = wallClockNanoseconds()
-            }, timeout: timeout)
+        let request = AgentCreateSandboxRequest.with {
+            $0.protocolVersion = AgentProtocol.version
+            $0.martletVersion = martletVersion
+            $0.sandboxID = plan.id
+            $0.hostname = plan.hostname
+            $0.sharedMemoryBytes = plan.container?.sharedMemory?.size ?? 0
+            $0.entropy = Data(entropy)
+            $0.now = wallClockNanoseconds()
+        }
+        let reply: AgentCreateSandboxResponse = try await traced("CreateSandbox", \.spans) { metadata in
+            try await client.createSandbox(request, metadata: metadata, timeout: timeout)
+        }
         try reply.checkProtocolVersion()
     }
 
@@ -72,7 +74,9 @@ struct GuestAgent: Sendable {
 
     /// Makes the guest's network what the plan says.
     func updateNetwork(_ plan: NetworkPlan) async throws {
-        _ = try await client.updateNetwork(AgentUpdateNetworkRequest(plan), timeout: timeout)
+        let _: AgentEmpty = try await traced("UpdateNetwork") { metadata in
+            try await client.updateNetwork(AgentUpdateNetworkRequest(plan), metadata: metadata, timeout: timeout)
+        }
     }
 
     /// Makes the agent listen for these resolvers and for no others.
@@ -146,11 +150,16 @@ struct GuestAgent: Sendable {
             $0.storages = shares.map(AgentStorage.init) + plan.storages
             $0.sockets = zip(plan.sockets, targets).map(AgentSocket.init)
         }
-        _ = try await client.createContainer(request, timeout: timeout)
+        let _: AgentCreateContainerResponse = try await traced("CreateContainer", \.spans) { metadata in
+            try await client.createContainer(request, metadata: metadata, timeout: timeout)
+        }
     }
 
     func startContainer(_ id: String) async throws {
-        _ = try await client.startContainer(.with { $0.containerID = name(id) }, timeout: timeout)
+        let request = AgentProcessRequest.with { $0.containerID = name(id) }
+        let _: AgentStartContainerResponse = try await traced("StartContainer", \.spans) { metadata in
+            try await client.startContainer(request, metadata: metadata, timeout: timeout)
+        }
     }
 
     func removeContainer(_ id: String, timeout: Duration) async throws {
@@ -164,7 +173,9 @@ struct GuestAgent: Sendable {
             $0.processJson = try encoded(process)
             $0.streams = AgentStreams(streams)
         }
-        _ = try await client.execProcess(request, timeout: timeout)
+        let _: AgentStartContainerResponse = try await traced("ExecProcess", \.spans) { metadata in
+            try await client.execProcess(request, metadata: metadata, timeout: timeout)
+        }
     }
 
     /// Suspends as long as the process lives. There is no deadline: the call ends with the connection, which the heartbeat

@@ -127,6 +127,12 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var directory = "/run/martlet.pool"
     }
 
+    /// The traces of starts.
+    public struct Trace: Sendable, Equatable, Codable {
+        /// The base of a collector's addresses (`CollectorAddress`); nil: spans go to no collector.
+        public var otlpEndpoint: String?
+    }
+
     public struct Paths: Sendable, Equatable, Codable {
         /// The directory for the state of running pods. `--root` overrides it.
         public var root = "/run/martlet"
@@ -145,6 +151,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var jail = Jail()
     public var template = Template()
     public var pool = Pool()
+    public var trace = Trace()
     public var paths = Paths()
     /// How to treat properties of a config.json that have no effect in a guest.
     public var spec = Unsupported.Policy()

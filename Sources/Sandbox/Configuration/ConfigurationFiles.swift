@@ -103,6 +103,7 @@ extension Configuration {
         var machines: String? = pool.directory
         try reader.path("pool.directory", into: &machines)
         pool.directory = machines ?? pool.directory
+        try reader.string("trace.otlp_endpoint", emptyIsUnset: true, into: &trace.otlpEndpoint)
         var root: String? = paths.root
         try reader.path("paths.root", into: &root)
         paths.root = root ?? paths.root
@@ -112,6 +113,11 @@ extension Configuration {
         try reader.choice("spec.host_namespaces", into: &spec.hostNamespaces)
         try reader.refuseTables()
         try reader.refuseUnknown()
+        if let endpoint = trace.otlpEndpoint, CollectorAddress(endpoint) == nil {
+            throw ConfigurationError(
+                subject: tree.settings["trace.otlp_endpoint"]?.file ?? "", place: "trace.otlp_endpoint",
+                reason: "\"\(endpoint)\" is not http://HOST[:PORT][/PATH]")
+        }
         guard jail.firstUser + jail.users <= Int(Int32.max) else {
             throw ConfigurationError(
                 subject: tree.settings["jail.users"]?.file ?? tree.settings["jail.first_user"]?.file ?? "",

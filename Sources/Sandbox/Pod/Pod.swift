@@ -34,6 +34,8 @@ package actor Pod {
     /// Settled when the server has nothing more to do.
     package nonisolated let finished: Promise<Void>
 
+    /// The tools that the guest has (`MachineTool`): their paths on the host, by their names.
+    var machineTools: [String: String] = [:]
     /// The names that the engine gave the containers so far.
     var containerNames: Set<String> = []
     /// Counts the machine's end.

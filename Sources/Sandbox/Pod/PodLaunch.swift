@@ -5,6 +5,8 @@ import Logging
 import PodNetwork
 import Synchronization
 import TTRPC
+import Traces
+import Tracing
 
 /// The start of a pod's machine. It runs beside the pod's actor and can be cancelled at any moment.
 ///
@@ -58,6 +60,17 @@ final class PodLaunch: Sendable {
         rootfs: RootMounts?, restored: RestoredPod? = nil, planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
         defer { done.settle(()) }
+        return try await withSpan("launch") { span in
+            defer {
+                if let trace = span.context.trace { StartSpans(in: trace).record(machine: machine?.processes.first) }
+            }
+            return try await start(rootfs, restored, planning)
+        }
+    }
+
+    private func start(
+        _ rootfs: RootMounts?, _ restored: RestoredPod?, _ planning: @Sendable @escaping () throws -> SandboxPlan
+    ) async throws -> RunningPod {
         let isRestored = restored != nil
         let (plan, user, ready) = try await onThread("plan") { [configuration, environment] in
             let plan = try planning()
@@ -179,6 +192,7 @@ final class PodLaunch: Sendable {
             $0.isFromPool = true
         }
         try await onThread("machine") { try ready.machine.resume() }
+        logger.phase("machine resumed")
         return ready.machine
     }
 

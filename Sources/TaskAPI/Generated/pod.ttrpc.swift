@@ -9,6 +9,11 @@ public protocol InspectionService: Sendable {
     func console(_ request: PodConsoleRequest, context: TTRPCContext) async throws -> PodConsoleResponse
     /// What has happened to the pod's containers, from a number on; waits for it, half a minute at most.
     func events(_ request: PodEventsRequest, context: TTRPCContext) async throws -> PodEventsResponse
+    /// The spans of a trace that the server has kept for whoever began it; they are forgotten then.
+    func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse
+    /// Starts a process in the machine itself, in no container. The process on the host that was handed in ends as it does.
+    func startInMachine(_ request: PodStartInMachineRequest, context: TTRPCContext) async throws -> PodStartInMachineResponse
+    func resizeInMachine(_ request: PodResizeInMachineRequest, context: TTRPCContext) async throws -> PodResizeInMachineResponse
 }
 
 extension TTRPCServiceDescription {
@@ -20,6 +25,9 @@ extension TTRPCServiceDescription {
                 "Processes": .unary { try await service.processes($0, context: $1) },
                 "Console": .unary { try await service.console($0, context: $1) },
                 "Events": .unary { try await service.events($0, context: $1) },
+                "Spans": .unary { try await service.spans($0, context: $1) },
+                "StartInMachine": .unary { try await service.startInMachine($0, context: $1) },
+                "ResizeInMachine": .unary { try await service.resizeInMachine($0, context: $1) },
             ])
     }
 }
@@ -50,6 +58,26 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodEventsRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodEventsResponse {
         try await client.call(Self.service, "Events", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// The spans of a trace that the server has kept for whoever began it; they are forgotten then.
+    public func spans(
+        _ request: PodSpansRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodSpansResponse {
+        try await client.call(Self.service, "Spans", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Starts a process in the machine itself, in no container. The process on the host that was handed in ends as it does.
+    public func startInMachine(
+        _ request: PodStartInMachineRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodStartInMachineResponse {
+        try await client.call(Self.service, "StartInMachine", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func resizeInMachine(
+        _ request: PodResizeInMachineRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodResizeInMachineResponse {
+        try await client.call(Self.service, "ResizeInMachine", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"

@@ -17,14 +17,18 @@ struct AgentCalls: AgentService {
     ) async throws -> AgentCreateSandboxResponse {
         try await perform("create sandbox \(request.sandboxID)") { () async throws(AgentFailure) in
             let version = AgentProtocol.version
+            let spans = CallSpans(context)
             if let reason = AgentProtocol.mismatch(agent: version, host: request.protocolVersion) {
                 throw AgentFailure(.failedPrecondition, reason)
             }
-            try refresh(entropy: request.entropy, now: request.now)
+            try spans.step("entropy and time") { () throws(AgentFailure) in
+                try refresh(entropy: request.entropy, now: request.now)
+            }
             try await sandbox.create(request)
             return .with {
                 $0.protocolVersion = version
                 $0.martletVersion = martletVersion
+                $0.spans = spans.finished("create the sandbox")
             }
         }
     }
@@ -56,8 +60,12 @@ struct AgentCalls: AgentService {
         _ request: AgentCreateContainerRequest, context: TTRPCContext
     ) async throws -> AgentCreateContainerResponse {
         try await perform("create container \(request.containerID)") { () async throws(AgentFailure) in
-            let pid = try await sandbox.createContainer(request)
-            return .with { $0.pid = pid }
+            let spans = CallSpans(context)
+            let pid = try await sandbox.createContainer(request, spans)
+            return .with {
+                $0.pid = pid
+                $0.spans = spans.finished("create the container")
+            }
         }
     }
 
@@ -68,10 +76,14 @@ struct AgentCalls: AgentService {
             guard request.execID.isEmpty else {
                 throw AgentFailure(.failedPrecondition, "process \(request.execID) was started when it was made")
             }
+            let spans = CallSpans(context)
             let container = try await sandbox.container(request.containerID)
             let pid = try await container.start()
             configuration.faults.started(container.spec)
-            return .with { $0.pid = pid }
+            return .with {
+                $0.pid = pid
+                $0.spans = spans.finished("execute the program")
+            }
         }
     }
 
@@ -88,10 +100,16 @@ struct AgentCalls: AgentService {
         try await perform("exec \(request.execID) in container \(request.containerID)") {
             () async throws(AgentFailure) in
             guard !request.execID.isEmpty else { throw AgentFailure(.invalidArgument, "the exec id is empty") }
-            let container = try await sandbox.container(request.containerID)
+            let spans = CallSpans(context)
             let process: Process = try decoded(request.processJson, "process")
-            let pid = try await container.exec(request.execID, process, request.streams)
-            return .with { $0.pid = pid }
+            let pid =
+                try await request.containerID.isEmpty
+                ? sandbox.machine.exec(request.execID, process, request.streams)
+                : sandbox.container(request.containerID).exec(request.execID, process, request.streams)
+            return .with {
+                $0.pid = pid
+                $0.spans = spans.finished("start the process")
+            }
         }
     }
 
@@ -100,11 +118,10 @@ struct AgentCalls: AgentService {
             guard let number = Int32(exactly: request.signal), (0...64).contains(number) else {
                 throw AgentFailure(.invalidArgument, "\(request.signal) is not a signal")
             }
-            let container = try await sandbox.container(request.containerID)
             if request.all {
-                try await container.signalAll(number)
+                try await sandbox.container(request.containerID).signalAll(number)
             } else {
-                try await container.process(request.execID).signal(number)
+                try await find(request.containerID, request.execID).signal(number)
             }
             return AgentEmpty()
         }
@@ -112,6 +129,10 @@ struct AgentCalls: AgentService {
 
     func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse {
         try await perform("wait for \(name(request.containerID, request.execID))") { () async throws(AgentFailure) in
+            if request.containerID.isEmpty {
+                let end = try await sandbox.machine.wait(for: request.execID)
+                return .with { ($0.exitStatus, $0.signal, $0.exitedAt) = (end.status.code, end.status.signal, end.at) }
+            }
             let container = try await sandbox.container(request.containerID)
             let process = try await container.process(request.execID)
             let end = await process.wait()
@@ -133,8 +154,8 @@ struct AgentCalls: AgentService {
             guard let rows = UInt16(exactly: request.height), let columns = UInt16(exactly: request.width) else {
                 throw AgentFailure(.invalidArgument, "\(request.width)×\(request.height) is more than 65535")
             }
-            let container = try await sandbox.container(request.containerID)
-            try await container.process(request.execID).streams.resize(rows: rows, columns: columns)
+            let process = try await find(request.containerID, request.execID)
+            try process.streams.resize(rows: rows, columns: columns)
             return AgentEmpty()
         }
     }
@@ -241,6 +262,12 @@ struct AgentCalls: AgentService {
     private func refresh(entropy: some Collection<UInt8>, now: Int64) throws(AgentFailure) {
         if !entropy.isEmpty { try machine.reseed(Array(entropy)) }
         if now != 0 { try machine.setClock(now) }
+    }
+
+    /// A process of a container, or of the machine itself where the container's id is empty.
+    private func find(_ container: String, _ exec: String) async throws(AgentFailure) -> ContainerProcess {
+        if container.isEmpty { return try await sandbox.machine.process(exec) }
+        return try await sandbox.container(container).process(exec)
     }
 
     private func name(_ container: String, _ exec: String) -> String { Sandbox.name(container, exec) }

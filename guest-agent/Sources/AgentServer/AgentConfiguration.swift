@@ -19,6 +19,8 @@ public struct AgentConfiguration: Sendable {
     public var volumes = GuestPath.volumes
     /// The cgroup that has the containers' cgroups.
     public var controlGroup = "/sys/fs/cgroup/martlet"
+    /// That of processes in the machine itself.
+    var machineGroup: String { controlGroup + "-machine" }
     /// How long a container's processes may take to stand still or to go on.
     public var freezeLimit = Duration.seconds(10)
     /// Whether it is the guest's first process, which sets the guest up and powers it off.

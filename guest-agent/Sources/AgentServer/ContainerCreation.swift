@@ -25,6 +25,8 @@ struct ContainerCreation: Sendable {
     let volumes: Volumes
     /// The first processes of the other containers.
     let others: [String: GuestProcess]
+    /// Of the host's call; nil: it is not traced.
+    let spans: CallSpans?
 
     /// Blocks until the container waits for its start.
     func make(_ request: AgentCreateContainerRequest) throws(AgentFailure) -> Parts {
@@ -43,25 +45,34 @@ struct ContainerCreation: Sendable {
         var sockets = ForwardedSockets()
         var group: Cgroup?
         do throws(AgentFailure) {
-            if request.storages.contains(where: { $0.driver == StorageDriver.share.rawValue }) {
-                try Shares.mount(on: configuration.shares, wait: .seconds(10), isInit: configuration.isInit)
+            try spans.step("mount the shares") { () throws(AgentFailure) in
+                if request.storages.contains(where: { $0.driver == StorageDriver.share.rawValue }) {
+                    try Shares.mount(on: configuration.shares, wait: .seconds(10), isInit: configuration.isInit)
+                }
             }
-            for storage in request.storages {
-                try storages.mount(storage, shares: configuration.shares, volumes: volumes)
+            try spans.step("mount the storages") { () throws(AgentFailure) in
+                for storage in request.storages {
+                    try storages.mount(storage, shares: configuration.shares, volumes: volumes)
+                }
             }
             for socket in request.sockets { try sockets.add(socket, link: table.link) }
-            let made = try during("make its cgroup") {
-                try Cgroup.make(id, below: configuration.controlGroup)
+            let made = try spans.step("make its cgroup") { () throws(AgentFailure) -> Cgroup in
+                let made = try during("make its cgroup") {
+                    try Cgroup.make(id, below: configuration.controlGroup)
+                }
+                group = made
+                try made.apply(limits)
+                try made.guardDevices(devices)
+                return made
             }
-            group = made
-            try made.apply(limits)
-            try made.guardDevices(devices)
             let streams = try during("make its streams") {
                 try ProcessStreams(
                     request.streams, terminal: plan.process.terminal, table: table,
                     stalled: configuration.faults.stallsStreams(spec))
             }
-            let process = try launcher.launch(.create(plan), streams: streams, group: made, others: others)
+            let process = try spans.step("set the container up") { () throws(AgentFailure) -> ContainerProcess in
+                try launcher.launch(.create(plan), streams: streams, group: made, others: others)
+            }
             return Parts(
                 spec: spec, plan: plan, storages: storages, sockets: sockets, group: made,
                 freezeLimit: configuration.freezeLimit, process: process)

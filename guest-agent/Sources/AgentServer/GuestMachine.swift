@@ -46,7 +46,9 @@ struct GuestMachine: Sendable {
             try startThread("power off") {
                 usleep(5_000)
                 do {
-                    try Cgroup(path: configuration.controlGroup).remove(within: .seconds(2))
+                    for group in [configuration.controlGroup, configuration.machineGroup] {
+                        try Cgroup(path: group).remove(within: .seconds(2))
+                    }
                 } catch {
                     Console.report("\(error)")
                 }

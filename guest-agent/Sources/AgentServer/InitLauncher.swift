@@ -72,6 +72,7 @@ struct InitLauncher: Sendable {
                     chown(streamDescriptors, to: namespaces.guestUser(of: plan.uid))
                     launch.descriptors.append(container.descriptor.raw)
                 }
+            case .machine: break
             }
             launch.goesOn = request.goesOn
             let process = try start(launch, near: container, in: group)

@@ -15,6 +15,7 @@ actor Sandbox {
 
     nonisolated let volumes: Volumes
     nonisolated let resolvers: Resolvers
+    nonisolated let machine: MachineProcesses
     private let configuration: AgentConfiguration
     private let launcher: InitLauncher
     private let table: StreamTable
@@ -26,6 +27,8 @@ actor Sandbox {
         self.configuration = configuration
         volumes = Volumes(directory: configuration.volumes)
         resolvers = Resolvers(link: table.link)
+        machine = MachineProcesses(
+            launcher: launcher, table: table, controlGroup: configuration.machineGroup)
         self.launcher = launcher
         self.table = table
     }
@@ -116,7 +119,8 @@ actor Sandbox {
 
     /// For messages.
     static func name(_ container: String, _ exec: String) -> String {
-        exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
+        if container.isEmpty { return "process \(exec) of the machine" }
+        return exec.isEmpty ? "container \(container)" : "process \(exec) of container \(container)"
     }
 
     // MARK: The network
@@ -137,7 +141,9 @@ actor Sandbox {
 
     // MARK: Containers
 
-    func createContainer(_ request: AgentCreateContainerRequest) async throws(AgentFailure) -> UInt32 {
+    func createContainer(
+        _ request: AgentCreateContainerRequest, _ spans: CallSpans?
+    ) async throws(AgentFailure) -> UInt32 {
         guard id != nil else { throw AgentFailure(.failedPrecondition, "there is no sandbox yet") }
         let id = try Self.checked(request.containerID)
         guard containers[id] == nil else { throw AgentFailure(.alreadyExists, "a container of that id exists") }
@@ -146,7 +152,7 @@ actor Sandbox {
         do throws(AgentFailure) {
             let creation = ContainerCreation(
                 id: id, configuration: configuration, launcher: launcher, table: table, volumes: volumes,
-                others: others)
+                others: others, spans: spans)
             let parts = try await blocking("create") { () throws(AgentFailure) in try creation.make(request) }
             let container = Container(parts, launcher: launcher, table: table)
             containers[id] = .ready(container)

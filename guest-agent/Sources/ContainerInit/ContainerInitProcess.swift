@@ -74,6 +74,10 @@ public enum ContainerInitProcess {
             }
             try SchedulingSteps.bind(to: plan.scheduling.finalProcessors, "final")
             terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
+        case .machine(let plan):
+            process = plan
+            try adjustOOMScore(process)
+            terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
         }
         let program = try ProcessSetup(plan: process).apply(terminal: terminal)
         try during("report to the agent") {

@@ -7,6 +7,8 @@ public enum InitRequest: Codable, Sendable {
     case create(ContainerPlan)
     /// A further process of a running one: it enters the namespaces of the process behind the pidfd.
     case join(ProcessPlan, NamespacePlan)
+    /// A process in the machine itself, in the agent's own namespaces.
+    case machine(ProcessPlan)
 
     /// Whether the container init goes on as another process once it is inside the container (`InitMessage.entered`).
     public var goesOn: Bool {
