@@ -109,7 +109,7 @@ check "the node is done" rolled uninstall
 check "containerd has the runtime no more" grep -q "the runtime martlet: removed" <(said uninstall uninstall)
 if is_there; then
     check "no file is left" test ! -e /opt/martlet
-    check "no state is left" test ! -e /run/martlet -a ! -e /run/martlet.users -a ! -e /var/lib/martlet
+    check "no state is left" test ! -e /run/martlet -a ! -e /run/martlet.users -a ! -e /run/martlet.ends -a ! -e /var/lib/martlet
     check "nor a line in the configuration" test "$(grep -c martlet "$config")" = 0
 fi
 k -n kube-system rollout restart daemonset/martlet-uninstall >/dev/null

@@ -72,7 +72,7 @@ remove() {
     [ ! -x "$there/sbin/martlet-containerd-setup" ] ||
         on_node $directory/sbin/martlet-containerd-setup remove --config "$config" --restart "$restart"
     rm -rf "$there"
-    on_node rm -rf /run/martlet /run/martlet.users /var/lib/martlet
+    on_node rm -rf /run/martlet /run/martlet.users /run/martlet.ends /var/lib/martlet
     say "removed $directory"
 }
 
