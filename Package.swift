@@ -172,6 +172,6 @@ let package = Package(
                 logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
-        tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
+        tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI"], exclude: ["Programs", "Specs"]),
     ]
 )
