@@ -28,7 +28,7 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
   root_path = "$work/blockfile"
   scratch_file = "$work/scratch"
   fs_type = "ext4"
-  mount_options = ["discard"]
+  mount_options = ["loop", "discard"]
   recreate_scratch = true
 END
     printf 'hypervisor = "%s"\npaths.root = "%s"\n' "${MARTLET_TEST_DRIVER:-qemu}" "$work/pods" >"$work/martlet.toml"
@@ -48,12 +48,14 @@ for suite in "${@:-sid}"; do
     name="containerd $(containerd --version | awk '{print $3}')"
     scripts/image.py "$image" "$work/image.tar"
     ctr image import --local --snapshotter blockfile "$work/image.tar" >/dev/null
-    before=$(find "$work/root" "$work/state" | wc -l)
     expect "$name: an image of blockfile is the root" \
         "$(run one sh -c 'echo kept >/file; cat /file; grep -c "^/dev/vd[a-z]* / ext4 rw" /proc/mounts')" $'kept\n1'
     expect "$name: what it wrote is not in the next container" "$(run two sh -c 'ls /file 2>&1 | grep -c No')" 1
     expect "$name: a full root" "$(run three sh -c 'dd if=/dev/zero of=/fill bs=1M 2>&1 | grep -c "No space left"; echo goes on')" $'1\ngoes on'
-    expect "$name: nothing is left" "$(find "$work/root" "$work/state" | wc -l)" "$before"
-    for file in "$work"/blockfile/snapshots/*; do e2fsck -f -n "$file" >/dev/null; done
+    expect "$name: nothing is left" "$(find "$work"/state/io.containerd.runtime.v2.task -mindepth 2; find "$work/pods" -name state.json)" ""
+    for file in "$work"/blockfile/snapshots/*; do
+        # containerd removes what is no longer used when it has time.
+        e2fsck -f -n "$file" >/dev/null 2>&1 || [[ ! -e $file ]] || { echo "FAILED  $name: e2fsck $file"; exit 1; }
+    done
     echo "ok      $name: every image is whole"
 done
