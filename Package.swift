@@ -176,6 +176,6 @@ let package = Package(
                 "Traces", logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
-        tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec"], exclude: ["Programs", "Specs"]),
+        tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI"], exclude: ["Programs", "Specs"]),
     ]
 )

@@ -258,6 +258,7 @@ else
     skipped+=("the Bochs lab")
 fi
 tests "Debian packages" scripts/deb-check.sh
+tests "containerd's images as disks" scripts/containerd-disks-check.sh
 tests "end to end, QEMU, stock kernel" stock in_halves --skip KernelTests
 tests "the built-in VMM in the lab, stock kernel: containers" stock lab_test 3600 EndToEnd "KernelTests|PreparationTests|$engines"
 tests "the built-in VMM in the lab, stock kernel: engines" stock lab_test 3600 "$engines" PreparationTests

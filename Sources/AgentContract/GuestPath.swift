@@ -24,6 +24,13 @@ public enum GuestPath {
     /// Where a container's root file system is mounted.
     public static func rootfs(of container: String) -> String { "\(containers)/\(container)/rootfs" }
 
+    /// Where a layer of a container's root file system is mounted.
+    ///
+    /// - Parameter index: of the mount in `rootfs` of the engine's request, or behind them.
+    public static func layer(_ index: Int, of container: String) -> String {
+        "\(containers)/\(container)/layers/\(index)"
+    }
+
     /// Where the source of a container's mount is mounted.
     ///
     /// - Parameter index: of the mount in `mounts` of the container's config.json.
@@ -42,8 +49,16 @@ public enum ShareDevice {
 public enum StorageDriver: String, Sendable, CaseIterable {
     /// A directory or file of the host, by its name on the file device.
     case share
-    /// A disk of the machine, by its serial number.
+    /// A file system on a disk of the machine, by the disk's serial number.
     case block
     /// A volume that `MakeVolume` made, by its name.
     case volume
+    /// A stack of directories.
+    case overlay
+    /// A tmpfs of its own.
+    case memory
+    /// Another place for a directory.
+    case bind
+    /// A disk as a block device, by its serial number.
+    case device
 }

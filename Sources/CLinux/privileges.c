@@ -1,6 +1,8 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 int martlet_capset(uint64_t effective, uint64_t permitted) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -30,6 +32,24 @@ static int detached_mount(const char *type, const char *const *options, unsigned
         mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     int error = errno;
     close(context);
+    errno = error;
+    return mount;
+}
+
+int martlet_new_mount(const char *type, const char *options) {
+    char *copy = strdup(options), *rest = copy, *option;
+    if (!copy) return -1;
+    int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mount = -1, result = context < 0 ? -1 : 0;
+    while (result == 0 && (option = strsep(&rest, "\n"))) {
+        char *value = strchr(option, '=');
+        if (value) *value++ = 0;
+        result = (int)syscall(SYS_fsconfig, context, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, option, value, 0);
+    }
+    if (result == 0 && syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+    int error = errno;
+    if (context >= 0) close(context);
+    free(copy);
     errno = error;
     return mount;
 }

@@ -7,7 +7,7 @@ protocol ComposedMachine: VirtualMachine {
     var vsock: DeviceProcess { get }
     /// The process that serves the file device; nil where the machine has none.
     var files: DeviceProcess? { get }
-    /// The processes that serve disks, where each has one.
+    /// The processes that serve disks now, where each has one.
     var disks: [DeviceProcess] { get }
     /// Stops the vCPUs, whatever the machine's state is.
     func pauseVCPUs() throws

@@ -70,10 +70,6 @@ final class KVMMachine: ComposedMachine {
         if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
         replies.append(try vmm.addEntropy())
         replies.append(try vmm.addVsock(guestCID: configuration.guestCID))
-        for disk in configuration.disks {
-            let file = try disk.open()
-            replies.append(try vmm.addBlock(file: file.raw, readOnly: disk.readOnly, id: disk.id))
-        }
         if let files {
             replies +=
                 memory.isPrivate
@@ -174,6 +170,12 @@ final class KVMMachine: ComposedMachine {
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
         try vsock.client.addNetwork(queues: queues, hardwareAddress: hardwareAddress).wait()
     }
+
+    func addDisk(_ disk: Disk) throws {
+        try disk.open().send { try vsock.client.addBlock(files: $0, readOnly: disk.readOnly, id: disk.id).wait() }
+    }
+
+    func removeDisk(id: String) throws { try vsock.client.removeBlock(id: id) }
 
     func removeNetwork(hardwareAddress: [UInt8]) throws {
         try vsock.client.removeNetwork(hardwareAddress: hardwareAddress)

@@ -4,7 +4,7 @@ import Synchronization
 import VMMControl
 
 /// Something whose end is a machine's: a process, or a machine that another daemon runs.
-protocol WatchedPart: Sendable {
+protocol WatchedPart: AnyObject, Sendable {
     /// Suspends until it has ended, and answers that as a sign of the machine's end.
     func ended() async -> VMEnd
     /// Ends it at once.
@@ -17,6 +17,8 @@ protocol WatchedPart: Sendable {
 /// considered, then the remaining parts are ended. Where the first one tells the cause, nothing more is waited for.
 final class MachineWatch: Sendable {
     private let life = Mutex<(state: MachineState, signs: [VMEnd])>((.created, []))
+    /// Parts that come and go while the machine runs.
+    private let others = Mutex<(parts: [any WatchedPart], areEnding: Bool)>(([], false))
     private let firstSign: Promise<Void>
     private let dead: Promise<VMEnd>
     /// It is time to connect to the agent, or the machine has ended.
@@ -90,14 +92,37 @@ final class MachineWatch: Sendable {
             if !life.withLock({ $0.signs[0].isConclusive }) { try? await Task.sleep(for: .milliseconds(60)) }
             // Before the kills below, which are no cause.
             let signs = life.withLock { $0.signs }
-            for part in parts { part.kill() }
-            for part in parts { _ = await part.ended() }
+            let all =
+                parts
+                + others.withLock { others in
+                    others.areEnding = true
+                    return others.parts
+                }
+            for part in all { part.kill() }
+            for part in all { _ = await part.ended() }
             // It waits for the ends of outputs.
             let end = (try? await onThread("machine end") { cause(signs) }) ?? signs[0]
             life.withLock { $0.state = .ended(end) }
             dead.settle(end)
         }
     }
+
+    /// Watches a part that the running machine has got, as those of `begin`, until `forget`.
+    func add(_ part: any WatchedPart) {
+        let areEnding = others.withLock { others in
+            others.parts.append(part)
+            return others.areEnding
+        }
+        if areEnding { part.kill() }
+        Task.detached { [self] in
+            let end = await part.ended()
+            // One that was taken away before is to end.
+            if others.withLock({ $0.parts.contains { $0 === part } }) { sign(end) }
+        }
+    }
+
+    /// Watches a part no more: its end is not the machine's.
+    func forget(_ part: any WatchedPart) { others.withLock { $0.parts.removeAll { $0 === part } } }
 
     /// Suspends until the machine has ended and its processes are reaped.
     func end() async -> VMEnd { await dead.value() }

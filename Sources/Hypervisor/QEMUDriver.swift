@@ -42,7 +42,6 @@ public struct QEMUDriver: HypervisorDriver {
     /// What QEMU's process inherits: sockets, each for a channel or a device.
     enum Socket: Hashable, Sendable {
         case monitor, console, vsock, files
-        case disk(Int)
 
         /// The name of QEMU's chardev.
         var id: String {
@@ -51,19 +50,16 @@ public struct QEMUDriver: HypervisorDriver {
             case .console: "console"
             case .vsock: "vsock"
             case .files: "files"
-            case .disk(let index): "disk\(index)"
             }
         }
     }
 
     static func descriptors(_ vm: VMConfiguration) -> InheritedDescriptors<Socket> {
-        .init(
-            roles: [.monitor, .console, .vsock] + (vm.hasFiles ? [.files] : [])
-                + vm.disks.indices.map { .disk($0) })
+        .init(roles: [.monitor, .console, .vsock] + (vm.hasFiles ? [.files] : []))
     }
 
-    /// How many network interfaces a machine can have at a time: each takes a root port of its own.
-    static let slotCount = 4
+    /// How many network interfaces and disks a machine can have at a time: each takes a root port of its own.
+    static let slotCount = 8
 
     static func slotID(_ index: Int) -> String { "slot\(index)" }
 
@@ -80,9 +76,6 @@ public struct QEMUDriver: HypervisorDriver {
             + socket(.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
             + (vm.hasFiles ? Self.filesArguments(descriptor: descriptors.number(of: .files)) : [])
             + Self.slotArguments
-            + vm.disks.indices.flatMap {
-                socket(.disk($0)) + ["-device", "vhost-user-blk-pci,chardev=disk\($0)"]
-            }
     }
 
     /// The machine alone: what it boots, and a source of random numbers. The vhost-user devices live in other processes

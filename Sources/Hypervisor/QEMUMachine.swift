@@ -3,25 +3,28 @@ import Glibc
 import LinuxSystem
 import Logging
 
-/// A VM that QEMU runs, with its device processes: for vsock, for files, and one for each disk.
+/// A VM that QEMU runs, with its device processes: for vsock and for files, and one for each disk, which come and go.
 final class QEMUMachine: ComposedMachine {
     let watch: MachineWatch
     let console: Console
     let vsock: DeviceProcess
     let files: DeviceProcess?
-    let processes: [(name: String, pid: Int32)]
-    /// A process ends when its control client is gone.
-    let disks: [DeviceProcess]
+    /// Those that live as long as the machine.
+    private let firstProcesses: [(name: String, pid: Int32)]
     private let qmp: QMP
     private let networks: QEMUNetworks
+    private let plugged: QEMUDisks
+    var disks: [DeviceProcess] { plugged.processes }
+    var processes: [(name: String, pid: Int32)] { firstProcesses + disks.map { ($0.process.name, $0.child.pid) } }
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
         let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
         let watch = try MachineWatch(readyEvent: .started, logger: logger)
         self.watch = watch
-        let networks = QEMUNetworks(slots: QEMUDriver.slotCount, vhost: driver.hasVhostNet, logger: logger)
-        self.networks = networks
+        let slots = QEMUSlots(count: QEMUDriver.slotCount, logger: logger)
+        networks = QEMUNetworks(slots, vhost: driver.hasVhostNet)
+        plugged = QEMUDisks(slots, watch, user: configuration.user, log: log)
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
         var devices = DeviceProcesses(watch, user: configuration.user, log: log)
         let qemu: MachineProcess
@@ -37,16 +40,9 @@ final class QEMUMachine: ComposedMachine {
                         vhostUser: sockets[.files].raw, tag: ShareDevice.tag,
                         memoryLimit: configuration.filesMemoryLimit, allowsDevices: configuration.allowsDeviceNodes))
             }
-            disks = try configuration.disks.map { try devices.start("martlet-device", "blk", as: "disk \($0.id)") }
-            for (index, disk) in configuration.disks.enumerated() {
-                let file = try disk.open()
-                replies.append(
-                    try disks[index].client.startBlock(
-                        vhostUser: sockets[.disk(index)].raw, file: file.raw, readOnly: disk.readOnly, id: disk.id))
-            }
             for reply in replies { try reply.wait() }
             qmp = try QMP(socket: sockets[.monitor], log: log) { event in
-                networks.take(event)
+                slots.take(event)
                 if let sign = VMEnd(event) { watch.sign(sign) }
             }
             console = try Console("guest console", source: sockets[.console]) { logger.debug("guest: \($0)") }
@@ -59,7 +55,7 @@ final class QEMUMachine: ComposedMachine {
         }
         logger.phase("machine spawned")
         let all = [qemu] + devices.all
-        processes = all.map { ($0.name, $0.child.pid) }
+        firstProcesses = all.map { ($0.name, $0.child.pid) }
         watch.started()
         let console = console
         watch.begin(all) { signs in
@@ -75,6 +71,10 @@ final class QEMUMachine: ComposedMachine {
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
         try networks.add(hardwareAddress: hardwareAddress, queues: queues, qmp)
     }
+
+    func addDisk(_ disk: Disk) throws { try plugged.add(disk, qmp) }
+
+    func removeDisk(id: String) throws { try plugged.remove(id: id, qmp) }
 
     func removeNetwork(hardwareAddress: [UInt8]) throws {
         try networks.remove(hardwareAddress: hardwareAddress, qmp)

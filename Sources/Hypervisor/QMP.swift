@@ -122,6 +122,7 @@ final class QMP: Sendable {
         case text(String)
         case flag(Bool)
         case number(Int)
+        indirect case object([String: Argument])
         init(stringLiteral value: String) { self = .text(value) }
         init(booleanLiteral value: Bool) { self = .flag(value) }
         func encode(to encoder: any Encoder) throws {
@@ -130,6 +131,7 @@ final class QMP: Sendable {
             case .text(let text): try container.encode(text)
             case .flag(let flag): try container.encode(flag)
             case .number(let number): try container.encode(number)
+            case .object(let fields): try container.encode(fields)
             }
         }
     }

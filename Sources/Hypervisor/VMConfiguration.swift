@@ -1,26 +1,4 @@
-import Glibc
 import Jail
-import LinuxSystem
-
-/// A disk of a virtual machine: a file or block device of the host, taken as it is, whatever is in it.
-public struct Disk: Sendable, Equatable, Codable {
-    /// Absolute path.
-    public var path: String
-    public var readOnly: Bool
-    /// The serial number by which the guest finds it: 20 bytes of ASCII at most.
-    public var id: String
-
-    public init(path: String, readOnly: Bool, id: String) {
-        self.path = path
-        self.readOnly = readOnly
-        self.id = id
-    }
-
-    /// The file or device, open for as much as the disk allows.
-    func open() throws(SystemError) -> OwnedDescriptor {
-        try OwnedDescriptor.open(path, readOnly ? O_RDONLY : O_RDWR)
-    }
-}
 
 /// Everything that a driver needs to start a virtual machine, as a value: it can be printed, compared and tested
 /// without starting anything.
@@ -43,7 +21,6 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var guestCID: UInt64
     /// An emulated serial port besides the ordinary console, for what the kernel says before that is there.
     public var debugConsole: Bool
-    public var disks: [Disk]
     /// Whether the guest's memory may come in huge pages.
     public var hugePages = true
     /// Whether the guest sees the CPU's virtualization, and may run machines of its own.
@@ -59,7 +36,7 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String?, kernelArguments: [String],
-        guestCID: UInt64 = 3, debugConsole: Bool = false, disks: [Disk] = [], hasFiles: Bool = true
+        guestCID: UInt64 = 3, debugConsole: Bool = false, hasFiles: Bool = true
     ) {
         self.name = name
         self.vcpus = vcpus
@@ -69,7 +46,6 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.kernelArguments = kernelArguments
         self.guestCID = guestCID
         self.debugConsole = debugConsole
-        self.disks = disks
         self.hasFiles = hasFiles
     }
 

@@ -86,7 +86,7 @@ public enum MachineState: Sendable, Equatable, CustomStringConvertible {
 /// Calls that are not `async` may block, for the guest's answer too; they are not for an actor's thread.
 public protocol VirtualMachine: Sendable {
     var state: MachineState { get }
-    /// The host's processes of this VM, by name.
+    /// The host's processes of this VM, by name, those of disks that it has now among them.
     var processes: [(name: String, pid: Int32)] { get }
     /// Suspends until it is time to connect to the agent, or the machine has ended, or `limit` is over.
     ///
@@ -115,6 +115,14 @@ public protocol VirtualMachine: Sendable {
     /// Takes an interface that was added away from the guest, and gives its slot back. Waits a few seconds for the guest to
     /// let go of it; the slot of a guest that does not stays taken until it does.
     func removeNetwork(hardwareAddress: [UInt8]) throws
+    /// Adds a disk to the running machine. The guest's agent finds it by its serial number.
+    ///
+    /// - Throws: `HypervisorError` where something else uses its files, or all slots are taken.
+    func addDisk(_ disk: Disk) throws
+    /// Takes a disk away, and gives its slot back and closes its files. The guest has let go of it before.
+    ///
+    /// - Throws: `HypervisorError` where the guest has not: the disk stays then.
+    func removeDisk(id: String) throws
     /// Connects to a vsock port in the guest; `stream`, one end of a socket pair, becomes the connection's host end.
     /// Blocks until the guest answered; throws `VMMControl`'s errors.
     func connect(port: UInt32, stream: Int32, deadline: Duration) throws

@@ -8,7 +8,7 @@ public final class VMM: @unchecked Sendable {
     /// How many vCPUs a machine may have.
     public static let vcpuCounts = 1...32
     /// How many MMIO slots a booted machine has for devices that come later, at most.
-    private static let hotplugSlots = 8
+    private static let hotplugSlots = 12
     /// Numbers of devices (virtio 1.2, 5).
     static let networkID: UInt32 = 1
     private static let consoleID: UInt32 = 3

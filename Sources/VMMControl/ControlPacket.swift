@@ -25,15 +25,15 @@ struct ControlPacket<Descriptor: Sendable>: Sendable {
 /// The sizes and numbers of the control protocol.
 public enum ControlProtocol {
     /// Changes with every change of a message. Both ends of a control socket must have the same one.
-    public static let version: UInt16 = 4
+    public static let version: UInt16 = 5
     /// Bytes of one packet.
     static let maximumPacket = 4096
     /// Bytes of one message's body.
     static let maximumBody = 1 << 20
     /// Bytes of the reason in a reply or an event; what is longer is cut off.
     static let maximumReason = 2048
-    /// Descriptors of one packet, the body's file among them.
-    static let maximumDescriptors = 16
+    /// Descriptors of one packet, the body's file among them: the kernel's limit (SCM_MAX_FD).
+    static let maximumDescriptors = 253
 
     static let magic: UInt32 = 0x4354_524d  // "MRTC"
     static let headerSize = 24

@@ -12,8 +12,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
         vhostUser: Descriptor, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
     /// Serve a file device to a machine whose memory is not shared, through a `FileRelay`.
     case startRelayedFiles(relay: RelayDescriptors<Descriptor>, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
-    /// Serve a disk: `file` is a raw file or block device, `id` its serial number.
-    case startBlock(vhostUser: Descriptor, file: Descriptor, readOnly: Bool, id: String)
+    /// Serve a disk; `id` is its serial number.
+    case startBlock(vhostUser: Descriptor, files: DiskFiles<Descriptor>, readOnly: Bool, id: String)
     /// Add a directory or a file to the file device's root.
     case addShare(name: String, tree: Descriptor, readOnly: Bool)
     case removeShare(name: String)
@@ -46,8 +46,10 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case addFiles(vhostUser: Descriptor, tag: String)
     /// Add the file device that another process serves through a `FileRelay`.
     case addRelayedFiles(relay: RelayDescriptors<Descriptor>, tag: String)
-    /// Add a disk.
-    case addBlock(file: Descriptor, readOnly: Bool, id: String)
+    /// Add a disk, to the running machine too.
+    case addBlock(files: DiskFiles<Descriptor>, readOnly: Bool, id: String)
+    /// Take a disk away from the running machine. The reply comes when its slot is free.
+    case removeBlock(id: String)
     /// Start the guest. The reply is `ControlReply.booted`.
     case boot(kernel: Descriptor, initramfs: Descriptor?, commandLine: String)
     /// Start the machine in the state that is in `state`, a file; memory and devices are as they were when it was saved. The reply
@@ -70,6 +72,24 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case removeNetwork(hardwareAddress: [UInt8])
     /// Set a network interface's link up or down, of which the guest gets a configuration change.
     case setNetworkLink(hardwareAddress: [UInt8], isUp: Bool)
+}
+
+/// What a disk is made of: raw files or block devices, one after the other.
+public struct DiskFiles<Descriptor: Sendable>: Sendable {
+    /// How many a disk may have: as many as one message has descriptors for.
+    public static var maximumCount: Int { 250 }
+
+    public var files: [Descriptor]
+    /// How many bytes of each are the disk's; 0: all that it has.
+    public var bytes: [UInt64]
+
+    public init(files: [Descriptor], bytes: [UInt64]) {
+        precondition(files.count == bytes.count, "a size for each file")
+        (self.files, self.bytes) = (files, bytes)
+    }
+
+    /// A single file, with all that it has.
+    public init(_ file: Descriptor) { (files, bytes) = ([file], [0]) }
 }
 
 /// What both ends of a `FileRelay` get: a memory file, and an eventfd for each direction.
@@ -103,7 +123,7 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case statistics
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage
+    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage, removeBlock
 }
 
 extension ControlRequest {
@@ -127,6 +147,7 @@ extension ControlRequest {
         case .addFiles: .addFiles
         case .addRelayedFiles: .addRelayedFiles
         case .addBlock: .addBlock
+        case .removeBlock: .removeBlock
         case .boot: .boot
         case .pressPowerButton: .pressPowerButton
         case .pause: .pause

@@ -15,9 +15,9 @@ extension ControlRequest {
             packet.add(tag)
             packet.add(memoryLimit)
             packet.add(allowsDevices)
-        case .startBlock(let vhostUser, let file, let readOnly, let id):
+        case .startBlock(let vhostUser, let files, let readOnly, let id):
             packet.add(descriptor: vhostUser)
-            packet.add(descriptor: file)
+            add(files, to: &packet)
             packet.add(readOnly)
             packet.add(id)
         case .addShare(let name, let tree, let readOnly):
@@ -48,10 +48,11 @@ extension ControlRequest {
         case .addRelayedFiles(let relay, let tag):
             add(relay, to: &packet)
             packet.add(tag)
-        case .addBlock(let file, let readOnly, let id):
-            packet.add(descriptor: file)
+        case .addBlock(let files, let readOnly, let id):
+            add(files, to: &packet)
             packet.add(readOnly)
             packet.add(id)
+        case .removeBlock(let id): packet.add(id)
         case .boot(let kernel, let initramfs, let commandLine):
             packet.add(descriptor: kernel)
             packet.add(initramfs != nil)
@@ -77,6 +78,27 @@ extension ControlRequest {
 
     private func add(_ relay: RelayDescriptors<Descriptor>, to packet: inout PacketWriter<Descriptor>) {
         for descriptor in [relay.area, relay.request, relay.reply] { packet.add(descriptor: descriptor) }
+    }
+
+    private func add(_ files: DiskFiles<Descriptor>, to packet: inout PacketWriter<Descriptor>) {
+        packet.add(UInt16(clamping: files.files.count))
+        for (file, bytes) in zip(files.files, files.bytes) {
+            packet.add(descriptor: file)
+            packet.add(bytes)
+        }
+    }
+
+    private static func diskFiles(
+        from packet: inout PacketReader<Descriptor>
+    ) throws(FieldError) -> DiskFiles<Descriptor> {
+        let count: UInt16 = try packet.number("files")
+        guard 1...DiskFiles<Descriptor>.maximumCount ~= Int(count) else { throw FieldError("\(count) files") }
+        var (files, bytes): ([Descriptor], [UInt64]) = ([], [])
+        for index in 0..<count {
+            files.append(try packet.descriptor("file \(index)"))
+            bytes.append(try packet.number("bytes"))
+        }
+        return DiskFiles(files: files, bytes: bytes)
     }
 
     private static func relay(
@@ -110,7 +132,7 @@ extension ControlRequest {
                 memoryLimit: try packet.number("memoryLimit"), allowsDevices: try packet.flag("allowsDevices"))
         case .startBlock:
             .startBlock(
-                vhostUser: try packet.descriptor("vhostUser"), file: try packet.descriptor("file"),
+                vhostUser: try packet.descriptor("vhostUser"), files: try diskFiles(from: &packet),
                 readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
         case .addShare: try addShare(from: &packet)
         case .removeShare: .removeShare(name: try packet.text("name"))
@@ -132,7 +154,8 @@ extension ControlRequest {
         case .addRelayedFiles: .addRelayedFiles(relay: try relay(from: &packet), tag: try packet.text("tag"))
         case .addBlock:
             .addBlock(
-                file: try packet.descriptor("file"), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
+                files: try diskFiles(from: &packet), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
+        case .removeBlock: .removeBlock(id: try packet.text("id"))
         case .boot: try boot(from: &packet)
         case .restore:
             .restore(state: try packet.descriptor("state"), resetsConnections: try packet.flag("resetsConnections"))

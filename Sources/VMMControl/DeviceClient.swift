@@ -27,12 +27,12 @@ extension ControlClient {
 
     /// Makes the process serve a disk to the machine at the other end of `vhostUser`.
     /// - Parameters:
-    ///   - file: a raw file or block device, open for reading and, unless the disk is read-only, writing.
+    ///   - files: raw files or block devices, open for reading and, unless the disk is read-only, writing.
     ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
     public func startBlock(
-        vhostUser: Int32, file: Int32, readOnly: Bool, id: String
+        vhostUser: Int32, files: DiskFiles<Int32>, readOnly: Bool, id: String
     ) throws(DeviceError) -> PendingReply {
-        try post(.startBlock(vhostUser: vhostUser, file: file, readOnly: readOnly, id: id))
+        try post(.startBlock(vhostUser: vhostUser, files: files, readOnly: readOnly, id: id))
     }
 
     /// Makes the file device serve a directory (a detached mount, or an O_PATH descriptor) or a file.

@@ -42,10 +42,14 @@ extension ControlClient {
         try post(.addRelayedFiles(relay: relay, tag: tag))
     }
 
-    /// Adds a disk: a file or block device, opened as `readOnly` says; `id` is its serial number, 20 bytes at most.
-    public func addBlock(file: Int32, readOnly: Bool, id: String) throws(DeviceError) -> PendingReply {
-        try post(.addBlock(file: file, readOnly: readOnly, id: id))
+    /// Adds a disk, to the running machine too: files or block devices, opened as `readOnly` says; `id` is its serial number, 20 bytes
+    /// at most.
+    public func addBlock(files: DiskFiles<Int32>, readOnly: Bool, id: String) throws(DeviceError) -> PendingReply {
+        try post(.addBlock(files: files, readOnly: readOnly, id: id))
     }
+
+    /// Takes a disk away from the running machine and gives its slot back.
+    public func removeBlock(id: String) throws(DeviceError) { try post(.removeBlock(id: id)).wait() }
 
     /// Boots the machine. The reply is `.booted`.
     public func boot(kernel: Int32, initramfs: Int32?, commandLine: String) throws(DeviceError) -> PendingReply {

@@ -23,12 +23,12 @@ final class BlockProcess {
             if let backend { statistics.add(.block, 0, backend) }
             return .statistics(statistics)
         }
-        guard case .startBlock(let vhostUser, let file, let readOnly, let id) = request else {
+        guard case .startBlock(let vhostUser, let files, let readOnly, let id) = request else {
             throw RequestError.notServed(request)
         }
         try control.requireUnused()
         let socket = control.socket
-        let backend = try BlockBackend(file: file, readOnly: readOnly, id: id) { socket.reportBroken($0) }
+        let backend = try BlockBackend(BlockSource(files), readOnly: readOnly, id: id) { socket.reportBroken($0) }
         try control.serve(backend, to: vhostUser)
         self.backend = backend
         return .done

@@ -14,6 +14,13 @@ final class MachineDevices {
         var backend: NetBackend
     }
 
+    /// A disk that was added to the running machine.
+    private struct Disk {
+        var id: String
+        var slot: Int
+        var backend: BlockBackend
+    }
+
     private let vmm: VMM
     private let control: ControlSocket
     private let loop: EventLoop
@@ -22,6 +29,7 @@ final class MachineDevices {
     /// Those that were there from the start on.
     private var devices: [(kind: DeviceKind, device: any BackendDevice)] = []
     private var networks: [NetworkInterface] = []
+    private var disks: [Disk] = []
     /// Those that a machine which is going to be restored gets, in no slot yet.
     private var restored: [(hardwareAddress: [UInt8], backend: NetBackend)] = []
 
@@ -47,7 +55,9 @@ final class MachineDevices {
     func statistics() -> ProcessStatistics {
         var statistics = ProcessStatistics()
         var numbers: [DeviceKind: Int] = [:]
-        for (kind, device) in devices + networks.map({ (.network, $0.backend) }) {
+        for (kind, device) in devices + networks.map({ (.network, $0.backend) })
+            + disks.map({ (.block, $0.backend) })
+        {
             statistics.add(kind, numbers[kind, default: 0], device)
             numbers[kind, default: 0] += 1
         }
@@ -96,10 +106,6 @@ final class MachineDevices {
         let relay = try FileRelay(area: relay.area, request: relay.request, reply: relay.reply)
         let device = FileDevice(tag: tag) { relay.forward($0, $1) }
         try add(.files, FilesBackend(device: device, onBroken: broken("files")), maximumSize: 512)
-    }
-
-    func addBlock(_ file: SharedDescriptor, readOnly: Bool, id: String) throws {
-        try add(.block, BlockBackend(file: file, readOnly: readOnly, id: id, onBroken: broken("block")))
     }
 
     // MARK: Network interfaces
@@ -160,6 +166,32 @@ final class MachineDevices {
             throw MachineError("the machine has no network interface \(Self.text(hardwareAddress))")
         }
         return index
+    }
+}
+
+// MARK: - Disks
+
+extension MachineDevices {
+    /// Adds a disk, before the boot or to the running machine.
+    func addBlock(_ files: DiskFiles<SharedDescriptor>, readOnly: Bool, id: String) throws {
+        let backend = try BlockBackend(BlockSource(files), readOnly: readOnly, id: id, onBroken: broken("block"))
+        guard vmm.state.isBooted else { return try add(.block, backend) }
+        guard !disks.contains(where: { $0.id == id }) else {
+            throw MachineError("the machine has a disk \(id) already")
+        }
+        let slot = try vmm.plugVirtio(deviceID: DeviceKind.block.id, backend, onFailure: broken("block"))
+        disks.append(Disk(id: id, slot: slot, backend: backend))
+    }
+
+    /// Takes a disk away that was added to the running machine.
+    ///
+    /// - Parameter done: its slot is free.
+    func removeBlock(id: String, _ done: @escaping @Sendable () -> Void) throws {
+        guard let index = disks.firstIndex(where: { $0.id == id }) else {
+            throw MachineError("the machine has no disk \(id) that could be taken away")
+        }
+        try vmm.unplugVirtio(slot: disks[index].slot, done)
+        disks.remove(at: index)
     }
 }
 

@@ -75,7 +75,10 @@ final class MachineProcess {
         case .addVsock(let guestCID): try machine().1.addVsock(guestCID: guestCID)
         case .addFiles(let vhostUser, let tag): try machine().1.addFiles(tag: tag, socket: vhostUser)
         case .addRelayedFiles(let relay, let tag): try machine().1.addRelayedFiles(tag: tag, relay)
-        case .addBlock(let file, let readOnly, let id): try machine().1.addBlock(file, readOnly: readOnly, id: id)
+        case .addBlock(let files, let readOnly, let id): try machine().1.addBlock(files, readOnly: readOnly, id: id)
+        case .removeBlock(let id):
+            try machine().1.removeBlock(id: id) { [control] in control.reply(sequence, .done) }
+            return nil
         case .boot(let kernel, let initramfs, let commandLine):
             try machine().1.placeNetworks([])
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))

@@ -79,5 +79,50 @@ extension Containers {
                 }
             }
         }
+
+        /// `docker run --device`, and Kubernetes' volumeDevices.
+        @Test(.enabled(if: access("/dev/loop-control", R_OK | W_OK) == 0, "needs loop devices"))
+        func aBlockDeviceOfTheHostIsADisk() throws {
+            try Scene.play { scene in
+                let path = "\(scene.directory)/disk"
+                try Command.shell("truncate -s 32M \(path)")
+                let loop = try Command.shell("losetup -f --show \(path)").split(separator: "\n").joined()
+                defer { _ = try? Command.shell("losetup -d \(loop)") }
+                var facts = stat()
+                try #require(stat(loop, &facts) == 0)
+                let (major, minor) = (Int64(facts.st_rdev >> 8 & 0xfff), Int64(facts.st_rdev & 0xff))
+                let script = """
+                    set -e
+                    stat -c '%F %a' /dev/xvda; blockdev --getsize64 /dev/xvda
+                    echo kept | dd of=/dev/xvda bs=512 seek=4 conv=notrunc 2>/dev/null; dd if=/dev/zero of=/dev/xvda bs=1M seek=8 count=16 2>/dev/null
+                    sync; blkdiscard -o 8388608 -l 16777216 /dev/xvda; echo done
+                    """
+                func bundle(_ access: String, _ script: String) throws -> String {
+                    try scene.bundle(script: script) { spec in
+                        spec.linux?.devices = [
+                            .init(path: "/dev/xvda", type: "b", major: major, minor: minor, fileMode: 0o640)
+                        ]
+                        var rule = Linux.Resources.DeviceRule(allow: true, access: access)
+                        (rule.type, rule.major, rule.minor) = ("b", major, minor)
+                        var resources = Linux.Resources()
+                        resources.devices = [.init(allow: false, access: "rwm"), rule]
+                        spec.linux?.resources = resources
+                    }
+                }
+                let outcome = try scene.run(bundle: bundle("rwm", script), within: .seconds(120))
+                #expect(
+                    outcome.lines == ["block special file 640", "33554432", "done"],
+                    "\(outcome.text)\(outcome.errorText)")
+                let kept = try Command.shell("dd if=\(path) bs=512 skip=4 count=1 2>/dev/null | head -c 5")
+                #expect(kept == "kept\n")
+                // Discarding has given the space back.
+                #expect(try Command.shell("test $(stat -c %b \(path)) -lt 4096 && echo sparse") == "sparse\n")
+
+                let reading =
+                    "dd if=/dev/xvda bs=512 skip=4 count=1 2>/dev/null | head -c 5; echo x >/dev/xvda || echo refused"
+                let refused = try scene.run(bundle: bundle("r", reading), within: .seconds(120))
+                #expect(refused.lines == ["kept", "refused"], "\(refused.text)\(refused.errorText)")
+            }
+        }
     }
 }

@@ -53,14 +53,12 @@ import Testing
     }
 
     @Test func eachSocketHasItsNumber() {
-        var vm = VMConfiguration(
+        let vm = VMConfiguration(
             name: "pod", vcpus: 1, memoryMiB: 300, kernel: "/k", initramfs: nil, kernelArguments: [], hasFiles: false)
-        vm.disks = ["a", "b"].map { Disk(path: "/\($0)", readOnly: true, id: $0) }
         let driver = QEMUDriver(executable: "/usr/bin/qemu", accelerator: .tcg, logger: Logger(label: "test"))
         #expect(
             driver.arguments(vm).filter { $0.hasPrefix("socket,") } == [
-                "socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5", "socket,id=disk0,fd=6",
-                "socket,id=disk1,fd=7",
+                "socket,id=monitor,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5",
             ])
         #expect(!driver.arguments(vm).contains { $0.contains("vhost-user-fs") })
     }

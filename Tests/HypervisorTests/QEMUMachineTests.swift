@@ -81,14 +81,14 @@ struct QEMUMachineTests {
             try machine.addNetwork(hardwareAddress: [2, 0, 0, 0, 0, number], queues: tap.queues.map(\.raw))
         }
         for number in 0..<UInt8(QEMUDriver.slotCount) { try add(number) }
-        #expect(refusal { try add(9) } == "all 4 slots for network interfaces are taken")
+        #expect(refusal { try add(9) } == "all 8 slots for network interfaces and disks are taken")
         try machine.removeNetwork(hardwareAddress: [2, 0, 0, 0, 0, 1])
         try machine.removeNetwork(hardwareAddress: [2, 0, 0, 0, 0, 99])
         // The tap is let go of all the same.
         #expect(if_nametoindex("mtest1") == 0)
         #expect(
             refusal { try add(9) }
-                == "all 4 slots for network interfaces are taken, 1 of them by interfaces that the guest has not let go of"
+                == "all 8 slots for network interfaces and disks are taken, 1 of them by devices that the guest has not let go of"
         )
         machine.kill(.ended("enough"))
         _ = await machine.end()

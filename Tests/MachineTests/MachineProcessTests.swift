@@ -134,7 +134,7 @@ struct MachineProcessTests {
         try machine.client.addVsock(guestCID: 3).wait()
         for name in ["one", "two"] {
             let disk = try OwnedDescriptor.memory("disk", size: 1 << 20)
-            try machine.client.addBlock(file: disk.raw, readOnly: name == "two", id: name).wait()
+            try machine.client.addBlock(files: DiskFiles(disk.raw), readOnly: name == "two", id: name).wait()
         }
     }
 

@@ -47,6 +47,8 @@ private final class FakeMachine: VirtualMachine {
     func removeShare(name: String) throws {}
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {}
     func removeNetwork(hardwareAddress: [UInt8]) throws {}
+    func addDisk(_ disk: Disk) throws {}
+    func removeDisk(id: String) throws {}
     func kill(_ reason: VMEnd) {}
     func end() async -> VMEnd { .poweredOff }
 }

@@ -105,11 +105,14 @@ struct DeviceProcessTests {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let (read, _) = try SharedDescriptor.pipe()
         #expect(throws: DeviceError.failed("disk: neither a regular file nor a block device (mode 010600)")) {
-            try device.client.startBlock(vhostUser: theirs.raw, file: read.raw, readOnly: true, id: "disk").wait()
+            try device.client.startBlock(vhostUser: theirs.raw, files: DiskFiles(read.raw), readOnly: true, id: "disk")
+                .wait()
         }
-        try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
+        try device.client.startBlock(vhostUser: theirs.raw, files: DiskFiles(file.raw), readOnly: true, id: "disk")
+            .wait()
         #expect(throws: DeviceError.failed("the device is started already")) {
-            try device.client.startBlock(vhostUser: theirs.raw, file: file.raw, readOnly: true, id: "disk").wait()
+            try device.client.startBlock(vhostUser: theirs.raw, files: DiskFiles(file.raw), readOnly: true, id: "disk")
+                .wait()
         }
         #expect(device.status("CapPrm") == "0000000000000000" && device.status("Uid") == "65534 65534 65534 65534")
 

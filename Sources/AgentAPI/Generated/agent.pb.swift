@@ -138,32 +138,13 @@ public nonisolated struct AgentProcessStreams: Sendable {
   fileprivate var _streams: AgentStreams? = nil
 }
 
-/// A file tree for a container's mounts.
-/// Drivers (StorageDriver): "share", a mount that the file device serves, by its path there; "block", a disk, by its serial
-/// number; "volume", a volume that was made before, by its name.
-public nonisolated struct AgentStorage: Sendable {
+public nonisolated struct AgentReleaseDiskRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var driver: String = String()
-
-  public var source: String = String()
-
-  /// Where the agent makes it available in the guest, absolute, below /run/martlet.
-  public var mountPoint: String = String()
-
-  public var readonly: Bool = false
-
-  /// Of a disk: the file system's type, and the options of its mount as a specification has them. Of a share: `options`
-  /// are other paths to the same directory, which are looked up when it is mounted.
-  public var fstype: String = String()
-
-  public var options: [String] = []
-
-  /// Of a volume: what of it is mounted, relative; empty: all. Of a share: where below `mount_point` it is mounted,
-  /// relative, through no symbolic link; empty: at it.
-  public var path: String = String()
+  /// Its serial number.
+  public var disk: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1050,9 +1031,9 @@ nonisolated extension AgentProcessStreams: SwiftProtobuf.Message, SwiftProtobuf.
   }
 }
 
-nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".Storage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}driver\0\u{1}source\0\u{3}mount_point\0\u{1}readonly\0\u{1}fstype\0\u{1}options\0\u{1}path\0")
+nonisolated extension AgentReleaseDiskRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ReleaseDiskRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}disk\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1060,51 +1041,21 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.driver) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.source) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.mountPoint) }()
-      case 4: try { try decoder.decodeSingularBoolField(value: &self.readonly) }()
-      case 5: try { try decoder.decodeSingularStringField(value: &self.fstype) }()
-      case 6: try { try decoder.decodeRepeatedStringField(value: &self.options) }()
-      case 7: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      case 1: try { try decoder.decodeSingularStringField(value: &self.disk) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.driver.isEmpty {
-      try visitor.visitSingularStringField(value: self.driver, fieldNumber: 1)
-    }
-    if !self.source.isEmpty {
-      try visitor.visitSingularStringField(value: self.source, fieldNumber: 2)
-    }
-    if !self.mountPoint.isEmpty {
-      try visitor.visitSingularStringField(value: self.mountPoint, fieldNumber: 3)
-    }
-    if self.readonly != false {
-      try visitor.visitSingularBoolField(value: self.readonly, fieldNumber: 4)
-    }
-    if !self.fstype.isEmpty {
-      try visitor.visitSingularStringField(value: self.fstype, fieldNumber: 5)
-    }
-    if !self.options.isEmpty {
-      try visitor.visitRepeatedStringField(value: self.options, fieldNumber: 6)
-    }
-    if !self.path.isEmpty {
-      try visitor.visitSingularStringField(value: self.path, fieldNumber: 7)
+    if !self.disk.isEmpty {
+      try visitor.visitSingularStringField(value: self.disk, fieldNumber: 1)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: AgentStorage, rhs: AgentStorage) -> Bool {
-    if lhs.driver != rhs.driver {return false}
-    if lhs.source != rhs.source {return false}
-    if lhs.mountPoint != rhs.mountPoint {return false}
-    if lhs.readonly != rhs.readonly {return false}
-    if lhs.fstype != rhs.fstype {return false}
-    if lhs.options != rhs.options {return false}
-    if lhs.path != rhs.path {return false}
+  public static func ==(lhs: AgentReleaseDiskRequest, rhs: AgentReleaseDiskRequest) -> Bool {
+    if lhs.disk != rhs.disk {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -16,6 +16,9 @@ public protocol AgentService: Sendable {
     func writeVolume(_ request: AgentWriteVolumeRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Sets a container up to the point before its program is executed.
     func createContainer(_ request: AgentCreateContainerRequest, context: TTRPCContext) async throws -> AgentCreateContainerResponse
+    /// Lets go of a disk that no container uses any more, so that the machine can take it away. Waits for file systems on it to be
+    /// unmounted; fails, FailedPrecondition, where one stays mounted: the disk must stay then.
+    func releaseDisk(_ request: AgentReleaseDiskRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Executes the program of a container, or of an exec (exec_id not empty), that was created.
     func startContainer(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
     /// Takes an ended container's mounts and state away.
@@ -66,6 +69,7 @@ extension TTRPCServiceDescription {
                 "MakeVolume": .unary { try await service.makeVolume($0, context: $1) },
                 "WriteVolume": .unary { try await service.writeVolume($0, context: $1) },
                 "CreateContainer": .unary { try await service.createContainer($0, context: $1) },
+                "ReleaseDisk": .unary { try await service.releaseDisk($0, context: $1) },
                 "StartContainer": .unary { try await service.startContainer($0, context: $1) },
                 "RemoveContainer": .unary { try await service.removeContainer($0, context: $1) },
                 "ExecProcess": .unary { try await service.execProcess($0, context: $1) },
@@ -131,6 +135,14 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentCreateContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentCreateContainerResponse {
         try await client.call(Self.service, "CreateContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Lets go of a disk that no container uses any more, so that the machine can take it away. Waits for file systems on it to be
+    /// unmounted; fails, FailedPrecondition, where one stays mounted: the disk must stay then.
+    public func releaseDisk(
+        _ request: AgentReleaseDiskRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "ReleaseDisk", request, metadata: metadata, timeout: timeout)
     }
 
     /// Executes the program of a container, or of an exec (exec_id not empty), that was created.

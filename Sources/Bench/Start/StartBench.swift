@@ -99,7 +99,6 @@ public struct StartBench: Sendable {
     private func touchedMemory(_ progress: (String) -> Void) async throws -> StartReport.TouchedMemory {
         progress("memory that a guest touches")
         var machine = machine
-        machine.disks = []
         let asConfigured = try await TouchedMemory.measure(machine, timeout: timeout)
         machine.hugePages = false
         return .init(
@@ -119,7 +118,6 @@ public struct StartBench: Sendable {
     private var linux: BootedGuest {
         var vm = machine
         vm.hasFiles = false
-        vm.disks = []
         vm.kernelArguments = ["console=hvc0", "quiet", "panic=-1", "pci=off"]
         return BootedGuest(machine: vm, isTiny: false, timeout: timeout)
     }

@@ -166,6 +166,13 @@ struct GuestAgent: Sendable {
         _ = try await client.removeContainer(.with { $0.containerID = name(id) }, timeout: timeout)
     }
 
+    /// Has the guest let go of a disk that no container uses.
+    ///
+    /// - Throws: `TTRPCError` of code `failedPrecondition` where a file system on it stays mounted.
+    func releaseDisk(_ id: String) async throws {
+        _ = try await client.releaseDisk(.with { $0.disk = id }, timeout: timeout)
+    }
+
     func exec(_ id: String, exec: String, _ process: Process, streams: StreamNumbers) async throws {
         let request = try AgentExecProcessRequest.with {
             $0.containerID = name(id)

@@ -93,7 +93,7 @@ extension Pod {
         if let exec = container.execs.first(where: { $0.value.phase.isAlive }) {
             throw SandboxError.unsupported("a checkpoint while exec \(exec.key) runs in container \(id)")
         }
-        if !container.plan.volumes.isEmpty { throw SandboxError.unsupported("a checkpoint of a container with disks") }
+        if !container.plan.disks.isEmpty { throw SandboxError.unsupported("a checkpoint of a container with disks") }
         if let volume = container.plan.podVolumes.first {
             throw SandboxError.unsupported("a checkpoint of a container with a volume that is copied (\(volume.title))")
         }

@@ -34,6 +34,7 @@ struct RestoredPod: Sendable {
 
     private func check(_ container: SandboxPlan.Container) throws {
         let (old, new) = (checkpoint.container, container)
+        if !new.disks.isEmpty { throw SandboxError.unsupported("a checkpoint with disks") }
         guard old.shares.map(\.mountPoint) == new.shares.map(\.mountPoint) else {
             throw SandboxError.invalid(
                 "config.json: mounts: other ones than the checkpoint has: "

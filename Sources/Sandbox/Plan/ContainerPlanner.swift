@@ -8,10 +8,13 @@ import OCISpec
 extension SandboxPlan.Container {
     /// Plans a container, and says what its bundle asks for and will not get, one line each.
     ///
-    /// - Parameter owners: of namespaces that it names by paths of the host.
+    /// - Parameters:
+    ///   - rootfs: the mounts that make its root file system, where its snapshotter describes them.
+    ///   - owners: of namespaces that it names by paths of the host.
     /// - Throws: also for what it asks for and may not be run without.
     static func planned(
-        id: String, bundle: Bundle, _ configuration: Configuration, owners: [String: NamespaceOwner] = [:]
+        id: String, bundle: Bundle, rootfs: [RootMount] = [], _ configuration: Configuration,
+        owners: [String: NamespaceOwner] = [:]
     ) throws -> (SandboxPlan.Container, warnings: [String]) {
         let id = try ContainerID(id).value
         var bundle = bundle
@@ -19,6 +22,7 @@ extension SandboxPlan.Container {
         bundle.spec.linux?.removeHostsNamespaces()
         let policy = configuration.spec
         let request = PodRequest(bundle.spec)
+        let blockDevices = SandboxPlan.BlockDevice.take(from: &bundle.spec)
         let findings =
             request.unsupportedHostNamespaces(bundle.spec, policy) + bundle.spec.unsupported(policy: policy)
         try Unsupported.refuse(findings, in: "config.json: ")
@@ -28,9 +32,10 @@ extension SandboxPlan.Container {
             (bundle.spec.hostname, bundle.spec.domainname) = ("", "")
         }
         var container = try Self(
-            id: id, bundle: bundle, copyLimit: configuration.volumes.copyLimit,
+            id: id, bundle: bundle, rootfs: rootfs, copyLimit: configuration.volumes.copyLimit,
             forwardsSockets: configuration.sockets.forward, nosuid: configuration.files.nosuid
         ) { warnings.append($0) }
+        container.blockDevices = blockDevices
         if container.spec.linux?.allowsAllDevices == true { container.spec.linux?.removeHostDevices() }
         if policy.ineffectiveLimits == .warn { container.spec.linux?.resources?.removeIneffectiveLimits() }
         return (container, warnings.map { "config.json: \($0)" })
@@ -40,22 +45,26 @@ extension SandboxPlan.Container {
     /// volumes that the guest has itself.
     ///
     /// - Parameters:
+    ///   - rootfs: the mounts that make its root file system, where its snapshotter describes them.
     ///   - copyLimit: bytes; a volume that is larger is not copied.
     ///   - forwardsSockets: whether a bind mount of a socket becomes a socket; otherwise it is refused.
     ///   - nosuid: whether set-user-id bits mean nothing in bind mounts.
     ///   - warn: told what comes out other than it could.
     /// - Throws: `SandboxError.invalid` when a path of the host does not exist; nothing has been touched then.
     init(
-        id: String, bundle: Bundle, copyLimit: Int = Configuration().volumes.copyLimit,
+        id: String, bundle: Bundle, rootfs: [RootMount] = [], copyLimit: Int = Configuration().volumes.copyLimit,
         forwardsSockets: Bool = true, nosuid: Bool = false, warn: (String) -> Void = { _ in }
     ) throws {
         let guestRoot = GuestPath.rootfs(of: id)
         var spec = bundle.spec
         var shares: [SandboxPlan.Share] = []
-        let root = try Self.realPath(bundle.rootPath, field: "root.path", mustBe: S_IFDIR)
-        let rootReadOnly = spec.root?.readonly ?? false
-        shares.append(
-            .init(source: root, mounts: .all, readOnly: rootReadOnly ? .top : .none, mountPoint: guestRoot))
+        let diskRoot = try DiskRootPlanner.plan(rootfs, id: id)
+        let rootReadOnly = spec.root?.readonly ?? false || diskRoot?.readOnly == true
+        if diskRoot == nil {
+            let root = try Self.realPath(bundle.rootPath, field: "root.path", mustBe: S_IFDIR)
+            shares.append(
+                .init(source: root, mounts: .all, readOnly: rootReadOnly ? .top : .none, mountPoint: guestRoot))
+        }
         spec.root = Root(path: guestRoot, readonly: rootReadOnly)
         // The guest's own network is the pod's: a container in another namespace would have none.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
@@ -105,7 +114,7 @@ extension SandboxPlan.Container {
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
         spec.linux?.namespaces.removeAll { $0.kind == .network }
         self.init(
-            id: id, shares: shares, volumes: volumes, podVolumes: podVolumes, sockets: sockets,
+            id: id, root: diskRoot, shares: shares, volumes: volumes, podVolumes: podVolumes, sockets: sockets,
             sharedMemory: sharedMemory, spec: spec)
     }
 
@@ -133,7 +142,7 @@ extension SandboxPlan.Container {
         return overflow ? .max : size
     }
 
-    /// A file or block device of the host becomes a disk of the machine, found by a serial number of its own.
+    /// A file or block device of the host becomes a disk of the machine.
     private static func volume(
         _ index: Int, _ mount: Mount, bundle: Bundle, at mountPoint: String
     ) throws -> SandboxPlan.Volume {
@@ -143,8 +152,7 @@ extension SandboxPlan.Container {
         guard [S_IFREG, S_IFBLK].contains(type) else {
             throw SandboxError.invalid("\(field): \(path) is neither a file nor a block device")
         }
-        let disk = Disk(
-            path: resolved, readOnly: mount.options.contains("ro"), id: "martlet-mount-\(index)")
+        let disk = Disk(path: resolved, readOnly: mount.options.contains("ro"))
         return .init(
             disk: disk, type: mount.type, options: mount.options, mountPoint: mountPoint)
     }
@@ -160,7 +168,7 @@ extension SandboxPlan.Container {
     }
 
     /// A path of the host without symbolic links, and the type of what is there (`S_IFDIR` …).
-    private static func resolve(_ path: String, _ field: String) throws -> (path: String, type: mode_t) {
+    static func resolve(_ path: String, _ field: String) throws -> (path: String, type: mode_t) {
         guard let resolved = realpath(path, nil) else {
             throw SandboxError.invalid("\(field): \(SystemError.last("resolve", path))")
         }
@@ -175,7 +183,7 @@ extension SandboxPlan.Container {
 
 extension Mount {
     /// File systems that lie on a disk, and that the guest's kernel has.
-    private static let diskTypes: Set<String> = ["ext2", "ext3", "ext4", "erofs"]
+    static let diskTypes: Set<String> = ["ext2", "ext3", "ext4", "erofs"]
     /// Options of a mount rather than of its file system.
     private static let ownOptions: Set<String> = [
         "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "atime", "nodiratime", "diratime",

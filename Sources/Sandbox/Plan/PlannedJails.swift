@@ -11,7 +11,7 @@ extension SandboxPlan {
         guard let qemu = driver.qemuDriver(logger: Logger(label: "plan") { _ in SwiftLogNoOpLogHandler() }) else {
             return ([.vmm] + files + [.container]).map { JailPlan($0, user: machine.user) }
         }
-        let devices: [JailPlan.Kind] = [.vsock] + files + machine.disks.map { _ in .disk } + [.container]
+        let devices: [JailPlan.Kind] = [.vsock] + files + (container?.disks ?? []).map { _ in .disk } + [.container]
         return try [qemu.jail(machine)] + devices.map { JailPlan($0, user: machine.user) }
     }
 }

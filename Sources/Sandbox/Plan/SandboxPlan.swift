@@ -75,8 +75,12 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     /// A container as the agent gets it.
     public struct Container: Sendable, Equatable, Codable {
         public var id: String
+        /// Its root file system, where disks have it; nil: one of the shares is it.
+        public var root: DiskRoot?
         public var shares: [Share]
         public var volumes: [Volume] = []
+        /// Block devices of the host that it gets as disks.
+        public var blockDevices: [BlockDevice] = []
         public var podVolumes: [PodVolume] = []
         /// Those of the host that the container mounts.
         public var sockets: [ForwardedSocket] = []

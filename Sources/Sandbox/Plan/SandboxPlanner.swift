@@ -8,6 +8,13 @@ extension SandboxPlan {
     ///
     /// - Throws: what is wrong with the bundle, the configuration or the host, by name.
     public init(id: String, bundle: Bundle, configuration: Configuration) throws {
+        try self.init(id: id, bundle: bundle, rootfs: [], configuration: configuration)
+    }
+
+    /// Plans a new pod with one container whose root file system an engine's snapshotter describes.
+    ///
+    /// - Parameter rootfs: empty: it is in the bundle.
+    package init(id: String, bundle: Bundle, rootfs: [RootMount], configuration: Configuration) throws {
         var bundle = bundle
         bundle.spec.linux?.removeHostsNamespaces()
         let spec = bundle.spec
@@ -15,13 +22,12 @@ extension SandboxPlan {
         let request = PodRequest(spec)
         let namespaces = request.isSandbox ? spec.linux?.podNamespaces ?? [] : []
         var (container, warnings) = try Container.planned(
-            id: id, bundle: bundle, configuration,
+            id: id, bundle: bundle, rootfs: rootfs, configuration,
             owners: Dictionary(namespaces.map { ($0, .sandbox) }, uniquingKeysWith: { first, _ in first }))
         if request.isSandbox { container.spec.linux?.shareIPC() }
         try self.init(
             id: container.id, hostname: spec.hostname, network: Network(spec), cgroup: cgroup,
-            sizing: Sizing(of: spec, configuration),
-            disks: container.volumes.map(\.disk), configuration: configuration)
+            sizing: Sizing(of: spec, configuration), configuration: configuration)
         cgroupLimits = try HostCgroupLimits(
             spec, request, machineMiB: sizing.memoryMiB, hostMiB: configuration.vm.hostMiB, bound: cgroupLimits,
             above: cgroup.flatMap { HostLimits.leastMemory(above: $0.path) })
@@ -44,7 +50,7 @@ extension SandboxPlan {
     ///   - hostname: empty: the id.
     ///   - cgroup: the control group for the pod's processes; nil: one of its own.
     init(
-        id: String, hostname: String, network: Network, cgroup: HostCgroupPath?, sizing: Sizing, disks: [Disk] = [],
+        id: String, hostname: String, network: Network, cgroup: HostCgroupPath?, sizing: Sizing,
         configuration: Configuration
     ) throws {
         self.id = try ContainerID(id).value
@@ -71,7 +77,7 @@ extension SandboxPlan {
             name: id, vcpus: sizing.vcpus, memoryMiB: sizing.memoryMiB, kernel: image.kernel,
             initramfs: image.initramfs,
             kernelArguments: debug + driver.kernelArguments + configuration.vm.kernelArguments,
-            debugConsole: configuration.vm.debugConsole, disks: disks)
+            debugConsole: configuration.vm.debugConsole)
         cgroupLimits = HostCgroupLimits(bounding: machine, driver, hostMiB: configuration.vm.hostMiB)
         machine.rootImage = image.rootImage
         machine.hugePages = configuration.vm.hugePages

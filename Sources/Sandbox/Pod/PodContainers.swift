@@ -258,6 +258,7 @@ extension Pod {
             exec.host?.end(.exited(255))
         }
         await removeFromGuest(id, pod)
+        await removeDisks(of: id, pod)
         await pod.shares.remove(id)
         await pod.forgetTargets(of: id)
         await removeCgroup(container.cgroup)

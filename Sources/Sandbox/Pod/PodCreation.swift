@@ -65,7 +65,7 @@ extension Pod {
                 restored: restored
             ) {
                 try restored?.plan(id: id, bundle: bundle, configuration: configuration)
-                    ?? SandboxPlan(id: id, bundle: bundle, configuration: configuration)
+                    ?? SandboxPlan(id: id, bundle: bundle, rootfs: request.rootfs, configuration: configuration)
             }
             if let plan = pod.plan.container {
                 do {
@@ -109,6 +109,7 @@ extension Pod {
                 let shares = try await pod.shares.add(mounts, container: id)
                 try await build(plan, request, shares: shares, in: pod)
             } catch {
+                await removeDisks(of: id, pod)
                 await pod.shares.remove(id)
                 throw error
             }
@@ -121,15 +122,12 @@ extension Pod {
         let pods = pod.plan.container?.sharedMemory
         let (plan, warnings) = try await onThread("plan") {
             var (plan, warnings) = try SandboxPlan.Container.planned(
-                id: request.id, bundle: request.bundle, request.configuration, owners: owners)
+                id: request.id, bundle: request.bundle, rootfs: request.rootfs, request.configuration, owners: owners)
             try plan.separateSharedMemory(from: pods)
             return (plan, warnings)
         }
         for warning in warnings { logger.warning("\(warning)") }
         try checkMemory(plan.spec.linux?.resources, request.configuration.spec, pod)
-        guard plan.volumes.isEmpty else {
-            throw SandboxError.unsupported("a disk for a container that joins a running pod")
-        }
         return plan
     }
 
@@ -168,6 +166,7 @@ extension Pod {
                 let (streams, numbers) = try await openStreams(of: first, container: id, pod)
                 first.streams = streams
                 let targets = try await pod.addTargets(of: plan)
+                try await addDisks(of: plan, pod)
                 try await pod.agent.createContainer(plan, shares: shares, targets: targets, streams: numbers)
                 logger.phase("container created")
             }

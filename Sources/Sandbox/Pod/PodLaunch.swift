@@ -116,7 +116,8 @@ final class PodLaunch: Sendable {
         return RunningPod(
             plan: plan, configuration: configuration, machine: link.machine, network: network,
             cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
-            shares: shares, targets: targets, resolvers: resolvers, firstShares: firstShares,
+            shares: shares, disks: PodDisks(link.machine, agent, logger: logger), targets: targets,
+            resolvers: resolvers, firstShares: firstShares,
             rest: rest)
     }
 

@@ -40,6 +40,8 @@ struct RunningPod: Sendable {
     let volumes: PodVolumes
     /// What of the host the file device serves.
     let shares: PodShares
+    /// Of the host's files and block devices, what the machine has as disks.
+    let disks: PodDisks
     /// What of the host the guest may connect to.
     let targets: PodTargets
     let resolvers: PodResolvers

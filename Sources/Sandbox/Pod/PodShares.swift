@@ -30,10 +30,10 @@ struct ShareStorage: Sendable, Equatable {
 extension SandboxPlan.Container {
     /// Clones all mounts of the host that the container sees. Nothing is mounted on the host.
     ///
-    /// - Parameter rootfs: the mounts that make its root file system; nil: that is where the plan says.
+    /// - Parameter rootfs: the mounts that make its root file system, where that is not one of disks; nil: it is where the plan says.
     /// - Throws: when a file tree is gone.
     func cloneShares(_ rootfs: RootMounts?) async throws -> [ShareMount] {
-        let root = try await rootfs?.tree()
+        let root = self.root == nil ? try await rootfs?.tree() : nil
         return try await onThread("shares") {
             var mounts: [ShareMount] = []
             for share in shares {

@@ -70,7 +70,6 @@ public struct TemplateShape: Sendable, Equatable, Codable {
 
     /// Why a machine like this one can't start from a template; nil: it can.
     static func objection(to machine: VMConfiguration) -> String? {
-        if !machine.disks.isEmpty { return "it has disks" }
         if machine.debugConsole { return "vm.debug_console is on" }
         if !machine.hasFiles { return "it has no file device" }
         return nil

@@ -2,9 +2,9 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// The raw file or block device of a disk.
+/// The raw file or block device of a disk, or, of a disk that is only read, several one after the other.
 ///
-/// Its bytes are the disk's bytes. No image format is recognized, so a guest can't write a header that makes its disk refer to
+/// Their bytes are the disk's bytes. No image format is recognized, so a guest can't write a header that makes its disk refer to
 /// another file. The size is read once. A value belongs to one thread.
 final class BlockFile {
     /// Bytes of a sector, the unit of all requests (virtio 1.2, 5.2.4).
@@ -17,25 +17,43 @@ final class BlockFile {
     let blockSize: UInt32
     /// The alignment at which the host can discard, sectors.
     let discardAlignment: UInt32
+    private let source: BlockSource
+    /// Of a disk that is one file.
     private let file: SharedDescriptor
     private let isDevice: Bool
+    /// Of a disk that is several; nil: it is one.
+    private let joined: BlockParts?
     private let parts = UnsafeMutablePointer<iovec>.allocate(capacity: Virtqueue.maximumChain)
     private let zeros = UnsafeMutableRawPointer.allocate(byteCount: zeroCount, alignment: 4096)
 
-    init(_ file: SharedDescriptor, readOnly: Bool) throws(BlockFileError) {
-        self.file = file
-        zeros.initializeMemory(as: UInt8.self, repeating: 0, count: Self.zeroCount)
-        let status = try Self.checkedStatus(file.raw, readOnly: readOnly)
-        isDevice = status.st_mode & S_IFMT == S_IFBLK
-        var size = UInt64(clamping: status.st_size)
-        var block: Int32 = Int32(Self.sectorSize)
-        if isDevice {
-            try Self.require("BLKGETSIZE64", martlet_ioctl_pointer(file.raw, martlet_BLKGETSIZE64, &size))
-            try Self.require("BLKSSZGET", martlet_ioctl_pointer(file.raw, martlet_BLKSSZGET, &block))
+    init(_ source: BlockSource, readOnly: Bool) throws(BlockFileError) {
+        guard let first = source.parts.first, source.parts.count == 1 || readOnly else {
+            throw .wrongCount(source.parts.count)
         }
-        sectors = size / UInt64(Self.sectorSize)
-        blockSize = UInt32(block)
-        discardAlignment = max(blockSize, UInt32(clamping: status.st_blksize)) / UInt32(Self.sectorSize)
+        self.source = source
+        file = first.file
+        zeros.initializeMemory(as: UInt8.self, repeating: 0, count: Self.zeroCount)
+        var facts: [Facts] = []
+        for part in source.parts { facts.append(try Facts(part.file.raw, readOnly: readOnly)) }
+        for (part, fact) in zip(source.parts, facts) where part.bytes > fact.size {
+            throw .tooShort(bytes: fact.size, planned: part.bytes)
+        }
+        isDevice = facts[0].isDevice
+        blockSize = facts.map(\.blockSize).max() ?? UInt32(Self.sectorSize)
+        discardAlignment = max(blockSize, facts[0].preferredSize) / UInt32(Self.sectorSize)
+        if facts.count > 1 {
+            let joined = BlockParts(
+                zip(source.parts, facts).map { ($0.file.raw, $0.bytes > 0 ? $0.bytes : $1.size) })
+            self.joined = joined
+            sectors = joined.size / UInt64(Self.sectorSize)
+        } else {
+            joined = nil
+            sectors = (first.bytes > 0 ? first.bytes : facts[0].size) / UInt64(Self.sectorSize)
+        }
+    }
+
+    convenience init(_ file: SharedDescriptor, readOnly: Bool) throws(BlockFileError) {
+        try self.init(BlockSource(file), readOnly: readOnly)
     }
 
     deinit {
@@ -43,19 +61,37 @@ final class BlockFile {
         zeros.deallocate()
     }
 
-    private static func checkedStatus(_ file: Int32, readOnly: Bool) throws(BlockFileError) -> stat {
-        var status = stat()
-        try require("fstat", fstat(file, &status))
-        let kind = status.st_mode & S_IFMT
-        guard kind == S_IFREG || kind == S_IFBLK else { throw .wrongKind(mode: status.st_mode) }
-        let flags = martlet_fcntl_int(file, F_GETFL, 0)
-        try require("fcntl F_GETFL", flags)
-        // O_APPEND: writes would go to the end of the file, whatever their offset.
-        // O_DIRECT: the guest need not align its buffers.
-        guard flags & (O_APPEND | martlet_O_DIRECT | martlet_O_PATH) == 0 else { throw .wrongFlags(flags) }
-        let access = flags & O_ACCMODE
-        guard access == O_RDWR || access == O_RDONLY && readOnly else { throw .wrongFlags(flags) }
-        return status
+    /// What the kernel says of a file or block device.
+    private struct Facts {
+        let isDevice: Bool
+        /// Bytes.
+        let size: UInt64
+        let blockSize: UInt32
+        let preferredSize: UInt32
+
+        init(_ file: Int32, readOnly: Bool) throws(BlockFileError) {
+            var status = stat()
+            try require("fstat", fstat(file, &status))
+            let kind = status.st_mode & S_IFMT
+            guard kind == S_IFREG || kind == S_IFBLK else { throw .wrongKind(mode: status.st_mode) }
+            let flags = martlet_fcntl_int(file, F_GETFL, 0)
+            try require("fcntl F_GETFL", flags)
+            // O_APPEND: writes would go to the end of the file, whatever their offset.
+            // O_DIRECT: the guest need not align its buffers.
+            guard flags & (O_APPEND | martlet_O_DIRECT | martlet_O_PATH) == 0 else { throw .wrongFlags(flags) }
+            let access = flags & O_ACCMODE
+            guard access == O_RDWR || access == O_RDONLY && readOnly else { throw .wrongFlags(flags) }
+            var size = UInt64(clamping: status.st_size)
+            var block = Int32(sectorSize)
+            isDevice = kind == S_IFBLK
+            if isDevice {
+                try require("BLKGETSIZE64", martlet_ioctl_pointer(file, martlet_BLKGETSIZE64, &size))
+                try require("BLKSSZGET", martlet_ioctl_pointer(file, martlet_BLKSSZGET, &block))
+            }
+            self.size = size
+            blockSize = UInt32(block)
+            preferredSize = UInt32(clamping: status.st_blksize)
+        }
     }
 
     private static func require(_ operation: String, _ result: Int32) throws(BlockFileError) {
@@ -69,7 +105,34 @@ final class BlockFile {
     ///
     /// - Returns: the number of bytes read before an error or the end of the file.
     func read(_ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int) -> Int {
-        transfer(buffers, skip: 0, count: count) { preadv(file.raw, parts, $0, offset + $1) }
+        if let joined { return read(buffers, count: count, at: offset, of: joined) }
+        return transfer(buffers, skip: 0, count: count) { preadv(file.raw, parts, $0, offset + $1) }
+    }
+
+    private func read(_ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int, of joined: BlockParts) -> Int {
+        var done = 0
+        while done < count {
+            let position = offset + done
+            let (part, next) = joined[position]
+            let isGap = position >= part.end
+            let step = min(count - done, (isGap ? next : part.end) - position)
+            if isGap {
+                clear(buffers, skip: done, count: step)
+                done += step
+                continue
+            }
+            let moved = transfer(buffers, skip: done, count: step) {
+                preadv(part.file, parts, $0, position - part.start + $1)
+            }
+            done += moved
+            if moved < step { break }
+        }
+        return done
+    }
+
+    private func clear(_ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int) {
+        let vectors = Vectors.slice(buffers, skip: skip, count: count, to: parts)
+        for vector in UnsafeBufferPointer(start: parts, count: vectors) { memset(vector.iov_base, 0, vector.iov_len) }
     }
 
     /// Writes `count` bytes of `buffers`, after the first `skip` bytes, at `offset`.
@@ -151,12 +214,18 @@ public enum BlockFileError: Error, Equatable, Sendable, CustomStringConvertible 
     /// Open with flags that a disk can't have: not for reading and writing (a read-only disk needs no writing),
     /// O_APPEND, O_DIRECT or O_PATH.
     case wrongFlags(Int32)
+    /// A disk of no file, or one of several that is not read-only.
+    case wrongCount(Int)
+    /// A file of a disk of several has become shorter.
+    case tooShort(bytes: UInt64, planned: UInt64)
 
     public var description: String {
         switch self {
         case .system(let error): "\(error)"
         case .wrongKind(let mode): "disk: neither a regular file nor a block device (mode 0\(String(mode, radix: 8)))"
         case .wrongFlags(let flags): "disk: open with flags 0\(String(flags, radix: 8)), which a disk must not have"
+        case .wrongCount(let count): "disk: \(count) files, of which a disk that can be written has exactly one"
+        case .tooShort(let bytes, let planned): "disk: a file has \(bytes) bytes, fewer than the \(planned) planned"
         }
     }
 }

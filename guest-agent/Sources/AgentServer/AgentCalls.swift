@@ -94,6 +94,13 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func releaseDisk(_ request: AgentReleaseDiskRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("release a disk") { () async throws(AgentFailure) in
+            try await blocking("disk") { () throws(AgentFailure) in try Disks.release(serial: request.disk) }
+            return AgentEmpty()
+        }
+    }
+
     func execProcess(
         _ request: AgentExecProcessRequest, context: TTRPCContext
     ) async throws -> AgentStartContainerResponse {

@@ -30,11 +30,15 @@ struct ContainerCreation: Sendable {
 
     /// Blocks until the container waits for its start.
     func make(_ request: AgentCreateContainerRequest) throws(AgentFailure) -> Parts {
-        let spec: Spec
+        var spec: Spec
         do throws(SpecError) {
             spec = try JSON.decode(Spec.self, from: Array(request.specJson), file: "config.json")
         } catch {
             throw AgentFailure(.invalidArgument, error.description)
+        }
+        for storage in request.storages where storage.driver == StorageDriver.device.rawValue {
+            let number = try during("device \(storage.node.path)") { try Disks.number(serial: storage.source) }
+            spec.add(storage.node, number)
         }
         var plan = try ContainerPlan(spec)
         plan.hooks.state.id = id
@@ -100,5 +104,21 @@ struct ContainerCreation: Sendable {
             error.message += "; and then \(failure)"
         }
         return error
+    }
+}
+
+extension Spec {
+    /// Adds a disk of the machine as a device, in place of the host's: rules for that are for this one.
+    fileprivate mutating func add(_ node: AgentStorageNode, _ number: (major: Int64, minor: Int64)) {
+        var device = Linux.Device(
+            path: node.path, type: "b", major: number.major, minor: number.minor, fileMode: node.mode)
+        (device.uid, device.gid) = (node.uid, node.gid)
+        linux?.devices.append(device)
+        let rules = linux?.resources?.devices ?? []
+        for (index, rule) in rules.enumerated()
+        where rule.type == "b" && rule.major == node.hostMajor && rule.minor == node.hostMinor {
+            linux?.resources?.devices[index].major = number.major
+            linux?.resources?.devices[index].minor = number.minor
+        }
     }
 }

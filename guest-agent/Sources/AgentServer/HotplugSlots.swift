@@ -23,7 +23,14 @@ enum HotplugSlots {
     /// - Parameter interface: its name.
     /// - Throws: `SystemError` where the kernel refuses.
     static func unbind(interface: String) throws(SystemError) {
-        guard let path = realpath("/sys/class/net/\(interface)/device", nil) else { return }
+        try unbind(device: "/sys/class/net/\(interface)/device")
+    }
+
+    /// Unbinds the driver of the slot that a device is in.
+    ///
+    /// - Parameter device: of sysfs.
+    static func unbind(device: String) throws(SystemError) {
+        guard let path = realpath(device, nil) else { return }
         defer { free(path) }
         guard let slot = slot(inPath: String(cString: path)) else { return }
         try writeText(slot, to: "\(driver)/unbind")

@@ -17,28 +17,28 @@ struct Storages: Sendable {
     ///   - volumes: those that are in the guest's memory.
     mutating func mount(_ storage: AgentStorage, shares: String, volumes: Volumes) throws(AgentFailure) {
         let what = "mount \(storage.driver) \(storage.source) on \(storage.mountPoint)"
-        let driver = try during(what) { [storage] in
-            guard let driver = StorageDriver(rawValue: storage.driver) else {
-                throw AgentFailure(.unimplemented, "no storage driver of that name")
-            }
-            guard
-                Self.isRelativePath(storage.source, components: storage.driver == StorageDriver.share.rawValue ? 2 : 1)
-            else {
-                throw AgentFailure(.invalidArgument, "not the name of a share, disk or volume")
-            }
-            let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
-            guard storage.mountPoint.hasPrefix("\(GuestPath.base)/"), !parts.contains(".."), parts.last != "" else {
-                throw AgentFailure(.invalidArgument, "the mount point is not below \(GuestPath.base)")
-            }
-            return driver
-        }
-        if driver == .block {
+        let driver = try during(what) { [storage] in try Self.checked(storage) }
+        for directory in storage.directories { try during(what) { try Layers.make(directory) } }
+        switch driver {
+        case .block:
             let options = try MountOptions(storage.options)
             try during(what) { [storage] in
-                try Disks.mount(serial: storage.source, type: storage.fstype, options, at: storage.mountPoint)
+                try Disks.mount(
+                    serial: storage.source, parts: storage.parts, type: storage.fstype, options,
+                    at: storage.mountPoint)
             }
-            mountPoints.append(storage.mountPoint)
-            return
+            return mountPoints.append(storage.mountPoint)
+        case .overlay:
+            try during(what) { [storage] in try Layers.mountOverlay(storage) }
+            return mountPoints.append(storage.mountPoint)
+        case .memory:
+            try during(what) { [storage] in try Layers.mountMemory(storage) }
+            return mountPoints.append(storage.mountPoint)
+        case .bind:
+            try during(what) { [storage] in try Layers.mountBind(storage) }
+            return mountPoints.append(storage.mountPoint)
+        case .device: return
+        case .share, .volume: break
         }
         try during(what) {
             if driver == .volume {
@@ -53,6 +53,22 @@ struct Storages: Sendable {
             }
             for path in storage.options { Self.lookUp(path) }
         }
+    }
+
+    private static func checked(_ storage: AgentStorage) throws(AgentFailure) -> StorageDriver {
+        guard let driver = StorageDriver(rawValue: storage.driver) else {
+            throw AgentFailure(.unimplemented, "no storage driver of that name")
+        }
+        let isNamed = [.share, .block, .volume, .device].contains(driver)
+        guard !isNamed || isRelativePath(storage.source, components: driver == .share ? 2 : 1) else {
+            throw AgentFailure(.invalidArgument, "not the name of a share, disk or volume")
+        }
+        if driver == .device { return driver }
+        let parts = storage.mountPoint.split(separator: "/", omittingEmptySubsequences: false)
+        guard storage.mountPoint.hasPrefix("\(GuestPath.base)/"), !parts.contains(".."), parts.last != "" else {
+            throw AgentFailure(.invalidArgument, "the mount point is not below \(GuestPath.base)")
+        }
+        return driver
     }
 
     /// Whether a path has at most so many components, none of them special. By bytes: a string's `contains("/")` is

@@ -143,6 +143,10 @@ final class LyingService: AgentService {
         try await agent.writeVolume(request, context: context)
     }
 
+    func releaseDisk(_ request: AgentReleaseDiskRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await agent.releaseDisk(request, context: context)
+    }
+
     func execProcess(
         _ request: AgentExecProcessRequest, context: TTRPCContext
     ) async throws -> AgentStartContainerResponse { try await agent.execProcess(request, context: context) }
