@@ -22,7 +22,8 @@ import Testing
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)), .statistics,
         .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, isPrivate: true, vcpus: 32, nested: true),
         .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
-        .addEntropy, .addVsock(guestCID: 3), .addFiles(vhostUser: 10, tag: "t"),
+        .addEntropy, .addBalloon(reportsFreePages: true), .setBalloon(bytes: 1 << 33), .addVsock(guestCID: 3),
+        .addFiles(vhostUser: 10, tag: "t"),
         .addBlock(file: 10, readOnly: true, id: "i"), .boot(kernel: 10, initramfs: nil, commandLine: "quiet"),
         .boot(kernel: 10, initramfs: 11, commandLine: ""), .pressPowerButton, .pause, .resume,
         .addNetwork(queues: [10, 11, 12], hardwareAddress: [1, 2, 3, 4, 5, 6]),
@@ -113,7 +114,7 @@ import Testing
         var packet = header(.pause, 0)
         packet[4] = 1
         #expect(
-            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 4")
+            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 5")
         packet = header(.pause, 0)
         packet[7] = 1
         #expect(try receive(packet) == "control request 296 is unknown")
@@ -151,7 +152,8 @@ import Testing
             ProcessStatistics.Operations(kind: kind, nanoseconds: .max, counts: (0..<10).map { UInt64($0) })
         }
         var statistics = ProcessStatistics(
-            queues: queues, operations: operations, connections: .init(current: 4, toGuest: 5, fromGuest: .max))
+            queues: queues, operations: operations, connections: .init(current: 4, toGuest: 5, fromGuest: .max),
+            balloon: .init(target: 1, size: 2, reported: nil, free: .max, available: nil, caches: 4))
         var writer = PacketWriter<Int32>()
         statistics.encode(to: &writer)
         #expect(writer.body.count + ControlProtocol.headerSize <= ControlProtocol.maximumPacket)
