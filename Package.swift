@@ -169,6 +169,7 @@ let package = Package(
             "SandboxTests",
             [
                 "AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", "PodNetwork",
+                "VMMControl",
                 logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),

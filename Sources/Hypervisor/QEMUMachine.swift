@@ -2,6 +2,7 @@ import AgentContract
 import Glibc
 import LinuxSystem
 import Logging
+import VMMControl
 
 /// A VM that QEMU runs, with its device processes: for vsock, for files, and one for each disk.
 final class QEMUMachine: ComposedMachine {
@@ -14,6 +15,7 @@ final class QEMUMachine: ComposedMachine {
     let disks: [DeviceProcess]
     private let qmp: QMP
     private let networks: QEMUNetworks
+    private let memory: QEMUMemory
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
@@ -22,6 +24,7 @@ final class QEMUMachine: ComposedMachine {
         self.watch = watch
         let networks = QEMUNetworks(slots: QEMUDriver.slotCount, vhost: driver.hasVhostNet, logger: logger)
         self.networks = networks
+        memory = QEMUMemory(bytes: UInt64(configuration.memoryMiB) << 20)
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
         var devices = DeviceProcesses(watch, user: configuration.user, log: log)
         let qemu: MachineProcess
@@ -71,6 +74,12 @@ final class QEMUMachine: ComposedMachine {
     func pauseVCPUs() throws { try qmp.execute("stop") }
 
     func resumeVCPUs() throws { try qmp.execute("cont") }
+
+    func setBalloon(bytes: UInt64) throws { try memory.setBalloon(bytes: bytes, qmp) }
+
+    func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon { try memory.balloon(qmp, timeout: timeout) }
+
+    func ownBalloon(timeout: Duration) -> ProcessStatistics.Balloon? { try? balloon(timeout: timeout) }
 
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
         try networks.add(hardwareAddress: hardwareAddress, queues: queues, qmp)

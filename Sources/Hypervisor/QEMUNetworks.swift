@@ -65,7 +65,7 @@ final class QEMUNetworks: Sendable {
         do {
             try plug(interface, into: index, queues, qmp)
         } catch {
-            try? qmp.execute("netdev_del", ["id": .text(interface.backendID)])
+            _ = try? qmp.execute("netdev_del", ["id": .text(interface.backendID)])
             state.withLock { $0.slots[index] = .free }
             throw error
         }
