@@ -173,7 +173,7 @@ let package = Package(
             "SandboxTests",
             [
                 "AgentContract", "Sandbox", "AgentAPI", "Hypervisor", "LinuxSystem", "OCISpec", "CLinux", "PodNetwork",
-                "Traces", logging,
+                "Traces", "VMMControl", logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
         tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI"], exclude: ["Programs", "Specs"]),

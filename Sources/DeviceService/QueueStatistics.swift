@@ -16,6 +16,16 @@ extension ProcessStatistics {
     }
 }
 
+extension ProcessStatistics.Balloon {
+    /// Those of a balloon device.
+    public init(_ device: BalloonBackend) {
+        let told = device.statistics()
+        self.init(
+            target: device.targetBytes, size: device.actualBytes, reported: device.reportedBytes,
+            free: told?.free, available: told?.available, caches: told?.caches)
+    }
+}
+
 extension ProcessStatistics.Connections {
     /// Those of a vsock device.
     public init(_ device: VsockDevice) {

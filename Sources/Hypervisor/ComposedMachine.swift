@@ -9,6 +9,8 @@ protocol ComposedMachine: VirtualMachine {
     var files: DeviceProcess? { get }
     /// The processes that serve disks now, where each has one.
     var disks: [DeviceProcess] { get }
+    /// The balloon, where no process of Martlet's serves it.
+    func ownBalloon(timeout: Duration) -> ProcessStatistics.Balloon?
     /// Stops the vCPUs, whatever the machine's state is.
     func pauseVCPUs() throws
     /// Lets the vCPUs go on, whatever the machine's state is.
@@ -16,6 +18,8 @@ protocol ComposedMachine: VirtualMachine {
 }
 
 extension ComposedMachine {
+    func ownBalloon(timeout: Duration) -> ProcessStatistics.Balloon? { nil }
+
     var state: MachineState { watch.state }
 
     func agentReady(within limit: Duration) async throws { try await watch.agentReady(within: limit) }
@@ -47,6 +51,7 @@ extension ComposedMachine {
             for index in statistics.queues.indices { statistics.queues[index].number = UInt8(clamping: number) }
             all.append(statistics)
         }
+        if let balloon = ownBalloon(timeout: timeout) { all.append(ProcessStatistics(balloon: balloon)) }
         return all
     }
 

@@ -69,6 +69,7 @@ final class KVMMachine: ComposedMachine {
         replies.append(try vmm.addConsole(output: console, kind: .virtio))
         if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
         replies.append(try vmm.addEntropy())
+        replies.append(try vmm.addBalloon(reportsFreePages: configuration.reportsFreePages))
         replies.append(try vmm.addVsock(guestCID: configuration.guestCID))
         if let files {
             replies +=
@@ -161,6 +162,15 @@ final class KVMMachine: ComposedMachine {
         let shares = try OwnedDescriptor.open(directory.files, created, mode: 0o600)
         _ = try files.client.saveFiles(to: shares.raw)
         try check("fdatasync", directory.files, fdatasync(shares.raw))
+    }
+
+    func setBalloon(bytes: UInt64) throws { try vsock.client.setBalloon(bytes: bytes) }
+
+    func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon {
+        guard let balloon = try vsock.client.statistics(timeout: timeout).balloon else {
+            throw HypervisorError("the machine has no balloon")
+        }
+        return balloon
     }
 
     func pauseVCPUs() throws { try vsock.client.pause() }

@@ -54,7 +54,7 @@ final class QEMUDisks: Sendable {
             watch.add(process.process)
             plugged.withLock { $0.append(Plugged(id: disk.id, process: process, channel: channel)) }
         } catch {
-            try? qmp.execute("chardev-remove", ["id": .text(channel)])
+            _ = try? qmp.execute("chardev-remove", ["id": .text(channel)])
             slots.giveBack(index)
             if let started { [started.process].abandon() }
             throw error
@@ -90,7 +90,7 @@ final class QEMUDisks: Sendable {
         }
         guard let found else { return }
         watch.forget(found.process.process)
-        try? qmp.execute("chardev-remove", ["id": .text(found.channel)])
+        _ = try? qmp.execute("chardev-remove", ["id": .text(found.channel)])
         [found.process.process].abandon()
     }
 }

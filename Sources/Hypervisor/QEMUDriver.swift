@@ -58,6 +58,16 @@ public struct QEMUDriver: HypervisorDriver {
         .init(roles: [.monitor, .console, .vsock] + (vm.hasFiles ? [.files] : []))
     }
 
+    /// The name of the balloon, and where QEMU's object model has it.
+    static let balloonID = "balloon"
+    static let balloonPath = "/machine/peripheral/\(balloonID)"
+
+    /// Without leave to report free pages the guest's driver has no queue for it.
+    private static func balloonArguments(_ vm: VMConfiguration) -> [String] {
+        let reporting = vm.reportsFreePages ? "on" : "off"
+        return ["-device", "virtio-balloon-pci,id=\(balloonID),deflate-on-oom=on,free-page-reporting=\(reporting)"]
+    }
+
     /// How many network interfaces and disks a machine can have at a time: each takes a root port of its own.
     static let slotCount = 8
 
@@ -75,7 +85,7 @@ public struct QEMUDriver: HypervisorDriver {
             + Self.consoleArguments(descriptor: descriptors.number(of: .console))
             + socket(.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
             + (vm.hasFiles ? Self.filesArguments(descriptor: descriptors.number(of: .files)) : [])
-            + Self.slotArguments
+            + Self.balloonArguments(vm) + Self.slotArguments
     }
 
     /// The machine alone: what it boots, and a source of random numbers. The vhost-user devices live in other processes

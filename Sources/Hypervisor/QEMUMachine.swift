@@ -2,6 +2,7 @@ import AgentContract
 import Glibc
 import LinuxSystem
 import Logging
+import VMMControl
 
 /// A VM that QEMU runs, with its device processes: for vsock and for files, and one for each disk, which come and go.
 final class QEMUMachine: ComposedMachine {
@@ -16,6 +17,7 @@ final class QEMUMachine: ComposedMachine {
     private let plugged: QEMUDisks
     var disks: [DeviceProcess] { plugged.processes }
     var processes: [(name: String, pid: Int32)] { firstProcesses + disks.map { ($0.process.name, $0.child.pid) } }
+    private let memory: QEMUMemory
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
@@ -25,6 +27,7 @@ final class QEMUMachine: ComposedMachine {
         let slots = QEMUSlots(count: QEMUDriver.slotCount, logger: logger)
         networks = QEMUNetworks(slots, vhost: driver.hasVhostNet)
         plugged = QEMUDisks(slots, watch, user: configuration.user, log: log)
+        memory = QEMUMemory(bytes: UInt64(configuration.memoryMiB) << 20)
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
         var devices = DeviceProcesses(watch, user: configuration.user, log: log)
         let qemu: MachineProcess
@@ -67,6 +70,12 @@ final class QEMUMachine: ComposedMachine {
     func pauseVCPUs() throws { try qmp.execute("stop") }
 
     func resumeVCPUs() throws { try qmp.execute("cont") }
+
+    func setBalloon(bytes: UInt64) throws { try memory.setBalloon(bytes: bytes, qmp) }
+
+    func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon { try memory.balloon(qmp, timeout: timeout) }
+
+    func ownBalloon(timeout: Duration) -> ProcessStatistics.Balloon? { try? balloon(timeout: timeout) }
 
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
         try networks.add(hardwareAddress: hardwareAddress, queues: queues, qmp)

@@ -24,7 +24,7 @@ final class QEMUNetworks: Sendable {
         do {
             try plug(interface, hardwareAddress, into: index, queues, qmp)
         } catch {
-            try? qmp.execute("netdev_del", ["id": .text(Self.backend(of: interface))])
+            _ = try? qmp.execute("netdev_del", ["id": .text(Self.backend(of: interface))])
             slots.giveBack(index)
             throw error
         }

@@ -33,12 +33,42 @@ enum QMPEvent: Sendable, Equatable {
 /// Source: QEMU docs/interop/qmp-spec.rst.
 final class QMP: Sendable {
     private let socket: SharedDescriptor
-    /// Commands under way, by their number; nil in a reply: done.
-    private let commands = Mutex<(next: UInt64, waiting: [UInt64: Promise<String?>])>((1, [:]))
+    /// Commands under way, by their number.
+    private let commands = Mutex<(next: UInt64, waiting: [UInt64: Promise<Reply>])>((1, [:]))
     /// The guest can cause some of the events.
     private let logPace = Mutex(Pace(burst: 100, perSecond: 10))
     /// How long QEMU may take for a command.
-    private static let timeout = Duration.seconds(10)
+    static let timeout = Duration.seconds(10)
+
+    private enum Reply: Sendable {
+        case done(Answer)
+        case failed(String)
+    }
+
+    /// What a command returns, as much of it as is used. What has another form is left out.
+    struct Answer: Decodable, Sendable {
+        /// Of `query-balloon`: bytes that the guest has.
+        var actual: UInt64?
+        /// Of a balloon's `guest-stats`; what the guest does not tell is missing, or no number of bytes.
+        var stats: [String: UInt64] = [:]
+
+        private enum CodingKeys: String, CodingKey { case actual, stats }
+
+        init() {}
+
+        init(from decoder: any Decoder) throws {
+            guard let fields = try? decoder.container(keyedBy: CodingKeys.self) else { return }
+            actual = try? fields.decode(UInt64.self, forKey: .actual)
+            for (name, number) in (try? fields.decode([String: Number].self, forKey: .stats)) ?? [:] {
+                if let value = number.value, value != .max { stats[name] = value }
+            }
+        }
+
+        private struct Number: Decodable {
+            var value: UInt64?
+            init(from decoder: any Decoder) throws { value = try? decoder.singleValueContainer().decode(UInt64.self) }
+        }
+    }
 
     private struct Message: Decodable {
         struct Details: Decodable {
@@ -50,6 +80,7 @@ final class QMP: Sendable {
         var id: UInt64?
         var data: Details?
         var error: Details?
+        var `return`: Answer?
     }
 
     /// A line longer than this is not QMP.
@@ -96,7 +127,7 @@ final class QMP: Sendable {
         } else if let id = message.id {
             if let error = message.error { log("qmp: error: \(error.desc ?? "")") }
             commands.withLock { $0.waiting.removeValue(forKey: id) }?.settle(
-                message.error.map { printable($0.desc ?? "failed") })
+                message.error.map { Reply.failed(printable($0.desc ?? "failed")) } ?? .done(message.return ?? Answer()))
         }
     }
 
@@ -137,8 +168,12 @@ final class QMP: Sendable {
     }
 
     /// Has QEMU execute a command, with a copy of `descriptor` where it takes one, and waits until it is done.
-    func execute(_ command: String, _ arguments: [String: Argument] = [:], descriptor: Int32? = nil) throws {
-        let reply = try Promise<String?>()
+    @discardableResult
+    func execute(
+        _ command: String, _ arguments: [String: Argument] = [:], descriptor: Int32? = nil,
+        timeout: Duration = QMP.timeout
+    ) throws -> Answer {
+        let reply = try Promise<Reply>()
         let id = commands.withLock { commands in
             defer { commands.next += 1 }
             commands.waiting[commands.next] = reply
@@ -149,9 +184,10 @@ final class QMP: Sendable {
         let descriptors = descriptor.map { [$0] } ?? []
         let sent = martlet_send_descriptors(socket.raw, bytes, bytes.count, descriptors, Int32(descriptors.count), 0)
         try check("qmp", command, sent)
-        guard let failure = reply.wait(timeout: Self.timeout) else {
-            throw SystemError("qmp", command, errno: .timedOut)
+        switch reply.wait(timeout: timeout) {
+        case nil: throw SystemError("qmp", command, errno: .timedOut)
+        case .failed(let reason): throw HypervisorError("qemu: \(command): \(reason)")
+        case .done(let answer): return answer
         }
-        if let failure { throw HypervisorError("qemu: \(command): \(failure)") }
     }
 }

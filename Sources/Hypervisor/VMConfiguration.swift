@@ -23,6 +23,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var debugConsole: Bool
     /// Whether the guest's memory may come in huge pages.
     public var hugePages = true
+    /// Whether memory that is free in the guest goes back to the host.
+    public var reportsFreePages = true
     /// Whether the guest sees the CPU's virtualization, and may run machines of its own.
     public var nested = false
     /// Whether the guest may make device nodes on what the file device serves.

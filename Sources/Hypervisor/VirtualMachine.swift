@@ -131,6 +131,12 @@ public protocol VirtualMachine: Sendable {
     /// - Parameter withShares: the file server's state too.
     /// - Throws: `HypervisorError` where the driver can't save machines.
     func save(to directory: MachineTemplate, withShares: Bool) throws
+    /// Has the guest give up so much of its memory to the host, and take back what it has given up beyond that. Returns before it has.
+    ///
+    /// - Parameter bytes: 0: nothing; the guest gives up no more than it can do without.
+    func setBalloon(bytes: UInt64) throws
+    /// What the guest has given up, and what it tells of its memory.
+    func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon
     /// What its processes have counted, of those that answer within `timeout`; none of a process that does not count.
     func statistics(timeout: Duration) -> [ProcessStatistics]
     /// Ends the VM at once for `reason`, unless it has ended already.

@@ -11,7 +11,8 @@ public final class VM: Sendable {
     public let map: MemoryMap
     public let memory: GuestMemory
     let memoryFile: SharedDescriptor
-    let isPrivate: Bool
+    /// What the guest writes is not in the memory's file.
+    public let isPrivate: Bool
     /// The registers of the MMIO slots as the guest reads them, a page each. The guest can't write them as memory, so that only
     /// its writes leave the guest.
     let registers: Mapping

@@ -68,7 +68,8 @@ extension MetricFamily {
     // MARK: The machine
 
     private static let machine = [
-        guestMemory, guestAvailable, guestFree, guestCached, guestPressure, guestVCPUs, vcpuExits, vcpuExitsByReason,
+        guestMemory, guestAvailable, guestFree, guestCached, guestReported, guestBalloon, balloonTold,
+        memoryReclaims, reclaimedCache, guestPressure, guestVCPUs, vcpuExits, vcpuExitsByReason,
         queueChains, queueBytes, queueInterrupts, fileOperations, vsockBytes,
         vsockConnections, networkBytes, networkPackets, networkDrops, networkErrors,
     ]
@@ -81,6 +82,18 @@ extension MetricFamily {
         .gauge, "guest_memory_free_bytes", [], "Memory that the guest's kernel uses for nothing.")
     public static let guestCached = MetricFamily(
         .gauge, "guest_memory_cached_bytes", [], "Page cache of the guest.")
+    public static let guestReported = MetricFamily(
+        .counter, "guest_memory_reported_bytes", [],
+        "Free memory that the guest has reported and that went back to the host, each time that it did.")
+    public static let guestBalloon = MetricFamily(
+        .gauge, "guest_balloon_bytes", [], "Memory that the guest has given up to the balloon.")
+    public static let balloonTold = MetricFamily(
+        .gauge, "guest_balloon_statistic_bytes", ["kind"],
+        "Memory of the guest as its balloon driver has told last: available, cached, free.")
+    public static let memoryReclaims = MetricFamily(
+        .counter, "memory_reclaims", [], "How often the guest was asked to give memory back, as the pod was idle.")
+    public static let reclaimedCache = MetricFamily(
+        .counter, "memory_reclaimed_bytes", [], "Page cache that the guest has dropped then.")
     public static let guestPressure = MetricFamily(
         .counter, "guest_pressure_seconds", ["resource", "kind"],
         "Time for which some or all (full) of the guest's tasks have waited for cpu, memory or io (PSI).")

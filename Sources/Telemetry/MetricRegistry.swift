@@ -98,6 +98,11 @@ extension MetricFamily {
     /// - Parameter labels: the values of the family's labels, in their order.
     public func count(_ labels: [String] = []) { counter(labels).increment() }
 
+    /// Counts so many more.
+    public func count(_ labels: [String] = [], by amount: UInt64) {
+        counter(labels).increment(by: Int64(clamping: amount))
+    }
+
     /// Shows the counter from now on, also while nothing has been counted.
     public func declare(_ labels: [String] = []) { _ = counter(labels) }
 

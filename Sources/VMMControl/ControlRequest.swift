@@ -40,6 +40,10 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case addConsole(output: Descriptor, kind: ConsoleKind)
     /// Add a source of random numbers.
     case addEntropy
+    /// Add the memory balloon. `reportsFreePages`: the guest may report free memory, which goes back to the host.
+    case addBalloon(reportsFreePages: Bool)
+    /// Have the guest give up so much of its memory, and take back what it has given up beyond that. It does so in its own time.
+    case setBalloon(bytes: UInt64)
     /// Add the vsock device, which the machine's process serves itself.
     case addVsock(guestCID: UInt64)
     /// Add the file device that a process at the other end of `vhostUser` serves.
@@ -123,7 +127,7 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case statistics
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage, removeBlock
+    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage, removeBlock, addBalloon, setBalloon
 }
 
 extension ControlRequest {
@@ -143,6 +147,8 @@ extension ControlRequest {
         case .addRootImage: .addRootImage
         case .addConsole: .addConsole
         case .addEntropy: .addEntropy
+        case .addBalloon: .addBalloon
+        case .setBalloon: .setBalloon
         case .addVsock: .addVsock
         case .addFiles: .addFiles
         case .addRelayedFiles: .addRelayedFiles

@@ -41,6 +41,8 @@ extension ControlRequest {
         case .addConsole(let output, let kind):
             packet.add(descriptor: output)
             packet.add(kind.rawValue)
+        case .addBalloon(let reportsFreePages): packet.add(reportsFreePages)
+        case .setBalloon(let bytes): packet.add(bytes)
         case .addVsock(let guestCID): packet.add(guestCID)
         case .addFiles(let vhostUser, let tag):
             packet.add(descriptor: vhostUser)
@@ -149,6 +151,8 @@ extension ControlRequest {
         case .addRootImage: .addRootImage(file: try packet.descriptor("file"))
         case .addConsole: try addConsole(from: &packet)
         case .addEntropy: .addEntropy
+        case .addBalloon: .addBalloon(reportsFreePages: try packet.flag("reportsFreePages"))
+        case .setBalloon: .setBalloon(bytes: try packet.number("bytes"))
         case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))
         case .addFiles: .addFiles(vhostUser: try packet.descriptor("vhostUser"), tag: try packet.text("tag"))
         case .addRelayedFiles: .addRelayedFiles(relay: try relay(from: &packet), tag: try packet.text("tag"))

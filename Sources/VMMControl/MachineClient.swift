@@ -27,6 +27,16 @@ extension ControlClient {
     /// Adds a source of random numbers.
     public func addEntropy() throws(DeviceError) -> PendingReply { try post(.addEntropy) }
 
+    /// Adds the memory balloon.
+    ///
+    /// - Parameter reportsFreePages: the guest may report free memory, which goes back to the host.
+    public func addBalloon(reportsFreePages: Bool) throws(DeviceError) -> PendingReply {
+        try post(.addBalloon(reportsFreePages: reportsFreePages))
+    }
+
+    /// Has the guest give up so much of its memory, which takes it a while.
+    public func setBalloon(bytes: UInt64) throws(DeviceError) { try post(.setBalloon(bytes: bytes)).wait() }
+
     /// Adds the vsock device, through which `connect` reaches the guest.
     public func addVsock(guestCID: UInt64) throws(DeviceError) -> PendingReply {
         try post(.addVsock(guestCID: guestCID))

@@ -47,20 +47,46 @@ public struct ProcessStatistics: Equatable, Sendable {
         }
     }
 
+    /// The memory balloon, bytes.
+    public struct Balloon: Equatable, Sendable {
+        /// What the guest is asked to give up, and what it says it has given up.
+        public var target: UInt64
+        public var size: UInt64
+        /// Free memory that it has reported and that went back to the host so far, each time that it did. nil: not counted.
+        public var reported: UInt64?
+        /// As the guest's driver tells it; nil: it does not.
+        public var free: UInt64?
+        public var available: UInt64?
+        public var caches: UInt64?
+
+        public init(
+            target: UInt64, size: UInt64, reported: UInt64?, free: UInt64? = nil, available: UInt64? = nil,
+            caches: UInt64? = nil
+        ) {
+            (self.target, self.size, self.reported) = (target, size, reported)
+            (self.free, self.available, self.caches) = (free, available, caches)
+        }
+    }
+
     public var queues: [Queue]
     public var operations: [Operations]
     /// nil: the process serves no vsock device.
     public var connections: Connections?
+    /// nil: the process serves no balloon.
+    public var balloon: Balloon?
 
-    public init(queues: [Queue] = [], operations: [Operations] = [], connections: Connections? = nil) {
-        (self.queues, self.operations, self.connections) = (queues, operations, connections)
+    public init(
+        queues: [Queue] = [], operations: [Operations] = [], connections: Connections? = nil, balloon: Balloon? = nil
+    ) {
+        (self.queues, self.operations) = (queues, operations)
+        (self.connections, self.balloon) = (connections, balloon)
     }
 }
 
 /// The kinds of virtio devices.
 public enum DeviceKind: UInt8, Sendable, CaseIterable {
     case network = 1
-    case block, console, entropy, vsock, files, rootImage
+    case block, console, entropy, vsock, files, rootImage, balloon
 }
 
 /// What the guest asks of the file server.
@@ -120,6 +146,14 @@ extension ProcessStatistics {
             packet.add(connections.toGuest)
             packet.add(connections.fromGuest)
         }
+        packet.add(balloon != nil)
+        guard let balloon else { return }
+        packet.add(balloon.target)
+        packet.add(balloon.size)
+        for number in [balloon.reported, balloon.free, balloon.available, balloon.caches] {
+            packet.add(number != nil)
+            packet.add(number ?? 0)
+        }
     }
 
     init<Descriptor>(from packet: inout PacketReader<Descriptor>) throws(FieldError) {
@@ -137,6 +171,21 @@ extension ProcessStatistics {
                 current: try packet.number("current"), toGuest: try packet.number("toGuest"),
                 fromGuest: try packet.number("fromGuest"))
         }
+        if try packet.flag("balloon") { balloon = try Self.balloon(from: &packet) }
+    }
+
+    private static func balloon<Descriptor>(
+        from packet: inout PacketReader<Descriptor>
+    ) throws(FieldError) -> Balloon {
+        func optional(_ name: String, _ packet: inout PacketReader<Descriptor>) throws(FieldError) -> UInt64? {
+            let isThere = try packet.flag(name)
+            let number: UInt64 = try packet.number(name)
+            return isThere ? number : nil
+        }
+        return Balloon(
+            target: try packet.number("target"), size: try packet.number("size"),
+            reported: try optional("reported", &packet), free: try optional("free", &packet),
+            available: try optional("available", &packet), caches: try optional("caches", &packet))
     }
 
     private static func queue<Descriptor>(from packet: inout PacketReader<Descriptor>) throws(FieldError) -> Queue {

@@ -26,6 +26,7 @@ final class MachineDevices {
     private let loop: EventLoop
     private let reporter: EndReporter
     private(set) var vsock: VsockService?
+    private var balloon: BalloonBackend?
     /// Those that were there from the start on.
     private var devices: [(kind: DeviceKind, device: any BackendDevice)] = []
     private var networks: [NetworkInterface] = []
@@ -62,6 +63,7 @@ final class MachineDevices {
             numbers[kind, default: 0] += 1
         }
         statistics.connections = vsock.map { .init($0.backend.device) }
+        statistics.balloon = balloon.map { .init($0) }
         return statistics
     }
 
@@ -84,6 +86,23 @@ final class MachineDevices {
     }
 
     func addEntropy() throws { try add(.entropy, RNGBackend(loop: loop, onBroken: broken("rng"))) }
+
+    func addBalloon(reportsFreePages: Bool) throws {
+        guard balloon == nil else { throw MachineError("the machine has a balloon already") }
+        let device = BalloonBackend(
+            isPrivate: vmm.vm.isPrivate, reportsFreePages: reportsFreePages, loop: loop, onBroken: broken("balloon"))
+        try add(.balloon, device)
+        balloon = device
+    }
+
+    /// Has the guest give up so much of its memory.
+    func setBalloon(bytes: UInt64) throws {
+        guard let balloon else { throw MachineError("the machine has no balloon") }
+        guard bytes <= vmm.vm.map.size else {
+            throw MachineError("a balloon of \(bytes) bytes: the machine has \(vmm.vm.map.size)")
+        }
+        balloon.setSize(bytes: bytes)
+    }
 
     func addVsock(guestCID: UInt64) throws {
         guard vsock == nil else { throw MachineError("the machine has a vsock device already") }
@@ -203,6 +222,7 @@ extension DeviceKind {
         case .block: 2
         case .console: 3
         case .entropy: 4
+        case .balloon: 5
         case .vsock: 19
         case .files: 26
         case .rootImage: 27

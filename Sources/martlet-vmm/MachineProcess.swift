@@ -72,6 +72,8 @@ final class MachineProcess {
         case .addConsole(let output, .serial): try machine().0.addSerialPort(output: output)
         case .addConsole(let output, .virtio): try machine().1.addConsole(output)
         case .addEntropy: try machine().1.addEntropy()
+        case .addBalloon(let reportsFreePages): try machine().1.addBalloon(reportsFreePages: reportsFreePages)
+        case .setBalloon(let bytes): try machine().1.setBalloon(bytes: bytes)
         case .addVsock(let guestCID): try machine().1.addVsock(guestCID: guestCID)
         case .addFiles(let vhostUser, let tag): try machine().1.addFiles(tag: tag, socket: vhostUser)
         case .addRelayedFiles(let relay, let tag): try machine().1.addRelayedFiles(tag: tag, relay)

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Logging
 import Testing
 
@@ -22,6 +23,33 @@ import Testing
         #expect(value("-object", arguments) == "memory-backend-memfd,id=memory,size=300M,share=on")
         #expect(value("-machine", arguments)?.contains("memory-backend=memory") == true)
         #expect(value("-m", arguments) == "300M")
+    }
+
+    @Test func theBalloonReportsFreePagesUnlessItMayNot() {
+        #expect(
+            arguments(.tcg).contains("virtio-balloon-pci,id=balloon,deflate-on-oom=on,free-page-reporting=on"))
+        var vm = VMConfiguration(
+            name: "pod", vcpus: 1, memoryMiB: 300, kernel: "/k", initramfs: "/i", kernelArguments: [])
+        vm.reportsFreePages = false
+        let driver = QEMUDriver(executable: "/usr/bin/qemu", accelerator: .tcg, logger: Logger(label: "test"))
+        #expect(
+            driver.arguments(vm).contains("virtio-balloon-pci,id=balloon,deflate-on-oom=on,free-page-reporting=off"))
+    }
+
+    @Test func whatCommandsReturnIsReadAsFarAsItIsUsed() throws {
+        func answer(_ text: String) throws -> QMP.Answer {
+            try JSONDecoder().decode(QMP.Answer.self, from: Data(text.utf8))
+        }
+        #expect(try answer("{\"actual\": 536870912}").actual == 536_870_912)
+        // Of a guest that tells some only; -1 stands for the others, as a number with and without a sign.
+        let stats = """
+            {"last-update": 7, "stats": {"stat-free-memory": 5, "stat-swap-in": 18446744073709551615, "stat-x": -1}}
+            """
+        #expect(try answer(stats).stats == ["stat-free-memory": 5])
+        for other in ["{}", "[1, 2]", "\"text\"", "{\"actual\": \"much\", \"stats\": 3}"] {
+            let read = try answer(other)
+            #expect(read.actual == nil && read.stats.isEmpty, "\(other)")
+        }
     }
 
     @Test func theGuestIsWhatTheConfigurationSays() {

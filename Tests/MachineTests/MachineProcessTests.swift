@@ -78,7 +78,13 @@ struct MachineProcessTests {
         #expect(refusal { try machine.client.pressPowerButton() }.contains("the machine is created"))
         #expect(refusal { try machine.boot(Array("#!/bin/sh".utf8)) }.contains("neither"))
         #expect(refusal { try machine.boot(Array(TinyGuest.elf(TinyGuest.reset).prefix(70))) }.contains("guest kernel"))
-        for _ in 0..<18 { try machine.client.addEntropy().wait() }
+        #expect(refusal { try machine.client.setBalloon(bytes: 4096) }.contains("no balloon"))
+        try machine.client.addBalloon(reportsFreePages: true).wait()
+        #expect(refusal { try machine.client.addBalloon(reportsFreePages: true).wait() }.contains("balloon already"))
+        #expect(refusal { try machine.client.setBalloon(bytes: 1 << 40) }.contains("1099511627776 bytes"))
+        try machine.client.setBalloon(bytes: 4096)
+        #expect(try machine.client.statistics(timeout: .seconds(10)).balloon?.target == 4096)
+        for _ in 0..<17 { try machine.client.addEntropy().wait() }
         #expect(refusal { try machine.client.addEntropy().wait() }.contains("more than 18"))
         try machine.boot(TinyGuest.elf(TinyGuest.reset))
         #expect(refusal { try machine.boot(TinyGuest.elf(TinyGuest.reset)) }.contains("boot: the machine is "))

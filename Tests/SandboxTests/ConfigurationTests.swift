@@ -66,6 +66,11 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             copy_limit_mib = 3
             [network]
             source_filter = true
+            [memory]
+            reporting = false
+            reclaim = false
+            idle_s = 7
+            floor_mib = 0
             [sockets]
             forward = false
             [paths]
@@ -86,6 +91,7 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
             heartbeatTimeout: .milliseconds(200))
         expected.volumes.copyLimit = 3 << 20
         expected.network.sourceFilter = true
+        expected.memory = .init(reporting: false, reclaim: false, idle: .seconds(7), floorMiB: 0)
         expected.sockets.forward = false
         expected.paths = .init(root: "/r")
         expected.spec.ineffectiveLimits = .warn

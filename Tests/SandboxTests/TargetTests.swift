@@ -7,6 +7,7 @@ import Logging
 import OCISpec
 import Synchronization
 import Testing
+import VMMControl
 
 @testable import Sandbox
 
@@ -49,6 +50,8 @@ private final class FakeMachine: VirtualMachine {
     func removeNetwork(hardwareAddress: [UInt8]) throws {}
     func addDisk(_ disk: Disk) throws {}
     func removeDisk(id: String) throws {}
+    func setBalloon(bytes: UInt64) throws {}
+    func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon { .init(target: 0, size: 0, reported: nil) }
     func kill(_ reason: VMEnd) {}
     func end() async -> VMEnd { .poweredOff }
 }

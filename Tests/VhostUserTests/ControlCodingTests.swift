@@ -22,7 +22,8 @@ import Testing
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)), .statistics,
         .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, isPrivate: true, vcpus: 32, nested: true),
         .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
-        .addEntropy, .addVsock(guestCID: 3), .addFiles(vhostUser: 10, tag: "t"),
+        .addEntropy, .addBalloon(reportsFreePages: true), .setBalloon(bytes: 1 << 33), .addVsock(guestCID: 3),
+        .addFiles(vhostUser: 10, tag: "t"),
         .addBlock(files: DiskFiles(files: [10, 11, 12], bytes: [4096, 1, 0]), readOnly: true, id: "i"),
         .removeBlock(id: "i"), .boot(kernel: 10, initramfs: nil, commandLine: "quiet"),
         .boot(kernel: 10, initramfs: 11, commandLine: ""), .pressPowerButton, .pause, .resume,
@@ -154,7 +155,8 @@ import Testing
             ProcessStatistics.Operations(kind: kind, nanoseconds: .max, counts: (0..<10).map { UInt64($0) })
         }
         var statistics = ProcessStatistics(
-            queues: queues, operations: operations, connections: .init(current: 4, toGuest: 5, fromGuest: .max))
+            queues: queues, operations: operations, connections: .init(current: 4, toGuest: 5, fromGuest: .max),
+            balloon: .init(target: 1, size: 2, reported: nil, free: .max, available: nil, caches: 4))
         var writer = PacketWriter<Int32>()
         statistics.encode(to: &writer)
         #expect(writer.body.count + ControlProtocol.headerSize <= ControlProtocol.maximumPacket)

@@ -56,6 +56,8 @@ public protocol AgentService: Sendable {
     func guestDetails(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestDetailsResponse
     /// What the guest as a whole uses. The host does without where an agent does not have this call.
     func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse
+    /// Drops page cache, what was used longest ago first. The host does without where an agent does not have this call.
+    func reclaimMemory(_ request: AgentReclaimMemoryRequest, context: TTRPCContext) async throws -> AgentReclaimMemoryResponse
 }
 
 extension TTRPCServiceDescription {
@@ -88,6 +90,7 @@ extension TTRPCServiceDescription {
                 "ResumeSandbox": .unary { try await service.resumeSandbox($0, context: $1) },
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
                 "GuestStats": .unary { try await service.guestStats($0, context: $1) },
+                "ReclaimMemory": .unary { try await service.reclaimMemory($0, context: $1) },
             ])
     }
 }
@@ -270,6 +273,13 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentGuestStatsResponse {
         try await client.call(Self.service, "GuestStats", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Drops page cache, what was used longest ago first. The host does without where an agent does not have this call.
+    public func reclaimMemory(
+        _ request: AgentReclaimMemoryRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentReclaimMemoryResponse {
+        try await client.call(Self.service, "ReclaimMemory", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.agent.v1.Agent"

@@ -245,6 +245,13 @@ struct GuestAgent: Sendable {
         try await client.guestStats(.init(), timeout: timeout)
     }
 
+    /// Has the guest drop page cache that nobody has used of late.
+    ///
+    /// - Parameter cacheFloor: so much of it stays, bytes.
+    func reclaimMemory(cacheFloor: UInt64) async throws -> AgentReclaimMemoryResponse {
+        try await client.reclaimMemory(.with { $0.cacheFloorBytes = cacheFloor }, timeout: timeout)
+    }
+
     func statistics(_ id: String) async throws -> ContainerStatistics {
         ContainerStatistics(try await client.containerStats(.with { $0.containerID = name(id) }, timeout: timeout))
     }

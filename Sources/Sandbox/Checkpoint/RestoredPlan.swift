@@ -68,6 +68,9 @@ extension TemplateShape {
             return "made with another guest image than \((other.rootImage ?? other.initramfs)?.path ?? "none")"
         }
         if kernelArguments != other.kernelArguments { return "made with other arguments of the kernel" }
+        if reportsFreePages != other.reportsFreePages {
+            return "made with\(reportsFreePages ? "" : "out") memory.reporting"
+        }
         if nested != other.nested { return "made with\(nested ? "" : "out") vm.nested" }
         return self == other ? nil : "made of another machine"
     }

@@ -29,6 +29,18 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var nested = false
     }
 
+    /// Memory that goes back to the host.
+    public struct Memory: Sendable, Equatable, Codable {
+        /// Whether memory that is free in a guest goes back by itself.
+        public var reporting = true
+        /// Whether the guest of an idle pod drops page cache, and gives back what is free then.
+        public var reclaim = true
+        /// How long a pod has been idle then.
+        public var idle = Duration.seconds(60)
+        /// The page cache that it keeps, MiB.
+        public var floorMiB = 64
+    }
+
     /// What a guest may do with files of the host.
     public struct Files: Sendable, Equatable, Codable {
         /// Whether it may make device nodes.
@@ -140,6 +152,7 @@ public struct Configuration: Sendable, Equatable, Codable {
 
     public var hypervisor = Hypervisor.auto
     public var vm = VM()
+    public var memory = Memory()
     public var qemu = QEMU()
     public var agent = Agent()
     public var engine = Engine()

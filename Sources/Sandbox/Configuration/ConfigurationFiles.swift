@@ -65,6 +65,10 @@ extension Configuration {
         try reader.boolean("vm.debug_console", into: &vm.debugConsole)
         try reader.boolean("vm.huge_pages", into: &vm.hugePages)
         try reader.boolean("vm.nested", into: &vm.nested)
+        try reader.boolean("memory.reporting", into: &memory.reporting)
+        try reader.boolean("memory.reclaim", into: &memory.reclaim)
+        try reader.duration("memory.idle_s", 1...86_400, unit: "s", { .seconds($0) }, into: &memory.idle)
+        try reader.integer("memory.floor_mib", 0...Self.maximumMemoryMiB, unit: "MiB", into: &memory.floorMiB)
         var qemuPath: String? = qemu.path
         try reader.string("qemu.path", into: &qemuPath)
         qemu.path = qemuPath ?? qemu.path

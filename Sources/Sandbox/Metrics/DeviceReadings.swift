@@ -20,6 +20,15 @@ extension ProcessStatistics {
             readings.add(.vsockBytes, ["receive"], connections.toGuest)
             readings.add(.vsockBytes, ["transmit"], connections.fromGuest)
         }
+        if let balloon {
+            if let reported = balloon.reported { readings.add(.guestReported, [], reported) }
+            readings.add(.guestBalloon, [], balloon.size)
+            for (kind, bytes) in [
+                ("available", balloon.available), ("cached", balloon.caches), ("free", balloon.free),
+            ] {
+                if let bytes { readings.add(.balloonTold, [kind], bytes) }
+            }
+        }
         return readings
     }
 }
@@ -29,7 +38,7 @@ extension DeviceKind {
     fileprivate func name(_ number: UInt8) -> String {
         switch self {
         case .network, .block: "\(self)\(number)"
-        case .console, .entropy, .vsock, .files: "\(self)"
+        case .console, .entropy, .vsock, .files, .balloon: "\(self)"
         case .rootImage: "root_image"
         }
     }

@@ -82,6 +82,7 @@ extension SandboxPlan {
         machine.rootImage = image.rootImage
         machine.hugePages = configuration.vm.hugePages
         machine.nested = configuration.vm.nested
+        machine.reportsFreePages = configuration.memory.reporting
         machine.allowsDeviceNodes = configuration.files.deviceNodes
         machine.template = try TemplateStore.template(for: machine, driver, configuration.template)
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }

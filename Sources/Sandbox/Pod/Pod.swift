@@ -40,6 +40,8 @@ package actor Pod {
     var containerNames: Set<String> = []
     /// Counts the machine's end.
     private var endCount: Task<Void, Never>?
+    /// Has the guest give memory back while the pod is idle.
+    private var idleness: Task<Void, Never>?
 
     /// A checkpoint is being written.
     var isBeingSaved = false
@@ -108,6 +110,7 @@ package actor Pod {
             }
             phase = .running(pod)
             createdAt = wallClockNanoseconds()
+            idleness = watchForIdleness(pod)
             endCount = Task { [tally = EndTally(root: environment.directory.root), logger] in
                 let end = await pod.machine.end()
                 MetricFamily.machineEnds.count([end.cause])
@@ -163,6 +166,7 @@ package actor Pod {
             if endedAt == 0 { endedAt = wallClockNanoseconds() }
         }
         phase = .ending(task, machine: machine)
+        idleness?.cancel()
         environment.directory.markEnding()
         for creation in creations.values { creation.cancel(SandboxError.wrongState("the pod was ended")) }
         await task.value

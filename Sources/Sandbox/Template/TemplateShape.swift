@@ -31,6 +31,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     public var vcpus: Int
     public var memoryMiB: Int
     public var nested: Bool
+    public var reportsFreePages: Bool
     /// The host's CPU and kernel.
     public var host: String
     /// Who shares the template; empty: all pods without a tenant.
@@ -49,6 +50,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
         vcpus = machine.vcpus
         memoryMiB = machine.memoryMiB
         nested = machine.nested
+        reportsFreePages = machine.reportsFreePages
         host = Self.thisHost()
         self.tenant = tenant
     }
@@ -79,7 +81,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     var name: String {
         let rest =
             "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(String(describing: rootImage))\n\(kernelArguments)\n"
-            + "\(nested)\n\(host)\n\(tenant)"
+            + "\(nested)\n\(reportsFreePages)\n\(host)\n\(tenant)"
         // FNV-1a: it tells apart what is listed; what counts is the whole shape, which is compared.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in rest.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }

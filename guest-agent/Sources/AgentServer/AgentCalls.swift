@@ -257,6 +257,15 @@ struct AgentCalls: AgentService {
         machine.statistics()
     }
 
+    func reclaimMemory(
+        _ request: AgentReclaimMemoryRequest, context: TTRPCContext
+    ) async throws -> AgentReclaimMemoryResponse {
+        try await perform("reclaim memory") { () async throws(AgentFailure) in
+            let reclaim = CacheReclaim(floor: request.cacheFloorBytes)
+            return try await blocking("reclaim") { () throws(AgentFailure) in try reclaim.run() }
+        }
+    }
+
     private func decoded<T: Decodable>(_ json: some Sequence<UInt8>, _ name: String) throws(AgentFailure) -> T {
         do throws(SpecError) {
             return try JSON.decode(T.self, from: Array(json), file: name)

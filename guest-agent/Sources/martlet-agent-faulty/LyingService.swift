@@ -187,6 +187,12 @@ final class LyingService: AgentService {
         try await agent.guestDetails(request, context: context)
     }
 
+    func reclaimMemory(
+        _ request: AgentReclaimMemoryRequest, context: TTRPCContext
+    ) async throws -> AgentReclaimMemoryResponse {
+        try await agent.reclaimMemory(request, context: context)
+    }
+
     func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse {
         try await agent.guestStats(request, context: context)
     }

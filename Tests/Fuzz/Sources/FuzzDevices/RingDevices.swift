@@ -102,6 +102,31 @@ final class RNGRing: RingDevice {
     func process(_ queue: Int) throws(QueueError) -> Bool { try device.process(queue: queue) {} }
 }
 
+/// A balloon that takes nothing, and looks at what it would take.
+final class BalloonRings: RingDevice {
+    private let device: BalloonDevice
+    /// As many as there is room for rings of.
+    var queues: [Virtqueue] { Array(device.queues.prefix(3)) }
+
+    init(_ scene: GuestScene) {
+        device = BalloonDevice { base, count in
+            if UInt(bitPattern: base) % 4096 != 0 || count % 4096 != 0 { fatalError("not whole pages") }
+            let range = iovec(iov_base: base, iov_len: count)
+            withUnsafePointer(to: range) { scene.check(UnsafeBufferPointer(start: $0, count: 1), count: count) }
+            return true
+        }
+    }
+
+    func process(_ queue: Int) throws(QueueError) -> Bool { try device.process(queue: queue) {} }
+
+    func stop() {
+        for queue in queues.indices {
+            device.prepareStop(queue: queue)
+            queues[queue].stop()
+        }
+    }
+}
+
 /// A network interface whose tap is a socket that keeps frames apart.
 final class NetRings: RingDevice {
     private let device: NetDevice

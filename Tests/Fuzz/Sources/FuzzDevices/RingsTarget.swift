@@ -18,6 +18,7 @@ final class RingsTarget: FuzzTarget {
         devices = [
             PlainQueue(scene), FilesRing(scene), try BlockRing(readOnly: false), try BlockRing(readOnly: true),
             try ConsoleRings(), RNGRing(), try NetRings(), try VsockRings(),
+            BalloonRings(scene),
         ]
     }
 
@@ -27,7 +28,7 @@ final class RingsTarget: FuzzTarget {
         defer { device.stop() }
         let features = RingFeatures.all.intersection(
             RingFeatures(rawValue: UInt64(input.byte()) << 28 | 1 << 32)
-        ).union(RingFeatures(rawValue: input.byte() & 1 == 0 ? 1 << 15 : 0))
+        ).union(RingFeatures(rawValue: deviceFeatures(input.byte())))
         var rings: [RingWriter] = []
         for (index, queue) in device.queues.enumerated() {
             let position = input.byte() > 250 ? input.word() : 0
@@ -43,6 +44,9 @@ final class RingsTarget: FuzzTarget {
         }
         for index in rings.indices { kick(device, index) }
     }
+
+    /// Receive buffers that are merged, and the queues of a balloon.
+    private func deviceFeatures(_ byte: UInt8) -> UInt64 { (byte & 1 == 0 ? 1 << 15 : 0) | UInt64(byte & 0x22) }
 
     private func step(
         _ choice: UInt8, _ input: inout Input, _ device: any RingDevice, _ index: Int, _ ring: inout RingWriter,
