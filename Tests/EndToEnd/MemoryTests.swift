@@ -100,7 +100,9 @@ extension Containers {
 
         private static let settings = "vm.memory_mib = 224\nmemory.idle_s = 2\nmemory.floor_mib = 8\n"
 
-        @Test func whatAPodNeedsNoMoreGoesBack() throws {
+        /// In the lab each MiB of the balloon is exits of milliseconds.
+        @Test(.enabled(if: Lab.driver != .kvm || Lab.everything, Lab.isLong))
+        func whatAPodNeedsNoMoreGoesBack() throws {
             try Scene.play { scene in
                 let pod = try Pod(scene, scene.configuration(Self.settings))
                 try takeAndFree(pod)
