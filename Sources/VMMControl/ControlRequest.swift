@@ -127,7 +127,8 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case statistics
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
-    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage, removeBlock, addBalloon, setBalloon
+    case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage, removeBlock
+    case addBalloon, setBalloon
 }
 
 extension ControlRequest {
