@@ -1,4 +1,5 @@
 import FoundationEssentials
+import LinuxSystem
 
 /// The results of `martlet bench isolation`.
 public struct IsolationReport: Sendable, Equatable, Codable {
@@ -71,7 +72,8 @@ public struct IsolationReport: Sendable, Equatable, Codable {
     /// - Throws: `BenchError` with the file, where it can't be read or is something else.
     public static func read(_ path: String) throws -> IsolationReport {
         do {
-            let report = try JSONDecoder().decode(IsolationReport.self, from: try Data(contentsOf: URL(filePath: path)))
+            let text = try readText(path, limit: 256 << 20)
+            let report = try JSONDecoder().decode(IsolationReport.self, from: Data(text.utf8))
             try report.check()
             return report
         } catch { throw BenchError("\(path): not a report of martlet bench isolation: \(error)") }
