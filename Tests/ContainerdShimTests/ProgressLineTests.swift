@@ -8,12 +8,17 @@ import Testing
 @Suite struct ProgressLineTests {
     private struct Failure: Error {}
 
-    /// What has come out of a terminal.
+    /// What comes out of a terminal: the kernel passes it on a moment later.
     private func text(_ master: SharedDescriptor) throws -> String {
         try master.setNonBlocking(true)
-        var bytes = [UInt8](repeating: 0, count: 4096)
-        let count = read(master.raw, &bytes, bytes.count)
-        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+        var text: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        for _ in 0..<20 {
+            usleep(10_000)
+            let count = read(master.raw, &buffer, buffer.count)
+            text += buffer.prefix(max(0, count))
+        }
+        return String(decoding: text, as: UTF8.self)
     }
 
     @Test func whatTakesLongIsShownAndTakenAway() async throws {

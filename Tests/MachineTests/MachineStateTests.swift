@@ -229,15 +229,16 @@ struct MachineRequestTests {
         try remove(100)
         usleep(300_000)
         let (threads, descriptors) = (machine.threads, machine.descriptors)
-        for number in 0..<8 as Range<UInt8> { try add(number) }
-        #expect(refusal { try add(8) }.contains("no free MMIO slot"))
+        let slots: UInt8 = 12
+        for number in 0..<slots { try add(number) }
+        #expect(refusal { try add(slots) }.contains("no free MMIO slot"))
         #expect(machine.threads > threads)
         for round in 0..<50 as Range<UInt8> {
             try remove(round)
-            try add(round + 8)
+            try add(round + slots)
         }
         #expect(refusal { try remove(1) } == "the machine has no network interface 02:00:00:00:00:01")
-        for number in 50..<58 as Range<UInt8> { try remove(number) }
+        for number in 50..<50 + slots { try remove(number) }
         #expect(eventually { machine.threads == threads }, "\(machine.threads) threads, not \(threads)")
         #expect(eventually { machine.descriptors == descriptors }, "\(machine.descriptors), not \(descriptors)")
         #expect(machine.child.ended == nil && machine.events.all.isEmpty, "\(machine.events.all)")

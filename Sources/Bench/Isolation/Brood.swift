@@ -21,6 +21,15 @@ struct Brood: Sendable {
         Array(PodProcesses.descendants(of: getpid(), among: PodProcesses.all()).dropFirst())
     }
 
+    /// The time between the start of containers and the reading of their memory.
+    private static let settleTime = Duration.milliseconds(300)
+
+    /// The memory of all that run, MiB, when what a start still does has become quiet.
+    func memoryAtRest() -> Double {
+        usleep(UInt32(Self.settleTime / .microseconds(1)))
+        return Self.memory(of: members())
+    }
+
     /// The memory of processes, MiB: private pages, and of each page that several processes have its share (Pss). A machine's memory
     /// is a file in memory that its processes map, so it is in the sum.
     ///

@@ -167,7 +167,7 @@ struct IsolationRounds {
     ///
     /// - Parameter measure: performs a turn of a side. An error of it counts for the side, unless it is of `Interruption`.
     mutating func run(
-        _ measure: (_ round: Int, _ turn: IsolationMeasure.Turn, _ side: Int) throws -> RuntimeTurn.Result
+        _ measure: (_ round: Int, _ turn: IsolationMeasure.Turn, _ side: Int) throws -> TurnResult
     ) throws {
         let deadline = now() + budget
         var durations: [IsolationMeasure.Turn: Duration] = [:]
@@ -232,7 +232,7 @@ struct IsolationRounds {
     }
 
     private mutating func record(
-        _ result: RuntimeTurn.Result, _ round: Int, _ turn: IsolationMeasure.Turn, _ side: Int
+        _ result: TurnResult, _ round: Int, _ turn: IsolationMeasure.Turn, _ side: Int
     ) {
         for measure in Self.measures(turn) {
             let key = Key(side: side, measure: measure.key)

@@ -49,22 +49,13 @@ struct RuntimeTurn {
     /// Those that are there, and how they call the runtime.
     var engines: [(engine: any IsolationEngine, runtime: IsolationEngineRuntime)] = []
 
-    /// The figures of a turn by their measures' keys, and why others are missing.
-    struct Result: Equatable {
-        var figures: [String: Double] = [:]
-        var missed: [String: String] = [:]
-    }
-
-    /// The time between the start of containers and the reading of their memory.
-    private static let settleTime = Duration.milliseconds(300)
-
     /// - Throws: `BenchError` where it fails as a whole. The containers and processes of the turn have ended then too.
-    func perform(_ turn: IsolationMeasure.Turn) throws -> Result {
+    func perform(_ turn: IsolationMeasure.Turn) throws -> TurnResult {
         do {
             let result =
                 switch turn {
                 case .start: try start()
-                case .whole: Result(figures: ["run": try run(bundles.nothing, "run").waitForSuccess(limit)])
+                case .whole: TurnResult(figures: ["run": try run(bundles.nothing, "run").waitForSuccess(limit)])
                 case .pair: try pair()
                 case .load: try load()
                 case .request: try requests()
@@ -87,13 +78,12 @@ struct RuntimeTurn {
 
     // MARK: Turns
 
-    private func start() throws -> Result {
+    private func start() throws -> TurnResult {
         let container = run(bundles.serving, "start")
         let process = try container.process()
         let first = try process.waitForOutput(limit)
-        var result = Result(figures: ["start": Double(first - process.begin) / 1e6])
-        Self.settle()
-        result.figures["memory-1"] = Brood.memory(of: brood.members())
+        var result = TurnResult(figures: ["start": Double(first - process.begin) / 1e6])
+        result.figures["memory-1"] = brood.memoryAtRest()
         do {
             result.figures["exec"] = try call(["exec", container.id, "/bin/true"]).waitForSuccess(limit)
         } catch let error as BenchError {
@@ -103,7 +93,7 @@ struct RuntimeTurn {
         return result
     }
 
-    private func pair() throws -> Result {
+    private func pair() throws -> TurnResult {
         let begin = monotonicNanoseconds()
         let (first, second) = IsolationBundles.pairIDs(of: side)
         var last = begin
@@ -114,10 +104,10 @@ struct RuntimeTurn {
             last = try process.waitForOutput(limit)
         }
         try end(all.reversed())
-        return Result(figures: ["two": Double(last - begin) / 1e6])
+        return TurnResult(figures: ["two": Double(last - begin) / 1e6])
     }
 
-    private func load() throws -> Result {
+    private func load() throws -> TurnResult {
         let recorder = Mutex(PhaseRecorder())
         let process = try RuntimeProcess(runtime, arguments(["run", "--bundle", bundles.load, id("load")])) {
             line, time in
@@ -130,8 +120,8 @@ struct RuntimeTurn {
     }
 
     /// The figures of the container's work.
-    static func figures(of record: PhaseRecorder) -> Result {
-        var result = Result(missed: record.missed)
+    static func figures(of record: PhaseRecorder) -> TurnResult {
+        var result = TurnResult(missed: record.missed)
         for measure in IsolationMeasure.all where measure.turn == .load {
             if let phase = record.phases.first(where: { $0.name == measure.key }) {
                 result.figures[measure.key] = measure.figure(phase)
@@ -142,7 +132,7 @@ struct RuntimeTurn {
         return result
     }
 
-    private func requests() throws -> Result {
+    private func requests() throws -> TurnResult {
         let echo = id("echo")
         let requests = try RequestTurn(runtime, arguments(["run", "--bundle", bundles.echo, echo]), limit: limit)
         let quiet = try requests.latencies()
@@ -151,14 +141,14 @@ struct RuntimeTurn {
         _ = try neighbour.waitForOutput(limit)
         let noisy = try requests.latencies()
         try end([(noise.id, neighbour), (echo, requests.command)])
-        return Result(figures: [
+        return TurnResult(figures: [
             "request": RequestTurn.percentile(quiet, 0.5), "request-tail": RequestTurn.percentile(quiet, 0.99),
             "request-noisy": RequestTurn.percentile(noisy, 0.99),
         ])
     }
 
     /// - Throws: `BenchError` where one of the containers does not start.
-    private func many(_ count: Int) throws -> Result {
+    private func many(_ count: Int) throws -> TurnResult {
         var all: [(String, RuntimeProcess)] = []
         for number in 1...count {
             let container = run(bundles.serving, "many-\(number)")
@@ -166,13 +156,12 @@ struct RuntimeTurn {
             all.append((container.id, process))
             _ = try process.waitForOutput(limit)
         }
-        Self.settle()
-        let memory = Brood.memory(of: brood.members()) / Double(count)
+        let memory = brood.memoryAtRest() / Double(count)
         try end(all)
-        return Result(figures: ["memory-\(count)": memory])
+        return TurnResult(figures: ["memory-\(count)": memory])
     }
 
-    private func engine(_ turn: IsolationMeasure.Turn) throws -> Result {
+    private func engine(_ turn: IsolationMeasure.Turn) throws -> TurnResult {
         guard let (engine, runtime) = engines.first(where: { $0.engine.turn == turn }) else {
             throw BenchError("no \(turn.rawValue)")
         }
@@ -210,9 +199,6 @@ struct RuntimeTurn {
     private func call(_ command: [String]) throws -> RuntimeProcess {
         try RuntimeProcess(runtime, arguments(command))
     }
-
-    /// Has what a start still does become quiet.
-    static func settle() { usleep(UInt32(settleTime / .microseconds(1))) }
 
     /// Kills containers, and waits until the commands that ran them have ended, which delete them.
     private func end(_ containers: [(id: String, process: RuntimeProcess)]) throws {
