@@ -215,8 +215,9 @@ step "guest with the stock kernel" make --no-print-directory guest-stock
 if [[ $mode == ci ]]; then
     tests "end to end, QEMU" in_halves
     # One of each kind; the whole of it takes a quarter of an hour and more.
-    some='VCPUTests|aContainerRunsToItsEnd|theGuestHasWhatTheNamespaceHas|aReadOnlyDisk|aKilledHypervisor|CRITests/aPodRuns'
-    some+='|aContainerLivesByItsCommands|podsFromOneTemplateAreNotAlike|aRunningContainerGoesOnFromACheckpoint'
+    some='VCPUTests|aContainerRunsToItsEnd|theGuestHasWhatTheNamespaceHas|aReadOnlyDisk|anImageIsTheRoot|aKilledHypervisor'
+    some+='|CRITests/aPodRuns|aConfigMapIsFollowed|tasksAreServed|aContainerLivesByItsCommands|itIsMappedAndNotCopied'
+    some+='|podsFromOneTemplateAreNotAlike|aRunningContainerGoesOnFromACheckpoint|aForkGoesOnApart'
     tests "end to end, the built-in VMM in the lab: some" lab_test 600 "$some"
     finish
     exit
