@@ -28,13 +28,7 @@ public struct Disk: Sendable, Equatable, Codable {
     public init(parts: [Part], readOnly: Bool) {
         self.parts = parts
         self.readOnly = readOnly
-        // FNV-1a: names that one machine's few disks have.
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in "\(readOnly)\n\(parts.map { "\($0.path) \($0.bytes)" })".utf8 {
-            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
-        }
-        let digits = String(hash, radix: 16)
-        id = "disk" + String(repeating: "0", count: 16 - digits.count) + digits
+        id = "disk" + textHash("\(readOnly)\n\(parts.map { "\($0.path) \($0.bytes)" })")
     }
 
     public init(path: String, readOnly: Bool) { self.init(parts: [Part(path: path)], readOnly: readOnly) }

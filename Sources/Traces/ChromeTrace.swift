@@ -1,5 +1,3 @@
-import FoundationEssentials
-
 /// Spans as Chrome's trace viewer and Perfetto read them: the JSON object form of the Trace Event Format, with a complete event for each
 /// span and the names of the processes.
 public struct ChromeTrace: Sendable, Encodable {
@@ -37,11 +35,7 @@ public struct ChromeTrace: Sendable, Encodable {
     }
 
     /// JSON.
-    public func bytes() throws -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return Array(try encoder.encode(self))
-    }
+    public func bytes() throws -> [UInt8] { try traceJSON(self) }
 
     /// The rows of one process. In one row a span may be within another, but not overlap it: spans that run side by side get
     /// rows of their own.

@@ -1,5 +1,3 @@
-import FoundationEssentials
-
 /// Spans as a collector takes them: an `ExportTraceServiceRequest` of the OpenTelemetry protocol in its JSON encoding
 /// (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): names in lower camel case, ids in hexadecimal, numbers of 64 bits
 /// as text, enumerations as numbers.
@@ -53,27 +51,20 @@ public struct OTLPTrace: Sendable, Encodable {
 
     let resourceSpans: [ResourceSpans]
 
-    /// - Parameters:
-    ///   - version: Martlet's.
-    ///   - attributes: of all processes, as the semantic conventions name them.
-    public init(_ spans: [FinishedSpan], version: String, attributes: [String: String] = [:]) {
+    /// - Parameter version: Martlet's.
+    public init(_ spans: [FinishedSpan], version: String) {
         let processes = Dictionary(grouping: spans, by: \.process).sorted { $0.key.pid < $1.key.pid }
-        let common = attributes.sorted { $0.key < $1.key }.map { Attribute($0.key, $0.value) }
         resourceSpans = processes.map { process, spans in
             var own = [Attribute("service.name", process.name)]
             if process != .agent { own.append(Attribute("process.pid", process.pid)) }
             return ResourceSpans(
-                resource: Resource(attributes: own + common),
+                resource: Resource(attributes: own),
                 scopeSpans: [ScopeSpans(scope: Scope(name: "martlet", version: version), spans: spans.map(Span.init))])
         }
     }
 
     /// JSON.
-    public func bytes() throws -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return Array(try encoder.encode(self))
-    }
+    public func bytes() throws -> [UInt8] { try traceJSON(self) }
 }
 
 extension OTLPTrace.Span {

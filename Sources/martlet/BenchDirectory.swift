@@ -49,11 +49,23 @@ struct BenchDirectory {
     /// Creates a bundle with busybox.
     func bundle(_ arguments: [String], busybox: String) throws -> String {
         try bundle("\(arguments.count)", arguments) { rootfs in
-            let files = FileManager.default
-            try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
-            for name in ["sh", "true", "echo", "sleep"] {
-                try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
-            }
+            try Self.install(busybox, as: ["sh", "true", "echo", "sleep"], in: rootfs)
+        }
+    }
+
+    /// - Throws: `BenchError` where the option's program is not there.
+    static func checkBusybox(_ busybox: String) throws {
+        if access(busybox, X_OK) != 0 {
+            throw BenchError("--busybox \(busybox): not an executable file (Debian: apt install busybox-static)")
+        }
+    }
+
+    /// Gives a root file system busybox, under some of its names.
+    static func install(_ busybox: String, as names: [String], in rootfs: String) throws {
+        let files = FileManager.default
+        try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
+        for name in names {
+            try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
         }
     }
 }

@@ -71,9 +71,7 @@ struct BenchIsolation: AsyncParsableCommand {
             let old = try compare.map { try IsolationReport.read($0) }
             if geteuid() != 0 { throw BenchError("bench isolation needs root") }
             for file in [json, html].compactMap({ $0 }) { try Self.checkWritable(file) }
-            for (option, file) in [("--busybox", busybox)] where access(file, X_OK) != 0 {
-                throw BenchError("\(option) \(file): not an executable file (Debian: apt install busybox-static)")
-            }
+            try BenchDirectory.checkBusybox(busybox)
             let load = try Self.locateLoad(load)
             let work = try BenchDirectory(in: directory)
             defer { work.remove() }
@@ -191,15 +189,9 @@ struct IsolationMartlet {
     private func side(
         _ name: String, _ driver: String, _ usesTemplate: Bool, number: Int, _ logger: Logger
     ) async throws -> OCIRuntime {
-        let settings = "hypervisor = \"\(driver)\"\n"
         let template = BenchTemplate(
-            directory: "\(directory)/martlet-\(number)", configurationFile: configurationFile, settings: settings)
-        let file = try template.coldConfiguration()
-        let configuration = try Configuration.load(file: file)
-        _ = try GuestImage.locate(configuration.vm)
-        let choice = try HostFacts.of(configuration).chooseDriver(
-            driver, accelerator: configuration.qemu.accelerator.rawValue)
-        let used = usesTemplate ? try await template.make(logger: logger).file : file
+            directory: "\(directory)/martlet-\(number)", configurationFile: configurationFile)
+        let (used, choice) = try await template.configuration(of: driver, usesTemplate: usesTemplate, logger)
         var emulator: String?
         if case .qemu(.tcg, _, _, _) = choice { emulator = "QEMU without KVM (TCG)" }
         var runtime = OCIRuntime(
@@ -224,13 +216,10 @@ struct IsolationEngines {
     ///   - directory: holds all files of it.
     ///   - path: directories of programs, as in PATH.
     init(directory: String, path: String) throws {
-        let programs = ["podman", "conmon", "containerd", "ctr", "nsenter"].map { name in
-            (name, RuntimeDiscovery.locate(name, path: path))
-        }
+        func program(_ name: String) -> String? { RuntimeDiscovery.locate(name, path: path) }
         func absent(_ names: [String]) -> String? {
-            programs.first { names.contains($0.0) && $0.1 == nil }.map { "no \($0.0) in PATH" }
+            names.first { program($0) == nil }.map { "no \($0) in PATH" }
         }
-        func program(_ name: String) -> String? { programs.first { $0.0 == name }?.1 }
         if let reason = absent(["podman", "conmon"]) {
             missing.append(.init("podman", reason))
         } else {
@@ -308,10 +297,8 @@ struct IsolationBundleMaker: Sendable {
                 spec.mounts.append(Mount(destination: "/bind", type: "bind", source: share, options: ["rbind", "rw"]))
             }
         } fill: { rootfs in
-            try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
-            for name in ["sh", "true", "echo", "sleep", "cat", "seq", "nproc", "dd", "rm"] {
-                try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
-            }
+            let names = ["sh", "true", "echo", "sleep", "cat", "seq", "nproc", "dd", "rm"]
+            try BenchDirectory.install(busybox, as: names, in: rootfs)
             guard share != nil else { return }
             for directory in ["work", "bind"] {
                 try files.createDirectory(atPath: "\(rootfs)/\(directory)", withIntermediateDirectories: false)

@@ -54,9 +54,7 @@ struct BenchReclaim: AsyncParsableCommand {
     func run() async throws {
         let report = try await global.reporting { logger in
             if geteuid() != 0 { throw BenchError("bench reclaim needs root") }
-            guard access(busybox, X_OK) == 0 else {
-                throw BenchError("--busybox \(busybox): not an executable file (Debian: apt install busybox-static)")
-            }
+            try BenchDirectory.checkBusybox(busybox)
             let work = try BenchDirectory(in: directory)
             defer { work.remove() }
             var sides: [ReclaimBench.Side] = []
@@ -90,17 +88,12 @@ struct BenchReclaim: AsyncParsableCommand {
         let template = BenchTemplate(
             directory: "\(work.path)/martlet-\(name)", configurationFile: global.config,
             settings: """
-                hypervisor = "\(driver)"
                 vm.memory_mib = \(machineMiB)
                 memory.idle_s = 1
                 memory.floor_mib = 16
 
                 """)
-        let file = try template.coldConfiguration()
-        let configuration = try Configuration.load(file: file)
-        _ = try GuestImage.locate(configuration.vm)
-        _ = try HostFacts.of(configuration).chooseDriver(driver, accelerator: configuration.qemu.accelerator.rawValue)
-        return usesTemplate ? try await template.make(logger: logger).file : file
+        return try await template.configuration(of: driver, usesTemplate: usesTemplate, logger).file
     }
 
     private func bundle(in work: BenchDirectory) throws -> String {
@@ -111,12 +104,8 @@ struct BenchReclaim: AsyncParsableCommand {
         return try work.bundle("reclaim", ReclaimBench.arguments) { spec in
             spec.mounts.append(Mount(destination: "/share", type: "bind", source: share, options: ["rbind", "ro"]))
         } fill: { rootfs in
-            let files = FileManager.default
-            try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
-            try files.createDirectory(atPath: "\(rootfs)/share", withIntermediateDirectories: false)
-            for name in ["sh", "sleep", "dd"] {
-                try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
-            }
+            try BenchDirectory.install(busybox, as: ["sh", "sleep", "dd"], in: rootfs)
+            try FileManager.default.createDirectory(atPath: "\(rootfs)/share", withIntermediateDirectories: false)
         }
     }
 }

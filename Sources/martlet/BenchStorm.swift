@@ -83,12 +83,9 @@ struct BenchStorm: AsyncParsableCommand {
             spec.mounts.append(Mount(destination: "/tmp", type: "tmpfs", source: "tmpfs"))
             spec.mounts.append(Mount(destination: "/share", type: "bind", source: share, options: ["rbind", "rw"]))
         } fill: { rootfs in
-            let files = FileManager.default
-            try files.copyItem(atPath: busybox, toPath: "\(rootfs)/bin/busybox")
-            try files.createDirectory(atPath: "\(rootfs)/share", withIntermediateDirectories: false)
-            for name in ["dd", "echo", "ls", "mkdir", "mknod", "mv", "nc", "rm", "sh", "sleep", "true", "yes"] {
-                try files.createSymbolicLink(atPath: "\(rootfs)/bin/\(name)", withDestinationPath: "busybox")
-            }
+            let names = ["dd", "echo", "ls", "mkdir", "mknod", "mv", "nc", "rm", "sh", "sleep", "true", "yes"]
+            try BenchDirectory.install(busybox, as: names, in: rootfs)
+            try FileManager.default.createDirectory(atPath: "\(rootfs)/share", withIntermediateDirectories: false)
         }
     }
 

@@ -1,6 +1,7 @@
 import Bench
 import FoundationEssentials
 import Glibc
+import Hypervisor
 import LinuxSystem
 import Logging
 import Sandbox
@@ -25,6 +26,24 @@ struct BenchTemplate {
     func coldConfiguration() throws -> String {
         try Configuration.copy(
             file: configurationFile, to: "\(directory)/cold", with: settings + "template.mode = \"off\"\n")
+    }
+
+    /// Makes the configuration of pods of one hypervisor.
+    ///
+    /// - Parameter usesTemplate: they start from a template, which is made.
+    /// - Returns: its file, and what the hypervisor is here.
+    /// - Throws: where that runs no machines here.
+    func configuration(
+        of driver: String, usesTemplate: Bool, _ logger: Logger
+    ) async throws -> (file: String, driver: DriverChoice) {
+        var own = self
+        own.settings = "hypervisor = \"\(driver)\"\n" + settings
+        let file = try own.coldConfiguration()
+        let configuration = try Configuration.load(file: file)
+        _ = try GuestImage.locate(configuration.vm)
+        let choice = try HostFacts.of(configuration).chooseDriver(
+            driver, accelerator: configuration.qemu.accelerator.rawValue)
+        return (usesTemplate ? try await own.make(logger: logger).file : file, choice)
     }
 
     /// Makes the template of a pod without limits.

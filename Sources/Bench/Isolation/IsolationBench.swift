@@ -28,9 +28,6 @@ public struct IsolationBench: Sendable {
     /// Half of the interval that is wanted, as a part of the median.
     static let tolerance = 0.05
     static let mostRounds = 200
-    /// Ten containers at once take long, and differ little.
-    static let mostRoundsOfTen = 3
-    static let mostRoundsOfFifty = 1
 
     public init(runtimes: [OCIRuntime], missing: [IsolationReport.Missing], directory: String) {
         self.runtimes = runtimes
@@ -201,9 +198,7 @@ struct IsolationRounds {
     }
 
     private func isWanted(_ turn: IsolationMeasure.Turn, _ round: Int) -> Bool {
-        // Memory does not depend on warm caches.
-        if turn == .ten { return (1...IsolationBench.mostRoundsOfTen).contains(round) }
-        if turn == .fifty { return (1...IsolationBench.mostRoundsOfFifty).contains(round) }
+        if let rounds = turn.rounds { return (1...rounds).contains(round) }
         if round <= 1 { return true }
         return Self.measures(turn).contains { measure in
             (0..<runtimes).contains { side in

@@ -1,7 +1,19 @@
 /// One thing that `martlet bench isolation` measures.
 struct IsolationMeasure: Sendable, Equatable {
     /// What is done to get it. One turn of a runtime gives all measures of a kind.
-    enum Turn: String, Sendable, CaseIterable { case start, whole, pair, load, podman, containerd, request, ten, fifty }
+    enum Turn: String, Sendable, CaseIterable {
+        case start, whole, pair, load, podman, containerd, request, ten, fifty
+
+        /// How many rounds have it, without a warm-up; nil: as many as are wanted. Many containers at once take long, and
+        /// differ little; memory does not depend on warm caches.
+        var rounds: Int? {
+            switch self {
+            case .ten: 3
+            case .fifty: 1
+            default: nil
+            }
+        }
+    }
 
     /// How a phase of the container's work becomes a figure.
     enum Conversion: Sendable, Equatable {

@@ -8,7 +8,8 @@ struct RequestTurn {
     private static let pause: UInt32 = 3000
     private static let count = 150
 
-    private let process: RuntimeProcess
+    /// The command that runs the container.
+    let process: RuntimeProcess
     private let replies: Replies
     private let limit: Duration
 
@@ -55,9 +56,6 @@ struct RequestTurn {
             return try request()
         }.sorted()
     }
-
-    /// The command that runs the container.
-    var command: RuntimeProcess { process }
 
     /// - Parameters:
     ///   - sorted: in ascending order; not empty.

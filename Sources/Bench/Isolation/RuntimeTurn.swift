@@ -140,7 +140,7 @@ struct RuntimeTurn {
         let neighbour = try noise.process()
         _ = try neighbour.waitForOutput(limit)
         let noisy = try requests.latencies()
-        try end([(noise.id, neighbour), (echo, requests.command)])
+        try end([(noise.id, neighbour), (echo, requests.process)])
         return TurnResult(figures: [
             "request": RequestTurn.percentile(quiet, 0.5), "request-tail": RequestTurn.percentile(quiet, 0.99),
             "request-noisy": RequestTurn.percentile(noisy, 0.99),

@@ -92,14 +92,7 @@ extension Runtime {
         defer { terminal.end() }
         let forwarding = Task {
             await terminal.resize(task, container: options.id, exec: exec)
-            for await signal in signals.stream {
-                // The process on the host passes it on.
-                if signal == SIGWINCH {
-                    await terminal.resize(task, container: options.id, exec: exec)
-                } else {
-                    child.signal(signal)
-                }
-            }
+            await signals.pass(to: child) { await terminal.resize(task, container: options.id, exec: exec) }
         }
         defer { forwarding.cancel() }
         return await child.end().status

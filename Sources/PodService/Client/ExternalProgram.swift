@@ -13,12 +13,16 @@ struct ExternalProgram: Sendable {
     /// - Parameter package: Debian's, for the message.
     /// - Throws: `SandboxError.unsupported` where it is not installed.
     init(_ name: String, package: String, for purpose: String) throws(SandboxError) {
-        let directories = getenv("PATH").map { String(cString: $0) } ?? "/usr/sbin:/usr/bin:/sbin:/bin"
-        let paths = directories.split(separator: ":").map { "\($0)/\(name)" }
-        guard let path = paths.first(where: { access($0, X_OK) == 0 }) else {
+        guard let path = Self.find(name) else {
             throw .unsupported("\(purpose) without \(name), which is not installed (Debian: apt install \(package))")
         }
         (self.name, self.path) = (name, path)
+    }
+
+    /// The path of a program that is searched in PATH.
+    static func find(_ name: String) -> String? {
+        let directories = getenv("PATH").map { String(cString: $0) } ?? "/usr/sbin:/usr/bin:/sbin:/bin"
+        return directories.split(separator: ":").map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
     }
 
     /// Runs it to its end.

@@ -57,10 +57,7 @@ public struct MachineShell: Sendable {
         terminal.begin()
         defer { terminal.end() }
         let forwarding = Task {
-            for await signal in signals.stream {
-                // The process on the host passes others on.
-                if signal != SIGWINCH { child.signal(signal) } else { await resize(id, terminal, inspection) }
-            }
+            await signals.pass(to: child) { await resize(id, terminal, inspection) }
         }
         defer { forwarding.cancel() }
         return await child.end().status

@@ -24,4 +24,13 @@ final class SignalQueue: Sendable {
             }
         }
     }
+
+    /// Passes the signals on to the process on the host that stands for one of the guest, which passes them on.
+    ///
+    /// - Parameter resized: called where the person's terminal has another size.
+    func pass(to child: ChildProcess, resized: () async -> Void) async {
+        for await signal in stream {
+            if signal == SIGWINCH { await resized() } else { child.signal(signal) }
+        }
+    }
 }

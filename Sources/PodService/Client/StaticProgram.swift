@@ -19,9 +19,7 @@ struct StaticProgram {
     /// - Parameter name: a path, or a name that is searched in `PATH`.
     /// - Throws: `SandboxError.invalid` where there is none, or one that needs libraries.
     init(_ name: String) throws {
-        let search = getenv("PATH").map { String(cString: $0) } ?? "/usr/sbin:/usr/bin:/sbin:/bin"
-        let candidates = name.contains("/") ? [name] : search.split(separator: ":").map { "\($0)/\(name)" }
-        guard let found = candidates.first(where: { access($0, X_OK) == 0 }),
+        guard let found = name.contains("/") ? name : ExternalProgram.find(name), access(found, X_OK) == 0,
             let absolute = realpath(found, nil).map({ pointer in
                 defer { free(pointer) }
                 return String(cString: pointer)

@@ -100,6 +100,16 @@ package final class HostProcess: Sendable {
         setReceiveTimeout(control.raw, .zero)
     }
 
+    /// What happens to it; `ended` is the last. To be called once, after `enter`, in place of `watch`.
+    func events() throws -> AsyncStream<Event> {
+        let (events, continuation) = AsyncStream.makeStream(of: Event.self)
+        try watch { event in
+            continuation.yield(event)
+            if event == .ended { continuation.finish() }
+        }
+        return events
+    }
+
     /// Reports what happens to it, on a thread of its own; `ended` is the last. To be called once, after `enter`.
     func watch(_ report: @Sendable @escaping (Event) -> Void) throws {
         let control = control

@@ -24,11 +24,7 @@ extension Pod {
 
     /// Passes on to a container's process what happens to the one on the host.
     func watch(_ process: HostProcess, _ id: String, exec: String) throws {
-        let (events, continuation) = AsyncStream.makeStream(of: HostProcess.Event.self)
-        try process.watch { event in
-            continuation.yield(event)
-            if event == .ended { continuation.finish() }
-        }
+        let events = try process.events()
         Task { for await event in events { await follow(event, id, exec) } }
     }
 

@@ -128,11 +128,7 @@ extension Pod {
 
     /// Passes on what happens to the process on the host.
     private func watchMachineProcess(_ id: String, _ host: HostProcess, _ pod: RunningPod) throws {
-        let (events, continuation) = AsyncStream.makeStream(of: HostProcess.Event.self)
-        try host.watch { event in
-            continuation.yield(event)
-            if event == .ended { continuation.finish() }
-        }
+        let events = try host.events()
         let agent = pod.agent
         Task {
             for await event in events {

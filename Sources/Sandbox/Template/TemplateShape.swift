@@ -82,11 +82,8 @@ public struct TemplateShape: Sendable, Equatable, Codable {
         let rest =
             "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(String(describing: rootImage))\n\(kernelArguments)\n"
             + "\(nested)\n\(reportsFreePages)\n\(host)\n\(tenant)"
-        // FNV-1a: it tells apart what is listed; what counts is the whole shape, which is compared.
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in rest.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        let digits = String(hash, radix: 16)
-        return "\(vcpus)cpu-\(memoryMiB)mib-" + String(repeating: "0", count: 16 - digits.count) + digits
+        // It tells apart what is listed; what counts is the whole shape, which is compared.
+        return "\(vcpus)cpu-\(memoryMiB)mib-\(textHash(rest))"
     }
 
     /// The CPU's vendor, signature and name, and the kernel's release: what KVM gives a guest depends on both.
