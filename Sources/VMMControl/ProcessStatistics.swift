@@ -86,7 +86,7 @@ public struct ProcessStatistics: Equatable, Sendable {
 /// The kinds of virtio devices.
 public enum DeviceKind: UInt8, Sendable, CaseIterable {
     case network = 1
-    case block, console, entropy, vsock, files, rootImage, balloon
+    case block, console, entropy, vsock, files, rootImage, balloon, memory
 }
 
 /// What the guest asks of the file server.

@@ -224,6 +224,7 @@ extension DeviceKind {
         case .entropy: 4
         case .balloon: 5
         case .vsock: 19
+        case .memory: 24
         case .files: 26
         case .rootImage: 27
         }

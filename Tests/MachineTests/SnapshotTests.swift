@@ -14,7 +14,7 @@ private func someSnapshot() -> MachineSnapshot {
     var console = SlotState(index: 0, deviceID: 3, status: 15)
     console.driverFeatures = 1 << 32
     console.configuration = [1, 2, 3, 4, 5, 6, 1, 0]
-    console.deviceState = 2
+    console.deviceState = [2, 0, 1]
     console.queues = [
         .init(
             size: 256, isReady: true, isRunning: true, descriptors: 0x1000, driver: 0x2000, device: 0x3000, position: 9)
@@ -51,7 +51,7 @@ private func someSnapshot() -> MachineSnapshot {
             try MachineSnapshot([UInt8](repeating: 0, count: 4096))
         }
         bytes[8] = 99
-        #expect(throws: MachineError("machine state, file: version 99, not 2")) { try MachineSnapshot(bytes) }
+        #expect(throws: MachineError("machine state, file: version 99, not 3")) { try MachineSnapshot(bytes) }
     }
 
     /// Each byte of the first kilobyte, and numbers of sections, changed: a state or an error, never a trap.

@@ -81,9 +81,17 @@ import Testing
         #expect(scene.backend.configuration == [3, 2, 1, 0, 4, 3, 2, 1])
         #expect(scene.backend.targetBytes == 0x1_0203 << 12 && scene.backend.actualBytes == 0x0102_0304 << 12)
         scene.backend.setSize(bytes: .max)
-        #expect(scene.backend.savedState == .max)
-        scene.backend.restore(savedState: 5)
-        #expect(scene.backend.targetBytes == 5 << 12)
+        #expect(scene.backend.savedState == [0xff, 0xff, 0xff, 0xff])
+        try scene.backend.restore(savedState: [5, 1, 0, 0])
+        #expect(scene.backend.targetBytes == 0x105 << 12 && scene.backend.savedState == [5, 1, 0, 0])
+        for (state, reason): ([UInt8], String) in [
+            ([], "target is cut off"), ([1, 2, 3], "target is cut off"), ([1, 2, 3, 4, 5], "1 bytes too many"),
+        ] {
+            #expect(throws: DeviceStateError("balloon, saved state: \(reason)")) {
+                try scene.backend.restore(savedState: state)
+            }
+        }
+        #expect(scene.backend.targetBytes == 0x105 << 12)
     }
 
     @Test func reportedMemoryGoesBack() throws {

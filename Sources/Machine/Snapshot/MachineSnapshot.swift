@@ -11,8 +11,8 @@ public struct MachineSnapshot: Sendable, Equatable {
     /// "MRTLSNAP", little-endian.
     static let magic: UInt64 = 0x5041_4e53_4c54_524d
     /// Changes with every change of what a section has.
-    static let version: UInt32 = 2
-    /// A state has fewer bytes than this: 32 vCPUs with 64 KiB each, and a margin.
+    static let version: UInt32 = 3
+    /// A state has fewer bytes than this: 32 vCPUs and the devices of all slots with 64 KiB each, and a margin.
     public static let maximumSize = 4 << 20
 
     /// Bytes of memory.

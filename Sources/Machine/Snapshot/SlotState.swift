@@ -24,13 +24,15 @@ struct SlotState: Sendable, Equatable {
     /// What of the device's configuration space is its own: of a network interface, its hardware address first.
     var configuration: [UInt8] = []
     /// What the device keeps beside its queues (`BackendDevice.savedState`).
-    var deviceState: UInt32 = 0
+    var deviceState: [UInt8] = []
     var queues: [Queue] = []
 
     /// A device has fewer queues than this.
     private static let maximumQueues = 64
     /// A configuration space has fewer bytes than this.
     private static let maximumConfiguration = 256
+    /// What a device keeps beside its queues has no more bytes than this.
+    static let maximumDeviceState = 64 << 10
 
     func encode(to section: inout StateWriter) {
         section.add(UInt32(index))
@@ -42,7 +44,7 @@ struct SlotState: Sendable, Equatable {
         section.add(queueSelector)
         section.add(configurationGeneration)
         section.add(bytes: configuration)
-        section.add(deviceState)
+        section.add(bytes: deviceState)
         section.add(each: queues) { section, queue in
             section.add(queue.size)
             section.add(queue.isReady)
@@ -67,7 +69,10 @@ struct SlotState: Sendable, Equatable {
         guard configuration.count <= Self.maximumConfiguration else {
             throw section.error("a configuration space of \(configuration.count) bytes")
         }
-        deviceState = try section.number("device state")
+        deviceState = try section.bytes("device state")
+        guard deviceState.count <= Self.maximumDeviceState else {
+            throw section.error("a device state of \(deviceState.count) bytes")
+        }
         queues = try section.each("queues", atMost: Self.maximumQueues) { section throws(MachineError) in
             Queue(
                 size: try section.number("size"), isReady: try section.flag("ready"),

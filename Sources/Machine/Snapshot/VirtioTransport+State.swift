@@ -38,7 +38,7 @@ extension VirtioTransport {
 
     /// Sets the state of a device that is as new, and starts the queues that ran.
     ///
-    /// - Throws: `MachineError` where the state is of another device; what the device throws where a queue does not start.
+    /// - Throws: `MachineError` where the state is of another device, or not one of the device's; what the device throws where a queue does not start.
     func restore(_ state: SlotState) throws {
         let name = "MMIO slot \(state.index)"
         guard state.deviceID == deviceID, state.queues.count == kicks.count else {
@@ -63,7 +63,8 @@ extension VirtioTransport {
             page[VirtioRegister.configurationGeneration] = state.configurationGeneration
             show(registers)
             try startQueues(state, registers, isFresh: true)
-            device.restore(savedState: state.deviceState)
+            do { try device.restore(savedState: state.deviceState) } catch { throw MachineError("\(name): \(error)") }
+            showConfiguration(notify: false)
         }
         // A device may have completed requests whose interrupt was still on its way when the state was saved.
         if isStarted { raise() }

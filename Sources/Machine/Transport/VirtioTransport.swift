@@ -93,6 +93,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
         device.onConfigurationChange { [weak self, loop] in
             loop.post { [weak self] in self?.showConfiguration(notify: true) }
         }
+        device.onQuietConfigurationChange { [weak self] in self?.showConfiguration(notify: false) }
     }
 
     /// The driver has started the device.
@@ -139,7 +140,7 @@ public final class VirtioTransport: BusDevice, @unchecked Sendable {
     /// The driver reads the generation, fields, and the generation again, all without an exit. It changes before and after the
     /// fields, so that a driver that saw some old and some new ones reads them again, or is told by the interrupt that follows
     /// (virtio 1.2, 2.5.3).
-    private func showConfiguration(notify: Bool) {
+    func showConfiguration(notify: Bool) {
         if isDetached { return }
         page[VirtioRegister.configurationGeneration] &+= 1
         page.write(device.configuration, at: VirtioRegister.configuration)

@@ -38,7 +38,7 @@ extension DeviceKind {
     fileprivate func name(_ number: UInt8) -> String {
         switch self {
         case .network, .block: "\(self)\(number)"
-        case .console, .entropy, .vsock, .files, .balloon: "\(self)"
+        case .console, .entropy, .vsock, .files, .balloon, .memory: "\(self)"
         case .rootImage: "root_image"
         }
     }

@@ -19,18 +19,22 @@ public protocol BackendDevice: AnyObject {
     /// Has the device call `changed`, on any thread, after its configuration space has changed by itself. A device whose
     /// space never does so does nothing.
     func onConfigurationChange(_ changed: @escaping @Sendable () -> Void)
+    /// Has the device call `show`, on the transport's thread, after its configuration space has changed in a way that the driver is not
+    /// to be told of. When `show` returns the driver reads the new one. A device whose space never does so does nothing.
+    func onQuietConfigurationChange(_ show: @escaping () -> Void)
     /// The driver has written to the configuration space. A device whose space is read-only does nothing.
     ///
     /// - Parameters:
     ///   - bytes: 1, 2 or 4.
     ///   - offset: from the space's start on; may lie behind its end.
     func writeConfiguration(_ bytes: [UInt8], at offset: Int)
-    /// What the driver has set of the device that is in no queue and in no register of the transport; read while the device runs.
-    var savedState: UInt32 { get }
+    /// What the device keeps that is in no queue and in no register of the transport, 64 KiB at most; read while the device runs.
+    var savedState: [UInt8] { get }
     /// Sets what `savedState` was, after the queues have started.
     ///
     /// - Parameter state: not trusted.
-    func restore(savedState state: UInt32)
+    /// - Throws: `DeviceStateError` where it is not the state of such a device. Then nothing is set.
+    func restore(savedState state: [UInt8]) throws(DeviceStateError)
     /// Starts to serve a queue, and serves what is in it already.
     ///
     /// - Throws: `QueueError` when the driver's geometry is wrong, `SystemError` when a descriptor can't be watched.
@@ -44,8 +48,11 @@ public protocol BackendDevice: AnyObject {
 extension BackendDevice {
     public var queueCounts: [QueueCounters.Counts] { [] }
     public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) {}
-    public var savedState: UInt32 { 0 }
-    public func restore(savedState state: UInt32) {}
+    public func onQuietConfigurationChange(_ show: @escaping () -> Void) {}
+    public var savedState: [UInt8] { [] }
+    public func restore(savedState state: [UInt8]) throws(DeviceStateError) {
+        try DeviceStateReader("device", section: "saved state", state[...]).finish()
+    }
     public func writeConfiguration(_ bytes: [UInt8], at offset: Int) {}
 }
 

@@ -46,11 +46,11 @@ public final class BalloonBackend: BackendDevice {
         actual = bytes.reversed().reduce(0) { $0 << 8 | UInt32($1) }
     }
 
-    /// How many pages the driver is to take.
-    public var savedState: UInt32 { target }
-    public func restore(savedState state: UInt32) {
-        target = state
-        actual = state
+    /// How many pages the driver is to take, 4 bytes.
+    public var savedState: [UInt8] { withUnsafeBytes(of: target.littleEndian, Array.init) }
+    public func restore(savedState state: [UInt8]) throws(DeviceStateError) {
+        target = try DeviceStateReader.number("balloon", "target", state)
+        actual = target
     }
 
     public func start(queue: Int, _ setup: QueueSetup) throws { try queues.start(queue: queue, setup) }

@@ -24,7 +24,10 @@ final class LoopQueues<Device: QueueDevice> {
         for case let queue? in running { loop.remove(queue.kick.raw) }
     }
 
-    func start(queue: Int, _ setup: QueueSetup) throws {
+    /// Starts a queue.
+    ///
+    /// - Parameter servesAtOnce: what is in it is served before this returns; if not, in the loop's next round.
+    func start(queue: Int, _ setup: QueueSetup, servesAtOnce: Bool = true) throws {
         try device.queues[queue].start(
             setup.geometry, memory: setup.memory, features: setup.features, position: setup.position)
         do {
@@ -34,7 +37,7 @@ final class LoopQueues<Device: QueueDevice> {
             throw error
         }
         running[queue] = (setup.kick, setup.lines)
-        serve(queue)
+        if servesAtOnce { serve(queue) } else { setup.kick.signal() }
     }
 
     /// Stops a queue and returns its position.

@@ -30,9 +30,12 @@ public final class NetBackend: BackendDevice {
 
     public func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) { device.link.onChange(changed) }
 
-    /// How many pairs of queues are active.
-    public var savedState: UInt32 { UInt32(device.activePairs) }
-    public func restore(savedState state: UInt32) { device.restore(activePairs: Int(state)) }
+    /// How many pairs of queues are active, 4 bytes.
+    public var savedState: [UInt8] { withUnsafeBytes(of: UInt32(device.activePairs).littleEndian, Array.init) }
+    public func restore(savedState state: [UInt8]) throws(DeviceStateError) {
+        let pairs: UInt32 = try DeviceStateReader.number("network", "active pairs", state)
+        device.restore(activePairs: Int(pairs))
+    }
 
     public func start(queue: Int, _ setup: QueueSetup) throws {
         // Before the queue's thread starts to serve it.

@@ -77,9 +77,11 @@ public final class VsockBackend: BackendDevice {
     }
 
     public var features: UInt64 { 0 }
-    /// The next port of a connection.
-    public var savedState: UInt32 { device.nextPort }
-    public func restore(savedState state: UInt32) { device.restore(nextPort: state) }
+    /// The next port of a connection, 4 bytes.
+    public var savedState: [UInt8] { withUnsafeBytes(of: device.nextPort.littleEndian, Array.init) }
+    public func restore(savedState state: [UInt8]) throws(DeviceStateError) {
+        device.restore(nextPort: try DeviceStateReader.number("vsock", "next port", state))
+    }
     public let queueCount: Int
     public var queueCounts: [QueueCounters.Counts] {
         [device.receive, device.transmit, events].prefix(queueCount).map(\.counters.counts)
