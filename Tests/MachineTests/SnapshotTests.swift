@@ -68,6 +68,16 @@ private func someSnapshot() -> MachineSnapshot {
         #expect(refused > 0)
     }
 
+    @Test func aDevicesStateHasABound() throws {
+        var snapshot = someSnapshot()
+        snapshot.slots[0].deviceState = [UInt8](repeating: 5, count: SlotState.maximumDeviceState)
+        #expect(try MachineSnapshot(snapshot.encoded()) == snapshot)
+        snapshot.slots[0].deviceState.append(5)
+        #expect(throws: MachineError("machine state, slot: a device state of 65537 bytes")) {
+            try MachineSnapshot(snapshot.encoded())
+        }
+    }
+
     @Test func aSlotCantBeThereTwice() {
         var snapshot = someSnapshot()
         snapshot.freeSlots = [0]

@@ -13,11 +13,22 @@ private final class FakeDevice: BackendDevice, @unchecked Sendable {
     let ownsConfiguration = true
     let space = Mutex<[UInt8]>([1, 2, 3, 4, 5, 6])
     let changed = Mutex<(@Sendable () -> Void)?>(nil)
+    /// Shows the space; called on the loop's thread only.
+    private var show: () -> Void = {}
+    /// The first byte of the space is the state.
+    var savedState: [UInt8] { space.withLock { [$0[0]] } }
     var configuration: [UInt8] { space.withLock { $0 } }
     let log = Mutex<[String]>([])
     let rings = [Virtqueue(maximumSize: 256), Virtqueue(maximumSize: 256)]
 
     func onConfigurationChange(_ changed: @escaping @Sendable () -> Void) { self.changed.withLock { $0 = changed } }
+
+    func onQuietConfigurationChange(_ show: @escaping () -> Void) { self.show = show }
+
+    func restore(savedState state: [UInt8]) throws(DeviceStateError) {
+        guard state.count == 1 else { throw DeviceStateError("\(state.count) bytes") }
+        space.withLock { $0[0] = state[0] }
+    }
 
     func writeConfiguration(_ bytes: [UInt8], at offset: Int) {
         log.withLock { $0.append("write \(bytes) at \(offset)") }
@@ -30,6 +41,12 @@ private final class FakeDevice: BackendDevice, @unchecked Sendable {
     func change(_ bytes: [UInt8]) {
         space.withLock { $0 = bytes }
         changed.withLock { $0 }?()
+    }
+
+    /// Changes the space without telling the driver; on the loop's thread.
+    func changeQuietly(_ bytes: [UInt8]) {
+        space.withLock { $0 = bytes }
+        show()
     }
 
     func start(queue: Int, _ setup: QueueSetup) throws {
@@ -241,6 +258,49 @@ private final class Bench {
         #expect(bench.takeInterrupt())
         bench.write(VirtioRegister.interruptAcknowledge, 3)
         #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+    }
+
+    /// The driver reads the new space, and is not interrupted.
+    @Test func aQuietChangeIsOnlyShown() throws {
+        let bench = try Bench()
+        bench.start()
+        let generation = bench.read(VirtioRegister.configurationGeneration)
+        let isShownAtOnce = try bench.tasks.sync { [device = bench.device, transport = bench.transport] in
+            device.changeQuietly([1, 2, 3, 4, 5, 9])
+            return transport.page[VirtioRegister.configuration + 4] == 0x0905
+        }
+        #expect(isShownAtOnce)
+        #expect(bench.read(VirtioRegister.configurationGeneration) != generation)
+        #expect(bench.read(VirtioRegister.interruptStatus) == 1)
+        #expect(!bench.takeInterrupt())
+    }
+
+    /// The state of a device is saved, and what it makes of the configuration space is shown when it is restored.
+    @Test func aDevicesStateIsRestored() throws {
+        let first = try Bench()
+        first.start()
+        first.device.change([7, 2, 3, 4, 5, 6])
+        let state = try first.tasks.sync { [transport = first.transport] in try? transport.suspend(slot: 2) }
+        let saved = try #require(state)
+        #expect(saved.deviceState == [7])
+        let second = try Bench()
+        func restore(_ state: SlotState) throws -> String {
+            try second.tasks.sync { [transport = second.transport] in
+                do {
+                    try transport.restore(state)
+                    return ""
+                } catch {
+                    return "\(error)"
+                }
+            }
+        }
+        #expect(try restore(saved) == "")
+        #expect(second.read(VirtioRegister.configuration) == 0x0403_0207)
+        #expect(second.status == 15)
+        var other = saved
+        other.deviceState = [1, 2]
+        #expect(try restore(other) == "MMIO slot 2: 2 bytes")
+        #expect(second.read(VirtioRegister.configuration) == 0x0403_0207)
     }
 
     @Test func whatTheDriverWritesReachesTheDevice() throws {

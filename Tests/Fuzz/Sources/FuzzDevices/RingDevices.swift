@@ -127,6 +127,53 @@ final class BalloonRings: RingDevice {
     }
 }
 
+/// A memory device whose region is no memory of the scene's. It gives nothing back, and looks at what it would give back.
+final class MemoryRings: RingDevice {
+    private static let count = 8
+    private let device: MemoryDevice
+    var queues: [Virtqueue] { device.queues }
+
+    init() throws {
+        let size = Self.count * Int(MemoryDevice.blockSize)
+        let mapping = try Mapping(file: -1, count: size, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+        let own = UInt(bitPattern: mapping.base)..<UInt(bitPattern: mapping.base) + UInt(size)
+        let memory = try GuestMemory([MemoryRegion(guestAddress: 0, userAddress: 0, mapping: mapping)])
+        device = MemoryDevice(region: 0..<UInt64(size), memory: memory) { base, count in
+            let start = UInt(bitPattern: base)
+            require(count > 0 && UInt(count) % UInt(MemoryDevice.blockSize) == 0, "\(count) bytes are no whole blocks")
+            require(start >= own.lowerBound && start + UInt(count) <= own.upperBound, "not the region's memory")
+            return true
+        }
+    }
+
+    /// A request of blocks in the region, or just beyond it.
+    static func request(_ input: inout Input) -> [UInt8] {
+        let address = UInt64(input.byte() % UInt8(count + 2)) * MemoryDevice.blockSize
+        return wire(UInt64(input.byte() % 5)) + wire(address) + wire(UInt64(input.byte() % UInt8(count + 2)))
+    }
+
+    func process(_ queue: Int) throws(QueueError) -> Bool {
+        let before = device.pluggedBytes
+        defer {
+            require(
+                device.pluggedBytes <= max(before, device.requestedBytes), "more is plugged than is requested")
+            let ranges = device.blocks.pluggedRanges
+            require(
+                ranges.reduce(0) { $0 + $1.count } == device.blocks.pluggedCount, "the plugged blocks are not counted")
+        }
+        return try device.process(queue: queue) {}
+    }
+
+    func hostSide(_ input: inout Input) {
+        device.requestedBytes = UInt64(input.byte()) % UInt64(Self.count + 1) * MemoryDevice.blockSize
+    }
+
+    func stop() {
+        for queue in queues { queue.stop() }
+        device.restore(requestedBytes: 0, MemoryBlocks(count: Self.count))
+    }
+}
+
 /// A network interface whose tap is a socket that keeps frames apart.
 final class NetRings: RingDevice {
     private let device: NetDevice

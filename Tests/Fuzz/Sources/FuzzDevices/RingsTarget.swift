@@ -18,7 +18,7 @@ final class RingsTarget: FuzzTarget {
         devices = [
             PlainQueue(scene), FilesRing(scene), try BlockRing(readOnly: false), try BlockRing(readOnly: true),
             try ConsoleRings(), RNGRing(), try NetRings(), try VsockRings(),
-            BalloonRings(scene),
+            BalloonRings(scene), try MemoryRings(),
         ]
     }
 
@@ -78,6 +78,7 @@ final class RingsTarget: FuzzTarget {
         case 26:
             let block = wire(UInt32(input.byte() % 16)) + wire(UInt32(0)) + wire(input.number64())
             scene.write(block, at: scene.address(&input))
+        case 29: scene.write(MemoryRings.request(&input), at: scene.address(&input))
         case 27:
             let size = UInt32(truncatingIfNeeded: input.number64())
             let geometry = QueueGeometry(
