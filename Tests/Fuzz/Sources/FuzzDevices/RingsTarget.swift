@@ -78,7 +78,13 @@ final class RingsTarget: FuzzTarget {
         case 26:
             let block = wire(UInt32(input.byte() % 16)) + wire(UInt32(0)) + wire(input.number64())
             scene.write(block, at: scene.address(&input))
-        case 29: scene.write(MemoryRings.request(&input), at: scene.address(&input))
+        case 29:
+            // A whole request of a memory device: chance seldom makes one that follows from those before it.
+            scene.write(MemoryRings.request(&input), at: GuestScene.data)
+            ring.setDescriptor(0, GuestScene.data, 24, 1, next: 1)
+            ring.setDescriptor(1, GuestScene.data + 64, UInt32(input.byte() % 16), 2, next: 0)
+            ring.publish(0)
+            kick(device, index)
         case 27:
             let size = UInt32(truncatingIfNeeded: input.number64())
             let geometry = QueueGeometry(
