@@ -106,8 +106,10 @@ final class MemoryDevice: QueueDevice {
         return .acknowledged
     }
 
+    /// What does not go back now the driver may ask for again.
     private func unplug(_ range: Range<Int>) -> MemoryProtocol.Answer {
-        guard blocks.pluggedCount(in: range) == range.count, discard(addresses(range)) else { return .error }
+        guard blocks.pluggedCount(in: range) == range.count else { return .error }
+        guard discard(addresses(range)) else { return .busy }
         blocks.set(range, isPlugged: false)
         onChange()
         return .acknowledged
