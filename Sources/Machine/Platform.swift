@@ -17,9 +17,13 @@ protocol MachinePlatform: AnyObject {
 
     /// - Parameters:
     ///   - vcpus: of `vm`.
+    ///   - maximumVCPUs: how many the guest can have while it runs.
     ///   - nested: whether the guest sees the CPU's virtualization.
     ///   - onEnd: the guest has turned the machine off, or reset it; called on a vCPU's thread, which stops by that.
-    init(_ vm: VM, _ vcpus: [VCPU], nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void) throws
+    ///   - onEject: the guest has let go of a vCPU, given by its number; called on a vCPU's thread.
+    init(
+        _ vm: VM, _ vcpus: [VCPU], maximumVCPUs: Int, nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void,
+        onEject: @escaping @Sendable (Int) -> Void) throws
 
     /// The devices that are not behind memory; an empty bus where there are none.
     var ports: Bus { get }
@@ -42,6 +46,21 @@ protocol MachinePlatform: AnyObject {
     ///
     /// - Throws: `MachineError` where the state does not fit this machine or this host.
     func restore(_ state: PlatformState, _ vcpus: [VCPUState]) throws
+
+    /// vCPUs that the guest has, or is getting.
+    var presentVCPUs: Int { get }
+
+    /// Whether a vCPU, given by its number, is among `presentVCPUs`.
+    func isPresent(vcpu index: Int) -> Bool
+
+    /// Takes a vCPU that the machine gets while it runs, and sets its registers. Its number follows the last one's.
+    func add(_ vcpu: VCPU) throws
+
+    /// Tells the guest that it gets a vCPU.
+    func insert(vcpu index: Int)
+
+    /// Asks the guest to let go of a vCPU.
+    func remove(vcpu index: Int)
 
     /// Tells the guest that the power button was pressed.
     func pressPowerButton()

@@ -7,8 +7,6 @@ public import LinuxSystem
 final class RootImage: BusDevice, @unchecked Sendable {
     /// Linux maps persistent memory in units of this size.
     static let alignment: UInt64 = 2 << 20
-    /// What an image may have, bytes.
-    private static let maximumSize: UInt64 = 1 << 30
 
     /// Guest-physical addresses.
     let range: Range<UInt64>
@@ -26,7 +24,7 @@ final class RootImage: BusDevice, @unchecked Sendable {
         try check("fstat", "root image", fstat(file.raw, &facts))
         guard facts.st_mode & S_IFMT == S_IFREG else { throw MachineError("root image: not a regular file") }
         let count = UInt64(clamping: facts.st_size)
-        guard count > 0, count % Self.alignment == 0, count <= Self.maximumSize else {
+        guard count > 0, count % Self.alignment == 0, count <= MemoryMap.rootImageLimit else {
             throw MachineError("root image: \(count) bytes are not a multiple of 2 MiB from 2 MiB to 1 GiB")
         }
         mapping = try Mapping(file: file.raw, count: Int(count), protection: PROT_READ)
@@ -49,7 +47,7 @@ extension VMM {
         guard rootImage == nil else { throw MachineError("the machine has a root image already") }
         let image = try RootImage(file, at: vm.map.rootImage) { [onEnd] in onEnd(.rootImageWritten(address: $0)) }
         try vm.addMemory(
-            slot: UInt32(vm.map.ranges.count + 1), at: image.range.lowerBound, image.mapping.base,
+            slot: UInt32(vm.map.banks.count + 1), at: image.range.lowerBound, image.mapping.base,
             UInt64(image.mapping.count), flags: UInt32(KVM_MEM_READONLY))
         rootImage = image
         return image.range

@@ -22,7 +22,7 @@ public final class VM: Sendable {
     /// - Throws: `MachineError` where it is private.
     public func sharedMemory() throws(MachineError) -> [SharedMemoryRegion] {
         if isPrivate { throw MachineError("the machine's memory is not shared") }
-        return map.ranges.map { range in
+        return map.banks.map { range in
             let base = memory.withBytes(at: range.address, count: Int(range.count)) { UInt(bitPattern: $0.baseAddress) }
             return SharedMemoryRegion(
                 guestAddress: range.address, userAddress: UInt64(base ?? 0), size: range.count, file: memoryFile,
@@ -34,7 +34,7 @@ public final class VM: Sendable {
     ///
     /// - Parameters:
     ///   - map: where memory is.
-    ///   - memoryFile: a file of `map.size` bytes.
+    ///   - memoryFile: a file of `map.fileSize` bytes.
     ///   - isPrivate: what the guest writes is not in the file.
     /// - Throws: `MachineError` where the file has another size; `SystemError` where KVM refuses.
     public init(_ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, isPrivate: Bool = false) throws {
@@ -44,8 +44,8 @@ public final class VM: Sendable {
         self.isPrivate = isPrivate
         var facts = stat()
         try check("fstat", "guest memory", fstat(memoryFile.raw, &facts))
-        guard UInt64(clamping: facts.st_size) == map.size else {
-            throw MachineError("the guest's memory file has \(facts.st_size) bytes, not \(map.size)")
+        guard UInt64(clamping: facts.st_size) == map.fileSize else {
+            throw MachineError("the guest's memory file has \(facts.st_size) bytes, not \(map.fileSize)")
         }
         memory = try map.map(file: memoryFile.raw, isPrivate: isPrivate)
         descriptor = SharedDescriptor(
@@ -59,7 +59,7 @@ public final class VM: Sendable {
         // Memory before the interrupt controllers: each memory slot that is added later waits for those to settle.
         try addMemory(
             slot: 0, at: MemoryMap.virtioBase, registers.base, UInt64(registerBytes), flags: UInt32(KVM_MEM_READONLY))
-        for (index, range) in map.ranges.enumerated() {
+        for (index, range) in map.banks.enumerated() {
             let base = memory.withBytes(at: range.address, count: Int(range.count)) { $0.baseAddress }
             guard let base = base.flatMap({ $0 }) else {
                 throw MachineError("memory at \(range.address) is not mapped")

@@ -22,7 +22,11 @@ public final class VMM: @unchecked Sendable {
     let slots: [MMIOSlot]
     /// The booted machine's free slots that the guest knows, in the order in which they are taken.
     var freeSlots: [MMIOSlot] = []
-    private let threads: VCPUThreads
+    let threads: VCPUThreads
+    /// How many vCPUs the guest can have while it runs.
+    let maximumVCPUs: Int
+    /// vCPUs that KVM has: it can't let go of one.
+    var madeVCPUs: Int
     /// Whether the guest sees the CPU's virtualization.
     let nested: Bool
     let platform: Platform
@@ -40,21 +44,27 @@ public final class VMM: @unchecked Sendable {
     /// Makes a machine without devices.
     ///
     /// - Parameters:
-    ///   - memoryFile: a file of `map.size` bytes.
+    ///   - memoryFile: a file of `map.fileSize` bytes.
     ///   - isPrivate: what the guest writes is not in the file.
     ///   - vcpus: how many, in `vcpuCounts`.
+    ///   - maximumVCPUs: how many it can have while it runs.
     ///   - nested: whether the guest sees the CPU's virtualization.
     ///   - loop: of the thread that the machine belongs to.
     ///   - onEnd: the machine has ended by itself; called once, on the loop's thread.
     /// - Throws: `MachineError`, or `SystemError` where KVM refuses.
     public init(
         _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, isPrivate: Bool = false, vcpus count: Int,
-        nested: Bool = false, loop: LoopTasks,
+        maximumVCPUs: Int? = nil, nested: Bool = false, loop: LoopTasks,
         onEnd: @escaping @Sendable (MachineEnd) -> Void
     ) throws {
         guard Self.vcpuCounts.contains(count) else {
             throw MachineError("\(count) vCPUs: not 1 to \(Self.vcpuCounts.upperBound)")
         }
+        let maximum = maximumVCPUs ?? count
+        guard (count...Self.vcpuCounts.upperBound).contains(maximum) else {
+            throw MachineError("at most \(maximum) vCPUs: not \(count) to \(Self.vcpuCounts.upperBound)")
+        }
+        (self.maximumVCPUs, madeVCPUs) = (maximum, count)
         self.loop = loop
         self.nested = nested
         acknowledgements = try EventDescriptor()
@@ -72,7 +82,7 @@ public final class VMM: @unchecked Sendable {
             loop.post { onEnd(end) }
         }
         self.onEnd = end
-        platform = try Platform(vm, vcpus, nested: nested, onEnd: end)
+        platform = try Platform(vm, vcpus, maximumVCPUs: maximum, nested: nested, onEnd: end) { threads.eject($0) }
         slots = Platform.slotInterrupts.enumerated().map { index, gsi in
             MMIOSlot(
                 index: index, address: MemoryMap.virtioBase + UInt64(index) * MemoryMap.virtioPage, gsi: gsi,

@@ -29,11 +29,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
 
     // MARK: To the machine's process
 
-    /// Make the machine; the first request. `kvm` is /dev/kvm, `memory` a file of `memoryBytes` bytes.
-    /// `nested`: the guest sees the CPU's virtualization.
-    /// `isPrivate`: what the guest writes is not in the file, and no other process can map the guest's memory.
-    case machine(
-        kvm: Descriptor, memory: Descriptor, memoryBytes: UInt64, isPrivate: Bool, vcpus: UInt32, nested: Bool)
+    /// Make the machine; the first request. `kvm` is /dev/kvm, `memory` a file of all memory that the layout has.
+    case machine(kvm: Descriptor, memory: Descriptor, layout: MachineLayout)
     /// Map a file as the guest's read-only root image (virtio-pmem).
     case addRootImage(file: Descriptor)
     /// Add a console that prints to the socket `output`.
@@ -44,6 +41,12 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case addBalloon(reportsFreePages: Bool)
     /// Have the guest give up so much of its memory, and take back what it has given up beyond that. It does so in its own time.
     case setBalloon(bytes: UInt64)
+    /// Add the device by which the guest gets the hotplug memory of the machine's layout.
+    case addMemory
+    /// Have the guest use so much of the hotplug memory. It does so in its own time.
+    case setMemory(bytes: UInt64)
+    /// Give the guest vCPUs, or ask it to let go of the last ones, until it has so many. It does so in its own time.
+    case setVCPUs(count: UInt32)
     /// Add the vsock device, which the machine's process serves itself.
     case addVsock(guestCID: UInt64)
     /// Add the file device that a process at the other end of `vhostUser` serves.
@@ -128,7 +131,7 @@ enum ControlRequestKind: UInt16, CaseIterable, Sendable {
     case machine = 32
     case addConsole, addEntropy, addVsock, addFiles, addBlock, boot, pressPowerButton, pause, resume, addNetwork
     case removeNetwork, setNetworkLink, restore, save, addRelayedFiles, addRootImage, removeBlock
-    case addBalloon, setBalloon
+    case addBalloon, setBalloon, addMemory, setMemory, setVCPUs
 }
 
 extension ControlRequest {
@@ -149,6 +152,9 @@ extension ControlRequest {
         case .addConsole: .addConsole
         case .addEntropy: .addEntropy
         case .addBalloon: .addBalloon
+        case .addMemory: .addMemory
+        case .setMemory: .setMemory
+        case .setVCPUs: .setVCPUs
         case .setBalloon: .setBalloon
         case .addVsock: .addVsock
         case .addFiles: .addFiles

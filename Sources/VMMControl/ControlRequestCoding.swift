@@ -30,19 +30,18 @@ extension ControlRequest {
             packet.add(descriptor: stream)
             packet.add(port)
             packet.add(timeout.clampedNanoseconds)
-        case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
+        case .machine(let kvm, let memory, let layout):
             packet.add(descriptor: kvm)
             packet.add(descriptor: memory)
-            packet.add(memoryBytes)
-            packet.add(isPrivate)
-            packet.add(vcpus)
-            packet.add(nested)
+            layout.encode(to: &packet)
         case .addRootImage(let file): packet.add(descriptor: file)
         case .addConsole(let output, let kind):
             packet.add(descriptor: output)
             packet.add(kind.rawValue)
         case .addBalloon(let reportsFreePages): packet.add(reportsFreePages)
         case .setBalloon(let bytes): packet.add(bytes)
+        case .setMemory(let bytes): packet.add(bytes)
+        case .setVCPUs(let count): packet.add(count)
         case .addVsock(let guestCID): packet.add(guestCID)
         case .addFiles(let vhostUser, let tag):
             packet.add(descriptor: vhostUser)
@@ -74,7 +73,7 @@ extension ControlRequest {
         case .setNetworkLink(let hardwareAddress, let isUp):
             packet.add(bytes: hardwareAddress)
             packet.add(isUp)
-        case .statistics, .addEntropy, .pressPowerButton, .pause, .resume: break
+        case .statistics, .addEntropy, .addMemory, .pressPowerButton, .pause, .resume: break
         }
     }
 
@@ -145,14 +144,15 @@ extension ControlRequest {
         case .machine:
             .machine(
                 kvm: try packet.descriptor("kvm"), memory: try packet.descriptor("memory"),
-                memoryBytes: try packet.number("memoryBytes"), isPrivate: try packet.flag("isPrivate"),
-                vcpus: try packet.number("vcpus"),
-                nested: try packet.flag("nested"))
+                layout: try MachineLayout(from: &packet))
         case .addRootImage: .addRootImage(file: try packet.descriptor("file"))
         case .addConsole: try addConsole(from: &packet)
         case .addEntropy: .addEntropy
         case .addBalloon: .addBalloon(reportsFreePages: try packet.flag("reportsFreePages"))
         case .setBalloon: .setBalloon(bytes: try packet.number("bytes"))
+        case .addMemory: .addMemory
+        case .setMemory: .setMemory(bytes: try packet.number("bytes"))
+        case .setVCPUs: .setVCPUs(count: try packet.number("count"))
         case .addVsock: .addVsock(guestCID: try packet.number("guestCID"))
         case .addFiles: .addFiles(vhostUser: try packet.descriptor("vhostUser"), tag: try packet.text("tag"))
         case .addRelayedFiles: .addRelayedFiles(relay: try relay(from: &packet), tag: try packet.text("tag"))

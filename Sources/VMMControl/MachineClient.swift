@@ -9,11 +9,9 @@ extension ControlClient {
     ///   - isPrivate: what the guest writes is not in the file, and no other process can map the guest's memory.
     ///   - nested: whether the guest sees the CPU's virtualization.
     public func makeMachine(
-        kvm: Int32, memory: Int32, bytes: UInt64, isPrivate: Bool = false, vcpus: UInt32, nested: Bool = false
+        kvm: Int32, memory: Int32, _ layout: MachineLayout
     ) throws(DeviceError) -> PendingReply {
-        try post(
-            .machine(
-                kvm: kvm, memory: memory, memoryBytes: bytes, isPrivate: isPrivate, vcpus: vcpus, nested: nested))
+        try post(.machine(kvm: kvm, memory: memory, layout: layout))
     }
 
     /// Maps a file as the guest's root image: a regular file of whole 2 MiB, open for reading.
@@ -36,6 +34,15 @@ extension ControlClient {
 
     /// Has the guest give up so much of its memory, which takes it a while.
     public func setBalloon(bytes: UInt64) throws(DeviceError) { try post(.setBalloon(bytes: bytes)).wait() }
+
+    /// Adds the device by which the guest gets the hotplug memory of the machine's layout.
+    public func addMemory() throws(DeviceError) -> PendingReply { try post(.addMemory) }
+
+    /// Has the guest use so much of the hotplug memory, which takes it a while.
+    public func setMemory(bytes: UInt64) throws(DeviceError) { try post(.setMemory(bytes: bytes)).wait() }
+
+    /// Gives the guest vCPUs, or asks it to let go of the last ones, which takes it a while.
+    public func setVCPUs(_ count: UInt32) throws(DeviceError) { try post(.setVCPUs(count: count)).wait() }
 
     /// Adds the vsock device, through which `connect` reaches the guest.
     public func addVsock(guestCID: UInt64) throws(DeviceError) -> PendingReply {

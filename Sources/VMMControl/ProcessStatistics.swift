@@ -68,18 +68,34 @@ public struct ProcessStatistics: Equatable, Sendable {
         }
     }
 
+    /// vCPUs and memory that can come and go.
+    public struct Hotplug: Equatable, Sendable {
+        /// vCPUs that the guest has, or is getting.
+        public var vcpus: UInt32
+        /// Bytes that the guest is asked to use of the hotplug memory, and what it uses.
+        public var requested: UInt64
+        public var plugged: UInt64
+
+        public init(vcpus: UInt32, requested: UInt64, plugged: UInt64) {
+            (self.vcpus, self.requested, self.plugged) = (vcpus, requested, plugged)
+        }
+    }
+
     public var queues: [Queue]
     public var operations: [Operations]
     /// nil: the process serves no vsock device.
     public var connections: Connections?
     /// nil: the process serves no balloon.
     public var balloon: Balloon?
+    /// nil: the process has no machine.
+    public var hotplug: Hotplug?
 
     public init(
-        queues: [Queue] = [], operations: [Operations] = [], connections: Connections? = nil, balloon: Balloon? = nil
+        queues: [Queue] = [], operations: [Operations] = [], connections: Connections? = nil, balloon: Balloon? = nil,
+        hotplug: Hotplug? = nil
     ) {
         (self.queues, self.operations) = (queues, operations)
-        (self.connections, self.balloon) = (connections, balloon)
+        (self.connections, self.balloon, self.hotplug) = (connections, balloon, hotplug)
     }
 }
 
@@ -147,12 +163,19 @@ extension ProcessStatistics {
             packet.add(connections.fromGuest)
         }
         packet.add(balloon != nil)
-        guard let balloon else { return }
-        packet.add(balloon.target)
-        packet.add(balloon.size)
-        for number in [balloon.reported, balloon.free, balloon.available, balloon.caches] {
-            packet.add(number != nil)
-            packet.add(number ?? 0)
+        if let balloon {
+            packet.add(balloon.target)
+            packet.add(balloon.size)
+            for number in [balloon.reported, balloon.free, balloon.available, balloon.caches] {
+                packet.add(number != nil)
+                packet.add(number ?? 0)
+            }
+        }
+        packet.add(hotplug != nil)
+        if let hotplug {
+            packet.add(hotplug.vcpus)
+            packet.add(hotplug.requested)
+            packet.add(hotplug.plugged)
         }
     }
 
@@ -172,6 +195,11 @@ extension ProcessStatistics {
                 fromGuest: try packet.number("fromGuest"))
         }
         if try packet.flag("balloon") { balloon = try Self.balloon(from: &packet) }
+        if try packet.flag("hotplug") {
+            hotplug = Hotplug(
+                vcpus: try packet.number("vcpus"), requested: try packet.number("requested"),
+                plugged: try packet.number("plugged"))
+        }
     }
 
     private static func balloon<Descriptor>(

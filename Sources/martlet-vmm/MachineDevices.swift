@@ -27,6 +27,7 @@ final class MachineDevices {
     private let reporter: EndReporter
     private(set) var vsock: VsockService?
     private var balloon: BalloonBackend?
+    private var memory: MemoryBackend?
     /// Those that were there from the start on.
     private var devices: [(kind: DeviceKind, device: any BackendDevice)] = []
     private var networks: [NetworkInterface] = []
@@ -64,6 +65,8 @@ final class MachineDevices {
         }
         statistics.connections = vsock.map { .init($0.backend.device) }
         statistics.balloon = balloon.map { .init($0) }
+        statistics.hotplug = .init(
+            vcpus: UInt32(vmm.presentVCPUs), requested: memory?.requestedBytes ?? 0, plugged: memory?.pluggedBytes ?? 0)
         return statistics
     }
 
@@ -98,11 +101,30 @@ final class MachineDevices {
     /// Has the guest give up so much of its memory.
     func setBalloon(bytes: UInt64) throws {
         guard let balloon else { throw MachineError("the machine has no balloon") }
-        guard bytes <= vmm.vm.map.size else {
-            throw MachineError("a balloon of \(bytes) bytes: the machine has \(vmm.vm.map.size)")
+        guard bytes <= vmm.vm.map.fileSize else {
+            throw MachineError("a balloon of \(bytes) bytes: the machine has \(vmm.vm.map.fileSize)")
         }
         balloon.setSize(bytes: bytes)
     }
+
+    func addMemory() throws {
+        guard memory == nil else { throw MachineError("the machine has a memory device already") }
+        guard let bank = vmm.vm.map.hotplug else { throw MachineError("the machine has no hotplug memory") }
+        let device = MemoryBackend(
+            region: bank.address..<bank.end, memory: vmm.vm.memory, isPrivate: vmm.vm.isPrivate, loop: loop,
+            onBroken: broken("memory"))
+        try add(.memory, device)
+        memory = device
+    }
+
+    /// Has the guest use so much of the hotplug memory.
+    func setMemory(bytes: UInt64) throws {
+        guard let memory else { throw MachineError("the machine has no memory device") }
+        try memory.request(bytes: bytes)
+    }
+
+    /// Guest-physical addresses of the hotplug memory that is plugged.
+    var hotplugged: [Range<UInt64>] { memory?.pluggedRanges ?? [] }
 
     func addVsock(guestCID: UInt64) throws {
         guard vsock == nil else { throw MachineError("the machine has a vsock device already") }

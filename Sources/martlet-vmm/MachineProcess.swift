@@ -66,14 +66,16 @@ final class MachineProcess {
 
     private func handle(_ sequence: UInt64, _ request: ControlRequest<SharedDescriptor>) throws -> ControlReply? {
         switch request {
-        case .machine(let kvm, let memory, let memoryBytes, let isPrivate, let vcpus, let nested):
-            try make(kvm, memory: memory, memoryBytes, isPrivate: isPrivate, vcpus: vcpus, nested: nested)
+        case .machine(let kvm, let memory, let layout): try make(kvm, memory, layout)
         case .addRootImage(let file): try machine().1.addRootImage(file)
         case .addConsole(let output, .serial): try machine().0.addSerialPort(output: output)
         case .addConsole(let output, .virtio): try machine().1.addConsole(output)
         case .addEntropy: try machine().1.addEntropy()
         case .addBalloon(let reportsFreePages): try machine().1.addBalloon(reportsFreePages: reportsFreePages)
         case .setBalloon(let bytes): try machine().1.setBalloon(bytes: bytes)
+        case .addMemory: try machine().1.addMemory()
+        case .setMemory(let bytes): try machine().1.setMemory(bytes: bytes)
+        case .setVCPUs(let count): try machine().0.setVCPUs(Int(count))
         case .addVsock(let guestCID): try machine().1.addVsock(guestCID: guestCID)
         case .addFiles(let vhostUser, let tag): try machine().1.addFiles(tag: tag, socket: vhostUser)
         case .addRelayedFiles(let relay, let tag): try machine().1.addRelayedFiles(tag: tag, relay)
@@ -89,7 +91,9 @@ final class MachineProcess {
             let bytes = try readState(state, Self.state, atMost: MachineSnapshot.maximumSize)
             return .booted(firstInstruction: try restore(MachineSnapshot(bytes), resetsConnections))
         case .save(let state, let memory):
-            return try writeState(machine().0.save(memory: memory.raw).encoded(), to: state, Self.state)
+            let (vmm, devices) = try machine()
+            let snapshot = try vmm.save(memory: memory.raw, hotplugged: devices.hotplugged)
+            return try writeState(snapshot.encoded(), to: state, Self.state)
         case .pressPowerButton: try machine().0.pressPowerButton()
         case .pause:
             try machine().0.pause { [control] in control.reply(sequence, ControlReply($0)) }
@@ -117,15 +121,13 @@ final class MachineProcess {
         return .done
     }
 
-    private func make(
-        _ kvm: SharedDescriptor, memory: SharedDescriptor, _ memoryBytes: UInt64, isPrivate: Bool, vcpus: UInt32,
-        nested: Bool
-    ) throws {
+    private func make(_ kvm: SharedDescriptor, _ memory: SharedDescriptor, _ layout: MachineLayout) throws {
         guard case .awaitingMachine = phase else { throw MachineError("the machine is made already") }
         let reporter = EndReporter(control)
         let vmm = try VMM(
-            KVM(device: kvm), map: MemoryMap(size: memoryBytes), memoryFile: memory, isPrivate: isPrivate,
-            vcpus: Int(vcpus), nested: nested, loop: tasks,
+            KVM(device: kvm), map: MemoryMap(size: layout.memoryBytes, hotplug: layout.hotplugBytes),
+            memoryFile: memory, isPrivate: layout.isPrivate, vcpus: Int(layout.vcpus),
+            maximumVCPUs: Int(layout.maximumVCPUs), nested: layout.nested, loop: tasks,
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
         try addDoorbell(to: vmm)

@@ -19,6 +19,23 @@ import Testing
         }
     }
 
+    @Test func memoryThatIsPluggedLiesAboveTheRootImage() throws {
+        let map = try MemoryMap(size: 5 << 30, hotplug: 1 << 30)
+        #expect(map.rootImage == 6 << 30)
+        #expect(map.hotplug == .init(address: 7 << 30, count: 1 << 30, offset: 5 << 30))
+        #expect(map.fileSize == 6 << 30 && map.banks.count == 3 && map.ranges.count == 2)
+        let (start, block): (UInt64, UInt64) = (7 << 30, 2 << 20)
+        let bank = map.hotplugBank(at: start + block..<start + 2 * block)
+        #expect(bank == .init(address: start + block, count: block, offset: (5 << 30) + block))
+        #expect(map.hotplugBank(at: start - block..<start + block) == nil)
+        #expect(try MemoryMap(size: 64 << 20).hotplug == nil)
+        for wrong in [1, 64 << 20, 65 << 30] as [UInt64] {
+            #expect(throws: MachineError.self) { try MemoryMap(size: 64 << 20, hotplug: wrong) }
+        }
+        // The guest is not told of it as memory.
+        #expect(!BootParameters.addressMap(map).contains { $0.address >= 6 << 30 })
+    }
+
     private func text(_ bytes: [UInt8]) throws -> SharedDescriptor {
         let file = try OwnedDescriptor.memory("boot test", size: 0)
         #expect(write(file.raw, bytes, bytes.count) == bytes.count)

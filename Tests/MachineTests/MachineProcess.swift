@@ -70,7 +70,8 @@ final class MachineProcess {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let memory = try OwnedDescriptor.memory("tiny", size: Int64(mebibytes) << 20)
         try client.makeMachine(
-            kvm: kvm.raw, memory: saved ?? memory.raw, bytes: mebibytes << 20, isPrivate: saved != nil, vcpus: vcpus
+            kvm: kvm.raw, memory: saved ?? memory.raw,
+            .init(memoryBytes: mebibytes << 20, isPrivate: saved != nil, vcpus: vcpus)
         ).wait()
     }
 

@@ -20,7 +20,11 @@ import Testing
         .addShare(name: "a", tree: 10, readOnly: false), .removeShare(name: ""), .saveFiles(file: 10),
         .restoreFiles(file: 10),
         .connect(port: 1024, stream: 10, timeout: .milliseconds(1500)), .statistics,
-        .machine(kvm: 10, memory: 11, memoryBytes: 1 << 40, isPrivate: true, vcpus: 32, nested: true),
+        .machine(
+            kvm: 10, memory: 11,
+            layout: .init(
+                memoryBytes: 1 << 40, hotplugBytes: 1 << 36, isPrivate: true, vcpus: 3, maximumVCPUs: 32, nested: true)),
+        .addMemory, .setMemory(bytes: 1 << 33), .setVCPUs(count: 7),
         .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
         .addEntropy, .addBalloon(reportsFreePages: true), .setBalloon(bytes: 1 << 33), .addVsock(guestCID: 3),
         .addFiles(vhostUser: 10, tag: "t"),
@@ -73,7 +77,7 @@ import Testing
             }
         }
         #expect(
-            refusal(.machine(kvm: 1, memory: 2, memoryBytes: 1, isPrivate: false, vcpus: 1, nested: false)) { $1 = [1] }
+            refusal(.machine(kvm: 1, memory: 2, layout: .init(memoryBytes: 1, vcpus: 1))) { $1 = [1] }
                 == "no descriptor for memory")
         #expect(refusal(.removeShare(name: "x")) { body, _ in body[4] = 0xff } == "name is not UTF-8")
         #expect(refusal(.removeNetwork(hardwareAddress: [1])) { _, _ in } == "hardwareAddress has 1 bytes, not 6")
@@ -117,7 +121,7 @@ import Testing
         var packet = header(.pause, 0)
         packet[4] = 1
         #expect(
-            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 5")
+            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 6")
         packet = header(.pause, 0)
         packet[7] = 1
         #expect(try receive(packet) == "control request 296 is unknown")
@@ -156,7 +160,8 @@ import Testing
         }
         var statistics = ProcessStatistics(
             queues: queues, operations: operations, connections: .init(current: 4, toGuest: 5, fromGuest: .max),
-            balloon: .init(target: 1, size: 2, reported: nil, free: .max, available: nil, caches: 4))
+            balloon: .init(target: 1, size: 2, reported: nil, free: .max, available: nil, caches: 4),
+            hotplug: .init(vcpus: 3, requested: 1 << 40, plugged: 5))
         var writer = PacketWriter<Int32>()
         statistics.encode(to: &writer)
         #expect(writer.body.count + ControlProtocol.headerSize <= ControlProtocol.maximumPacket)

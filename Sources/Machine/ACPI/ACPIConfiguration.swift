@@ -19,6 +19,8 @@ struct ACPIConfiguration: Sendable, Equatable {
 
     /// vCPUs, with the local APIC ids from 0 on.
     var cpuCount: Int
+    /// How many there can be while the machine runs: those beyond `cpuCount` are plugged later.
+    var maximumCPUCount: Int
     var virtioDevices: [VirtioDevice]
     /// Guest-physical address of the 16 bytes of the VM generation identifier.
     var generationID: UInt64
@@ -42,4 +44,20 @@ struct ACPIEvents: OptionSet, Sendable {
     static let powerButton = ACPIEvents(rawValue: 1 << 0)
     /// The VM generation identifier is a new one: this machine was restored from another's snapshot.
     static let generation = ACPIEvents(rawValue: 1 << 1)
+    /// A vCPU has come, or is to go: its `ACPICPUStatus` tells.
+    static let processors = ACPIEvents(rawValue: 1 << 2)
+}
+
+/// A vCPU's register, as the guest reads and writes it. What a guest does about it is in the DSDT's methods.
+struct ACPICPUStatus: OptionSet, Sendable {
+    let rawValue: UInt8
+
+    /// Read: the vCPU is there.
+    static let present = ACPICPUStatus(rawValue: 1 << 0)
+    /// Read: it has come; written: the guest has seen that.
+    static let inserting = ACPICPUStatus(rawValue: 1 << 1)
+    /// Read: it is to go; written: the guest has seen that.
+    static let removing = ACPICPUStatus(rawValue: 1 << 2)
+    /// Written: the guest has let go of it.
+    static let ejected = ACPICPUStatus(rawValue: 1 << 3)
 }

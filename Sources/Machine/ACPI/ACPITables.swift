@@ -13,7 +13,8 @@ enum ACPITables {
     static func build(at address: UInt64, _ configuration: ACPIConfiguration) throws(MachineError) -> [UInt8] {
         try check(configuration)
         let dsdt = table("DSDT", revision: 2, try DSDT.content(configuration).bytes)
-        let madt = MADT.table(cpuCount: configuration.cpuCount)
+        let madt = MADT.table(
+            cpuCount: configuration.cpuCount, maximumCPUCount: configuration.maximumCPUCount)
         // The tables' sizes don't depend on the addresses in them, but the addresses on the sizes.
         let xsdtAddress = aligned(address + UInt64(RSDP.size))
         let facpAddress = aligned(xsdtAddress + UInt64(xsdt([0, 0]).count))
@@ -32,6 +33,9 @@ enum ACPITables {
     private static func check(_ configuration: ACPIConfiguration) throws(MachineError) {
         guard (1...4096).contains(configuration.cpuCount) else {
             throw MachineError("ACPI: \(configuration.cpuCount) vCPUs")
+        }
+        guard (configuration.cpuCount...4096).contains(configuration.maximumCPUCount) else {
+            throw MachineError("ACPI: \(configuration.cpuCount) vCPUs of \(configuration.maximumCPUCount)")
         }
         let interrupts =
             configuration.virtioDevices.map(\.gsi) + [configuration.eventGSI]

@@ -102,6 +102,9 @@ extension AML {
 extension AML {
     static let local0 = AML([0x60])
 
+    /// Ends a method with a value.
+    static func `return`(_ value: AML) -> AML { AML([0xA4]) + value }
+
     static func store(_ value: AML, in target: AML) -> AML { AML([0x70]) + value + target }
 
     /// The bits that both have; the result is stored nowhere.

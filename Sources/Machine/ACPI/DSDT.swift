@@ -4,7 +4,11 @@ enum DSDT {
         var devices: [AML] = []
         for (number, device) in configuration.virtioDevices.enumerated() { devices.append(try virtio(number, device)) }
         if let port = configuration.serialPort { devices.append(serial(port)) }
-        devices += [powerButton, generation(configuration.generationID), events(gsi: configuration.eventGSI)]
+        let processors = Processors(configuration)
+        devices += processors.devices
+        devices += [
+            powerButton, generation(configuration.generationID), events(gsi: configuration.eventGSI, processors),
+        ]
         return AML.scope("\\_SB", devices) + powerOff
     }
 
@@ -53,7 +57,7 @@ enum DSDT {
 
     /// The generic event device (ACPI 6.3, 5.6.9): at its interrupt a guest runs _EVT, which reads the event register
     /// once, as that clears it, and passes the events on. 0x80 is "pressed" to a button, "changed" to the identifier.
-    private static func events(gsi: UInt32) -> AML {
+    private static func events(gsi: UInt32, _ processors: Processors) -> AML {
         func pass(_ event: ACPIEvents, to path: String) -> AML {
             .if(.and(.local0, .integer(UInt64(event.rawValue))), [.notify(path, 0x80)])
         }
@@ -71,7 +75,7 @@ enum DSDT {
                         .store(.path("EVNT"), in: .local0),
                         pass(.powerButton, to: "\\_SB.PWRB"),
                         pass(.generation, to: "\\_SB.VGEN"),
-                    ]),
+                    ] + processors.pass),
             ])
     }
 

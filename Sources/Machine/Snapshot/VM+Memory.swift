@@ -7,9 +7,12 @@ extension VM {
 
     /// Writes the pages that are not zero, each at its place in the memory's file.
     ///
-    /// - Parameter file: an empty file of the memory's size. Nobody writes to the memory meanwhile.
-    func writeMemory(to file: Int32) throws {
-        for bank in map.ranges {
+    /// - Parameters:
+    ///   - file: an empty file of the memory's size. Nobody writes to the memory meanwhile.
+    ///   - hotplugged: guest-physical addresses of what is plugged of `MemoryMap.hotplug`; the rest is not looked at.
+    func writeMemory(to file: Int32, hotplugged: [Range<UInt64>]) throws {
+        let plugged = hotplugged.compactMap { map.hotplugBank(at: $0) }
+        for bank in map.ranges + plugged {
             let bytes = memory.withBytes(at: bank.address, count: Int(bank.count)) { UnsafeRawBufferPointer($0) }
             guard let bytes else { throw MachineError("memory at \(bank.address) is not mapped") }
             try eachUsedPart(of: bank) { part in

@@ -6,10 +6,12 @@ extension VMM {
     /// Reads the state of a paused machine, and writes its memory. Nothing changes the memory meanwhile: the devices' queues stand
     /// still.
     ///
-    /// - Parameter file: an empty file of the memory's size. Pages of zeros stay holes.
+    /// - Parameters:
+    ///   - file: an empty file of the memory's size. Pages of zeros stay holes.
+    ///   - hotplugged: guest-physical addresses of the plugged parts of `MemoryMap.hotplug`.
     /// - Throws: `MachineError` where the machine is not paused, or has something whose state is not kept; `SystemError` where the
     ///   file can't be written. The machine can go on in any case.
-    public func save(memory file: Int32) throws -> MachineSnapshot {
+    public func save(memory file: Int32, hotplugged: [Range<UInt64>] = []) throws -> MachineSnapshot {
         try lifecycle.require("save") { $0 == .paused }
         var suspended: [(transport: VirtioTransport, state: SlotState)] = []
         defer { for (transport, state) in suspended { transport.resume(state) } }
@@ -18,7 +20,7 @@ extension VMM {
             suspended.append((transport, try transport.suspend(slot: slot.index)))
         }
         let (platform, vcpus) = try platform.save()
-        try vm.writeMemory(to: file)
+        try vm.writeMemory(to: file, hotplugged: hotplugged)
         return MachineSnapshot(
             memoryBytes: vm.map.size, nested: nested, freeSlots: freeSlots.map(\.index), platform: platform,
             vcpus: vcpus, slots: suspended.map(\.state))
@@ -43,7 +45,10 @@ extension VMM {
             throw MachineError(
                 "the state has devices in MMIO slots \(snapshot.slots.map(\.index)), not \(taken.map(\.index))")
         }
+        // Those that the saved machine got while it ran.
+        while madeVCPUs < min(snapshot.vcpus.count, maximumVCPUs) { try makeVCPU() }
         try platform.restore(snapshot.platform, snapshot.vcpus)
+        for index in 0..<madeVCPUs where !platform.isPresent(vcpu: index) { threads.eject(index) }
         freeSlots = snapshot.freeSlots.map { slots[$0] }
         for (slot, state) in zip(taken, snapshot.slots) { try slot.transport?.restore(state) }
         try prepare()

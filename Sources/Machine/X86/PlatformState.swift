@@ -10,6 +10,8 @@ struct PlatformState: Sendable, Equatable {
     var interruptControllers: [[UInt8]]
     /// Nanoseconds of the guest's kvm-clock.
     var clock: UInt64
+    /// `ACPICPUStatus` of each vCPU that the machine can have; empty where it can't get more.
+    var processors: [UInt8]
 
     /// The numbers of `struct kvm_irqchip`.
     fileprivate static let controllers = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC]
@@ -21,6 +23,7 @@ struct PlatformState: Sendable, Equatable {
         }
         section.add(each: interruptControllers) { $0.add(bytes: $1) }
         section.add(clock)
+        section.add(bytes: processors)
     }
 
     init(_ section: inout StateReader) throws(MachineError) {
@@ -37,9 +40,14 @@ struct PlatformState: Sendable, Equatable {
             throw section.error("interrupt controllers of other sizes")
         }
         clock = try section.number("clock")
+        processors = try section.bytes("processors")
+        guard processors.count <= VMM.vcpuCounts.upperBound else {
+            throw section.error("\(processors.count) processors")
+        }
     }
 
-    init(cpuid: [[UInt32]], interruptControllers: [[UInt8]], clock: UInt64) {
+    init(cpuid: [[UInt32]], interruptControllers: [[UInt8]], clock: UInt64, processors: [UInt8] = []) {
+        self.processors = processors
         self.cpuid = cpuid
         self.interruptControllers = interruptControllers
         self.clock = clock

@@ -10,8 +10,11 @@ final class X86Platform: MachinePlatform {
     static let slotInterrupts: ClosedRange<UInt32> = 6...23
 
     private let vm: VM
-    private let vcpus: [VCPU]
+    private var vcpus: [VCPU]
+    /// Of each vCPU that the machine can have.
     private let cpuid: [[kvm_cpuid_entry2]]
+    /// nil: it has them all from the start on.
+    private let processors: ProcessorControl?
     private let power: PowerControl
     private(set) var ports = Bus()
     private var serialPort: ACPIConfiguration.SerialPort?
@@ -25,17 +28,24 @@ final class X86Platform: MachinePlatform {
         try vm.call("KVM_CREATE_IRQCHIP", MARTLET_KVM_CREATE_IRQCHIP, 0)
     }
 
-    init(_ vm: VM, _ vcpus: [VCPU], nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void) throws {
+    init(
+        _ vm: VM, _ vcpus: [VCPU], maximumVCPUs: Int, nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void,
+        onEject: @escaping @Sendable (Int) -> Void
+    ) throws {
         self.vm = vm
         self.vcpus = vcpus
         let supported = CPUIDEntries.filled(try vm.kvm.supportedCPUID(), host: CPUIDEntries.host)
         let deadlineTimer = vm.kvm.value(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
-        cpuid = vcpus.map {
+        cpuid = (0..<maximumVCPUs).map {
             CPUIDEntries.entries(
-                supported, vcpu: $0.index, count: vcpus.count, deadlineTimer: deadlineTimer, nested: nested)
+                supported, vcpu: $0, count: maximumVCPUs, deadlineTimer: deadlineTimer, nested: nested)
         }
         power = try PowerControl(onEnd: onEnd)
         try ports.add(power, at: PowerControl.ports)
+        processors =
+            maximumVCPUs > vcpus.count
+            ? ProcessorControl(count: vcpus.count, maximum: maximumVCPUs, onEject: onEject) : nil
+        if let processors { try ports.add(processors, at: processors.ports) }
         try vm.connect(power.interrupt.raw, toInterrupt: Self.eventGSI)
     }
 
@@ -51,20 +61,45 @@ final class X86Platform: MachinePlatform {
         let tables = try ACPITables.build(
             at: MemoryMap.acpiTables,
             ACPIConfiguration(
-                cpuCount: vcpus.count, virtioDevices: slots.map { .init(address: $0.address, gsi: $0.gsi) },
+                cpuCount: vcpus.count, maximumCPUCount: cpuid.count,
+                virtioDevices: slots.map { .init(address: $0.address, gsi: $0.gsi) },
                 generationID: MemoryMap.generationID, eventGSI: Self.eventGSI, serialPort: serialPort))
         guard tables.count <= Int(MemoryMap.acpiEnd - MemoryMap.acpiTables) else {
             throw MachineError("ACPI tables of \(tables.count) bytes")
         }
         try vm.memory.write(tables, at: MemoryMap.acpiTables, "ACPI tables")
         try writeGeneration()
-        for (vcpu, entries) in zip(vcpus, cpuid) {
-            try vcpu.setCPUID(entries)
-            try vcpu.setMSRs()
-            try vcpu.setLocalAPIC()
-        }
+        for vcpu in vcpus { try prepare(vcpu) }
         // The guest starts the others by their local APICs.
         try vcpus[0].set(.linux(entry: entry, vcpus[0].specialRegisters()), memory: vm.memory)
+    }
+
+    /// Gives a vCPU the state in which the guest finds it.
+    private func prepare(_ vcpu: VCPU) throws {
+        try vcpu.setCPUID(cpuid[vcpu.index])
+        try vcpu.setMSRs()
+        try vcpu.setLocalAPIC()
+    }
+
+    // MARK: vCPUs that come and go
+
+    var presentVCPUs: Int { processors?.presentCount ?? vcpus.count }
+
+    func isPresent(vcpu index: Int) -> Bool { processors?.isPresent(index) ?? (index < vcpus.count) }
+
+    func add(_ vcpu: VCPU) throws {
+        try prepare(vcpu)
+        vcpus.append(vcpu)
+    }
+
+    func insert(vcpu index: Int) {
+        processors?.insert(index)
+        power.raise(.processors)
+    }
+
+    func remove(vcpu index: Int) {
+        processors?.remove(index)
+        power.raise(.processors)
     }
 
     /// Gives the guest a generation identifier of its own (vmgenid of the ACPI tables).
@@ -80,7 +115,7 @@ final class X86Platform: MachinePlatform {
         let states = try vcpus.map { try $0.save(msrs: msrs) }
         let platform = PlatformState(
             cpuid: PlatformState.numbers(cpuid[0]), interruptControllers: try vm.saveInterruptControllers(),
-            clock: try vm.clock())
+            clock: try vm.clock(), processors: processors?.state ?? [])
         return (platform, states)
     }
 
@@ -88,6 +123,10 @@ final class X86Platform: MachinePlatform {
         guard states.count == vcpus.count else {
             throw MachineError("the state has \(states.count) vCPUs; the machine has \(vcpus.count)")
         }
+        guard state.processors.count == processors?.state.count ?? 0 else {
+            throw MachineError("the state is of a machine that can have another number of vCPUs")
+        }
+        processors?.state = state.processors
         guard state.cpuid == PlatformState.numbers(cpuid[0]) else {
             throw MachineError("the state is of another CPU: its CPUID differs from this one's")
         }

@@ -4,9 +4,11 @@ import Testing
 
 extension ACPIConfiguration {
     /// A machine with so many vCPUs and devices, as the tests want it.
-    static func sample(cpus: Int = 2, devices: Int = 3, serial: Bool = false) -> ACPIConfiguration {
+    static func sample(
+        cpus: Int = 2, maximum: Int? = nil, devices: Int = 3, serial: Bool = false
+    ) -> ACPIConfiguration {
         ACPIConfiguration(
-            cpuCount: cpus,
+            cpuCount: cpus, maximumCPUCount: maximum ?? cpus,
             virtioDevices: (0..<devices).map {
                 VirtioDevice(address: 0xC000_0000 + UInt64($0) * 0x1000, gsi: 5 + UInt32($0))
             },
@@ -94,6 +96,9 @@ extension [UInt8] {
                 0, 8, 1, 1, 1, 0, 0, 0,
                 1, 12, 0, 0, 0x00, 0x00, 0xC0, 0xFE, 0, 0, 0, 0,
             ])
+        // What can be plugged is not enabled, but can be.
+        let growing = try FoundTables(.sample(cpus: 1, maximum: 2)).madt
+        #expect(Array(growing[44..<60]) == [0, 8, 0, 0, 1, 0, 0, 0, 0, 8, 1, 1, 2, 0, 0, 0])
         let large = try FoundTables(.sample(cpus: 257)).madt
         #expect(large.count == 44 + 255 * 8 + 2 * 16 + 12)
         let first = 44 + 255 * 8
@@ -101,7 +106,7 @@ extension [UInt8] {
     }
 
     @Test func whatCannotBeNamedIsRefused() throws {
-        var configurations = [ACPIConfiguration](repeating: .sample(), count: 7)
+        var configurations = [ACPIConfiguration](repeating: .sample(), count: 8)
         configurations[0].cpuCount = 0
         configurations[1].eventGSI = 24
         configurations[2].virtioDevices[1].gsi = 3
@@ -109,6 +114,7 @@ extension [UInt8] {
         configurations[4].virtioDevices[1].address = 0xFFFF_F800
         configurations[5].serialPort = .init(port: 0x3F8, gsi: 5)
         configurations[6].cpuCount = .max
+        configurations[7].maximumCPUCount = 1
         for configuration in configurations {
             #expect(throws: MachineError.self) { try ACPITables.build(at: 0xE0000, configuration) }
         }

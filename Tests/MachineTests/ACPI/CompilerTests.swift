@@ -11,8 +11,11 @@ import Testing
 struct CompilerTests {
     @Test func everythingIsReadWithoutAComplaint() throws {
         let directory = try Scratch()
-        for (cpus, devices, serial) in [(1, 0, false), (2, 1, true), (7, 19, false), (32, 18, true), (257, 3, false)] {
-            let tables = try FoundTables(.sample(cpus: cpus, devices: devices, serial: serial))
+        for (cpus, more, devices, serial) in [
+            (1, 0, 0, false), (2, 0, 1, true), (7, 1, 19, false), (1, 31, 18, true), (257, 0, 3, false),
+        ] {
+            let tables = try FoundTables(
+                .sample(cpus: cpus, maximum: cpus + more, devices: devices, serial: serial))
             for (name, table) in [("xsdt", tables.xsdt), ("facp", tables.fadt), ("apic", tables.madt)] {
                 try directory.write(table, "\(name).dat")
                 try compile(directory, ["-d", "\(name).dat"])
@@ -32,7 +35,7 @@ struct CompilerTests {
 
     @Test func theSourceSaysWhatWasMeant() throws {
         let directory = try Scratch()
-        try directory.write(try FoundTables(.sample(devices: 2, serial: true)).dsdt, "dsdt.dat")
+        try directory.write(try FoundTables(.sample(cpus: 1, maximum: 3, devices: 2, serial: true)).dsdt, "dsdt.dat")
         try compile(directory, ["-d", "dsdt.dat"])
         let source = String(decoding: try directory.read("dsdt.dsl"), as: UTF8.self)
         let words = source.split { $0 == " " || $0 == "\n" }.joined(separator: " ")
@@ -45,6 +48,12 @@ struct CompilerTests {
             "Method (_EVT, 1, NotSerialized)", "Local0 = EVNT",
             "If ((Local0 & One)) { Notify (\\_SB.PWRB, 0x80)", "If ((Local0 & 0x02)) { Notify (\\_SB.VGEN, 0x80)",
             "Name (\\_S5, Package (0x04)",
+            "OperationRegion (CPRG, SystemIO, 0x0680, 0x03)", "R000, 8, R001, 8, R002, 8",
+            "Device (C001) { Name (_HID, \"ACPI0007\" /* Processor Device */)", "Name (_UID, One)",
+            "If ((R001 & One)) { Return (0x0F) } Return (Zero)", "Method (_EJ0, 1, NotSerialized)",
+            "R002 = 0x08",
+            "If ((\\_SB.R002 & 0x02)) { \\_SB.R002 = 0x02 Notify (\\_SB.C002, One)",
+            "If ((\\_SB.R002 & 0x04)) { \\_SB.R002 = 0x04 Notify (\\_SB.C002, 0x03)",
         ] {
             #expect(words.contains(piece), "\(piece) is not in:\n\(source)")
         }

@@ -9,4 +9,6 @@ enum ACPIPort {
     static let resetValue: UInt8 = 1
     /// The `ACPIEvents` since it was last read; reading clears it.
     static let event: UInt16 = 0x604
+    /// The first vCPU's `ACPICPUStatus`; those of the others follow.
+    static let processors: UInt16 = 0x680
 }
