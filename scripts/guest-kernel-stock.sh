@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # What the guest cannot do without, then what containers ask for by name. What they depend on comes by itself.
 wanted="virtio_pci virtio_mmio virtio_console virtio_rng vmw_vsock_virtio_transport
-    fuse virtiofs virtio_blk virtio_net virtio_balloon overlay erofs ext4 crc32c_generic
+    fuse virtiofs virtio_blk virtio_net virtio_balloon virtio_mem overlay erofs ext4 crc32c_generic
     tun veth bridge br_netfilter dummy loop binfmt_misc
     nf_tables nft_chain_nat nft_ct nft_nat nft_masq nft_redir nft_reject_inet nft_compat nft_fib_inet
     iptable_filter iptable_nat ip6table_filter ip6table_nat

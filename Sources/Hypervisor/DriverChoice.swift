@@ -119,9 +119,12 @@ extension DriverChoice {
     ///
     /// A panic resets the machine at once, which ends the VM; the console says only what matters. The guest has no
     /// interfaces but the pod's. Memory of each CPU comes in pages: in units of 2 MiB the kernel would take 4 MiB more, to note which
-    /// cgroup has which part of it.
+    /// cgroup has which part of it. Memory that is plugged is used at once, most of it in a way that lets it go again.
     public var kernelArguments: [String] {
-        let all = ["quiet", "panic=-1", "dummy.numdummies=0", "percpu_alloc=page"]
+        let all = [
+            "quiet", "panic=-1", "dummy.numdummies=0", "percpu_alloc=page", "memhp_default_state=online",
+            "memory_hotplug.online_policy=auto-movable",
+        ]
         switch self {
         // No serial port, of which each byte is an exit, and no PCI bus to look for. A kernel with EFI support would restart
         // a hardware-reduced machine by EFI's services, then by a BIOS, neither of which is there.

@@ -59,8 +59,11 @@ final class KVMMachine: ComposedMachine {
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         var replies = [
             try vmm.makeMachine(
-                kvm: kvm.raw, memory: memory.file.raw, bytes: UInt64(memory.size), isPrivate: memory.isPrivate,
-                vcpus: UInt32(configuration.vcpus), nested: configuration.nested)
+                kvm: kvm.raw, memory: memory.file.raw,
+                MachineLayout(
+                    memoryBytes: UInt64(configuration.memoryMiB) << 20, hotplugBytes: configuration.hotplugBytes,
+                    isPrivate: memory.isPrivate, vcpus: UInt32(configuration.vcpus),
+                    maximumVCPUs: UInt32(configuration.maximumVCPUs), nested: configuration.nested))
         ]
         if let path = configuration.rootImage {
             let file = try OwnedDescriptor.open(path, O_RDONLY)
@@ -70,6 +73,7 @@ final class KVMMachine: ComposedMachine {
         if configuration.debugConsole { replies.append(try vmm.addConsole(output: console, kind: .serial)) }
         replies.append(try vmm.addEntropy())
         replies.append(try vmm.addBalloon(reportsFreePages: configuration.reportsFreePages))
+        if configuration.hotplugMiB > 0 { replies.append(try vmm.addMemory()) }
         replies.append(try vmm.addVsock(guestCID: configuration.guestCID))
         if let files {
             replies +=
@@ -171,6 +175,17 @@ final class KVMMachine: ComposedMachine {
             throw HypervisorError("the machine has no balloon")
         }
         return balloon
+    }
+
+    func setMemory(bytes: UInt64) throws { try vsock.client.setMemory(bytes: bytes) }
+
+    func setVCPUs(_ count: Int) throws { try vsock.client.setVCPUs(UInt32(clamping: count)) }
+
+    func hotplug(timeout: Duration) throws -> ProcessStatistics.Hotplug {
+        guard let hotplug = try vsock.client.statistics(timeout: timeout).hotplug else {
+            throw HypervisorError("martlet-vmm did not tell what the guest has")
+        }
+        return hotplug
     }
 
     func pauseVCPUs() throws { try vsock.client.pause() }

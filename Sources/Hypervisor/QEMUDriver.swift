@@ -85,7 +85,7 @@ public struct QEMUDriver: HypervisorDriver {
             + Self.consoleArguments(descriptor: descriptors.number(of: .console))
             + socket(.vsock) + ["-device", "vhost-user-vsock-pci,chardev=vsock"]
             + (vm.hasFiles ? Self.filesArguments(descriptor: descriptors.number(of: .files)) : [])
-            + Self.balloonArguments(vm) + Self.slotArguments
+            + Self.balloonArguments(vm) + QEMUMemory.arguments(vm) + Self.slotArguments
     }
 
     /// The machine alone: what it boots, and a source of random numbers. The vhost-user devices live in other processes
@@ -95,9 +95,9 @@ public struct QEMUDriver: HypervisorDriver {
             "-name", "martlet-\(vm.name)", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
-            "-accel", accelerator == .tcg && vm.vcpus > 1 ? "tcg,thread=multi" : accelerator.rawValue,
+            "-accel", accelerator == .tcg && vm.maximumVCPUs > 1 ? "tcg,thread=multi" : accelerator.rawValue,
             "-cpu", accelerator.cpuModel(nested: vm.nested),
-            "-smp", "\(vm.vcpus)",
+            "-smp", QEMUProcessors.argument(vm),
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
             "-kernel", vm.kernel, "-append", vm.bootArguments.joined(separator: " "), "-device", "virtio-rng-pci",
         ] + Self.memoryArguments(vm) + Self.rootImageArguments(vm) + (vm.bootInitramfs.map { ["-initrd", $0] } ?? [])

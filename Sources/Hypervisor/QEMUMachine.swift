@@ -18,6 +18,7 @@ final class QEMUMachine: ComposedMachine {
     var disks: [DeviceProcess] { plugged.processes }
     var processes: [(name: String, pid: Int32)] { firstProcesses + disks.map { ($0.process.name, $0.child.pid) } }
     private let memory: QEMUMemory
+    private let processors: QEMUProcessors
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
@@ -27,7 +28,9 @@ final class QEMUMachine: ComposedMachine {
         let slots = QEMUSlots(count: QEMUDriver.slotCount, logger: logger)
         networks = QEMUNetworks(slots, vhost: driver.hasVhostNet)
         plugged = QEMUDisks(slots, watch, user: configuration.user, log: log)
-        memory = QEMUMemory(bytes: UInt64(configuration.memoryMiB) << 20)
+        memory = QEMUMemory(bytes: UInt64(configuration.memoryMiB) << 20, hotplugBytes: configuration.hotplugBytes)
+        processors = QEMUProcessors(
+            count: configuration.vcpus, maximum: configuration.maximumVCPUs, driver.accelerator)
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
         var devices = DeviceProcesses(watch, user: configuration.user, log: log)
         let qemu: MachineProcess
@@ -76,6 +79,17 @@ final class QEMUMachine: ComposedMachine {
     func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon { try memory.balloon(qmp, timeout: timeout) }
 
     func ownBalloon(timeout: Duration) -> ProcessStatistics.Balloon? { try? balloon(timeout: timeout) }
+
+    func setMemory(bytes: UInt64) throws { try memory.setHotplug(bytes: bytes, qmp) }
+
+    func setVCPUs(_ count: Int) throws { try processors.set(count, qmp) }
+
+    func hotplug(timeout: Duration) throws -> ProcessStatistics.Hotplug {
+        let (requested, plugged) = try memory.hotplug(qmp, timeout: timeout)
+        return ProcessStatistics.Hotplug(
+            vcpus: UInt32(clamping: try processors.count(qmp, timeout: timeout)), requested: requested, plugged: plugged
+        )
+    }
 
     func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
         try networks.add(hardwareAddress: hardwareAddress, queues: queues, qmp)

@@ -1,17 +1,61 @@
 import Synchronization
 import VMMControl
 
-/// The memory balloon of a machine that QEMU runs.
+/// The memory balloon of a machine that QEMU runs, and the memory that comes and goes.
 ///
-/// Source: QEMU qapi/machine.json (`balloon`, `query-balloon`); docs/interop/virtio-balloon-stats.rst.
+/// Source: QEMU qapi/machine.json (`balloon`, `query-balloon`); docs/interop/virtio-balloon-stats.rst; qapi/qom.json and
+/// hw/virtio/virtio-mem.c (`requested-size`, `size`).
 final class QEMUMemory: Sendable {
-    /// Of the machine.
+    /// Of the machine, from the start on.
     private let bytes: UInt64
+    /// What it can get besides.
+    private let hotplugBytes: UInt64
     private let state: Mutex<(target: UInt64, isPolling: Bool)> = Mutex((0, false))
     /// How often the guest tells of its memory once somebody has asked, seconds.
     private static let pollingInterval = 30
 
-    init(bytes: UInt64) { self.bytes = bytes }
+    init(bytes: UInt64, hotplugBytes: UInt64) { (self.bytes, self.hotplugBytes) = (bytes, hotplugBytes) }
+
+    // MARK: Memory that comes and goes
+
+    private static let hotplugID = "hotplug"
+    private static var hotplugPath: [String: QMP.Argument] { ["path": "/machine/peripheral/\(hotplugID)"] }
+
+    /// The device by which the guest gets memory while it runs. Device processes map all of it; what is not plugged takes no memory.
+    static func arguments(_ vm: VMConfiguration) -> [String] {
+        if vm.hotplugMiB == 0 { return [] }
+        return [
+            "-object", "memory-backend-memfd,id=hotplugmemory,size=\(vm.hotplugMiB)M,share=on,reserve=off",
+            "-device",
+            "virtio-mem-pci,id=\(hotplugID),memdev=hotplugmemory,requested-size=0,"
+                + "block-size=\(VMConfiguration.memoryBlockMiB)M",
+        ]
+    }
+
+    /// Has the guest use so much of it.
+    func setHotplug(bytes wanted: UInt64, _ qmp: QMP) throws {
+        guard wanted <= hotplugBytes else {
+            throw HypervisorError("\(wanted) bytes of memory to be plugged: the machine has \(hotplugBytes)")
+        }
+        if hotplugBytes == 0 { return }
+        let value: [String: QMP.Argument] = ["property": "requested-size", "value": .number(Int(wanted))]
+        try qmp.execute("qom-set", Self.hotplugPath.merging(value) { $1 })
+    }
+
+    /// - Returns: what the guest is asked to use, and what it uses.
+    func hotplug(_ qmp: QMP, timeout: Duration) throws -> (requested: UInt64, plugged: UInt64) {
+        if hotplugBytes == 0 { return (0, 0) }
+        func read(_ property: String) throws -> UInt64 {
+            let arguments = Self.hotplugPath.merging(["property": .text(property)]) { $1 }
+            guard let value = try qmp.execute("qom-get", arguments, timeout: timeout).number else {
+                throw HypervisorError("qemu: qom-get \(property): no number")
+            }
+            return value
+        }
+        return (try read("requested-size"), try read("size"))
+    }
+
+    // MARK: The balloon, for which QEMU takes the memory that is there from the start on as all that there is
 
     /// Has the guest give up so much.
     func setBalloon(bytes given: UInt64, _ qmp: QMP) throws {

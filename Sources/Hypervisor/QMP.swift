@@ -52,12 +52,36 @@ final class QMP: Sendable {
         /// Of a balloon's `guest-stats`; what the guest does not tell is missing, or no number of bytes.
         var stats: [String: UInt64] = [:]
 
+        /// Of a property that is a number.
+        var number: UInt64?
+        /// Of `query-hotpluggable-cpus`, in QEMU's order.
+        var processors: [Processor] = []
+
+        /// A vCPU that is there or can be plugged (QEMU qapi/machine.json, HotpluggableCPU).
+        struct Processor: Decodable, Sendable {
+            var type: String
+            /// Where it is in the machine's topology.
+            var props: [String: Int]
+            /// Where QEMU's object model has it; nil: it is not there.
+            var path: String?
+
+            private enum CodingKeys: String, CodingKey {
+                case type, props
+                case path = "qom-path"
+            }
+        }
+
         private enum CodingKeys: String, CodingKey { case actual, stats }
 
         init() {}
 
         init(from decoder: any Decoder) throws {
-            guard let fields = try? decoder.container(keyedBy: CodingKeys.self) else { return }
+            guard let fields = try? decoder.container(keyedBy: CodingKeys.self) else {
+                let value = try decoder.singleValueContainer()
+                number = try? value.decode(UInt64.self)
+                processors = (try? value.decode([Processor].self)) ?? []
+                return
+            }
             actual = try? fields.decode(UInt64.self, forKey: .actual)
             for (name, number) in (try? fields.decode([String: Number].self, forKey: .stats)) ?? [:] {
                 if let value = number.value, value != .max { stats[name] = value }

@@ -18,9 +18,11 @@ extension QEMUDriver {
     /// What the addresses above memory have room for, as the built-in VMM's: MiB.
     private static let rootImageLimitMiB = 1024
 
-    /// The machine's memory, with addresses for the root image.
+    /// The machine's memory, with addresses for the root image and for memory that is plugged, which begins at a 1 GiB page.
     static func memoryArguments(_ vm: VMConfiguration) -> [String] {
-        ["-m", "\(vm.memoryMiB)M" + (vm.rootImage == nil ? "" : ",maxmem=\(vm.memoryMiB + rootImageLimitMiB)M")]
+        let (image, hotplug) = (vm.rootImage == nil ? 0 : rootImageLimitMiB, vm.hotplugMiB)
+        let more = image + (hotplug == 0 ? 0 : hotplug + 2048)
+        return ["-m", "\(vm.memoryMiB)M" + (more == 0 ? "" : ",maxmem=\(vm.memoryMiB + more)M")]
     }
 
     /// The root image as persistent memory that the guest can only read.

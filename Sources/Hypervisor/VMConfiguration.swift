@@ -7,8 +7,12 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var name: String
     /// Virtual CPUs, 1–32.
     public var vcpus: Int
+    /// How many it can have while it runs; no more than `vcpus`: none can be added.
+    public var maximumVCPUs: Int
     /// Guest memory in MiB.
     public var memoryMiB: Int
+    /// How much it can have while it runs, MiB; no more than `memoryMiB`: none can be added.
+    public var maximumMemoryMiB: Int
     /// Absolute path of a vmlinux (ELF with the PVH note) or a bzImage.
     public var kernel: String
     /// Absolute path of the initramfs that holds the agent as /init; nil for a guest that needs none.
@@ -41,8 +45,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         guestCID: UInt64 = 3, debugConsole: Bool = false, hasFiles: Bool = true
     ) {
         self.name = name
-        self.vcpus = vcpus
-        self.memoryMiB = memoryMiB
+        (self.vcpus, maximumVCPUs) = (vcpus, vcpus)
+        (self.memoryMiB, maximumMemoryMiB) = (memoryMiB, memoryMiB)
         self.kernel = kernel
         self.initramfs = initramfs
         self.kernelArguments = kernelArguments
@@ -50,6 +54,24 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
         self.debugConsole = debugConsole
         self.hasFiles = hasFiles
     }
+
+    /// Memory comes and goes in such pieces, MiB.
+    public static let memoryBlockMiB = 2
+    /// What the guest's kernel adds at a time: the hotplug memory is a multiple of it, MiB.
+    private static let hotplugUnitMiB = 128
+    /// What the built-in VMM's machines can have.
+    private static let mostHotplugMiB = 64 << 10
+
+    /// Memory that the guest can get while it runs, MiB.
+    package var hotplugMiB: Int { Self.hotplugMiB(memoryMiB, of: maximumMemoryMiB) }
+
+    /// As `hotplugMiB`, of a machine with so much memory of a maximum.
+    package static func hotplugMiB(_ memoryMiB: Int, of maximum: Int) -> Int {
+        min(max(0, maximum - memoryMiB), mostHotplugMiB) / hotplugUnitMiB * hotplugUnitMiB
+    }
+
+    /// As `hotplugMiB`, bytes.
+    var hotplugBytes: UInt64 { UInt64(hotplugMiB) << 20 }
 
     /// Most memory of the host that the guest may make the file server use, bytes: an eighth of its own, and 128 MiB at least, in
     /// which it knows a quarter of a million files.

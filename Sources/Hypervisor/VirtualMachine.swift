@@ -137,6 +137,18 @@ public protocol VirtualMachine: Sendable {
     func setBalloon(bytes: UInt64) throws
     /// What the guest has given up, and what it tells of its memory.
     func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon
+    /// Has the guest use so much of the memory that it can get while it runs (`VMConfiguration.hotplugMiB`), and let go of what it uses
+    /// beyond that. Returns before it has. What the guest can't do without stays with it.
+    ///
+    /// - Parameter bytes: a multiple of `VMConfiguration.memoryBlockMiB`.
+    /// - Throws: `HypervisorError` where the machine has not so much.
+    func setMemory(bytes: UInt64) throws
+    /// Gives the guest vCPUs, or asks it to let go of the last ones. Returns before it uses them, or has let go.
+    ///
+    /// - Parameter count: from one to `VMConfiguration.maximumVCPUs`.
+    func setVCPUs(_ count: Int) throws
+    /// What the guest has of the vCPUs and the memory that come and go.
+    func hotplug(timeout: Duration) throws -> ProcessStatistics.Hotplug
     /// What its processes have counted, of those that answer within `timeout`; none of a process that does not count.
     func statistics(timeout: Duration) -> [ProcessStatistics]
     /// Ends the VM at once for `reason`, unless it has ended already.

@@ -48,7 +48,7 @@ extension Containers {
 
         /// Raised within the machine; above it refused with both numbers.
         @Test func aLimitIsChanged() throws {
-            try CRI.play(settings: "vm.memory_mib = 256") { cri in
+            try CRI.play(settings: "vm.memory_mib = 256\nvm.max_memory_mib = 640") { cri in
                 let pod = try cri.run()
                 let container = try pod.start("one") { $0["linux"]["resources"] = limit(32) }
                 func fill(_ mebibytes: Int) throws -> Int {
@@ -59,18 +59,23 @@ extension Containers {
                 _ = try pod.call(
                     "UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(160)])
                 #expect(try fill(64) == 0)
+                // The machine grows with it.
+                _ = try pod.call(
+                    "UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(400)])
+                #expect(try fill(320) == 0)
                 let refused = #expect(throws: CRIError.self) {
-                    try pod.call("UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(512)])
+                    try pod.call("UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(900)])
                 }
                 let words = "\(refused.map { "\($0)" } ?? "")"
-                #expect(words.contains("512 MiB are more than the 256 MiB of the pod's machine"), "\(words)")
-                #expect(try fill(64) == 0)
+                #expect(
+                    words.contains("with 900 MiB the pod's machine needs 964 MiB; it can have 640 MiB on this host"),
+                    "\(words)")
+                #expect(try fill(320) == 0)
                 let large = #expect(throws: CRIError.self) {
                     try pod.start("large") { $0["linux"]["resources"] = limit(512) }
                 }
-                #expect(
-                    "\(large.map { "\($0)" } ?? "")".contains("512 MiB are more than the 256 MiB"),
-                    "\(large.map { "\($0)" } ?? "")")
+                let both = "\(large.map { "\($0)" } ?? "")"
+                #expect(both.contains("needs 976 MiB; it can have 640 MiB"), "\(both)")
                 try pod.remove()
             }
         }

@@ -50,6 +50,11 @@ private final class FakeMachine: VirtualMachine {
     func removeNetwork(hardwareAddress: [UInt8]) throws {}
     func addDisk(_ disk: Disk) throws {}
     func removeDisk(id: String) throws {}
+    func setMemory(bytes: UInt64) throws {}
+    func setVCPUs(_ count: Int) throws {}
+    func hotplug(timeout: Duration) throws -> ProcessStatistics.Hotplug {
+        .init(vcpus: 1, requested: 0, plugged: 0)
+    }
     func setBalloon(bytes: UInt64) throws {}
     func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon { .init(target: 0, size: 0, reported: nil) }
     func kill(_ reason: VMEnd) {}

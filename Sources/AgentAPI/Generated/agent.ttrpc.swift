@@ -58,6 +58,8 @@ public protocol AgentService: Sendable {
     func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse
     /// Drops page cache, what was used longest ago first. The host does without where an agent does not have this call.
     func reclaimMemory(_ request: AgentReclaimMemoryRequest, context: TTRPCContext) async throws -> AgentReclaimMemoryResponse
+    /// Runs on so many CPUs, which the machine has got, and on no others. DeadlineExceeded where they do not come within ten seconds.
+    func useProcessors(_ request: AgentUseProcessorsRequest, context: TTRPCContext) async throws -> AgentEmpty
 }
 
 extension TTRPCServiceDescription {
@@ -91,6 +93,7 @@ extension TTRPCServiceDescription {
                 "GuestDetails": .unary { try await service.guestDetails($0, context: $1) },
                 "GuestStats": .unary { try await service.guestStats($0, context: $1) },
                 "ReclaimMemory": .unary { try await service.reclaimMemory($0, context: $1) },
+                "UseProcessors": .unary { try await service.useProcessors($0, context: $1) },
             ])
     }
 }
@@ -280,6 +283,13 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentReclaimMemoryRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentReclaimMemoryResponse {
         try await client.call(Self.service, "ReclaimMemory", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Runs on so many CPUs, which the machine has got, and on no others. DeadlineExceeded where they do not come within ten seconds.
+    public func useProcessors(
+        _ request: AgentUseProcessorsRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "UseProcessors", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.agent.v1.Agent"

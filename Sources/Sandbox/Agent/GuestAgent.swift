@@ -252,6 +252,11 @@ struct GuestAgent: Sendable {
         try await client.reclaimMemory(.with { $0.cacheFloorBytes = cacheFloor }, timeout: timeout)
     }
 
+    /// Has the guest run on so many of the CPUs that its machine has, and leave the others alone.
+    func useProcessors(_ count: Int) async throws {
+        _ = try await client.useProcessors(.with { $0.count = UInt32(clamping: count) }, timeout: timeout)
+    }
+
     func statistics(_ id: String) async throws -> ContainerStatistics {
         ContainerStatistics(try await client.containerStats(.with { $0.containerID = name(id) }, timeout: timeout))
     }

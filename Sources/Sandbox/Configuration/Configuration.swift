@@ -9,8 +9,12 @@ public struct Configuration: Sendable, Equatable, Codable {
     /// The machine of a pod.
     public struct VM: Sendable, Equatable, Codable {
         public var vcpus = 1
+        /// How many a pod's machine can get while it runs; nil: as many as the host has.
+        public var maximumVCPUs: Int?
         /// The memory of a pod without a limit, MiB.
         public var memoryMiB = 512
+        /// What a pod's machine can get while it runs, MiB; nil: as much as the host has.
+        public var maximumMemoryMiB: Int?
         /// The memory that the guest needs beside its containers, MiB: added to their limit.
         public var overheadMiB = 64
         /// The memory that a pod's host processes need beside the guest's memory, MiB: subtracted from the limit of the pod's cgroup.

@@ -57,6 +57,10 @@ extension Configuration {
         try reader.integer("vm.vcpus", 1...32, into: &vm.vcpus)
         try reader.integer(
             "vm.memory_mib", Self.minimumMemoryMiB...Self.maximumMemoryMiB, unit: "MiB", into: &vm.memoryMiB)
+        try reader.integer("vm.max_vcpus", 1...32, zeroIsUnset: true, into: &vm.maximumVCPUs)
+        try reader.integer(
+            "vm.max_memory_mib", Self.minimumMemoryMiB...Self.maximumMemoryMiB, unit: "MiB", zeroIsUnset: true,
+            into: &vm.maximumMemoryMiB)
         try reader.integer("vm.overhead_mib", 0...65536, unit: "MiB", into: &vm.overheadMiB)
         try reader.integer("vm.host_mib", 0...65536, unit: "MiB", into: &vm.hostMiB)
         try reader.path("vm.kernel", emptyIsUnset: true, into: &vm.kernel)

@@ -17,6 +17,19 @@ struct ConfigurationReader {
         value = number
     }
 
+    /// Reads a number for which 0 stands for none: it leaves the value unchanged.
+    mutating func integer(
+        _ key: String, _ range: ClosedRange<Int>, unit: String = "", zeroIsUnset: Bool, into value: inout Int?
+    ) throws(ConfigurationError) {
+        if tree.settings[key]?.value == .integer(0) {
+            _ = take(key)
+            return
+        }
+        var number = -1
+        try integer(key, range, unit: unit, into: &number)
+        if number >= 0 { value = number }
+    }
+
     mutating func duration(
         _ key: String, _ range: ClosedRange<Int>, unit: String, _ make: (Int) -> Duration, into value: inout Duration
     ) throws(ConfigurationError) {

@@ -10,14 +10,16 @@ import VMMControl
 struct MemoryReclaim: Sendable {
     let machine: any VirtualMachine
     let agent: GuestAgent
-    /// Of the machine, bytes.
+    /// Of the machine, from the start on and at most, bytes.
     let memory: UInt64
+    let mostMemory: UInt64
     let settings: Configuration.Memory
 
     init(_ pod: RunningPod) {
         machine = pod.machine
         agent = pod.agent
         memory = UInt64(pod.plan.machine.memoryMiB) << 20
+        mostMemory = memory + UInt64(pod.plan.machine.hotplugMiB) << 20
         settings = pod.configuration.memory
     }
 
@@ -33,10 +35,11 @@ struct MemoryReclaim: Sendable {
     func run() async throws {
         let reply = try await agent.reclaimMemory(cacheFloor: UInt64(settings.floorMiB) << 20)
         MetricFamily.memoryReclaims.count()
-        MetricFamily.reclaimedCache.count(by: min(reply.reclaimedBytes, memory))
-        let free = min(reply.freeBytes, memory)
+        MetricFamily.reclaimedCache.count(by: min(reply.reclaimedBytes, mostMemory))
+        let free = min(reply.freeBytes, mostMemory)
         guard free > reserve + Self.least else { return }
-        let (machine, bytes) = (machine, free - reserve)
+        // QEMU's balloon takes no more than the machine has begun with; the guest reports the rest in whole blocks.
+        let (machine, bytes) = (machine, min(free - reserve, memory - reserve))
         try await onThread("balloon") { try Squeeze(machine: machine).run(bytes: bytes) }
     }
 }

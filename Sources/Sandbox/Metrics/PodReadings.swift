@@ -9,6 +9,8 @@ extension Pod {
     /// What of the pod the metrics are read from.
     struct Subject: Sendable {
         var running: RunningPod?
+        /// Of the running pod's machine.
+        var size: MachineSize?
         var processes: [(kind: String, pid: Int32)]
         /// Ids and states.
         var containers: [(id: String, state: String)]
@@ -28,7 +30,7 @@ extension Pod {
         let hosts = containers.values.flatMap(\.processes).filter { !$0.phase.isStopped }.compactMap(\.host)
         processes += (hosts + [sandboxProcess].compactMap { $0 }).map { (kind: "container", pid: $0.pid) }
         return Subject(
-            running: running, processes: processes,
+            running: running, size: running.map(size), processes: processes,
             containers: containers.values.map { (id: $0.id, state: $0.first.phase.name) }.sorted { $0.id < $1.id },
             createdAt: createdAt, isRestored: containers.values.contains { $0.isRestored })
     }
@@ -52,7 +54,7 @@ extension Pod {
         let subject = await subject
         guard let pod = subject.running else { throw SandboxError.notFound("pod \(environment.id)") }
         let use = try await onThread("metrics") { HostUsage(of: subject.processes) }
-        return (use, UInt64(pod.plan.machine.memoryMiB) << 20)
+        return (use, UInt64(subject.size?.memoryMiB ?? pod.plan.machine.memoryMiB) << 20)
     }
 }
 
@@ -63,10 +65,10 @@ extension Pod.Subject {
         for state in ["created", "running", "paused", "stopped"] {
             readings.add(.podContainers, [state], UInt64(containers.count { $0.state == state }))
         }
-        guard let running else { return readings }
+        guard let size else { return readings }
         readings.add(.podStartTime, [], Double(createdAt) / 1e9)
-        readings.add(.guestMemory, [], UInt64(running.plan.machine.memoryMiB) << 20)
-        readings.add(.guestVCPUs, [], UInt64(running.plan.machine.vcpus))
+        readings.add(.guestMemory, [], UInt64(size.memoryMiB) << 20)
+        readings.add(.guestVCPUs, [], UInt64(size.vcpus))
         return readings
     }
 

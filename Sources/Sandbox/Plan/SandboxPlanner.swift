@@ -49,9 +49,10 @@ extension SandboxPlan {
     /// - Parameters:
     ///   - hostname: empty: the id.
     ///   - cgroup: the control group for the pod's processes; nil: one of its own.
+    ///   - isTemplateExact: no template of a smaller machine is used.
     init(
         id: String, hostname: String, network: Network, cgroup: HostCgroupPath?, sizing: Sizing,
-        configuration: Configuration
+        configuration: Configuration, isTemplateExact: Bool = false
     ) throws {
         self.id = try ContainerID(id).value
         try network.check()
@@ -84,7 +85,14 @@ extension SandboxPlan {
         machine.nested = configuration.vm.nested
         machine.reportsFreePages = configuration.memory.reporting
         machine.allowsDeviceNodes = configuration.files.deviceNodes
-        machine.template = try TemplateStore.template(for: machine, driver, configuration.template)
+        machine.makeRoom(configuration)
+        if let found = try TemplateStore.template(
+            for: machine, driver, configuration.template, isExact: isTemplateExact)
+        {
+            machine.template = found.template
+            // It grows to what the plan says.
+            (machine.vcpus, machine.memoryMiB) = (found.shape.vcpus, found.shape.memoryMiB)
+        }
         if case .absent(let reason) = facts.kernel { throw HypervisorError(reason) }
     }
 

@@ -102,20 +102,24 @@ extension Sizing {
                 "the pod's machine would have \(memoryMiB) MiB (\(reason)); it needs \(Configuration.minimumMemoryMiB) at "
                     + "least: raise the pod's limit, or the overhead of its RuntimeClass")
         }
-        guard memoryMiB <= Configuration.maximumMemoryMiB else {
+        let most = configuration.vm.maximumMemoryMiB ?? Configuration.maximumMemoryMiB
+        guard memoryMiB <= most else {
             throw SandboxError.invalid(
-                "the pod's machine would have \(memoryMiB) MiB (\(reason)); it can have "
-                    + "\(Configuration.maximumMemoryMiB) at most")
+                "the pod's machine would have \(memoryMiB) MiB (\(reason)); it can have \(most) at most")
         }
         let quota = request.cpuQuota > 0 ? request.cpuQuota : request.isSandbox ? host.cpuQuota : own?.cpu?.quota ?? 0
         let period =
             request.cpuQuota > 0
             ? request.cpuPeriod : request.isSandbox ? host.cpuPeriod : Int64(clamping: own?.cpu?.period ?? 0)
-        // Rounded up; the default period is cgroup's (cgroup-v2.rst, cpu.max).
-        let cpus = quota > 0 ? Int((quota - 1) / max(period == 0 ? 100_000 : period, 1) + 1) : 0
-        // More than the host has would only contend with each other.
-        let most = max(1, min(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), 32))
-        vcpus = cpus > 0 ? min(max(cpus, configuration.vm.vcpus), most) : configuration.vm.vcpus
+        let cpus = Self.cpus(quota: quota, period: period)
+        vcpus =
+            cpus > 0 ? min(max(cpus, configuration.vm.vcpus), configuration.mostVCPUs) : configuration.vm.vcpus
+    }
+
+    /// CPUs that a limit of so many microseconds of each period allows, rounded up; 0: no limit. The default period is cgroup's
+    /// (cgroup-v2.rst, cpu.max).
+    static func cpus(quota: Int64, period: Int64) -> Int {
+        quota > 0 ? Int((quota - 1) / max(period == 0 ? 100_000 : period, 1) + 1) : 0
     }
 }
 

@@ -113,6 +113,8 @@ struct Container: Sendable {
     let hooks: HostHooks
     let cgroup: ContainerCgroup
     var first: ContainerProcess
+    /// As its engine has changed them.
+    var limits: ContainerLimits
     /// Its processes go on when it is started; else its program begins.
     var isRestored = false
     var execs: [String: ContainerProcess] = [:]

@@ -43,6 +43,9 @@ package actor Pod {
     /// Has the guest give memory back while the pod is idle.
     private var idleness: Task<Void, Never>?
 
+    /// What the machine has got while it ran; nil: nothing.
+    var machineSize: MachineSize?
+    let sizeChanges = OneAtATime()
     /// A checkpoint is being written.
     var isBeingSaved = false
 
@@ -109,6 +112,8 @@ package actor Pod {
                 throw CancellationError()
             }
             phase = .running(pod)
+            if restored != nil { try await readSize(of: pod) }
+            try await growToPlan(pod)
             createdAt = wallClockNanoseconds()
             idleness = watchForIdleness(pod)
             endCount = Task { [tally = EndTally(root: environment.directory.root), logger] in

@@ -262,6 +262,7 @@ extension Pod {
         await pod.shares.remove(id)
         await pod.forgetTargets(of: id)
         await removeCgroup(container.cgroup)
+        takeBackRoom(pod)
         await container.hooks.afterRemoval()
         if case .stopped(let record) = container.first.phase {
             environment.emit(.deleted(container: id, pid: container.pid(), record))

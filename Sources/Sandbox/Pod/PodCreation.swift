@@ -105,12 +105,14 @@ extension Pod {
         do {
             let plan = try await planMember(request, pod)
             do {
+                try await makeRoom(for: ContainerLimits(plan.spec.linux?.resources), of: id, pod)
                 let mounts = try await plan.cloneShares(RootMounts(request.rootfs, bundle: request.bundle))
                 let shares = try await pod.shares.add(mounts, container: id)
                 try await build(plan, request, shares: shares, in: pod)
             } catch {
                 await removeDisks(of: id, pod)
                 await pod.shares.remove(id)
+                takeBackRoom(pod)
                 throw error
             }
         } catch { throw await pod.machine.cause(ofFailedRequest: error) }
@@ -127,20 +129,7 @@ extension Pod {
             return (plan, warnings)
         }
         for warning in warnings { logger.warning("\(warning)") }
-        try checkMemory(plan.spec.linux?.resources, request.configuration.spec, pod)
         return plan
-    }
-
-    /// A limit above what the machine has can't be reached: refused, or only said, as the configuration wants it.
-    func checkMemory(_ resources: Linux.Resources?, _ policy: Unsupported.Policy, _ pod: RunningPod) throws {
-        let memoryMiB = pod.plan.machine.memoryMiB
-        guard let limit = resources?.memory?.limit, limit < Sizing.unlimited, limit > Int64(memoryMiB) << 20 else {
-            return
-        }
-        let message =
-            "linux.resources.memory.limit: \(limit >> 20) MiB are more than the \(memoryMiB) MiB of the pod's machine"
-        if policy.ineffectiveLimits == .refuse { throw SandboxError.invalid(message) }
-        logger.warning("\(message)")
     }
 
     /// Has the guest make a container whose shares the file device has.
@@ -181,7 +170,9 @@ extension Pod {
         countRestart(plan.spec)
         let pid = UInt32(bitPattern: host.pid)
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
-        containers[id] = Container(id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first)
+        containers[id] = Container(
+            id: id, bundle: bundle, plan: plan, hooks: hooks, cgroup: cgroup, first: first,
+            limits: ContainerLimits(plan.spec.linux?.resources))
         containers[id]?.isRestored = restored != nil
         do {
             if let restored { try await goOn(plan, restored, pod) }

@@ -41,9 +41,9 @@ package struct PodEnvironment: Sendable {
 
     /// The machine that this process has held ready for the pod; once.
     ///
-    /// - Parameter wanted: the pod's machine; nil: it goes on from a checkpoint.
+    /// - Parameter wanted: the pod's plan; nil: it goes on from a checkpoint.
     /// - Returns: nil where there is none, or another one, which is ended.
-    func readyMachine(for wanted: VMConfiguration?) -> ConnectedMachine? {
+    func readyMachine(for wanted: SandboxPlan?) -> ConnectedMachine? {
         guard let held = heldMachine, held.take() else { return nil }
         if let wanted, held.isLike(wanted) { return held }
         logger.info("the machine of the pool is not like the pod's, which gets another one")

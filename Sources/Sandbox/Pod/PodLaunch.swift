@@ -73,8 +73,14 @@ final class PodLaunch: Sendable {
     ) async throws -> RunningPod {
         let isRestored = restored != nil
         let (plan, user, ready) = try await onThread("plan") { [configuration, environment] in
-            let plan = try planning()
-            let ready = environment.readyMachine(for: isRestored ? nil : plan.machine)
+            var plan = try planning()
+            let ready = environment.readyMachine(for: isRestored ? nil : plan)
+            if let ready {
+                // It grows to what the plan says.
+                let held = ready.configuration
+                (plan.machine.vcpus, plan.machine.memoryMiB) = (held.vcpus, held.memoryMiB)
+                plan.machine.template = held.template
+            }
             let file = PodUser.file(root: environment.directory.root)
             return (plan, try ready?.user ?? PodUser.take(configuration.jail, file: file), ready)
         }
@@ -149,7 +155,7 @@ final class PodLaunch: Sendable {
     func startNetwork(_ plan: SandboxPlan) async throws -> PodNetworking {
         logger.phase("network begin")
         let network = try await PodNetworking.make(
-            plan.network, filtersSources: plan.filtersSources, vcpus: plan.machine.vcpus, logger: logger)
+            plan.network, filtersSources: plan.filtersSources, vcpus: plan.sizing.vcpus, logger: logger)
         try keep { $0.network = network }
         try await record(plan)
         logger.phase("network ready")

@@ -160,11 +160,14 @@ extension Pod {
         try await withRunning { pod in
             var resources = resources
             let policy = pod.configuration.spec
-            try checkMemory(resources, policy, pod)
             try Unsupported.refuse(resources.unsupported(policy: policy))
             if policy.ineffectiveLimits == .warn { resources.removeIneffectiveLimits() }
-            _ = try find(id)
+            var limits = try find(id).limits
+            limits.change(to: resources)
+            try await makeRoom(for: limits, of: id, pod)
             try await pod.agent.update(id, resources)
+            containers[id]?.limits = limits
+            takeBackRoom(pod)
             // What the host limits is the machine that the pod was made with, and Kubernetes limits that itself.
             if let first = pod.plan.container, first.id == id, !PodRequest(first.spec).isKubernetes,
                 let cgroup = pod.cgroup

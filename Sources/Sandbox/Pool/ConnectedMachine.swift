@@ -68,11 +68,15 @@ package final class ConnectedMachine: Sendable {
         }
     }
 
-    /// Whether a pod's machine would be the same, but for its name and its user.
-    func isLike(_ wanted: VMConfiguration) -> Bool {
-        var wanted = wanted
+    /// Whether a pod's machine would be the same, but for its name and its user, or this one can grow to it.
+    func isLike(_ plan: SandboxPlan) -> Bool {
+        var wanted = plan.machine
         (wanted.name, wanted.user) = (configuration.name, configuration.user)
-        return wanted == configuration
+        wanted.template = configuration.template
+        (wanted.vcpus, wanted.memoryMiB) = (configuration.vcpus, configuration.memoryMiB)
+        let room = configuration.memoryMiB + configuration.hotplugMiB
+        return wanted == configuration && (configuration.vcpus...configuration.maximumVCPUs).contains(plan.sizing.vcpus)
+            && (configuration.memoryMiB...room).contains(plan.sizing.memoryMiB)
     }
 
     /// Ends the machine; returns when its processes are gone.

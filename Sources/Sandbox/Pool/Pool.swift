@@ -72,8 +72,13 @@ public struct Pool: Sendable {
         }
         guard let sizing = try? Sizing(of: spec, configuration) else { return nil }
         let templates = configuration.template.directory
-        return try? pool.take(command) { member in
+        let exact = try? pool.take(command) { member in
             (member.vcpus, member.memoryMiB, member.templates) == (sizing.vcpus, sizing.memoryMiB, templates)
+        }
+        guard exact == nil, sizing.memoryMiB <= configuration.mostMemoryMiB else { return exact }
+        // A smaller machine grows.
+        return try? pool.take(command) { member in
+            member.vcpus <= sizing.vcpus && member.memoryMiB <= sizing.memoryMiB && member.templates == templates
         }
     }
 

@@ -126,7 +126,7 @@ public struct TemplateMaker: Sendable {
         try SandboxPlan(
             id: Self.name, hostname: "", network: .new, cgroup: nil,
             sizing: Sizing(vcpus: vcpus, memoryMiB: memoryMiB, reason: "the template's memory"),
-            configuration: configuration)
+            configuration: configuration, isTemplateExact: true)
     }
 
     /// Boots a machine, and saves it when its agent is ready.

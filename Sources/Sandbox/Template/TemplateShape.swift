@@ -30,6 +30,9 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     public var kernelArguments: [String]
     public var vcpus: Int
     public var memoryMiB: Int
+    /// What the machine can get while it runs.
+    public var maximumVCPUs: Int
+    public var maximumMemoryMiB: Int
     public var nested: Bool
     public var reportsFreePages: Bool
     /// The host's CPU and kernel.
@@ -49,6 +52,8 @@ public struct TemplateShape: Sendable, Equatable, Codable {
         kernelArguments = machine.kernelArguments
         vcpus = machine.vcpus
         memoryMiB = machine.memoryMiB
+        maximumVCPUs = machine.maximumVCPUs
+        maximumMemoryMiB = machine.maximumMemoryMiB
         nested = machine.nested
         reportsFreePages = machine.reportsFreePages
         host = Self.thisHost()
@@ -77,11 +82,20 @@ public struct TemplateShape: Sendable, Equatable, Codable {
         return nil
     }
 
+    /// Whether a machine of this shape can grow to one of another: all but the size is the same.
+    func canGrow(to other: TemplateShape) -> Bool {
+        var same = other
+        (same.vcpus, same.memoryMiB) = (vcpus, memoryMiB)
+        return same == self && (vcpus...maximumVCPUs).contains(other.vcpus)
+            && (memoryMiB...memoryMiB + VMConfiguration.hotplugMiB(memoryMiB, of: maximumMemoryMiB)).contains(
+                other.memoryMiB)
+    }
+
     /// The name of the template's directory, of numbers that people know it by and a hash of the rest.
     var name: String {
         let rest =
             "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(String(describing: rootImage))\n\(kernelArguments)\n"
-            + "\(nested)\n\(reportsFreePages)\n\(host)\n\(tenant)"
+            + "\(maximumVCPUs)\n\(maximumMemoryMiB)\n\(nested)\n\(reportsFreePages)\n\(host)\n\(tenant)"
         // It tells apart what is listed; what counts is the whole shape, which is compared.
         return "\(vcpus)cpu-\(memoryMiB)mib-\(textHash(rest))"
     }

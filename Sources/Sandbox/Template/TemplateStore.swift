@@ -28,16 +28,28 @@ public struct TemplateStore: Sendable {
 
     // MARK: Use
 
-    /// The template that a pod's machine starts from.
+    /// The template that a pod's machine starts from, and its shape.
     ///
+    /// - Parameter isExact: of the machine's size; else the machine may begin smaller and grow.
     /// - Returns: nil: it boots.
     static func template(
-        for machine: VMConfiguration, _ driver: DriverChoice, _ settings: Configuration.Template
-    ) throws -> MachineTemplate? {
+        for machine: VMConfiguration, _ driver: DriverChoice, _ settings: Configuration.Template, isExact: Bool
+    ) throws -> (template: MachineTemplate, shape: TemplateShape)? {
         guard settings.mode != .off, driver.isBuiltIn,
             let shape = try TemplateShape(machine, tenant: settings.tenant)
         else { return nil }
-        return TemplateStore(directory: settings.directory).find(shape)
+        let store = TemplateStore(directory: settings.directory)
+        if let template = store.find(shape) { return (template, shape) }
+        guard !isExact, let smaller = store.largestShape(growingTo: shape), let template = store.find(smaller) else {
+            return nil
+        }
+        return (template, smaller)
+    }
+
+    /// Of the templates of smaller machines that can grow to one of a shape, the largest one's.
+    private func largestShape(growingTo shape: TemplateShape) -> TemplateShape? {
+        names().compactMap { try? readShape($0) }.filter { $0.canGrow(to: shape) }
+            .max { ($0.memoryMiB, $0.vcpus) < ($1.memoryMiB, $1.vcpus) }
     }
 
     /// The template of a shape.

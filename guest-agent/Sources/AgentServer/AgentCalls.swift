@@ -266,6 +266,13 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func useProcessors(_ request: AgentUseProcessorsRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("use CPUs") { () async throws(AgentFailure) in
+            try await Processors().use(Int(request.count))
+            return AgentEmpty()
+        }
+    }
+
     private func decoded<T: Decodable>(_ json: some Sequence<UInt8>, _ name: String) throws(AgentFailure) -> T {
         do throws(SpecError) {
             return try JSON.decode(T.self, from: Array(json), file: name)

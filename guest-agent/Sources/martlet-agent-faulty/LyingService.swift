@@ -193,6 +193,10 @@ final class LyingService: AgentService {
         try await agent.reclaimMemory(request, context: context)
     }
 
+    func useProcessors(_ request: AgentUseProcessorsRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await agent.useProcessors(request, context: context)
+    }
+
     func guestStats(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentGuestStatsResponse {
         try await agent.guestStats(request, context: context)
     }
