@@ -210,12 +210,17 @@ extension FileServer {
         return try syntheticEntry(found)
     }
 
+    /// The guest asks again each time: a share that is taken away and comes back at once has the same name and is another node.
     func syntheticEntry(_ found: (id: Int32, name: String, slot: Int)) throws(FileError) -> fuse_entry_out {
-        guard nodes.slots[found.slot].isSynthetic else {
-            return entry(found.slot, try FileStatus(of: nodes.slots[found.slot].rootDescriptor))
+        var result: fuse_entry_out
+        if nodes.slots[found.slot].isSynthetic {
+            nodes.addLookup(found.slot)
+            result = entry(found.slot, syntheticAttributes(found.slot))
+        } else {
+            result = entry(found.slot, try FileStatus(of: nodes.slots[found.slot].rootDescriptor))
         }
-        nodes.addLookup(found.slot)
-        return entry(found.slot, syntheticAttributes(found.slot))
+        result.entry_valid = 0
+        return result
     }
 }
 
