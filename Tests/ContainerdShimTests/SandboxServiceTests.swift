@@ -30,6 +30,14 @@ import Testing
         #expect(status.info == ["state": "SANDBOX_NOTREADY", "pid": "0"])
     }
 
+    @Test func aSandboxThatDoesNotRunDoesNotAnswerAPing() async throws {
+        let service = SandboxAPIService(try Pod(environment), environment)
+        let error = await #expect(throws: TTRPCError.self) {
+            try await service.pingSandbox(.with { $0.sandboxID = "p" }, context: context)
+        }
+        #expect(error?.code == .failedPrecondition && error?.message.contains("sandbox p") == true)
+    }
+
     @Test func aSandboxThatDoesNotRunHasNoMetrics() async throws {
         let service = SandboxAPIService(try Pod(environment), environment)
         let error = await #expect(throws: TTRPCError.self) {

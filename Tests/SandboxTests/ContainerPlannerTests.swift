@@ -129,6 +129,64 @@ import Testing
         }
     }
 
+    /// nerdbox's way to name a socket of the host.
+    @Test func aMountOfTheTypeUDSIsAForwardedSocket() throws {
+        try withBundle([Mount(destination: "/run/s", type: "uds", source: "socket")]) { directory, bundle in
+            let listener = SharedDescriptor(try UnixAddress.listen("\(directory)/socket"))
+            defer { withExtendedLifetime(listener) {} }
+            let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
+            let mountPoint = "/run/martlet/containers/c1/mounts/0"
+            #expect(plan.sockets.map(\.source) == ["\(directory)/socket"] && plan.shares.count == 1)
+            #expect(plan.sockets.map(\.mountPoint) == [mountPoint])
+            #expect(
+                plan.spec.mounts == [
+                    Mount(destination: "/run/s", type: "bind", source: mountPoint, options: ["rbind"])
+                ])
+            func refuses(_ words: String, forwards: Bool = true, _ edit: (inout Mount) -> Void = { _ in }) {
+                var bundle = bundle
+                edit(&bundle.spec.mounts[0])
+                #expect {
+                    try SandboxPlan.Container(id: "c1", bundle: bundle, forwardsSockets: forwards)
+                } throws: {
+                    "\($0)".contains("mounts[0].") && "\($0)".contains("(/run/s): ") && "\($0)".contains(words)
+                }
+            }
+            refuses("sockets.forward is false", forwards: false)
+            refuses("options (/run/s): ro: a mount of type uds has none") { $0.options = ["ro"] }
+            refuses("No such file") { $0.source = "missing" }
+            refuses("file is not a socket") { $0.source = "file" }
+        }
+    }
+
+    /// A container in the pod's IPC namespace has the pod's memory at /dev/shm too, whatever its own mount says.
+    @Test func sharedMemoryGoesWithTheNamespace() throws {
+        let options = ["nosuid", "noexec", "nodev", "mode=1770", "size=3m"]
+        let mounts = [Mount(destination: "/dev/shm", type: "tmpfs", source: "shm", options: options)]
+        try withBundle(mounts) { _, bundle in
+            #expect(try SandboxPlan.Container(id: "c1", bundle: bundle).podVolumes.isEmpty)
+            var bundle = bundle
+            for index in bundle.spec.linux?.namespaces.indices ?? 0..<0 {
+                bundle.spec.linux?.namespaces[index].joinSandbox()
+            }
+            let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
+            let volume = try #require(plan.podVolumes.first)
+            #expect(plan.podVolumes.count == 1 && plan.sharedMemory == nil && plan.shares.count == 1)
+            #expect(volume.size == 3 << 20 && volume.mode == 0o1770 && volume.source.isEmpty)
+            #expect(try SandboxPlan.Container(id: "c2", bundle: bundle).podVolumes.map(\.name) == [volume.name])
+            #expect(plan.spec.mounts[0].source == volume.mountPoint && plan.spec.mounts[0].isBind)
+            #expect(plan.spec.mounts[0].options == ["rbind", "nosuid", "noexec", "nodev"])
+        }
+    }
+
+    @Test(arguments: [
+        ("size=65536k", 64 << 20 as UInt64?), ("size=1G", 1 << 30), ("size=4096", 4096), ("size=50%", nil),
+        ("size=0", nil),
+        ("size=", nil), ("size=99999999999999g", nil), ("mode=1777", nil),
+    ])
+    func theSizeOfATmpfsIsRead(_ option: String, _ bytes: UInt64?) {
+        #expect(SandboxPlan.PodVolume.tmpfsSize(["nosuid", option]) == bytes)
+    }
+
     @Test func mountPointsOfAReadOnlyRootAreMadeInsideIt() throws {
         let mounts = [
             Mount(destination: "/made/deep", type: "tmpfs", source: "tmpfs"),

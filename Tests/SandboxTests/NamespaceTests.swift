@@ -83,6 +83,17 @@ import Testing
         #expect(linux.namespaces[3].container == "c")
     }
 
+    /// The process of a pod that its engine has made by itself is in the host's namespaces.
+    @Test func theHostsStandForThoseOfAPodWithoutAContainer() {
+        var linux = Linux(namespaces: [
+            .init(.ipc, path: "/proc/self/ns/ipc"), .init(.uts, path: "/proc/1/ns/uts"), .init(.pid),
+            .init(.pid, path: "/proc/\(getpid())/ns/pid"), .init(.network, path: "/proc/self/ns/net"),
+            .init(.ipc, path: "/proc/self/ns/net"),
+        ])
+        linux.joinSandboxForHosts()
+        #expect(linux.namespaces.map(\.isSandboxes) == [true, true, false, false, false, false])
+    }
+
     @Test func oneOfAnotherMachineIsNamed() {
         var spec = Spec.standard()
         spec.linux?.namespaces[0].path = "/proc/123/ns/pid"

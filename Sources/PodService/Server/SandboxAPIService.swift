@@ -84,7 +84,12 @@ struct SandboxAPIService: SandboxService {
     }
 
     func pingSandbox(_ request: SandboxAPIPingRequest, context: TTRPCContext) async throws -> SandboxAPIPingResponse {
-        .init()
+        try await answering {
+            guard await pod.sandboxStatus.isRunning else {
+                throw SandboxError.wrongState("sandbox \(environment.id) does not run")
+            }
+            return .init()
+        }
     }
 
     func shutdownSandbox(

@@ -11,14 +11,16 @@ extension SandboxPlan.Container {
     /// - Parameters:
     ///   - rootfs: the mounts that make its root file system, where its snapshotter describes them.
     ///   - owners: of namespaces that it names by paths of the host.
+    ///   - joinsSandbox: whether its engine has made the pod by itself, with a process in the host's namespaces (`SandboxRequest`).
     /// - Throws: also for what it asks for and may not be run without.
     static func planned(
         id: String, bundle: Bundle, rootfs: [RootMount] = [], _ configuration: Configuration,
-        owners: [String: NamespaceOwner] = [:]
+        owners: [String: NamespaceOwner] = [:], joinsSandbox: Bool = false
     ) throws -> (SandboxPlan.Container, warnings: [String]) {
         let id = try ContainerID(id).value
         var bundle = bundle
         bundle.spec.linux?.join(owners)
+        if joinsSandbox { bundle.spec.linux?.joinSandboxForHosts() }
         bundle.spec.linux?.removeHostsNamespaces()
         let policy = configuration.spec
         let request = PodRequest(bundle.spec)
@@ -77,9 +79,22 @@ extension SandboxPlan.Container {
         spec.mounts.replaceHostCgroups()
         var podVolumes: [SandboxPlan.PodVolume] = []
         var sockets: [SandboxPlan.ForwardedSocket] = []
+        for index in spec.mounts.indices where spec.mounts[index].isForwardedSocket {
+            let mountPoint = GuestPath.mount(index, of: id)
+            sockets.append(
+                try .planned(spec.mounts[index], "mounts[\(index)]", bundle, mountPoint, isAllowed: forwardsSockets))
+            spec.mounts[index] = spec.mounts[index].bound(to: mountPoint)
+        }
+        if let index = spec.sandboxMemoryMount {
+            let volume = SandboxPlan.PodVolume(
+                sandboxMemory: spec.mounts[index], mountPoint: GuestPath.mount(index, of: id))
+            podVolumes.append(volume)
+            spec.mounts[index] = spec.mounts[index].bound(to: volume.mountPoint)
+        }
         var sharedMemory: SandboxPlan.SharedMemory?
+        let isInGuest = Set(volumes.map(\.mountPoint) + sockets.map(\.mountPoint) + podVolumes.map(\.mountPoint))
         for index in spec.mounts.indices where spec.mounts[index].isBind {
-            if volumes.contains(where: { $0.mountPoint == spec.mounts[index].source }) { continue }
+            if isInGuest.contains(spec.mounts[index].source) { continue }
             let mount = spec.mounts[index]
             let field = "mounts[\(index)].source (\(mount.destination))"
             let mountPoint = GuestPath.mount(index, of: id)

@@ -26,6 +26,17 @@ extension Linux {
         }
     }
 
+    /// Of a container whose engine has made its pod by itself: the pod's process is in the host's namespaces, so a path that leads to
+    /// one of these means the pod's.
+    mutating func joinSandboxForHosts() {
+        for index in namespaces.indices where namespaces[index].isShareable && !namespaces[index].path.isEmpty {
+            let namespace = namespaces[index]
+            // Whose the first process's are cannot be seen everywhere.
+            guard !namespace.isGuests, namespace.process == 1 || namespace.isHosts else { continue }
+            namespaces[index].joinSandbox()
+        }
+    }
+
     /// The container that stands for a pod is in the IPC namespace that the others share: the pod's kernel parameters, which
     /// engines give to it alone, are theirs.
     mutating func shareIPC() {

@@ -50,7 +50,7 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         /// For messages: `configMap settings`.
         public var title: String
         public var kind: Kind
-        /// Its directory on the host, an absolute path.
+        /// Its directory on the host, an absolute path; empty: it begins empty.
         public var source: String
         /// In bytes; nil: none but the memory of the guest.
         public var size: UInt64?

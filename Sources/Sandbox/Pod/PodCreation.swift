@@ -122,9 +122,11 @@ extension Pod {
     private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
         let owners = owners(of: request.bundle.spec.linux?.namespaces ?? [], in: pod)
         let pods = pod.plan.container?.sharedMemory
+        let joinsSandbox = isSandbox
         let (plan, warnings) = try await onThread("plan") {
             var (plan, warnings) = try SandboxPlan.Container.planned(
-                id: request.id, bundle: request.bundle, rootfs: request.rootfs, request.configuration, owners: owners)
+                id: request.id, bundle: request.bundle, rootfs: request.rootfs, request.configuration, owners: owners,
+                joinsSandbox: joinsSandbox)
             try plan.separateSharedMemory(from: pods)
             return (plan, warnings)
         }

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import OCISpec
 
 extension SandboxPlan {
     /// A Unix socket of the host that a container mounts: it gets one of its own, and each connection is carried to the host's.
@@ -44,6 +45,36 @@ extension SandboxPlan.ForwardedSocket {
             source: String(cString: resolved), mode: facts.st_mode & 0o7777, uid: facts.st_uid, gid: facts.st_gid,
             mountPoint: mountPoint)
     }
+}
+
+extension SandboxPlan.ForwardedSocket {
+    /// Plans a mount of the type `uds`: `source` is a socket of the host, `destination` its place in the container, and there are no
+    /// options (docs/socket-forwarding.md of containerd/nerdbox).
+    ///
+    /// - Parameters:
+    ///   - name: the mount's property of config.json, for messages.
+    ///   - isAllowed: `sockets.forward` of the configuration.
+    /// - Throws: `SandboxError.invalid` for options and for a source that is no socket; as `planned(source:…)` too.
+    static func planned(
+        _ mount: Mount, _ name: String, _ bundle: Bundle, _ mountPoint: String, isAllowed: Bool
+    ) throws -> SandboxPlan.ForwardedSocket {
+        if let option = mount.options.first {
+            throw SandboxError.invalid(
+                "\(name).options (\(mount.destination)): \(option): a mount of type uds has none")
+        }
+        let field = "\(name).source (\(mount.destination))"
+        let source = bundle.absolute(mount.source)
+        let socket = try planned(source: source, field: field, mountPoint: mountPoint, isAllowed: isAllowed)
+        if let socket { return socket }
+        // Says what is wrong with a path that leads nowhere.
+        let (path, _) = try SandboxPlan.Container.resolve(source, field)
+        throw SandboxError.invalid("\(field): \(path) is not a socket")
+    }
+}
+
+extension Mount {
+    /// Whether it is a socket of the host by its type.
+    var isForwardedSocket: Bool { type == "uds" && !isBind }
 }
 
 /// A Unix socket of the host, by its path.

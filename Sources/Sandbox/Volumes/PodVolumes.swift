@@ -57,6 +57,7 @@ actor PodVolumes {
                 ($0.mode, $0.uid, $0.gid) = (volume.mode, volume.uid, volume.gid)
             }, timeout: limit)
         switch volume.kind {
+        case .memory where volume.source.isEmpty: return
         case .memory:
             let copyLimit = copyLimit
             let entries = try await onThread("volume") {

@@ -1,6 +1,7 @@
 import AgentContract
 import Glibc
 import LinuxSystem
+import OCISpec
 
 extension SandboxPlan.PodVolume {
     /// Plans a bind mount of a volume that the guest keeps in its own memory.
@@ -71,6 +72,44 @@ extension SandboxPlan.PodVolume {
             name: "\(facts.st_dev)-\(facts.st_ino)", title: "\(directory.plugin.title) \(directory.name)", kind: kind,
             source: directory.path, mode: facts.st_mode & 0o7777, uid: facts.st_uid, gid: facts.st_gid, part: part,
             mountPoint: mountPoint)
+    }
+}
+
+extension Spec {
+    /// The mount of a tmpfs at /dev/shm in a container that is in the pod's IPC namespace: its memory is the pod's too. Clients of
+    /// containerd's Sandbox service describe it for each container as if it were the container's own.
+    var sandboxMemoryMount: Int? {
+        guard linux?.namespaces.contains(where: { $0.kind == .ipc && $0.isSandboxes }) == true else { return nil }
+        return mounts.lastIndex { $0.destination == GuestPath.sharedMemory && $0.type == "tmpfs" && !$0.isBind }
+    }
+}
+
+extension SandboxPlan.PodVolume {
+    /// Volumes of the host have numbers for names.
+    private static let sandboxMemoryName = "martlet-shm"
+
+    /// The /dev/shm of a pod whose containers mount a tmpfs there. The first of them says how large it is.
+    init(sandboxMemory mount: Mount, mountPoint: String) {
+        self.init(
+            name: Self.sandboxMemoryName, title: "/dev/shm", kind: .memory, source: "",
+            size: Self.tmpfsSize(mount.options), mode: Self.tmpfsMode(mount.options) ?? 0o1777, uid: 0, gid: 0,
+            part: "",
+            mountPoint: mountPoint)
+    }
+
+    /// The bytes of tmpfs's option `size`, which may end with k, m or g (Documentation/filesystems/tmpfs.rst); nil: none, or one that
+    /// is not a number of bytes.
+    static func tmpfsSize(_ options: [String]) -> UInt64? {
+        guard let text = options.last(where: { $0.hasPrefix("size=") })?.dropFirst(5).lowercased() else { return nil }
+        let shift = ["k": 10, "m": 20, "g": 30][text.suffix(1)] ?? 0
+        guard let number = UInt64(shift == 0 ? text[...] : text.dropLast()), number > 0 else { return nil }
+        let (bytes, overflow) = number.multipliedReportingOverflow(by: 1 << shift)
+        return overflow ? nil : bytes
+    }
+
+    /// The permissions of tmpfs's option `mode`, an octal number.
+    private static func tmpfsMode(_ options: [String]) -> UInt32? {
+        options.last { $0.hasPrefix("mode=") }.flatMap { UInt32($0.dropFirst(5), radix: 8) }.map { $0 & 0o7777 }
     }
 }
 
