@@ -176,6 +176,8 @@ let package = Package(
                 "Traces", "VMMControl", logging,
             ]),
         tests("BenchTests", ["Bench", "Hypervisor", logging]),
-        tests("EndToEnd", ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI"], exclude: ["Programs", "Specs"]),
+        tests(
+            "EndToEnd", ["CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", protobuf],
+            exclude: ["Programs", "Specs"]),
     ]
 )

@@ -18,15 +18,6 @@ extension Containers {
             return path
         }
 
-        /// An image of EROFS with what `script` makes in a directory.
-        private func layer(_ scene: Scene, _ name: String, _ script: String) throws -> String {
-            let path = "\(scene.directory)/\(name).erofs"
-            try Command.shell(
-                "d=\(scene.directory)/\(name); mkdir $d; cd $d; \(script); mkfs.erofs \(path) $d >/dev/null",
-                within: .seconds(120))
-            return path
-        }
-
         private func file(_ path: String, in image: String) throws -> String {
             try Command.shell("debugfs -R 'cat \(path)' \(image) 2>/dev/null")
         }
@@ -118,24 +109,9 @@ extension Containers {
                     : number % 2 == 0
                         ? "mknod layers/\(number - 1) c 0 0; touch layers/\(number)" : "touch layers/\(number)"
                 paths.append(
-                    try layer(scene, "layer\(number)", "mkdir etc layers; echo \(number) >etc/which; \(extra)"))
+                    try scene.layer("layer\(number)", "mkdir etc layers; echo \(number) >etc/which; \(extra)"))
             }
-            let image = "\(scene.directory)/rwlayer.img"
-            try Command.shell("truncate -s 32M \(image) && mkfs.ext4 -q -F \(image)")
-            var mounts = [
-                Mount(type: "mkfs/ext4", source: image, options: ["X-containerd.mkfs.fs=ext4", "rw", "loop"])
-            ]
-            mounts += paths.reversed().map { Mount(type: "erofs", source: $0, options: ["ro", "loop"]) }
-            mounts.append(
-                Mount(
-                    type: "format/mkdir/overlay", source: "overlay",
-                    options: [
-                        "X-containerd.mkdir.path={{ mount 0 }}/upper:0755",
-                        "X-containerd.mkdir.path={{ mount 0 }}/work:0755",
-                        "workdir={{ mount 0 }}/work", "upperdir={{ mount 0 }}/upper",
-                        "lowerdir={{ overlay 1 \(paths.count) }}",
-                    ]))
-            return (mounts, image)
+            return try scene.stack(paths)
         }
 
         /// Without a writable image what is written stays in the guest's memory, and an empty root is a directory of an image.
@@ -182,7 +158,7 @@ extension Containers {
                 // One writer at a time.
                 let other = try ShimPod.bundle(scene, script: "true")
                 let stranger = try ShimPod(scene, bundle: other)
-                defer { try? stranger.shutdown() }
+                defer { stranger.end() }
                 let error = #expect(throws: (any Error).self) {
                     try stranger.create(stranger.id, bundle: other, [Mount(type: "ext4", source: first)])
                 }

@@ -25,6 +25,9 @@ final class Collector: Sendable {
         try startThread("collect") { [self] in
             var chunk = [UInt8](repeating: 0, count: 64 << 10)
             while true {
+                // A fifo that has had no writer yet is read from when it has one: read(2) takes it for ended.
+                var item = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
+                _ = poll(&item, 1, -1)
                 let count = read(descriptor.raw, &chunk, chunk.count)
                 if count < 0 && errno == EINTR { continue }
                 if count <= 0 { break }  // a terminal whose other side is closed answers EIO

@@ -46,6 +46,14 @@ final class Net {
             """)
     }
 
+    /// The same in the namespace of a process.
+    func connect(process pid: UInt32, number: Int) throws {
+        let name = "\(token)pid\(number)"
+        try Command.shell("ip netns attach \(name) \(pid)")
+        pods.append(name)
+        try connect(name, number: number)
+    }
+
     /// A command inside a namespace, under way.
     func start(_ namespace: String, _ script: String, output: Command.Stream = .pipe) throws -> Command {
         try Command("ip", ["netns", "exec", namespace, "/bin/sh", "-c", script], output: output)

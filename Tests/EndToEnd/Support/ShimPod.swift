@@ -5,8 +5,8 @@ import TTRPC
 internal import TaskAPI
 import Testing
 
-/// A pod whose engine is the test: it starts the shim as containerd does, and calls its Task service. For requests that the containerd of
-/// this machine does not make.
+/// A pod whose engine is the test: it starts the shim as containerd does, calls its Task and Sandbox services, and takes its events. For
+/// requests that the containerd of this machine does not make.
 final class ShimPod: Sendable {
     /// A mount of a root file system, as a snapshotter describes it.
     struct RootMount {
@@ -20,34 +20,33 @@ final class ShimPod: Sendable {
         return access(shim, X_OK) == 0 ? nil : "no \(shim) (make build)"
     }
 
-    private let scene: Scene
-    private let environment: [String]
-    let id: String
-    private let client: TaskServiceClient
-    private static let timeout = Duration.seconds(60) * Lab.patience
+    /// containerd's.
+    static let namespace = "test"
 
-    /// Starts the pod's server. Its first container is `id`.
+    let scene: Scene
+    let id: String
+    let events: ShimEvents
+    let tasks: TaskServiceClient
+    let sandboxes: SandboxServiceClient
+    private let environment: [String]
+    private let bootstrap: ShimBootstrap
+    static let timeout = Duration.seconds(60) * Lab.patience
+
+    /// Starts the pod's server. Its first container, or the sandbox, is `id`.
     ///
-    /// - Parameter bundle: of that container.
-    init(_ scene: Scene, bundle: String, settings: String = "") throws {
+    /// - Parameter bundle: of that.
+    init(_ scene: Scene, bundle: String, settings: String = "", bootstrap: ShimBootstrap = .message) throws {
         self.scene = scene
+        self.bootstrap = bootstrap
         id = scene.newID()
         let file = try scene.configuration(settings + "\npaths.root = \"\(scene.directory)/pods\"\n")[1]
-        environment = Lab.environment + ["MARTLET_CONFIG=\(file)"]
-        let path = try Self.address(id, bundle, environment)
-        client = try wait { TaskServiceClient(try await TTRPCClient(unixPath: path)) }
-    }
-
-    /// What the shim answers to `start`.
-    private static func address(_ id: String, _ bundle: String, _ environment: [String]) throws -> String {
-        let shim = "\(Lab.binaries)/containerd-shim-martlet-v2"
-        let outcome = try Command(
-            "/bin/sh", ["-c", "cd '\(bundle)' && exec \(shim) -namespace test -id \(id) -address none start"],
-            environment: environment
-        ).finish(within: .seconds(60))
-        let text = outcome.text
-        guard text.hasPrefix("unix://") else { throw LabError("the shim answers \(text) \(outcome.errorText)") }
-        return String(text.dropFirst("unix://".count))
+        events = try ShimEvents(at: "\(scene.directory)/events-\(id)")
+        environment = Lab.environment + ["MARTLET_CONFIG=\(file)", "TTRPC_ADDRESS=\(events.path)"]
+        // containerd reads the log from a fifo there.
+        try scene.write("\(bundle)/log", "")
+        let path = try bootstrap.start(id, namespace: Self.namespace, bundle: bundle, environment: environment)
+        let client = try waited { try await TTRPCClient(unixPath: path) }
+        (tasks, sandboxes) = (TaskServiceClient(client), SandboxServiceClient(client))
     }
 
     /// A bundle without a root file system, whose shell runs `script`.
@@ -67,30 +66,37 @@ final class ShimPod: Sendable {
 
     // MARK: Containers
 
+    /// Has the pod's shim started for another container, as containerd does for each that names the pod: it answers the pod's address.
+    func startShim(for container: String, bundle: String) throws {
+        _ = try bootstrap.start(container, namespace: Self.namespace, bundle: bundle, environment: environment)
+    }
+
     /// Creates a container.
-    func create(_ container: String, bundle: String, _ rootfs: [RootMount]) throws {
-        if container != id {
-            // A pod's other containers have their shim started too, which answers the pod's address.
-            _ = try Self.address(container, bundle, environment)
-        }
-        let client = client
+    ///
+    /// - Parameter streams: nil: files `out` and `err` in the bundle.
+    /// - Returns: the pid that engines take for it.
+    @discardableResult
+    func create(
+        _ container: String, bundle: String, _ rootfs: [RootMount], streams: ShimStreams? = nil
+    ) throws -> UInt32 {
+        let streams = streams ?? .files(output: "\(bundle)/out", errors: "\(bundle)/err")
         let request = TaskCreateTaskRequest.with {
             ($0.id, $0.bundle) = (container, bundle)
-            ($0.stdout, $0.stderr) = ("file://\(bundle)/out", "file://\(bundle)/err")
+            ($0.stdin, $0.stdout, $0.stderr) = streams.names
             $0.rootfs = rootfs.map { mount in
                 .with { ($0.type, $0.source, $0.options) = (mount.type, mount.source, mount.options) }
             }
         }
-        _ = try wait { try await client.create(request, timeout: Self.timeout) }
+        return try ask { try await $0.create(request, timeout: Self.timeout).pid }
     }
 
     func start(_ container: String) throws {
-        let client = client
-        _ = try wait { try await client.start(.with { $0.id = container }, timeout: Self.timeout) }
+        _ = try ask { try await $0.start(.with { $0.id = container }, timeout: Self.timeout) }
     }
 
-    /// Creates and starts a container.
+    /// Creates and starts a container that names the pod.
     func run(_ container: String, bundle: String, _ rootfs: [RootMount]) throws {
+        if container != id { try startShim(for: container, bundle: bundle) }
         try create(container, bundle: bundle, rootfs)
         try start(container)
     }
@@ -99,25 +105,24 @@ final class ShimPod: Sendable {
     ///
     /// - Returns: its exit code.
     func end(of container: String, within limit: Duration = .seconds(120)) throws -> UInt32 {
-        let client = client
-        return try wait {
-            try await client.wait(.with { $0.id = container }, timeout: limit * Lab.patience).exitStatus
-        }
+        try ask { try await $0.wait(.with { $0.id = container }, timeout: limit * Lab.patience).exitStatus }
     }
 
     func kill(_ container: String) throws {
-        let client = client
-        _ = try wait {
-            try await client.kill(
-                .with {
-                    ($0.id, $0.signal) = (container, 9)
-                }, timeout: Self.timeout)
-        }
+        _ = try ask { try await $0.kill(.with { ($0.id, $0.signal) = (container, 9) }, timeout: Self.timeout) }
     }
 
-    func delete(_ container: String) throws {
-        let client = client
-        _ = try wait { try await client.delete(.with { $0.id = container }, timeout: Self.timeout) }
+    /// - Returns: its exit code.
+    @discardableResult
+    func delete(_ container: String) throws -> UInt32 {
+        try ask { try await $0.delete(.with { $0.id = container }, timeout: Self.timeout).exitStatus }
+    }
+
+    /// Kills a container, and deletes it.
+    func remove(_ container: String) throws {
+        try kill(container)
+        _ = try end(of: container)
+        try delete(container)
     }
 
     /// Runs a container to its end, and deletes it.
@@ -132,17 +137,43 @@ final class ShimPod: Sendable {
         return (code, Leftovers.read("\(bundle)/out") ?? "", Leftovers.read("\(bundle)/err") ?? "")
     }
 
+    /// Asks the Task service.
+    @discardableResult
+    func ask<R: Sendable>(_ body: @Sendable @escaping (TaskServiceClient) async throws -> R) throws -> R {
+        let tasks = tasks
+        return try waited { try await body(tasks) }
+    }
+
+    /// The code with which the Task service refuses; nil where it does not.
+    func refusal<R: Sendable>(
+        _ body: @Sendable @escaping (TaskServiceClient) async throws -> R
+    ) throws -> TTRPCError? {
+        do { try ask(body) } catch let error as TTRPCError { return error }
+        return nil
+    }
+
     /// The pid of a process of the pod, by its name in the pod's state.
     func process(_ name: String) throws -> Int32 {
         try Leftovers.process(name, in: "\(scene.directory)/pods/containerd-test/\(id)/state.json")
     }
 
-    /// Ends the pod's server.
+    // MARK: The end
+
+    /// Ends the pod's server, which has no container any more.
     func shutdown() throws {
-        let client = client
         let id = id
         // It may be gone before its answer is.
-        _ = try? wait { try await client.shutdown(.with { $0.id = id }, timeout: Self.timeout) }
+        _ = try? ask { try await $0.shutdown(.with { $0.id = id }, timeout: Self.timeout) }
+    }
+
+    /// Ends the pod with all that is in it, if it is there still.
+    func end() {
+        let (id, sandboxes) = (id, sandboxes)
+        try? shutdown()
+        _ = try? waited {
+            try await sandboxes.shutdownSandbox(.with { $0.sandboxID = id }, timeout: Self.timeout)
+        }
+        try? events.stop()
     }
 
     /// Plays a scene with a pod in it, whose first container has this bundle.
@@ -153,18 +184,8 @@ final class ShimPod: Sendable {
         try Scene.play { scene in
             let bundle = try bundle(scene, script: script)
             let pod = try ShimPod(scene, bundle: bundle, settings: settings)
-            defer { try? pod.shutdown() }
+            defer { pod.end() }
             try body(pod, scene, bundle)
         }
     }
-}
-
-/// Runs what suspends to its end.
-private func wait<R: Sendable>(_ body: @Sendable @escaping () async throws -> R) throws -> R {
-    let done = try Promise<Result<R, any Error>>()
-    Task.detached {
-        do { done.settle(.success(try await body())) } catch { done.settle(.failure(error)) }
-    }
-    guard let result = done.wait(timeout: .seconds(600)) else { throw LabError("no answer") }
-    return try result.get()
 }
