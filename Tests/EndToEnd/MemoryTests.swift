@@ -38,19 +38,7 @@ extension Containers {
             }
 
             /// MiB of its processes, the guest's memory among them.
-            func memory() throws -> Int {
-                struct State: Decodable {
-                    struct Process: Decodable { var pid: Int32 }
-                    var processes: [Process]
-                }
-                let text = try #require(Leftovers.read("\(scene.root)/\(id)/state.json"))
-                let state = try JSONDecoder().decode(State.self, from: Data(text.utf8))
-                return state.processes.reduce(0) { sum, process in
-                    let lines = (Leftovers.read("/proc/\(process.pid)/smaps_rollup") ?? "").split(separator: "\n")
-                    let words = lines.first { $0.hasPrefix("Pss:") }?.split(separator: " ")
-                    return sum + (words.flatMap { Int($0[1]) } ?? 0)
-                } >> 10
-            }
+            func memory() throws -> Int { try scene.memory(ofPod: id) }
 
             /// Runs a command in the container; the most that the pod takes meanwhile, MiB.
             func execute(_ arguments: [String]) throws -> Int {

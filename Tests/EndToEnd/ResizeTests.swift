@@ -75,14 +75,18 @@ extension Containers {
                         && refused.errorText.contains("needs 2112 MiB; it can have 1024 MiB on this host"),
                     "\(refused.errorText)")
                 #expect(try pod.size() == grown)
+                var taken: [Int] = []
                 for _ in 0..<(Lab.everything ? 50 : 2) {
                     try pod.update("--memory", "100M", "--cpu-quota", "50000")
                     let small = try pod.settle { $0.memory < first.memory + 64 && $0.cpus == 1 }
                     #expect(small.memory < first.memory + 64 && small.cpus == 1, "\(small)")
+                    taken.append(try scene.memory(ofPod: pod.id))
                     try pod.update("--memory", "600M", "--cpu-quota", "150000")
                     let large = try pod.size()
                     #expect(large.memory > first.memory + 380 && large.cpus == 2, "\(large)")
                 }
+                // What it took and gave back is the host's again.
+                #expect((taken.last ?? 0) < (taken.first ?? 0) + 48, "MiB of the host: \(taken)")
                 try pod.finish()
             }
         }
