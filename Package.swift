@@ -118,7 +118,7 @@ let package = Package(
                 "AgentContract", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox", "PodService",
                 argumentParser, protobuf, logging,
             ]),
-        room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", logging]),
+        room("Bench", ["CLinux", "LinuxSystem", "GuestKernel", "CRIAPI", "Hypervisor", "VMMControl", logging]),
         .executableTarget(
             name: "martlet",
             dependencies: [

@@ -52,7 +52,8 @@ let package = Package(
             ["CFault", "GuestSystem", shared("AgentAPI"), shared("LinuxSystem"), shared("OCISpec"), shared("TTRPC")]),
         // Not part of the agent: the first process of a guest that `martlet bench` measures in.
         .executableTarget(
-            name: "martlet-bench-guest", dependencies: ["GuestSystem", "CAgent", shared("LinuxSystem")],
+            name: "martlet-bench-guest",
+            dependencies: ["GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem")],
             swiftSettings: strict),
 
         tests("ContainerPlanTests", ["ContainerPlan", "GuestSystem", shared("LinuxSystem"), shared("OCISpec")]),

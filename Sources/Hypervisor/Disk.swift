@@ -16,6 +16,11 @@ public struct Disk: Sendable, Equatable, Codable {
 
     /// Where a part of a disk begins: at a multiple of so many bytes.
     public static let alignment: UInt64 = 4096
+    /// How many queues a disk may have: one for each vCPU, up to this.
+    private static let maximumQueues = 4
+
+    package static func queues(vcpus: Int) -> UInt8 { UInt8(max(1, min(vcpus, maximumQueues))) }
+
     /// How many parts a disk may have: its partitions' numbers in the guest are less than 256.
     public static let maximumParts = DiskFiles<Int32>.maximumCount
 

@@ -2,6 +2,7 @@ import AgentContract
 import CLinux
 import Glibc
 import LinuxSystem
+import Logging
 import VMMControl
 
 /// A VM that `martlet-vmm` runs, with a device process for files.
@@ -18,10 +19,14 @@ final class KVMMachine: ComposedMachine {
     let processes: [(name: String, pid: Int32)]
     /// Bytes of the guest's memory.
     private let memorySize: Int64
+    private let diskQueues: UInt8
+    private let logger: Logger
 
     /// - Parameter restored: of a machine that goes on with its containers.
     init(_ driver: KVMDriver, _ configuration: VMConfiguration, _ restored: RestoredDevices? = nil) throws {
         let logger = driver.logger
+        self.logger = logger
+        diskQueues = Disk.queues(vcpus: configuration.vcpus)
         let watch = try MachineWatch(readyEvent: .ready, logger: logger)
         self.watch = watch
         var devices = DeviceProcesses(watch, user: configuration.user) { logger.debug("\($0)") }
@@ -197,7 +202,11 @@ final class KVMMachine: ComposedMachine {
     }
 
     func addDisk(_ disk: Disk) throws {
-        try disk.open().send { try vsock.client.addBlock(files: $0, readOnly: disk.readOnly, id: disk.id).wait() }
+        let reply = try disk.open().send {
+            try vsock.client.addBlock(files: $0, readOnly: disk.readOnly, id: disk.id, queues: diskQueues).wait()
+        }
+        let mode = try DiskMode(reply)
+        logger.debug("disk \(disk.id): \(mode)")
     }
 
     func removeDisk(id: String) throws { try vsock.client.removeBlock(id: id) }

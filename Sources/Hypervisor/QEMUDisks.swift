@@ -4,6 +4,16 @@ import LinuxSystem
 import Synchronization
 import VMMControl
 
+extension DiskMode {
+    /// - Parameter reply: to the request for a disk.
+    package init(_ reply: ControlReply) throws(HypervisorError) {
+        guard case .disk(let mode) = reply else {
+            throw HypervisorError("the process did not say how it serves a disk")
+        }
+        self = mode
+    }
+}
+
 /// The disks of a machine that QEMU runs: each has a process that serves it.
 final class QEMUDisks: Sendable {
     private struct Plugged {
@@ -16,11 +26,18 @@ final class QEMUDisks: Sendable {
     private let slots: QEMUSlots
     private let watch: MachineWatch
     private let user: UInt32
+    private let queues: UInt8
     private let log: @Sendable (String) -> Void
     private let plugged = Mutex<[Plugged]>([])
 
-    /// - Parameter user: whom the processes run as.
-    init(_ slots: QEMUSlots, _ watch: MachineWatch, user: UInt32, log: @Sendable @escaping (String) -> Void) {
+    /// - Parameters:
+    ///   - user: whom the processes run as.
+    ///   - queues: how many a disk may have.
+    init(
+        _ slots: QEMUSlots, _ watch: MachineWatch, user: UInt32, queues: UInt8,
+        log: @Sendable @escaping (String) -> Void
+    ) {
+        self.queues = queues
         self.slots = slots
         self.watch = watch
         self.user = user
@@ -45,12 +62,14 @@ final class QEMUDisks: Sendable {
                 watch.take($0, from: name)
             }
             started = process
-            try open.send {
+            let reply = try open.send {
                 try process.client.startBlock(
-                    vhostUser: ours.raw, files: $0, readOnly: disk.readOnly, id: disk.id
+                    vhostUser: ours.raw, files: $0, readOnly: disk.readOnly, id: disk.id, queues: queues
                 ).wait()
             }
-            try plug(channel, theirs, device, into: index, qmp)
+            let mode = try DiskMode(reply)
+            log("\(name): \(mode)")
+            try plug(channel, theirs, device, into: index, queues: mode.queues, qmp)
             watch.add(process.process)
             plugged.withLock { $0.append(Plugged(id: disk.id, process: process, channel: channel)) }
         } catch {
@@ -62,7 +81,8 @@ final class QEMUDisks: Sendable {
     }
 
     private func plug(
-        _ channel: String, _ socket: SharedDescriptor, _ device: QEMUSlots.Device, into index: Int, _ qmp: QMP
+        _ channel: String, _ socket: SharedDescriptor, _ device: QEMUSlots.Device, into index: Int, queues: UInt8,
+        _ qmp: QMP
     ) throws {
         try qmp.execute("getfd", ["fdname": .text(channel)], descriptor: socket.raw)
         let address: QMP.Argument = .object(["type": "fd", "data": .object(["str": .text(channel)])])
@@ -74,7 +94,7 @@ final class QEMUDisks: Sendable {
             "device_add",
             [
                 "driver": "vhost-user-blk-pci", "id": .text(device.id), "chardev": .text(channel),
-                "bus": .text(QEMUDriver.slotID(index)), "num-queues": .number(1),
+                "bus": .text(QEMUDriver.slotID(index)), "num-queues": .number(Int(queues)),
             ])
     }
 

@@ -113,6 +113,11 @@ public struct QEMUDriver: HypervisorDriver {
         socket("files", descriptor) + ["-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512"]
     }
 
+    /// A disk that the process at the other end of the socket `descriptor` of QEMU's process serves.
+    package static func diskArguments(descriptor: Int, queues: Int) -> [String] {
+        socket("disk", descriptor) + ["-device", "vhost-user-blk-pci,chardev=disk,num-queues=\(queues)"]
+    }
+
     private static func socket(_ id: String, _ descriptor: Int) -> [String] {
         ["-chardev", "socket,id=\(id),fd=\(descriptor)"]
     }

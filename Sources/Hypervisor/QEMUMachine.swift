@@ -27,7 +27,8 @@ final class QEMUMachine: ComposedMachine {
         self.watch = watch
         let slots = QEMUSlots(count: QEMUDriver.slotCount, logger: logger)
         networks = QEMUNetworks(slots, vhost: driver.hasVhostNet)
-        plugged = QEMUDisks(slots, watch, user: configuration.user, log: log)
+        plugged = QEMUDisks(
+            slots, watch, user: configuration.user, queues: Disk.queues(vcpus: configuration.vcpus), log: log)
         memory = QEMUMemory(bytes: UInt64(configuration.memoryMiB) << 20, hotplugBytes: configuration.hotplugBytes)
         processors = QEMUProcessors(
             count: configuration.vcpus, maximum: configuration.maximumVCPUs, driver.accelerator)

@@ -4,6 +4,8 @@ public enum DescriptorKind: String, Sendable, Codable, CaseIterable, Comparable 
     case null
     case pipe, socket
     case eventpoll, eventfd, timerfd, signalfd
+    /// io_uring(7).
+    case ring
     /// /dev/kvm, a virtual machine, a vCPU.
     case kvm
     case machine = "kvm-vm"
@@ -25,7 +27,7 @@ public enum DescriptorKind: String, Sendable, Codable, CaseIterable, Comparable 
     private static let beginnings: [(String, DescriptorKind)] = [
         ("/dev/null", .null), ("pipe:", .pipe), ("socket:", .socket), ("anon_inode:[eventpoll]", .eventpoll),
         ("anon_inode:[eventfd]", .eventfd), ("anon_inode:[timerfd]", .timerfd), ("anon_inode:[signalfd]", .signalfd),
-        ("anon_inode:kvm-vm", .machine),
+        ("anon_inode:[io_uring]", .ring), ("anon_inode:kvm-vm", .machine),
         ("anon_inode:kvm-vcpu", .vcpu), ("/dev/kvm", .kvm), ("/memfd:", .memory), ("/martlet-", .memory),
         ("/dev/net/tun", .tap), ("/dev/vhost-net", .vhostNet), ("/dev/pts/", .terminal), ("/dev/tty", .terminal),
         ("/dev/ptmx", .terminal), ("/", .file),

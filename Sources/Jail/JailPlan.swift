@@ -91,10 +91,10 @@ public struct JailPlan: Sendable, Equatable, Codable {
         switch kind {
         case .vmm:
             limits.threads = 1024
-            descriptors += [.kvm, .machine, .vcpu, .tap, .file]
+            descriptors += [.kvm, .machine, .vcpu, .tap, .file, .ring]
         case .disk:
             limits.threads = 1024
-            descriptors += [.file]
+            descriptors += [.file, .ring]
         case .vsock:
             limits.threads = 0
             // A large message goes in a file of memory.

@@ -13,21 +13,27 @@ extension SystemCallFilter {
                 SystemCallFilter("control", runtime + loop + threads + files),
                 SystemCallFilter("file worker", names: ["file system"], runtime + rounds + files),
             ]
-        case .disk: [SystemCallFilter("control", runtime + loop + threads + disk + noFile), queue]
+        case .disk: [SystemCallFilter("control", runtime + loop + threads + disk + diskFacts + noFile), diskQueue]
         case .container: [SystemCallFilter("container", container)]
         case .vmm:
             [
-                SystemCallFilter("control", runtime + loop + streams + threads + disk + machine + noFile), queue,
+                SystemCallFilter(
+                    "control", runtime + loop + streams + threads + disk + diskFacts + machine + noFile),
+                diskQueue, queue,
                 SystemCallFilter("vcpu", names: ["vcpu"], runtime + calls("eventfd2 tgkill poll") + kvm + noFile),
             ]
         case .qemu: [emulator]
         }
     }
 
-    /// A thread that serves the queues of a disk or a network interface.
+    /// A thread that serves a queue of a disk.
+    private static let diskQueue = SystemCallFilter(
+        "disk queue", names: ["disk"], runtime + rounds + disk + [ioctl(UInt(MARTLET_KVM_IRQ_LINE))] + noFile)
+
+    /// A thread that serves the queues of a network interface, or passes on requests for files.
     private static let queue = SystemCallFilter(
-        "queue", names: ["disk", "network", "file system"],
-        runtime + rounds + calls("readv writev") + disk + tap + [ioctl(UInt(MARTLET_KVM_IRQ_LINE))] + noFile)
+        "queue", names: ["network", "file system"],
+        runtime + rounds + calls("readv writev") + tap + [ioctl(UInt(MARTLET_KVM_IRQ_LINE))] + noFile)
 
     private init(_ thread: String, names: [String] = [], _ calls: [Call]) {
         (self.thread, self.names, self.calls) = (thread, names, calls)
@@ -76,9 +82,13 @@ extension SystemCallFilter {
 
     private static let streams = calls("recvfrom sendto readv writev shutdown")
 
+    /// The rings are there before the filter is: none can be made, and these take reads, writes and flushes only.
     private static let disk =
-        calls("preadv pwritev pread64 pwrite64 fdatasync fsync fallocate lseek")
-        + [martlet_BLKGETSIZE64, martlet_BLKSSZGET, martlet_BLKDISCARD].map(ioctl)
+        calls("preadv pwritev pread64 pwrite64 fdatasync fsync fallocate lseek io_uring_enter")
+        + [ioctl(martlet_BLKDISCARD)]
+
+    /// What a disk's files are.
+    private static let diskFacts = calls("statx") + [martlet_BLKGETSIZE64, martlet_BLKSSZGET].map(ioctl)
 
     private static let tap = [martlet_TUNSETOFFLOAD, martlet_TUNSETQUEUE].map(ioctl)
 

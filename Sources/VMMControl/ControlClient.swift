@@ -77,7 +77,7 @@ public final class ControlClient: Sendable {
             case .refused: throw .refused
             case .notReady: throw .notReady
             case .timedOut: throw .timedOut
-            case .done, .booted, .saved, .statistics: return try result.get()
+            case .done, .booted, .saved, .statistics, .disk: return try result.get()
             }
         }
     }

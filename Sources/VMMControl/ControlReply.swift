@@ -8,6 +8,8 @@ public enum ControlReply: Equatable, Sendable {
     case saved(bytes: UInt64)
     /// To `statistics`.
     case statistics(ProcessStatistics)
+    /// To `startBlock` and `addBlock`.
+    case disk(DiskMode)
     /// Not done, for this reason.
     case failed(reason: String)
     /// To `connect`: the guest answered with RST.
@@ -16,6 +18,24 @@ public enum ControlReply: Equatable, Sendable {
     case notReady
     /// To `connect`: the guest did not answer in time.
     case timedOut
+}
+
+/// How a disk's requests are performed.
+public struct DiskMode: Equatable, Sendable, CustomStringConvertible {
+    /// By io_uring(7), many at a time. If not, each queue performs one after the other.
+    public var usesRing: Bool
+    /// Past the host's page cache.
+    public var isDirect: Bool
+    public var queues: UInt8
+
+    public init(usesRing: Bool, isDirect: Bool, queues: UInt8) {
+        (self.usesRing, self.isDirect, self.queues) = (usesRing, isDirect, queues)
+    }
+
+    public var description: String {
+        (usesRing ? "io_uring" : "preadv and pwritev") + (isDirect ? ", direct" : ", through the page cache")
+            + ", \(queues) \(queues == 1 ? "queue" : "queues")"
+    }
 }
 
 /// What a process reports by itself.
@@ -46,7 +66,7 @@ enum ControlAnswer: Equatable, Sendable {
     /// The numbers in a packet.
     enum Kind: UInt16, CaseIterable {
         case done = 128
-        case booted, failed, refused, notReady, timedOut, saved, statistics
+        case booted, failed, refused, notReady, timedOut, saved, statistics, disk
         case started = 160
         case ready, broken, ended
     }
@@ -57,6 +77,7 @@ enum ControlAnswer: Equatable, Sendable {
         case .reply(.booted): .booted
         case .reply(.saved): .saved
         case .reply(.statistics): .statistics
+        case .reply(.disk): .disk
         case .reply(.failed): .failed
         case .reply(.refused): .refused
         case .reply(.notReady): .notReady
@@ -73,6 +94,10 @@ enum ControlAnswer: Equatable, Sendable {
         case .reply(.booted(let time)): packet.add(time)
         case .reply(.saved(let bytes)): packet.add(bytes)
         case .reply(.statistics(let statistics)): statistics.encode(to: &packet)
+        case .reply(.disk(let mode)):
+            packet.add(mode.usesRing)
+            packet.add(mode.isDirect)
+            packet.add(mode.queues)
         case .reply(.failed(let reason)), .event(.broken(let reason)): packet.add(reason: reason)
         case .event(.ended(let stop, let reason)):
             packet.add(stop.rawValue)
@@ -89,6 +114,12 @@ enum ControlAnswer: Equatable, Sendable {
         case .booted: self = .reply(.booted(firstInstruction: try packet.number("firstInstruction")))
         case .saved: self = .reply(.saved(bytes: try packet.number("bytes")))
         case .statistics: self = .reply(.statistics(try ProcessStatistics(from: &packet)))
+        case .disk:
+            self = .reply(
+                .disk(
+                    DiskMode(
+                        usesRing: try packet.flag("usesRing"), isDirect: try packet.flag("isDirect"),
+                        queues: try packet.number("queues"))))
         case .failed: self = .reply(.failed(reason: try packet.reason("reason")))
         case .refused: self = .reply(.refused)
         case .notReady: self = .reply(.notReady)

@@ -12,8 +12,9 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
         vhostUser: Descriptor, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
     /// Serve a file device to a machine whose memory is not shared, through a `FileRelay`.
     case startRelayedFiles(relay: RelayDescriptors<Descriptor>, tag: String, memoryLimit: UInt64, allowsDevices: Bool)
-    /// Serve a disk; `id` is its serial number.
-    case startBlock(vhostUser: Descriptor, files: DiskFiles<Descriptor>, readOnly: Bool, id: String)
+    /// Serve a disk; `id` is its serial number, `queues` how many it may have. The reply is `ControlReply.disk`.
+    case startBlock(
+        vhostUser: Descriptor, files: DiskFiles<Descriptor>, readOnly: Bool, id: String, queues: UInt8)
     /// Add a directory or a file to the file device's root.
     case addShare(name: String, tree: Descriptor, readOnly: Bool)
     case removeShare(name: String)
@@ -53,8 +54,8 @@ public enum ControlRequest<Descriptor: Sendable>: Sendable {
     case addFiles(vhostUser: Descriptor, tag: String)
     /// Add the file device that another process serves through a `FileRelay`.
     case addRelayedFiles(relay: RelayDescriptors<Descriptor>, tag: String)
-    /// Add a disk, to the running machine too.
-    case addBlock(files: DiskFiles<Descriptor>, readOnly: Bool, id: String)
+    /// Add a disk, to the running machine too; as `startBlock`.
+    case addBlock(files: DiskFiles<Descriptor>, readOnly: Bool, id: String, queues: UInt8)
     /// Take a disk away from the running machine. The reply comes when its slot is free.
     case removeBlock(id: String)
     /// Start the guest. The reply is `ControlReply.booted`.

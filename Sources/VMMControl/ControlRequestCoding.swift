@@ -15,11 +15,12 @@ extension ControlRequest {
             packet.add(tag)
             packet.add(memoryLimit)
             packet.add(allowsDevices)
-        case .startBlock(let vhostUser, let files, let readOnly, let id):
+        case .startBlock(let vhostUser, let files, let readOnly, let id, let queues):
             packet.add(descriptor: vhostUser)
             add(files, to: &packet)
             packet.add(readOnly)
             packet.add(id)
+            packet.add(queues)
         case .addShare(let name, let tree, let readOnly):
             packet.add(descriptor: tree)
             packet.add(name)
@@ -49,10 +50,11 @@ extension ControlRequest {
         case .addRelayedFiles(let relay, let tag):
             add(relay, to: &packet)
             packet.add(tag)
-        case .addBlock(let files, let readOnly, let id):
+        case .addBlock(let files, let readOnly, let id, let queues):
             add(files, to: &packet)
             packet.add(readOnly)
             packet.add(id)
+            packet.add(queues)
         case .removeBlock(let id): packet.add(id)
         case .boot(let kernel, let initramfs, let commandLine):
             packet.add(descriptor: kernel)
@@ -134,7 +136,7 @@ extension ControlRequest {
         case .startBlock:
             .startBlock(
                 vhostUser: try packet.descriptor("vhostUser"), files: try diskFiles(from: &packet),
-                readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
+                readOnly: try packet.flag("readOnly"), id: try packet.text("id"), queues: try packet.number("queues"))
         case .addShare: try addShare(from: &packet)
         case .removeShare: .removeShare(name: try packet.text("name"))
         case .saveFiles: .saveFiles(file: try packet.descriptor("file"))
@@ -158,7 +160,8 @@ extension ControlRequest {
         case .addRelayedFiles: .addRelayedFiles(relay: try relay(from: &packet), tag: try packet.text("tag"))
         case .addBlock:
             .addBlock(
-                files: try diskFiles(from: &packet), readOnly: try packet.flag("readOnly"), id: try packet.text("id"))
+                files: try diskFiles(from: &packet), readOnly: try packet.flag("readOnly"), id: try packet.text("id"),
+                queues: try packet.number("queues"))
         case .removeBlock: .removeBlock(id: try packet.text("id"))
         case .boot: try boot(from: &packet)
         case .restore:

@@ -29,10 +29,11 @@ extension ControlClient {
     /// - Parameters:
     ///   - files: raw files or block devices, open for reading and, unless the disk is read-only, writing.
     ///   - id: what the guest calls the disk's serial number; 20 bytes of it.
+    ///   - queues: how many the disk may have; the reply `.disk` says how many it has.
     public func startBlock(
-        vhostUser: Int32, files: DiskFiles<Int32>, readOnly: Bool, id: String
+        vhostUser: Int32, files: DiskFiles<Int32>, readOnly: Bool, id: String, queues: UInt8 = 1
     ) throws(DeviceError) -> PendingReply {
-        try post(.startBlock(vhostUser: vhostUser, files: files, readOnly: readOnly, id: id))
+        try post(.startBlock(vhostUser: vhostUser, files: files, readOnly: readOnly, id: id, queues: queues))
     }
 
     /// Makes the file device serve a directory (a detached mount, or an O_PATH descriptor) or a file.

@@ -60,9 +60,11 @@ extension ControlClient {
     }
 
     /// Adds a disk, to the running machine too: files or block devices, opened as `readOnly` says; `id` is its serial number, 20 bytes
-    /// at most.
-    public func addBlock(files: DiskFiles<Int32>, readOnly: Bool, id: String) throws(DeviceError) -> PendingReply {
-        try post(.addBlock(files: files, readOnly: readOnly, id: id))
+    /// at most, `queues` how many it may have. The reply is `.disk`.
+    public func addBlock(
+        files: DiskFiles<Int32>, readOnly: Bool, id: String, queues: UInt8 = 1
+    ) throws(DeviceError) -> PendingReply {
+        try post(.addBlock(files: files, readOnly: readOnly, id: id, queues: queues))
     }
 
     /// Takes a disk away from the running machine and gives its slot back.

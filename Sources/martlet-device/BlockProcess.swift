@@ -4,12 +4,19 @@ import VMMControl
 import VhostUser
 import Virtio
 
-/// Serves a disk: control socket and machine on this thread, requests on another.
+/// Serves a disk: control socket and machine on this thread, requests on others.
 final class BlockProcess {
     private let control: DeviceControl
+    private let rings: RingPool
     private var backend: BlockBackend?
 
-    init(_ socket: ControlSocket) throws { control = try DeviceControl(socket) }
+    /// The rings of a process of this kind, made before it enters its jail.
+    static func makeRings() -> RingPool { RingPool(count: BlockBackend.maximumQueues, isShared: false) }
+
+    init(_ socket: ControlSocket, _ rings: RingPool) throws {
+        control = try DeviceControl(socket)
+        self.rings = rings
+    }
 
     /// Returns when the control socket is closed.
     func run() throws {
@@ -23,14 +30,16 @@ final class BlockProcess {
             if let backend { statistics.add(.block, 0, backend) }
             return .statistics(statistics)
         }
-        guard case .startBlock(let vhostUser, let files, let readOnly, let id) = request else {
+        guard case .startBlock(let vhostUser, let files, let readOnly, let id, let queues) = request else {
             throw RequestError.notServed(request)
         }
         try control.requireUnused()
         let socket = control.socket
-        let backend = try BlockBackend(BlockSource(files), readOnly: readOnly, id: id) { socket.reportBroken($0) }
+        let backend = try BlockBackend(
+            BlockSource(files), readOnly: readOnly, id: id, queues: Int(queues), rings: rings
+        ) { socket.reportBroken($0) }
         try control.serve(backend, to: vhostUser)
         self.backend = backend
-        return .done
+        return .disk(backend)
     }
 }

@@ -14,11 +14,12 @@ do {
     signal(SIGPIPE, SIG_IGN)
     umask(0)
     if arguments.plan.kind == .qemu { try Jail.execute(arguments.command, arguments.plan, lifeline: controlDescriptor) }
+    let rings = arguments.plan.kind == .disk ? BlockProcess.makeRings() : nil
     let contents = try Jail.enter(arguments.plan, lifeline: controlDescriptor)
     let control = ControlSocket(SharedDescriptor(OwnedDescriptor(owning: controlDescriptor)))
-    switch arguments.plan.kind {
-    case .vsock: try VsockProcess(control).run()
-    case .disk: try BlockProcess(control).run()
+    switch (arguments.plan.kind, rings) {
+    case (.vsock, _): try VsockProcess(control).run()
+    case (.disk, let rings?): try BlockProcess(control, rings).run()
     default: try FilesProcess(control, contents).run()
     }
 } catch {

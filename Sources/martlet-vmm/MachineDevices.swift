@@ -25,6 +25,7 @@ final class MachineDevices {
     private let control: ControlSocket
     private let loop: EventLoop
     private let reporter: EndReporter
+    private let rings: RingPool
     private(set) var vsock: VsockService?
     private var balloon: BalloonBackend?
     private var memory: MemoryBackend?
@@ -35,7 +36,13 @@ final class MachineDevices {
     /// Those that a machine which is going to be restored gets, in no slot yet.
     private var restored: [(hardwareAddress: [UInt8], backend: NetBackend)] = []
 
-    init(_ vmm: VMM, _ control: ControlSocket, _ loop: EventLoop, _ reporter: EndReporter) {
+    /// The rings of all disks that a machine will have, made before the process enters its jail.
+    static func makeRings() -> RingPool { RingPool(count: BlockBackend.maximumQueues, isShared: true) }
+
+    init(
+        _ vmm: VMM, _ control: ControlSocket, _ loop: EventLoop, _ reporter: EndReporter, _ rings: RingPool
+    ) {
+        self.rings = rings
         self.vmm = vmm
         self.control = control
         self.loop = loop
@@ -214,14 +221,21 @@ final class MachineDevices {
 
 extension MachineDevices {
     /// Adds a disk, before the boot or to the running machine.
-    func addBlock(_ files: DiskFiles<SharedDescriptor>, readOnly: Bool, id: String) throws {
-        let backend = try BlockBackend(BlockSource(files), readOnly: readOnly, id: id, onBroken: broken("block"))
-        guard vmm.state.isBooted else { return try add(.block, backend) }
+    func addBlock(
+        _ files: DiskFiles<SharedDescriptor>, readOnly: Bool, id: String, queues: Int
+    ) throws -> BlockBackend {
+        let backend = try BlockBackend(
+            BlockSource(files), readOnly: readOnly, id: id, queues: queues, rings: rings, onBroken: broken("block"))
+        guard vmm.state.isBooted else {
+            try add(.block, backend)
+            return backend
+        }
         guard !disks.contains(where: { $0.id == id }) else {
             throw MachineError("the machine has a disk \(id) already")
         }
         let slot = try vmm.plugVirtio(deviceID: DeviceKind.block.id, backend, onFailure: broken("block"))
         disks.append(Disk(id: id, slot: slot, backend: backend))
+        return backend
     }
 
     /// Takes a disk away that was added to the running machine.

@@ -3,6 +3,7 @@ import DeviceService
 import LinuxSystem
 import Machine
 import VMMControl
+import Virtio
 
 /// One virtual machine, as the host asks for it over a control socket. Control socket, vsock, console and random numbers are on
 /// this thread; vCPUs, disks and networks on others; files in another process.
@@ -17,12 +18,15 @@ final class MachineProcess {
     }
 
     private let control: ControlSocket
+    private let rings: RingPool
     private let loop: EventLoop
     private let tasks: LoopTasks
     private var phase = Phase.awaitingMachine
 
-    init(_ control: ControlSocket) throws {
+    /// - Parameter rings: for the machine's disks.
+    init(_ control: ControlSocket, _ rings: RingPool) throws {
         self.control = control
+        self.rings = rings
         loop = try EventLoop()
         tasks = try LoopTasks(loop)
     }
@@ -79,7 +83,8 @@ final class MachineProcess {
         case .addVsock(let guestCID): try machine().1.addVsock(guestCID: guestCID)
         case .addFiles(let vhostUser, let tag): try machine().1.addFiles(tag: tag, socket: vhostUser)
         case .addRelayedFiles(let relay, let tag): try machine().1.addRelayedFiles(tag: tag, relay)
-        case .addBlock(let files, let readOnly, let id): try machine().1.addBlock(files, readOnly: readOnly, id: id)
+        case .addBlock(let files, let readOnly, let id, let queues):
+            return .disk(try machine().1.addBlock(files, readOnly: readOnly, id: id, queues: Int(queues)))
         case .removeBlock(let id):
             try machine().1.removeBlock(id: id) { [control] in control.reply(sequence, .done) }
             return nil
@@ -129,7 +134,7 @@ final class MachineProcess {
             memoryFile: memory, isPrivate: layout.isPrivate, vcpus: Int(layout.vcpus),
             maximumVCPUs: Int(layout.maximumVCPUs), nested: layout.nested, loop: tasks,
             onEnd: { reporter.report($0) })
-        phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter))
+        phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter, rings))
         try addDoorbell(to: vmm)
     }
 

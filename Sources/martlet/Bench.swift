@@ -7,7 +7,8 @@ struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure, and compare with others in turns.",
         subcommands: [
-            BenchFiles.self, BenchIsolation.self, BenchNet.self, BenchPod.self, BenchReclaim.self, BenchStart.self,
+            BenchDisk.self, BenchFiles.self, BenchIsolation.self, BenchNet.self, BenchPod.self, BenchReclaim.self,
+            BenchStart.self,
             BenchStorm.self,
         ])
 }

@@ -11,7 +11,7 @@ import Testing
     private static let requests: [ControlRequest<Int32>] = [
         .startVsock(vhostUser: 10, guestCID: .max),
         .startFiles(vhostUser: 10, tag: "martlet", memoryLimit: 1 << 40, allowsDevices: true),
-        .startBlock(vhostUser: 10, files: DiskFiles(11), readOnly: true, id: "größe"),
+        .startBlock(vhostUser: 10, files: DiskFiles(11), readOnly: true, id: "größe", queues: 4),
         .startRelayedFiles(
             relay: .init(area: 10, request: 11, reply: 12), tag: "t", memoryLimit: 1 << 30, allowsDevices: false),
         .addRelayedFiles(relay: .init(area: 10, request: 11, reply: 12), tag: "t"),
@@ -28,7 +28,7 @@ import Testing
         .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
         .addEntropy, .addBalloon(reportsFreePages: true), .setBalloon(bytes: 1 << 33), .addVsock(guestCID: 3),
         .addFiles(vhostUser: 10, tag: "t"),
-        .addBlock(files: DiskFiles(files: [10, 11, 12], bytes: [4096, 1, 0]), readOnly: true, id: "i"),
+        .addBlock(files: DiskFiles(files: [10, 11, 12], bytes: [4096, 1, 0]), readOnly: true, id: "i", queues: 1),
         .removeBlock(id: "i"), .boot(kernel: 10, initramfs: nil, commandLine: "quiet"),
         .boot(kernel: 10, initramfs: 11, commandLine: ""), .pressPowerButton, .pause, .resume,
         .addNetwork(queues: [10, 11, 12], hardwareAddress: [1, 2, 3, 4, 5, 6]),
@@ -82,10 +82,10 @@ import Testing
         #expect(refusal(.removeShare(name: "x")) { body, _ in body[4] = 0xff } == "name is not UTF-8")
         #expect(refusal(.removeNetwork(hardwareAddress: [1])) { _, _ in } == "hardwareAddress has 1 bytes, not 6")
         #expect(
-            refusal(.addBlock(files: DiskFiles(1), readOnly: true, id: "")) { body, _ in body[10] = 2 }
+            refusal(.addBlock(files: DiskFiles(1), readOnly: true, id: "", queues: 1)) { body, _ in body[10] = 2 }
                 == "readOnly is 2, not 0 or 1")
         let none = DiskFiles<Int32>(files: [], bytes: [])
-        #expect(refusal(.addBlock(files: none, readOnly: true, id: "")) { _, _ in } == "0 files")
+        #expect(refusal(.addBlock(files: none, readOnly: true, id: "", queues: 1)) { _, _ in } == "0 files")
         #expect(refusal(.addConsole(output: 1, kind: .virtio)) { body, _ in body[0] = 9 } == "kind 9 is unknown")
         #expect(
             refusal(.addNetwork(queues: [], hardwareAddress: [1, 2, 3, 4, 5, 6])) { _, _ in } == "no queues")

@@ -102,7 +102,7 @@ import Testing
         packet[4] = 7
         #expect(
             try refusal(of: packet)
-                == "the peer speaks version 7 of the control protocol, this program version 5")
+                == "the peer speaks version 7 of the control protocol, this program version 6")
         packet[4] = UInt8(ControlProtocol.version)
         packet[6] = 99
         #expect(try refusal(of: packet) == "control message 99 is unknown")

@@ -15,11 +15,13 @@ import Testing
         let backend: BlockBackend
         let broken: Promise<String>
 
-        init(_ file: SharedDescriptor) throws {
+        init(_ file: SharedDescriptor, rings: RingPool? = RingPool(count: 1, isShared: false)) throws {
             let broken = try Promise<String>()
             self.broken = broken
             memory = try FakeMemory()
-            backend = try BlockBackend(file: file, readOnly: false, id: "disk") { broken.settle($0) }
+            backend = try BlockBackend(
+                file: FakeDisk.reopen(file), readOnly: false, id: "disk", rings: rings
+            ) { broken.settle($0) }
             queue = try FakeQueue(0, memory, size: 128, features: backend.features)
         }
 
@@ -34,9 +36,9 @@ import Testing
         }
     }
 
-    @Test func requestsByKickAndInterrupt() throws {
+    @Test(arguments: [0, 1]) func requestsByKickAndInterrupt(rings: Int) throws {
         let file = try FakeDisk.scratch(1 << 20)
-        let scene = try Scene(file)
+        let scene = try Scene(file, rings: RingPool(count: rings, isShared: false))
         #expect(scene.backend.queueCount == 1 && scene.backend.ownsConfiguration)
         // What is in the ring at the start is served without a kick.
         scene.add(0, sector: 1, count: 512)
@@ -121,14 +123,15 @@ import Testing
         #expect(scene.backend.stop(queue: 0) == 0)
     }
 
-    /// The driver is reset, and its memory unmapped, while requests are in work: the device waits for the one it has
+    /// The driver is reset, and its memory unmapped, while requests are in work: the device waits for those that it has
     /// begun, and touches nothing afterwards.
-    @Test func aResetInTheMiddleOfRequests() throws {
-        let file = try FakeDisk.scratch(8 << 20, in: "/dev/shm")
+    @Test(arguments: [0, 1], ["/dev/shm", "/var/tmp"])
+    func aResetInTheMiddleOfRequests(rings: Int, directory: String) throws {
+        let file = try FakeDisk.scratch(8 << 20, in: directory)
         var served = 0
         var left = 0
         for round in 0..<20 {
-            let scene = try Scene(file)
+            let scene = try Scene(file, rings: RingPool(count: rings, isShared: false))
             try scene.backend.start(queue: 0, scene.queue.setup)
             for slot: UInt64 in 0..<40 {
                 scene.add(slot % 4 == 3 ? 1 : 0, sector: 8 * slot, count: 2 << 20, slot: slot)
@@ -149,8 +152,8 @@ import Testing
     }
 
     /// A guest that keeps the ring full doesn't keep the device from being stopped.
-    @Test func aFloodThatNeverEnds() throws {
-        let scene = try Scene(FakeDisk.scratch(8 << 20))
+    @Test(arguments: [0, 1]) func aFloodThatNeverEnds(rings: Int) throws {
+        let scene = try Scene(FakeDisk.scratch(8 << 20), rings: RingPool(count: rings, isShared: false))
         // One chain that is available for ever: the index is moved on as the device follows.
         scene.add(0, sector: 0, count: 1 << 20)
         let flood = try Flood(scene.memory, scene.queue)

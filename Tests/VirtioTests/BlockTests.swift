@@ -51,8 +51,8 @@ import Testing
         #expect(again.memory.read(1024, at: FakeDisk.payload) == sector + FakeDisk.pattern(512, from: 512))
     }
 
-    @Test func readsAndWrites() throws {
-        let disk = try FakeDisk(FakeDisk.scratch(Self.size))
+    @Test(arguments: [false, true]) func readsAndWrites(usesRing: Bool) throws {
+        let disk = try FakeDisk(FakeDisk.scratch(Self.size), usesRing: usesRing)
         #expect(try disk.ask(0, 3, room: 1024) == .done(1024))
         #expect(disk.memory.read(1024, at: FakeDisk.payload) == FakeDisk.pattern(1024, from: 3 * 512))
         let data = [UInt8](repeating: 0x5a, count: 1536)
@@ -70,8 +70,8 @@ import Testing
     }
 
     /// Header, data and status lie in whatever buffers the driver likes (virtio 1.2, 2.7.4).
-    @Test func anyFraming() throws {
-        let disk = try FakeDisk(FakeDisk.scratch(Self.size))
+    @Test(arguments: [false, true]) func anyFraming(usesRing: Bool) throws {
+        let disk = try FakeDisk(FakeDisk.scratch(Self.size), usesRing: usesRing)
         let (header, payload, status) = (FakeDisk.header, FakeDisk.payload, FakeDisk.status)
         disk.writeHeader(0, 7)
         // The header in three, the data in uneven parts, the last with the status at its end.
@@ -172,8 +172,8 @@ import Testing
     }
 
     /// An image that somebody truncates gives what it has, and an error.
-    @Test func partsOfRequests() throws {
-        let disk = try FakeDisk(FakeDisk.scratch(Self.size))
+    @Test(arguments: [false, true]) func partsOfRequests(usesRing: Bool) throws {
+        let disk = try FakeDisk(FakeDisk.scratch(Self.size), usesRing: usesRing)
         ftruncate(disk.file.raw, 40 * 512 + 100)
         #expect(try disk.ask(0, 38, room: 4 * 512) == .failed(2 * 512 + 100))
         #expect(disk.memory.read(1124, at: FakeDisk.payload) == FakeDisk.pattern(1124, from: 38 * 512))

@@ -17,12 +17,16 @@ final class FakeDisk {
     let device: BlockDevice
     private(set) var ring: FakeRing
 
-    /// - Parameter features: what the driver takes of the device's own; nil: all.
-    init(_ file: SharedDescriptor, readOnly: Bool = false, features: UInt64? = nil) throws {
+    /// - Parameters:
+    ///   - features: what the driver takes of the device's own; nil: all.
+    ///   - usesRing: requests go through a ring where the host has any, and past the page cache where the file can do it.
+    init(_ file: SharedDescriptor, readOnly: Bool = false, features: UInt64? = nil, usesRing: Bool = true) throws {
         self.file = file
         memory = try FakeMemory()
         device = BlockDevice(
-            file: try BlockFile(file, readOnly: readOnly), readOnly: readOnly, id: "a disk of the test's")
+            file: try BlockFile(Self.reopen(file), readOnly: readOnly, direct: usesRing && !readOnly),
+            readOnly: readOnly, id: "a disk of the test's",
+            rings: [usesRing ? try? IORing(capacity: RingPool.capacity) : nil])
         ring = FakeRing(memory, at: FakeMemory.base, size: 256)
         try restart(features: features ?? device.features)
     }
@@ -36,7 +40,12 @@ final class FakeDisk {
 
     /// Serves what is in the ring; answers what came back.
     func serve() throws -> [(head: UInt32, count: UInt32)] {
-        while try device.process(queue: 0, interrupt: {}) {}
+        // What a broken ring leaves in progress too.
+        defer { device.finish(queue: 0) }
+        repeat {
+            while try device.process(queue: 0, interrupt: {}) {}
+            device.finish(queue: 0)
+        } while device.isPending(queue: 0)
         return ring.takeUsed()
     }
 
@@ -79,6 +88,12 @@ final class FakeDisk {
     }
 
     // MARK: The file
+
+    /// The file, open a second time: what a disk does to its descriptor, the test's does not have.
+    static func reopen(_ file: SharedDescriptor) throws -> SharedDescriptor {
+        let access = martlet_fcntl_int(file.raw, F_GETFL, 0) & O_ACCMODE
+        return SharedDescriptor(try .open("/proc/self/fd/\(file.raw)", access))
+    }
 
     /// A file with a name in no directory, full of `pattern`.
     static func scratch(_ count: Int, in directory: String = "/var/tmp", flags: Int32 = 0) throws -> SharedDescriptor {

@@ -200,8 +200,9 @@ import Testing
 
     /// Whatever a guest asks for, with whatever ring: the device goes on, what lies beyond the disk's last sector
     /// stays, the file keeps its size, and a read-only one its bytes. The process doesn't grow.
-    @Test(arguments: [false, true]) func fuzz(readOnly: Bool) throws {
-        let disk = try FakeDisk(FakeDisk.scratch(Self.size + 300, in: "/dev/shm"), readOnly: readOnly)
+    @Test(arguments: [false, true], [false, true]) func fuzz(readOnly: Bool, usesRing: Bool) throws {
+        let disk = try FakeDisk(
+            FakeDisk.scratch(Self.size + 300, in: "/dev/shm"), readOnly: readOnly, usesRing: usesRing)
         var random = Seeded(readOnly ? 7 : 8)
         let end = ContinuousClock.now + .milliseconds(1500)
         var (requests, broken, done) = (0, 0, 0)

@@ -24,7 +24,7 @@ import Testing
                 iovec(iov_base: buffer.baseAddress, iov_len: split),
                 iovec(iov_base: buffer.baseAddress.map { $0 + split }, iov_len: count - split),
             ]
-            return vectors.withUnsafeBufferPointer { disk.read($0, count: count, at: offset) }
+            return vectors.withUnsafeBufferPointer { disk.read($0, count: count, at: offset, BlockScratch()) }
         }
         return Array(bytes.prefix(done))
     }

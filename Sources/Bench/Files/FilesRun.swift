@@ -33,7 +33,10 @@ enum FilesRun {
         defer { server.end() }
         try touchMemory(plan.memoryMiB)
         let recorder = Mutex(PhaseRecorder())
-        let guest = try Guest(plan, files: server.machine, log: log) { line in
+        let guest = try Guest(
+            plan.driver, plan.machine, devices: QEMUDriver.filesArguments(descriptor: Guest.firstDescriptor),
+            sockets: [server.machine], log: log
+        ) { line in
             let now = monotonicNanoseconds()
             recorder.withLock { $0.record(line, at: now) }
         }

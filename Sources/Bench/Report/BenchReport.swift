@@ -19,8 +19,15 @@ public struct BenchReport: Sendable, Equatable, Codable {
     public var sides: [String]
     public var facts: [Fact]
     public var comparisons: [Comparison]
+    /// For each comparison by its name, how much better the first side is than the best of the others: of the medians of the
+    /// rounds' ratios the smallest. nil: this bench does not tell.
+    public var ratios: [String: Double]?
 
-    public init(title: String, command: String, sides: [String], facts: [Fact], comparisons: [Comparison]) {
+    public init(
+        title: String, command: String, sides: [String], facts: [Fact], comparisons: [Comparison],
+        ratios: [String: Double]? = nil
+    ) {
+        self.ratios = ratios
         self.title = title
         self.command = command
         self.sides = sides

@@ -18,6 +18,10 @@ public struct Comparison: Sendable, Equatable, Codable {
         self.sides = sides
     }
 
+    /// How much better the first side is than the best of the others: of the medians of `ratios` the smallest; nil where there is
+    /// none.
+    public var ratioToBest: Double? { sides.indices.dropFirst().compactMap { ratios(to: $0)?.median }.min() }
+
     /// How much better the first side was than side `other` in each round: 1.0 means equal, 2.0 twice as good. A disturbance that
     /// lasts for minutes affects both sides of a round, and so not the ratios.
     ///

@@ -40,6 +40,7 @@
 #include "kvm.h"
 #include "network.h"
 #include "privileges.h"
+#include "ring.h"
 #if defined(__x86_64__)
 #include "x86_cpuid.h"
 #endif

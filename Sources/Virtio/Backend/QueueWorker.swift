@@ -18,6 +18,7 @@ protocol QueueService: Sendable {
     /// The same as in `ThreadedDevice`.
     func source(_ queue: Int) -> Int32?
     func waitsForSource(_ queue: Int) -> Bool
+    var pollsSources: Bool { get }
 }
 
 /// A thread with an event loop that serves queues, so that a slow request delays no other device.

@@ -38,7 +38,7 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
             }
         }
 
-        func isPending(_ queue: Int) -> Bool { device.queues[queue].isPending }
+        func isPending(_ queue: Int) -> Bool { device.isPending(queue: queue) }
 
         func arm(_ queue: Int, isIdle: Bool) -> Bool { device.arm(queue: queue, isIdle: isIdle) }
 
@@ -49,6 +49,8 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
         func source(_ queue: Int) -> Int32? { device.source(of: queue) }
 
         func waitsForSource(_ queue: Int) -> Bool { device.waitsForSource(queue: queue) }
+
+        var pollsSources: Bool { device.pollsSources }
     }
 
     deinit { for worker in workers { worker.end() } }
@@ -76,6 +78,7 @@ final class ThreadQueues<Device: ThreadedDevice & Sendable>: Sendable {
         let device = device
         do {
             return try worker(queue).sync { loop in
+                device.finish(queue: queue)
                 loop.remove(queue)
                 device.queues[queue].stop()
                 return device.queues[queue].position

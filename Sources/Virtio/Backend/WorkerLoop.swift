@@ -23,7 +23,7 @@ final class WorkerLoop<Service: QueueService> {
     private let service: Service
     private var entries: ContiguousArray<Entry> = []
     private var policy = PollPolicy()
-    /// Whether a queue has a source. Checking a source takes a system call, so such a worker does not poll. Its device sends
+    /// Whether a queue has a source that takes a system call to check: such a worker does not poll. Its device sends
     /// interrupts at once, so nothing is left to send when the guest becomes idle, and the worker needs no timer.
     private var hasSource = false
     /// How many yields are left since something was served.
@@ -55,7 +55,7 @@ final class WorkerLoop<Service: QueueService> {
         }
         let source = service.source(queue)
         entries.append(Entry(queue: queue, kick: kick, lines: lines, source: source))
-        if source != nil { hasSource = true }
+        if source != nil, !service.pollsSources { hasSource = true }
     }
 
     /// Stops serving a queue.

@@ -5,8 +5,8 @@ import LinuxSystem
 /// The raw file or block device of a disk, or, of a disk that is only read, several one after the other.
 ///
 /// Their bytes are the disk's bytes. No image format is recognized, so a guest can't write a header that makes its disk refer to
-/// another file. The size is read once. A value belongs to one thread.
-final class BlockFile {
+/// another file. The size is read once. Any thread may use it, each with a `BlockScratch` of its own.
+final class BlockFile: @unchecked Sendable {
     /// Bytes of a sector, the unit of all requests (virtio 1.2, 5.2.4).
     static let sectorSize = 512
     private static let zeroCount = 64 << 10
@@ -23,10 +23,15 @@ final class BlockFile {
     private let isDevice: Bool
     /// Of a disk that is several; nil: it is one.
     private let joined: BlockParts?
-    private let parts = UnsafeMutablePointer<iovec>.allocate(capacity: Virtqueue.maximumChain)
+    /// Reads and writes go past the host's page cache. Their data must be aligned as `alignment` says.
+    let isDirect: Bool
+    private let alignment: Alignment
+    /// Never written after the start.
     private let zeros = UnsafeMutableRawPointer.allocate(byteCount: zeroCount, alignment: 4096)
 
-    init(_ source: BlockSource, readOnly: Bool) throws(BlockFileError) {
+    /// - Parameter direct: reads and writes go past the host's page cache (O_DIRECT), where the file can do that for any
+    ///   whole sectors.
+    init(_ source: BlockSource, readOnly: Bool, direct: Bool = false) throws(BlockFileError) {
         guard let first = source.parts.first, source.parts.count == 1 || readOnly else {
             throw .wrongCount(source.parts.count)
         }
@@ -41,6 +46,8 @@ final class BlockFile {
         isDevice = facts[0].isDevice
         blockSize = facts.map(\.blockSize).max() ?? UInt32(Self.sectorSize)
         discardAlignment = max(blockSize, facts[0].preferredSize) / UInt32(Self.sectorSize)
+        alignment = Alignment(first.file.raw)
+        isDirect = direct && facts.count == 1 && alignment.enableDirect(first.file.raw)
         if facts.count > 1 {
             let joined = BlockParts(
                 zip(source.parts, facts).map { ($0.file.raw, $0.bytes > 0 ? $0.bytes : $1.size) })
@@ -52,13 +59,25 @@ final class BlockFile {
         }
     }
 
-    convenience init(_ file: SharedDescriptor, readOnly: Bool) throws(BlockFileError) {
-        try self.init(BlockSource(file), readOnly: readOnly)
+    convenience init(_ file: SharedDescriptor, readOnly: Bool, direct: Bool = false) throws(BlockFileError) {
+        try self.init(BlockSource(file), readOnly: readOnly, direct: direct)
     }
 
-    deinit {
-        parts.deallocate()
-        zeros.deallocate()
+    deinit { zeros.deallocate() }
+
+    /// What the data of direct I/O must be aligned to, bytes; 0: the file can't do it.
+    private struct Alignment {
+        private(set) var memory: UInt32 = 0
+        private(set) var offset: UInt32 = 0
+
+        init(_ file: Int32) { _ = martlet_direct_alignment(file, &memory, &offset) }
+
+        /// - Returns: whether reads and writes of the file are direct now. Each whole sector must be possible.
+        func enableDirect(_ file: Int32) -> Bool {
+            guard memory > 0, offset > 0, offset <= UInt32(sectorSize) else { return false }
+            let flags = martlet_fcntl_int(file, F_GETFL, 0)
+            return flags >= 0 && martlet_fcntl_int(file, F_SETFL, Int(flags | martlet_O_DIRECT)) == 0
+        }
     }
 
     /// What the kernel says of a file or block device.
@@ -77,7 +96,7 @@ final class BlockFile {
             let flags = martlet_fcntl_int(file, F_GETFL, 0)
             try require("fcntl F_GETFL", flags)
             // O_APPEND: writes would go to the end of the file, whatever their offset.
-            // O_DIRECT: the guest need not align its buffers.
+            // O_DIRECT: whether the file can do it is found out here.
             guard flags & (O_APPEND | martlet_O_DIRECT | martlet_O_PATH) == 0 else { throw .wrongFlags(flags) }
             let access = flags & O_ACCMODE
             guard access == O_RDWR || access == O_RDONLY && readOnly else { throw .wrongFlags(flags) }
@@ -101,15 +120,36 @@ final class BlockFile {
     /// Whether the disk has the `count` sectors from `sector` on.
     func contains(_ sector: UInt64, count: UInt64) -> Bool { sector <= sectors && count <= sectors - sector }
 
+    /// The file and the offset in it of `count` bytes of the disk; nil when they are not all in one file.
+    func place(_ offset: Int, count: Int) -> (file: Int32, offset: Int)? {
+        guard let joined else { return (file.raw, offset) }
+        let part = joined[offset].part
+        return offset + count <= part.end ? (part.file, offset - part.start) : nil
+    }
+
+    /// Whether reading into the vectors, or writing from them, needs no buffer between: direct I/O wants them aligned.
+    func takes(_ vectors: UnsafeBufferPointer<iovec>) -> Bool {
+        if !isDirect { return true }
+        let (address, count) = (UInt(alignment.memory) - 1, UInt(Self.sectorSize) - 1)
+        return vectors.allSatisfy { UInt(bitPattern: $0.iov_base) & address == 0 && UInt($0.iov_len) & count == 0 }
+    }
+
     /// Reads `count` bytes at `offset` into the start of `buffers`.
     ///
     /// - Returns: the number of bytes read before an error or the end of the file.
-    func read(_ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int) -> Int {
-        if let joined { return read(buffers, count: count, at: offset, of: joined) }
-        return transfer(buffers, skip: 0, count: count) { preadv(file.raw, parts, $0, offset + $1) }
+    func read(_ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int, _ scratch: BlockScratch) -> Int {
+        if let joined { return read(buffers, count: count, at: offset, of: joined, scratch) }
+        return transfer(buffers, skip: 0, count: count, scratch) { vectors, done in
+            takes(vectors)
+                ? preadv(file.raw, vectors.baseAddress, Int32(vectors.count), offset + done)
+                : readBounced(vectors, at: offset + done, scratch)
+        }
     }
 
-    private func read(_ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int, of joined: BlockParts) -> Int {
+    private func read(
+        _ buffers: UnsafeBufferPointer<iovec>, count: Int, at offset: Int, of joined: BlockParts,
+        _ scratch: BlockScratch
+    ) -> Int {
         var done = 0
         while done < count {
             let position = offset + done
@@ -117,12 +157,12 @@ final class BlockFile {
             let isGap = position >= part.end
             let step = min(count - done, (isGap ? next : part.end) - position)
             if isGap {
-                clear(buffers, skip: done, count: step)
+                clear(buffers, skip: done, count: step, scratch)
                 done += step
                 continue
             }
-            let moved = transfer(buffers, skip: done, count: step) {
-                preadv(part.file, parts, $0, position - part.start + $1)
+            let moved = transfer(buffers, skip: done, count: step, scratch) {
+                preadv(part.file, $0.baseAddress, Int32($0.count), position - part.start + $1)
             }
             done += moved
             if moved < step { break }
@@ -130,33 +170,58 @@ final class BlockFile {
         return done
     }
 
-    private func clear(_ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int) {
-        let vectors = Vectors.slice(buffers, skip: skip, count: count, to: parts)
-        for vector in UnsafeBufferPointer(start: parts, count: vectors) { memset(vector.iov_base, 0, vector.iov_len) }
+    private func clear(_ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, _ scratch: BlockScratch) {
+        let vectors = Vectors.slice(buffers, skip: skip, count: count, to: scratch.parts)
+        for vector in UnsafeBufferPointer(start: scratch.parts, count: vectors) {
+            memset(vector.iov_base, 0, vector.iov_len)
+        }
     }
 
     /// Writes `count` bytes of `buffers`, after the first `skip` bytes, at `offset`.
     ///
     /// - Returns: false when not all bytes could be written.
-    func write(_ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, at offset: Int) -> Bool {
-        transfer(buffers, skip: skip, count: count) { pwritev(file.raw, parts, $0, offset + $1) } == count
+    func write(
+        _ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, at offset: Int, _ scratch: BlockScratch
+    ) -> Bool {
+        transfer(buffers, skip: skip, count: count, scratch) { vectors, done in
+            takes(vectors)
+                ? pwritev(file.raw, vectors.baseAddress, Int32(vectors.count), offset + done)
+                : writeBounced(vectors, at: offset + done, scratch)
+        } == count
     }
 
-    /// Calls `move` with the number of vectors in `parts` and the bytes done so far, until all are done or `move` makes no progress.
+    /// Calls `move` with the vectors of what is left and the bytes done so far, until all are done or `move` makes no progress.
     @inline(__always)
     private func transfer(
-        _ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, _ move: (Int32, Int) -> Int
+        _ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int, _ scratch: BlockScratch,
+        _ move: (UnsafeBufferPointer<iovec>, Int) -> Int
     ) -> Int {
         var done = 0
         while done < count {
-            let vectors = Vectors.slice(buffers, skip: skip + done, count: count - done, to: parts)
-            let moved = move(Int32(vectors), done)
+            let vectors = Vectors.slice(buffers, skip: skip + done, count: count - done, to: scratch.parts)
+            let moved = move(UnsafeBufferPointer(start: scratch.parts, count: vectors), done)
             if moved < 0, errno == EINTR { continue }
             if moved <= 0 { break }
             done += moved
         }
         return done
     }
+
+    /// Reads as much as the buffer between takes. Returns what pread(2) returns.
+    private func readBounced(_ vectors: UnsafeBufferPointer<iovec>, at offset: Int, _ scratch: BlockScratch) -> Int {
+        let count = min(BlockScratch.bounceSize, vectors.reduce(0) { $0 + $1.iov_len })
+        let moved = pread(file.raw, scratch.bounce, count, offset)
+        return moved > 0 ? Vectors.copyIn(scratch.bounce, count: moved, to: vectors) : moved
+    }
+
+    /// Writes as much as the buffer between takes. Returns what pwrite(2) returns.
+    private func writeBounced(_ vectors: UnsafeBufferPointer<iovec>, at offset: Int, _ scratch: BlockScratch) -> Int {
+        let count = Vectors.copyOut(vectors, to: scratch.bounce, count: BlockScratch.bounceSize)
+        return pwrite(file.raw, scratch.bounce, count, offset)
+    }
+
+    /// The descriptor to flush.
+    var descriptor: Int32 { file.raw }
 
     /// Flushes written data to stable storage.
     ///

@@ -5,6 +5,7 @@ enum BlockFeature {
     static let readOnly: UInt64 = 1 << 5
     static let blockSize: UInt64 = 1 << 6
     static let flush: UInt64 = 1 << 9
+    static let multiqueue: UInt64 = 1 << 12
     static let discard: UInt64 = 1 << 13
     static let writeZeroes: UInt64 = 1 << 14
 }

@@ -35,12 +35,21 @@ protocol ThreadedDevice: QueueDevice {
     func source(of queue: Int) -> Int32?
     /// Whether the queue waits for its source: the driver has given it buffers to read into.
     func waitsForSource(queue: Int) -> Bool
+    /// Whether `isPending` also tells of the sources, so that a thread may poll them without a system call.
+    var pollsSources: Bool { get }
+    /// Whether there is something to serve. Costs no system call.
+    func isPending(queue: Int) -> Bool
+    /// Waits for the requests in progress and completes them, before the queue is stopped.
+    func finish(queue: Int)
 }
 
 extension ThreadedDevice {
     func coalescesKicks(queue: Int) -> Bool { false }
     func source(of queue: Int) -> Int32? { nil }
     func waitsForSource(queue: Int) -> Bool { false }
+    var pollsSources: Bool { false }
+    func isPending(queue: Int) -> Bool { queues[queue].isPending }
+    func finish(queue: Int) {}
     func arm(queue index: Int, isIdle: Bool) -> Bool { armByDefault(queue: index, isIdle: isIdle) }
 
     func process(queue index: Int, interrupt: () -> Void) throws(QueueError) -> Bool {

@@ -1,12 +1,20 @@
 import Glibc
 import Synchronization
 
+/// A chain that was taken off its queue and not completed.
+struct DetachedChain {
+    fileprivate var head: UInt16
+    fileprivate var readableBytes: UInt32
+    fileprivate var writableBytes: UInt32
+}
+
 /// The device side of one split virtqueue (virtio 1.2, 2.7).
 ///
 /// Geometry and negotiated features are fixed from `start` to `stop`. The driver's memory is hostile: the queue reads each
 /// index and descriptor once, checks it, and never reads it again. A check that fails breaks the queue until the next `start`.
 ///
-/// The device works on one chain at a time: it calls `next`, uses `readable` and `writable`, and calls `complete` or `putBack`.
+/// The device works on one chain at a time: it calls `next`, uses `readable` and `writable`, and calls `complete` or `putBack`; or
+/// `detach`, and completes the chain later, in any order.
 /// A queue belongs to one thread.
 public final class Virtqueue {
     /// The largest number of descriptors in a chain, and of vectors that readv(2) accepts.
@@ -127,17 +135,33 @@ public final class Virtqueue {
 
     /// Returns the current chain to the driver, with `written` bytes in it.
     public func complete(written: UInt32) {
-        guard let held, let used else { return }
+        if let chain = detach() { complete(chain, written: written) }
+    }
+
+    /// Takes the current chain off, to be completed later: its buffers stay where they are until then, but `readable` and
+    /// `writable` no longer have them.
+    ///
+    /// - Returns: nil when there is no current chain.
+    func detach() -> DetachedChain? {
+        guard let held else { return nil }
+        defer {
+            self.held = nil
+            clearChain()
+        }
+        return DetachedChain(head: held, readableBytes: readableBytes, writableBytes: writableBytes)
+    }
+
+    /// Returns a chain that was taken off to the driver, with `written` bytes in it. A stopped queue takes none.
+    func complete(_ chain: DetachedChain, written: UInt32) {
+        guard let used else { return }
         let element = used + 4 + 8 * Int(nextUsed & (size &- 1))
-        element.storeBytes(of: UInt32(held), as: UInt32.self)
-        let length = min(written, writableBytes)
+        element.storeBytes(of: UInt32(chain.head), as: UInt32.self)
+        let length = min(written, chain.writableBytes)
         (element + 4).storeBytes(of: length, as: UInt32.self)
-        counters.chain(read: readableBytes, written: length)
+        counters.chain(read: chain.readableBytes, written: length)
         nextUsed &+= 1
         atomic16(used, 2).pointee.store(nextUsed, ordering: .releasing)
         completedSinceInterrupt &+= 1
-        self.held = nil
-        clearChain()
     }
 
     /// Puts the current chain back: `next` takes it again.

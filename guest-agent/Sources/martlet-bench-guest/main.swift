@@ -11,6 +11,7 @@ import LinuxSystem
 func perform(_ words: [String]) throws {
     guard let workload = words.first else { throw Refusal("no workload on the kernel's command line") }
     switch workload {
+    case "disk": try DiskWorkload(words.dropFirst()).perform()
     case "files": try FileWorkload(words.dropFirst()).perform()
     default: throw Refusal("unknown workload \(workload)")
     }

@@ -72,12 +72,21 @@ final class BlockRing: RingDevice {
     private let device: BlockDevice
     var queues: [Virtqueue] { device.queues }
 
-    init(readOnly: Bool) throws {
+    /// - Parameter usesRing: the kernel performs the requests meanwhile.
+    init(readOnly: Bool, usesRing: Bool) throws {
         let file = SharedDescriptor(try OwnedDescriptor.memory("disk", size: 64 << 10))
-        device = BlockDevice(file: try BlockFile(file, readOnly: readOnly), readOnly: readOnly, id: "a disk")
+        device = BlockDevice(
+            file: try BlockFile(file, readOnly: readOnly), readOnly: readOnly, id: "a disk",
+            rings: [usesRing ? try IORing(capacity: RingPool.capacity) : nil])
     }
 
     func process(_ queue: Int) throws(QueueError) -> Bool { try device.process(queue: queue) {} }
+
+    /// Requests may be in progress: in the guest's memory, which the next execution writes.
+    func stop() {
+        device.finish(queue: 0)
+        queues[0].stop()
+    }
 }
 
 /// A console whose output goes nowhere and whose input never ends.

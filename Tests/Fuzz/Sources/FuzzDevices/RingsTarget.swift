@@ -16,9 +16,11 @@ final class RingsTarget: FuzzTarget {
     init() throws {
         scene = try GuestScene()
         devices = [
-            PlainQueue(scene), FilesRing(scene), try BlockRing(readOnly: false), try BlockRing(readOnly: true),
+            PlainQueue(scene), FilesRing(scene), try BlockRing(readOnly: false, usesRing: false),
+            try BlockRing(readOnly: true, usesRing: false),
             try ConsoleRings(), RNGRing(), try NetRings(), try VsockRings(),
-            BalloonRings(scene), try MemoryRings(),
+            BalloonRings(scene), try MemoryRings(), try BlockRing(readOnly: false, usesRing: true),
+            try BlockRing(readOnly: true, usesRing: true),
         ]
     }
 

@@ -3,44 +3,48 @@ import Glibc
 import Hypervisor
 import LinuxSystem
 
-/// A guest in QEMU with a console and a file device.
+/// A guest in QEMU, with a console.
 final class Guest {
     private let qemu: ChildProcess
     let console: Console
 
+    /// The descriptor of QEMU's process at which a guest's devices begin; the one before is its console.
+    static let firstDescriptor = 4
+
     /// - Parameters:
-    ///   - files: the machine's end of the file server's vhost-user connection.
+    ///   - devices: QEMU's arguments for the devices that the guest is to have beside the machine's own.
+    ///   - sockets: what these name as descriptors, from `firstDescriptor` on.
     ///   - log: gets QEMU's error messages.
     ///   - onLine: gets each line of the console as it arrives.
     init(
-        _ plan: FilesRun.Plan, files: SharedDescriptor, log: @Sendable @escaping (String) -> Void,
-        onLine: @Sendable @escaping (String) -> Void
+        _ driver: QEMUDriver, _ machine: VMConfiguration, devices: [String], sockets: [SharedDescriptor],
+        log: @Sendable @escaping (String) -> Void, onLine: @Sendable @escaping (String) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
         let output: SharedDescriptor
         (qemu, output) = try ChildProcess.withPipe(
             "qemu",
             .init(
-                executable: plan.driver.executable,
-                arguments: plan.driver.machineArguments(plan.machine)
-                    + QEMUDriver.consoleArguments(descriptor: 3) + QEMUDriver.filesArguments(descriptor: 4),
+                executable: driver.executable,
+                arguments: driver.machineArguments(machine)
+                    + QEMUDriver.consoleArguments(descriptor: Self.firstDescriptor - 1) + devices,
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
-                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw, files.raw], newSession: true,
-                diesWithParent: true))
+                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw] + sockets.map(\.raw),
+                newSession: true, diesWithParent: true))
         _ = try Console("log qemu", source: output) { log("qemu: \($0)") }
         console = try Console("guest console", source: ours, onLine: onLine)
     }
 
     /// Waits until the guest has powered off.
     ///
-    /// - Parameter serverEnded: returns how the file server has ended, if it has. Without its server the guest would hang.
+    /// - Parameter serverEnded: returns how the process that serves a device has ended, if it has. Without it the guest would hang.
     /// - Returns: nil when the guest has powered off, else the reason why it must be ended.
     func wait(_ timeout: Duration, serverEnded: () -> ProcessEnd?) throws -> String? {
         let deadline = ContinuousClock.now + timeout
         while qemu.waitForEnd(timeout: .milliseconds(200)) == nil {
             // The server also ends when its machine is gone. Wait for the machine's end first.
             if let end = serverEnded(), qemu.waitForEnd(timeout: .seconds(1)) == nil {
-                return "the file server \(end)"
+                return "the device's process \(end)"
             }
             if ContinuousClock.now > deadline { return "did not end within \(timeout)" }
         }
