@@ -87,6 +87,8 @@ package actor Pod {
     func withRunning<R>(_ body: (RunningPod) async throws -> R) async throws -> R {
         let pod = try running()
         do { return try await withGuest(pod) { try await body(pod) } } catch {
+            // Whoever asked has gone, or waits no longer: the agent's connection is not lost for that.
+            if Task.isCancelled { throw error }
             throw await pod.machine.cause(ofFailedRequest: error)
         }
     }
