@@ -43,6 +43,7 @@ let package = Package(
         // The modules that the guest agent's package uses.
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "LinuxSystem", targets: ["LinuxSystem"]),
+        .library(name: "Archive", targets: ["Archive"]),
         .library(name: "OCISpec", targets: ["OCISpec"]),
         .library(name: "TTRPC", targets: ["TTRPC"]),
         .library(name: "AgentAPI", targets: ["AgentAPI"]),
@@ -78,6 +79,7 @@ let package = Package(
         // The archive: the programs run where only their C library is.
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary(":libseccomp.a")]),
         room("LinuxSystem", ["CLinux", system]),
+        room("Archive", ["CLinux", "LinuxSystem"]),
         room("AgentContract", []),
         room("OCISpec", ["AgentContract", "LinuxSystem"]),
         room("TTRPC", ["LinuxSystem", protobuf] + nio),
@@ -151,6 +153,7 @@ let package = Package(
         tests("JailTests", ["CLinux", "Jail", "LinuxSystem", "jail-probe"]),
         tests("AgentContractTests", ["AgentContract"]),
         tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
+        tests("ArchiveTests", ["Archive", "CLinux", "LinuxSystem"]),
         tests("OCISpecTests", ["OCISpec"]),
         tests(
             "TTRPCTests", ["CLinux", "LinuxSystem", "TTRPC", "TaskAPI", protobuf, nio[0]],

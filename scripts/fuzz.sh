@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${TIME:-60}
 out=.build/fuzz
-devices=(rings fuse vsock registers vhost-user control netlink kernel snapshot file-state)
+devices=(rings fuse vsock registers vhost-user control netlink kernel snapshot file-state archive)
 server=(ttrpc agent bundle toml)
 limit=180000 most=300
 

@@ -62,6 +62,23 @@ public struct RootDirectory: Sendable {
         }
     }
 
+    /// Where `path` leads, its links followed, the last component's too.
+    ///
+    /// - Returns: the directory that has it, and its name there; what has that name, opened with O_PATH, nil where nothing has. For this
+    ///   root itself the name is `.`.
+    /// - Throws: ENOENT where the directory is missing too.
+    public func locate(
+        _ path: String
+    ) throws(SystemError) -> (directory: SharedDescriptor, name: String, found: SharedDescriptor?) {
+        let (trail, missing) = try trail(path)
+        if let name = missing.last {
+            guard missing.count == 1 else { throw SystemError("open", path, errno: .noSuchFileOrDirectory) }
+            return (trail.last?.descriptor ?? descriptor, name, nil)
+        }
+        guard let last = trail.last else { return (descriptor, ".", descriptor) }
+        return (trail.dropLast().last?.descriptor ?? descriptor, last.name, last.descriptor)
+    }
+
     /// The parent directory of `path`, made where it is missing, and the last component.
     public func makeParent(of path: String) throws(SystemError) -> (directory: SharedDescriptor, name: String) {
         let components = Self.components(path)
@@ -102,9 +119,18 @@ public struct RootDirectory: Sendable {
     ///
     /// - Returns: the last that exists, and the names of what is missing below it.
     private func resolve(_ path: String) throws(SystemError) -> (reached: SharedDescriptor, missing: [String]) {
+        let (trail, missing) = try trail(path)
+        return (trail.last?.descriptor ?? descriptor, missing)
+    }
+
+    /// As `resolve`.
+    ///
+    /// - Returns: what was passed below the root, down to the last that exists, each with its name.
+    private func trail(
+        _ path: String
+    ) throws(SystemError) -> (reached: [(name: String, descriptor: SharedDescriptor)], missing: [String]) {
         var left = Self.components(path)[...]
-        // Below the root, down to what was reached.
-        var directories: [SharedDescriptor] = []
+        var directories: [(name: String, descriptor: SharedDescriptor)] = []
         var missing: [String] = []
         var links = 0
         while let name = left.popFirst() {
@@ -113,12 +139,13 @@ public struct RootDirectory: Sendable {
                 if missing.popLast() == nil { _ = directories.popLast() }
                 continue
             }
-            guard missing.isEmpty, let next = try Self.child(name, of: directories.last ?? descriptor, path) else {
+            guard missing.isEmpty, let next = try Self.child(name, of: directories.last?.descriptor ?? descriptor, path)
+            else {
                 missing.append(name)
                 continue
             }
             guard try next.information().st_mode & S_IFMT == S_IFLNK else {
-                directories.append(next)
+                directories.append((name, next))
                 continue
             }
             links += 1
@@ -128,7 +155,7 @@ public struct RootDirectory: Sendable {
             if target.utf8.first == UInt8(ascii: "/") { directories = [] }
             left = (Self.components(target) + left)[...]
         }
-        return (directories.last ?? descriptor, missing)
+        return (directories, missing)
     }
 
     /// What has this name in a directory, a link itself; nil where nothing has.

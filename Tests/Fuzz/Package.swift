@@ -25,7 +25,8 @@ let package = Package(
         program(
             "FuzzDevices",
             [
-                "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "GuestKernel", "Machine",
+                "Archive", "CLinux", "LinuxSystem", "Virtio", "FileService", "VhostUser", "VMMControl", "GuestKernel",
+                "Machine",
             ]),
         // What the server reads: requests, replies of the agent, bundles, configuration.
         program(

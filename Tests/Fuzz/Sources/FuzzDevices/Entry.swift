@@ -11,6 +11,7 @@ private let target = ChosenTarget([
     "control": { try ControlTarget() },
     "kernel": { try KernelTarget() },
     "netlink": { NetlinkTarget() },
+    "archive": { try ArchiveTarget() },
 ])
 
 /// What libFuzzer calls for each execution.
