@@ -111,8 +111,8 @@ let package = Package(
         room(
             "PodService",
             [
-                "AgentContract", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor", "Sandbox",
-                "Telemetry", "Traces", protobuf, logging, tracing, http1,
+                "AgentContract", "Archive", "CLinux", "LinuxSystem", "OCISpec", "TTRPC", "TaskAPI", "Hypervisor",
+                "Sandbox", "Telemetry", "Traces", protobuf, logging, tracing, http1,
             ] + nio),
         room(
             "Shim",

@@ -38,7 +38,10 @@ let package = Package(
             ["GuestSystem", shared("CSeccomp"), shared("Seccomp"), shared("LinuxSystem"), shared("OCISpec")]),
         room(
             "ContainerInit",
-            ["ContainerPlan", "GuestSystem", "CAgent", shared("CLinux"), shared("LinuxSystem"), shared("OCISpec")]),
+            [
+                "ContainerPlan", "GuestSystem", "CAgent", shared("Archive"), shared("CLinux"), shared("LinuxSystem"),
+                shared("OCISpec"),
+            ]),
         room(
             "AgentServer",
             [
@@ -61,7 +64,7 @@ let package = Package(
             "AgentServerTests",
             [
                 "AgentServer", "ContainerPlan", "GuestSystem", "martlet-agent", shared("AgentContract"),
-                shared("CLinux"), shared("LinuxSystem"),
+                shared("Archive"), shared("CLinux"), shared("LinuxSystem"),
                 shared("OCISpec"), shared("TTRPC"),
                 shared("AgentAPI"),
             ]),

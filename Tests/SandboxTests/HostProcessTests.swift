@@ -153,6 +153,15 @@ private enum DeviceProgram {
         #expect(throws: SandboxError.self) { try table.take("process:x") }
         #expect(try table.take("/run/fifo") == nil)
 
+        // A stream by itself.
+        let (third, last) = try HandedProcesses.hand(stream: outputEnd, to: socket)
+        let stream = try table.takeStream(HandedProcesses.streamName(third))
+        #expect(write(stream.raw, "y", 1) == 1 && read(output.raw, &byte, 1) == 1 && byte == UInt8(ascii: "y"))
+        for name in [HandedProcesses.streamName(third), "stream:x", HandedProcesses.name(number), ""] {
+            #expect(throws: SandboxError.self) { try table.takeStream(name) }
+        }
+        withExtendedLifetime(last) {}
+
         // What was not taken goes with the connection.
         let (second, other) = try HandedProcesses.hand(
             43, control: control, stdio: [output, outputEnd, outputEnd], to: socket)

@@ -449,6 +449,124 @@ public nonisolated struct AgentResizePtyRequest: Sendable {
   public init() {}
 }
 
+public nonisolated struct AgentCopyFilesRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var containerID: String = String()
+
+  /// Absolute, as the container sees it. With `/` at its end it must be a directory.
+  public var path: String = String()
+
+  /// The archive's stream, as one of a process (Streams).
+  public var stream: UInt64 = 0
+
+  public var direction: AgentCopyFilesRequest.OneOf_Direction? = nil
+
+  public var pack: AgentPackFiles {
+    get {
+      if case .pack(let v)? = direction {return v}
+      return AgentPackFiles()
+    }
+    set {direction = .pack(newValue)}
+  }
+
+  public var unpack: AgentUnpackFiles {
+    get {
+      if case .unpack(let v)? = direction {return v}
+      return AgentUnpackFiles()
+    }
+    set {direction = .unpack(newValue)}
+  }
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum OneOf_Direction: Equatable, Sendable {
+    case pack(AgentPackFiles)
+    case unpack(AgentUnpackFiles)
+
+  }
+
+  public init() {}
+}
+
+/// The archive's first entry is what is at the path, by the last component of the path; `.` for a path that ends with `/.`.
+public nonisolated struct AgentPackFiles: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// A symbolic link at the path is followed; otherwise the link is packed.
+  public var followsLink: Bool = false
+
+  /// Of a directory, only its own entry.
+  public var isShallow: Bool = false
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct AgentUnpackFiles: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Files get the owners that the archive names; otherwise they are root's.
+  public var keepsOwners: Bool = false
+
+  public var rule: AgentUnpackFiles.Rule = .place
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum Rule: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+
+    /// As cp(1) does with the archive's first entry: it goes into the path where that is a directory, and gets the path's name otherwise.
+    case place // = 0
+
+    /// The path is a directory that exists, into which the entries go by their names.
+    case directory // = 1
+
+    /// The same, but the directory is made where it is missing.
+    case madeDirectory // = 2
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .place
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .place
+      case 1: self = .directory
+      case 2: self = .madeDirectory
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .place: return 0
+      case .directory: return 1
+      case .madeDirectory: return 2
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [AgentUnpackFiles.Rule] = [
+      .place,
+      .directory,
+      .madeDirectory,
+    ]
+
+  }
+
+  public init() {}
+}
+
 public nonisolated struct AgentListProcessesRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1605,6 +1723,162 @@ nonisolated extension AgentResizePtyRequest: SwiftProtobuf.Message, SwiftProtobu
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension AgentCopyFilesRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".CopyFilesRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}path\0\u{1}stream\0\u{1}pack\0\u{1}unpack\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.stream) }()
+      case 4: try {
+        var v: AgentPackFiles?
+        var hadOneofValue = false
+        if let current = self.direction {
+          hadOneofValue = true
+          if case .pack(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.direction = .pack(v)
+        }
+      }()
+      case 5: try {
+        var v: AgentUnpackFiles?
+        var hadOneofValue = false
+        if let current = self.direction {
+          hadOneofValue = true
+          if case .unpack(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.direction = .unpack(v)
+        }
+      }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
+    }
+    if !self.path.isEmpty {
+      try visitor.visitSingularStringField(value: self.path, fieldNumber: 2)
+    }
+    if self.stream != 0 {
+      try visitor.visitSingularUInt64Field(value: self.stream, fieldNumber: 3)
+    }
+    switch self.direction {
+    case .pack?: try {
+      guard case .pack(let v)? = self.direction else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    }()
+    case .unpack?: try {
+      guard case .unpack(let v)? = self.direction else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    }()
+    case nil: break
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentCopyFilesRequest, rhs: AgentCopyFilesRequest) -> Bool {
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs.path != rhs.path {return false}
+    if lhs.stream != rhs.stream {return false}
+    if lhs.direction != rhs.direction {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentPackFiles: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".PackFiles"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}follows_link\0\u{3}is_shallow\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.followsLink) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.isShallow) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.followsLink != false {
+      try visitor.visitSingularBoolField(value: self.followsLink, fieldNumber: 1)
+    }
+    if self.isShallow != false {
+      try visitor.visitSingularBoolField(value: self.isShallow, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentPackFiles, rhs: AgentPackFiles) -> Bool {
+    if lhs.followsLink != rhs.followsLink {return false}
+    if lhs.isShallow != rhs.isShallow {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentUnpackFiles: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".UnpackFiles"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}keeps_owners\0\u{1}rule\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.keepsOwners) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self.rule) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.keepsOwners != false {
+      try visitor.visitSingularBoolField(value: self.keepsOwners, fieldNumber: 1)
+    }
+    if self.rule != .place {
+      try visitor.visitSingularEnumField(value: self.rule, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentUnpackFiles, rhs: AgentUnpackFiles) -> Bool {
+    if lhs.keepsOwners != rhs.keepsOwners {return false}
+    if lhs.rule != rhs.rule {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentUnpackFiles.Rule: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0PLACE\0\u{1}DIRECTORY\0\u{1}MADE_DIRECTORY\0")
 }
 
 nonisolated extension AgentListProcessesRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {

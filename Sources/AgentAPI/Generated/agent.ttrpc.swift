@@ -30,6 +30,9 @@ public protocol AgentService: Sendable {
     /// Answers when the process has ended. Its output may still be on its way: each stream ends by itself.
     func waitProcess(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentWaitProcessResponse
     func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Packs files of a container into a tar archive, or unpacks one there, as the container sees its file system. Answers when that is done;
+    /// the archive's end may still be on its way. NotFound: nothing is at the path.
+    func copyFiles(_ request: AgentCopyFilesRequest, context: TTRPCContext) async throws -> AgentEmpty
     func listProcesses(_ request: AgentListProcessesRequest, context: TTRPCContext) async throws -> AgentListProcessesResponse
     /// Freezes every process of a container, and lets them run again.
     func pauseContainer(_ request: AgentContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
@@ -80,6 +83,7 @@ extension TTRPCServiceDescription {
                 "SignalProcess": .unary { try await service.signalProcess($0, context: $1) },
                 "WaitProcess": .unary { try await service.waitProcess($0, context: $1) },
                 "ResizePty": .unary { try await service.resizePty($0, context: $1) },
+                "CopyFiles": .unary { try await service.copyFiles($0, context: $1) },
                 "ListProcesses": .unary { try await service.listProcesses($0, context: $1) },
                 "PauseContainer": .unary { try await service.pauseContainer($0, context: $1) },
                 "ResumeContainer": .unary { try await service.resumeContainer($0, context: $1) },
@@ -190,6 +194,14 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentResizePtyRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentEmpty {
         try await client.call(Self.service, "ResizePty", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Packs files of a container into a tar archive, or unpacks one there, as the container sees its file system. Answers when that is done;
+    /// the archive's end may still be on its way. NotFound: nothing is at the path.
+    public func copyFiles(
+        _ request: AgentCopyFilesRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "CopyFiles", request, metadata: metadata, timeout: timeout)
     }
 
     public func listProcesses(

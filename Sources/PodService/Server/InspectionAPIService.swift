@@ -71,6 +71,21 @@ struct InspectionAPIService: InspectionService {
         }
     }
 
+    func copyFiles(_ request: PodCopyFilesRequest, context: TTRPCContext) async throws -> PodCopyFilesResponse {
+        try await answering {
+            let stream = try handed.takeStream(request.stream)
+            let direction: FileCopy.Direction
+            switch request.direction {
+            case .pack(let pack): direction = .pack(followsLink: pack.followsLink)
+            case .unpack(let unpack):
+                direction = .unpack(keepsOwners: unpack.keepsOwners, unpack.isDirectory ? .directory : .place)
+            case nil: throw SandboxError.invalid("direction: neither pack nor unpack")
+            }
+            try await pod.copy(FileCopy(container: request.containerID, path: request.path, direction), stream)
+            return .init()
+        }
+    }
+
     func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse {
         let (spans, dropped) = collector.remove(trace: request.traceID)
         return .with {

@@ -19,7 +19,7 @@ struct GuestAgent: Sendable {
     var names: [String: String] = [:]
 
     /// What the agent calls a container.
-    private func name(_ id: String) -> String { names[id] ?? id }
+    func name(_ id: String) -> String { names[id] ?? id }
 
     /// How a process ended, as the agent reports it.
     struct ProcessExit: Sendable {

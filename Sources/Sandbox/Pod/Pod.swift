@@ -20,6 +20,8 @@ package actor Pod {
     var nextStream: UInt64 = 1
     /// Further processes that are being started.
     var startingProcesses = 0
+    /// How often files are being copied between containers and the host.
+    var copies = 0
     /// Whether processes' streams have no connections now, and no process can be started.
     var streamsAreDetached = false
     /// Whether the engine knows of the pod by itself and ends it itself: its containers come and go.

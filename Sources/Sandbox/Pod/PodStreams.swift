@@ -29,7 +29,8 @@ extension Pod {
         return try ProcessStreams(engine)
     }
 
-    private func connectStream(_ pod: RunningPod) async throws -> (UInt64, SharedDescriptor) {
+    /// Opens a connection with a new number.
+    func connectStream(_ pod: RunningPod) async throws -> (UInt64, SharedDescriptor) {
         let number = nextStream
         nextStream += 1
         return (number, try await pod.link.stream(number, deadline: pod.agent.timeout))
@@ -48,6 +49,7 @@ extension Pod {
         }
         if let id = creations.keys.min() { throw SandboxError.wrongState("container \(id) is being created") }
         if startingProcesses > 0 { throw SandboxError.wrongState("a process is being started") }
+        if copies > 0 { throw SandboxError.wrongState("files are being copied") }
         let all = processStreams
         streamsAreDetached = true
         // The host's ends first: the end of a connection would be the end of its stream otherwise.

@@ -14,6 +14,8 @@ public protocol InspectionService: Sendable {
     /// Starts a process in the machine itself, in no container. The process on the host that was handed in ends as it does.
     func startInMachine(_ request: PodStartInMachineRequest, context: TTRPCContext) async throws -> PodStartInMachineResponse
     func resizeInMachine(_ request: PodResizeInMachineRequest, context: TTRPCContext) async throws -> PodResizeInMachineResponse
+    /// Copies files out of a container or into it, as a tar archive. Answers when that is done.
+    func copyFiles(_ request: PodCopyFilesRequest, context: TTRPCContext) async throws -> PodCopyFilesResponse
 }
 
 extension TTRPCServiceDescription {
@@ -28,6 +30,7 @@ extension TTRPCServiceDescription {
                 "Spans": .unary { try await service.spans($0, context: $1) },
                 "StartInMachine": .unary { try await service.startInMachine($0, context: $1) },
                 "ResizeInMachine": .unary { try await service.resizeInMachine($0, context: $1) },
+                "CopyFiles": .unary { try await service.copyFiles($0, context: $1) },
             ])
     }
 }
@@ -78,6 +81,13 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodResizeInMachineRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodResizeInMachineResponse {
         try await client.call(Self.service, "ResizeInMachine", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Copies files out of a container or into it, as a tar archive. Answers when that is done.
+    public func copyFiles(
+        _ request: PodCopyFilesRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodCopyFilesResponse {
+        try await client.call(Self.service, "CopyFiles", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"

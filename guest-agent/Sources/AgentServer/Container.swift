@@ -34,14 +34,16 @@ actor Container {
 
     nonisolated let spec: Spec
     nonisolated let first: GuestProcess
-    private let plan: ContainerPlan
-    private let launcher: InitLauncher
-    private let table: StreamTable
-    private let group: Cgroup
+    let plan: ContainerPlan
+    let launcher: InitLauncher
+    let table: StreamTable
+    let group: Cgroup
     private var storages: Storages
     private var sockets: ForwardedSockets
     private var state: State
     private var execs: [String: Exec] = [:]
+    /// How often files are being copied out of it or into it.
+    private var copies = 0
     /// The last further processes that were forgotten.
     private var forgotten: [String] = []
     /// The limits in force; a running container's can be changed.
@@ -102,15 +104,7 @@ actor Container {
 
     /// Starts a further process. Before the first one executes its program too: the container's namespaces and mounts are there.
     func exec(_ id: String, _ process: Process, _ numbers: AgentStreams) async throws(AgentFailure) -> UInt32 {
-        let first: ContainerProcess
-        switch state {
-        case .created(let process), .running(let process):
-            guard !process.hasEnded else { fallthrough }
-            first = process
-        default:
-            throw AgentFailure(.failedPrecondition, "the container is \(stateName), neither created nor running")
-        }
-        try refuseIfPaused()
+        let first = try activeProcess()
         switch execs[id] {
         case .starting: throw AgentFailure(.alreadyExists, "a process of that id exists")
         case .running(let other) where !other.hasEnded:
@@ -143,6 +137,29 @@ actor Container {
         }
     }
 
+    /// Counts a copy of files.
+    ///
+    /// - Returns: the process whose namespaces it is done in.
+    func beginCopy() throws(AgentFailure) -> ContainerProcess {
+        let first = try activeProcess()
+        copies += 1
+        return first
+    }
+
+    func endCopy() { copies -= 1 }
+
+    /// The first process, which others can join.
+    private func activeProcess() throws(AgentFailure) -> ContainerProcess {
+        switch state {
+        case .created(let process), .running(let process):
+            guard !process.hasEnded else { fallthrough }
+            try refuseIfPaused()
+            return process
+        default:
+            throw AgentFailure(.failedPrecondition, "the container is \(stateName), neither created nor running")
+        }
+    }
+
     /// The process of that id; the first one's is empty.
     func process(_ execID: String) throws(AgentFailure) -> ContainerProcess {
         if execID.isEmpty { return state.process }
@@ -154,8 +171,9 @@ actor Container {
 
     /// Its processes whose streams there are, by their exec ids, the first one's being empty.
     ///
-    /// - Throws: where a process is being started.
+    /// - Throws: where a process is being started, or files are being copied.
     func streams() throws(AgentFailure) -> [(execID: String, streams: ProcessStreams)] {
+        if copies > 0 { throw AgentFailure(.failedPrecondition, "files are being copied") }
         var all = [(execID: "", streams: state.process.streams)]
         for (id, exec) in execs {
             guard case .running(let process) = exec else {

@@ -37,6 +37,20 @@ final class ContainerProcess: Sendable {
         throw AgentFailure(.internal, "the container init sent a message out of turn")
     }
 
+    /// Has an init that executes no program do its work; blocks until that is done or has failed.
+    func work() throws(AgentFailure) {
+        try during("release the container init") { try channel.send(.go) }
+        switch try during("wait for the container init", { try channel.receive() })?.message {
+        case .done: return
+        case .failed(let kind, let message): throw AgentFailure(kind, message)
+        case .ready, .entered, .go:
+            throw AgentFailure(.internal, "the container init sent a message out of turn")
+        case nil:
+            let end = process.ended.wait(timeout: .seconds(1)).map { "\($0.status)" } ?? "still running"
+            throw AgentFailure(.internal, "the process that did it was ended with its container, or for memory: \(end)")
+        }
+    }
+
     /// Suspends until it has ended. Its output may still be on its way: each stream ends by itself.
     func wait() async -> GuestProcess.End { await process.ended.value() }
 

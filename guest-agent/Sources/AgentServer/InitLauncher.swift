@@ -72,6 +72,7 @@ struct InitLauncher: Sendable {
                     chown(streamDescriptors, to: namespaces.guestUser(of: plan.uid))
                     launch.descriptors.append(container.descriptor.raw)
                 }
+            case .copy: if let container { launch.descriptors.append(container.descriptor.raw) }
             case .machine: break
             }
             launch.goesOn = request.goesOn
@@ -150,7 +151,7 @@ struct InitLauncher: Sendable {
     private func failure(_ message: InitMessage?, _ process: GuestProcess) -> AgentFailure {
         switch message {
         case .failed(let kind, let message): return AgentFailure(kind, message)
-        case .ready, .entered, .go:
+        case .ready, .entered, .go, .done:
             return AgentFailure(.internal, "the container init sent a message out of turn")
         case nil:
             let end = process.ended.wait(timeout: .seconds(1)).map { "\($0.status)" } ?? "still running"

@@ -55,13 +55,13 @@ public enum ContainerInitProcess {
         case .create(let plan):
             process = plan.process
             hooks = plan.hooks
-            try adjustOOMScore(process)
+            try adjustOOMScore(process.oomScoreAdjustment)
             try join(plan.namespaces)
             terminal = try ContainerSetup(plan: plan).apply()
         case .join(let plan, let namespaces):
             process = plan
             try SchedulingSteps.bind(to: plan.scheduling.initialProcessors, "initial")
-            try adjustOOMScore(process)
+            try adjustOOMScore(process.oomScoreAdjustment)
             try during("enter the container") {
                 try check(
                     "setns", "",
@@ -74,9 +74,12 @@ public enum ContainerInitProcess {
             }
             try SchedulingSteps.bind(to: plan.scheduling.finalProcessors, "final")
             terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
+        case .copy(let plan, let namespaces):
+            try adjustOOMScore(plan.oomScoreAdjustment)
+            try FileCopy(plan: plan).run(in: namespaces, channel)
         case .machine(let plan):
             process = plan
-            try adjustOOMScore(process)
+            try adjustOOMScore(process.oomScoreAdjustment)
             terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
         }
         let program = try ProcessSetup(plan: process).apply(terminal: terminal)
@@ -124,9 +127,9 @@ public enum ContainerInitProcess {
         try during("root") { try RootDirectory("/") }
     }
 
-    private static func adjustOOMScore(_ plan: ProcessPlan) throws(AgentFailure) {
+    private static func adjustOOMScore(_ adjustment: Int) throws(AgentFailure) {
         try during("set the oom score adjustment") {
-            try writeText("\(plan.oomScoreAdjustment)", to: "/proc/self/oom_score_adj")
+            try writeText("\(adjustment)", to: "/proc/self/oom_score_adj")
         }
     }
 

@@ -13,6 +13,8 @@ public enum InitMessage: Sendable, Equatable {
     case ready
     /// From the agent: execute.
     case go
+    /// From an init that executes no program: its work is done.
+    case done
     /// From the init, which then exits.
     case failed(AgentFailure.Kind, String)
 
@@ -24,6 +26,7 @@ public enum InitMessage: Sendable, Equatable {
         case .entered(let pid): return [UInt8(ascii: "E")] + "\(pid)".utf8
         case .ready: return [UInt8(ascii: "R")]
         case .go: return [UInt8(ascii: "G")]
+        case .done: return [UInt8(ascii: "D")]
         case .failed(let kind, let message):
             let text = [UInt8(ascii: "F")] + kind.rawValue.utf8 + [0] + message.utf8
             return Array(text.prefix(Self.maximumSize))
@@ -37,6 +40,7 @@ public enum InitMessage: Sendable, Equatable {
             self = .entered(pid)
         case UInt8(ascii: "R"): self = .ready
         case UInt8(ascii: "G"): self = .go
+        case UInt8(ascii: "D"): self = .done
         case UInt8(ascii: "F"):
             let parts = bytes.dropFirst().split(separator: 0, maxSplits: 1)
             guard parts.count == 2, let kind = AgentFailure.Kind(rawValue: String(decoding: parts[0], as: UTF8.self))

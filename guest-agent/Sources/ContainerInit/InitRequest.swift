@@ -9,6 +9,8 @@ public enum InitRequest: Codable, Sendable {
     case join(ProcessPlan, NamespacePlan)
     /// A process in the machine itself, in the agent's own namespaces.
     case machine(ProcessPlan)
+    /// No program: the container init itself copies files, in the mount namespace of the process behind the pidfd.
+    case copy(CopyPlan, NamespacePlan)
 
     /// Whether the container init goes on as another process once it is inside the container (`InitMessage.entered`).
     public var goesOn: Bool {

@@ -151,6 +151,11 @@ final class LyingService: AgentService {
         _ request: AgentExecProcessRequest, context: TTRPCContext
     ) async throws -> AgentStartContainerResponse { try await agent.execProcess(request, context: context) }
 
+    func copyFiles(_ request: AgentCopyFilesRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await delay(request.containerID)
+        return try await agent.copyFiles(request, context: context)
+    }
+
     func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty {
         try await agent.resizePty(request, context: context)
     }
