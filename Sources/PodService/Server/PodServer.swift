@@ -54,7 +54,8 @@ public enum PodServer {
         let traces = RequestTraces(environment)
         let inspection = InspectionAPIService(pod, log, traces.collector, handed)
         try await serve(
-            [.task(TaskAPIService(pod, environment, handed)), .inspection(inspection)], of: pod, environment, traces)
+            [.task(TaskAPIService(pod, environment, handed)), .inspection(inspection)] + TransferAPIService.all(pod),
+            of: pod, environment, traces)
         directory.sweep()
         // The command may have been killed.
         if !isDetached { ContainerRecords(root: root).remove(ofPod: id) }
@@ -92,7 +93,7 @@ public enum PodServer {
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
                 .inspection(InspectionAPIService(pod, log, traces.collector, handed)),
-            ], of: pod, environment, traces)
+            ] + TransferAPIService.all(pod), of: pod, environment, traces)
         directory.sweep()
     }
 

@@ -26,6 +26,8 @@ final class ShimPod: Sendable {
     let scene: Scene
     let id: String
     let events: ShimEvents
+    /// Of the socket of the pod's server.
+    let path: String
     let tasks: TaskServiceClient
     let sandboxes: SandboxServiceClient
     private let environment: [String]
@@ -45,6 +47,7 @@ final class ShimPod: Sendable {
         // containerd reads the log from a fifo there.
         try scene.write("\(bundle)/log", "")
         let path = try bootstrap.start(id, namespace: Self.namespace, bundle: bundle, environment: environment)
+        self.path = path
         let client = try waited { try await TTRPCClient(unixPath: path) }
         (tasks, sandboxes) = (TaskServiceClient(client), SandboxServiceClient(client))
     }
