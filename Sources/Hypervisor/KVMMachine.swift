@@ -17,7 +17,7 @@ final class KVMMachine: ComposedMachine {
     /// `martlet-vmm` serves disks itself.
     var disks: [DeviceProcess] { [] }
     let processes: [(name: String, pid: Int32)]
-    /// Bytes of the guest's memory.
+    /// Bytes of the guest's memory, from the start on.
     private let memorySize: Int64
     private let diskQueues: UInt8
     private let logger: Logger
@@ -32,7 +32,7 @@ final class KVMMachine: ComposedMachine {
         var devices = DeviceProcesses(watch, user: configuration.user) { logger.debug("\($0)") }
         do {
             let memory = try GuestMemoryFile(configuration)
-            memorySize = memory.size
+            memorySize = Int64(configuration.memoryMiB) << 20
             vsock = try devices.start("martlet-vmm", as: "machine")
             files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
             logger.phase("machine spawned")
@@ -164,6 +164,7 @@ final class KVMMachine: ComposedMachine {
         let created = O_WRONLY | O_CREAT | O_EXCL
         let state = try OwnedDescriptor.open(directory.state, created, mode: 0o600)
         let memory = try OwnedDescriptor.open(directory.memory, created, mode: 0o600)
+        // What is plugged lies behind that.
         try check("ftruncate", directory.memory, ftruncate(memory.raw, Int(memorySize)))
         _ = try vsock.client.save(state: state.raw, memory: memory.raw)
         try check("fdatasync", directory.state, fdatasync(state.raw))

@@ -47,7 +47,7 @@ extension VMM {
         guard rootImage == nil else { throw MachineError("the machine has a root image already") }
         let image = try RootImage(file, at: vm.map.rootImage) { [onEnd] in onEnd(.rootImageWritten(address: $0)) }
         try vm.addMemory(
-            slot: UInt32(vm.map.banks.count + 1), at: image.range.lowerBound, image.mapping.base,
+            slot: UInt32(vm.map.ranges.count + 1), at: image.range.lowerBound, image.mapping.base,
             UInt64(image.mapping.count), flags: UInt32(KVM_MEM_READONLY))
         rootImage = image
         return image.range

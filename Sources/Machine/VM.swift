@@ -34,7 +34,7 @@ public final class VM: Sendable {
     ///
     /// - Parameters:
     ///   - map: where memory is.
-    ///   - memoryFile: a file of `map.fileSize` bytes.
+    ///   - memoryFile: a file of `map.fileSize` bytes; of private memory it may end behind any of the hotplug memory's.
     ///   - isPrivate: what the guest writes is not in the file.
     /// - Throws: `MachineError` where the file has another size; `SystemError` where KVM refuses.
     public init(_ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, isPrivate: Bool = false) throws {
@@ -44,7 +44,9 @@ public final class VM: Sendable {
         self.isPrivate = isPrivate
         var facts = stat()
         try check("fstat", "guest memory", fstat(memoryFile.raw, &facts))
-        guard UInt64(clamping: facts.st_size) == map.fileSize else {
+        // A saved one ends where the last of what was plugged does.
+        let sizes = (isPrivate ? map.size : map.fileSize)...map.fileSize
+        guard sizes.contains(UInt64(clamping: facts.st_size)) else {
             throw MachineError("the guest's memory file has \(facts.st_size) bytes, not \(map.fileSize)")
         }
         memory = try map.map(file: memoryFile.raw, isPrivate: isPrivate)
@@ -59,7 +61,7 @@ public final class VM: Sendable {
         // Memory before the interrupt controllers: each memory slot that is added later waits for those to settle.
         try addMemory(
             slot: 0, at: MemoryMap.virtioBase, registers.base, UInt64(registerBytes), flags: UInt32(KVM_MEM_READONLY))
-        for (index, range) in map.banks.enumerated() {
+        for (index, range) in map.ranges.enumerated() {
             let base = memory.withBytes(at: range.address, count: Int(range.count)) { $0.baseAddress }
             guard let base = base.flatMap({ $0 }) else {
                 throw MachineError("memory at \(range.address) is not mapped")

@@ -75,7 +75,7 @@ extension MetricFamily {
     ]
 
     public static let guestMemory = MetricFamily(
-        .gauge, "guest_memory_bytes", [], "Memory that the machine was made with.")
+        .gauge, "guest_memory_bytes", [], "Memory that the machine has.")
     public static let guestAvailable = MetricFamily(
         .gauge, "guest_memory_available_bytes", [], "Memory that the guest's kernel could give to new processes.")
     public static let guestFree = MetricFamily(

@@ -118,7 +118,7 @@ final class MachineDevices {
         guard memory == nil else { throw MachineError("the machine has a memory device already") }
         guard let bank = vmm.vm.map.hotplug else { throw MachineError("the machine has no hotplug memory") }
         let device = MemoryBackend(
-            region: bank.address..<bank.end, memory: vmm.vm.memory, isPrivate: vmm.vm.isPrivate, loop: loop,
+            region: bank.address..<bank.end, usableBytes: 0, memory: vmm.vm.memory, isPrivate: vmm.vm.isPrivate, loop: loop,
             onBroken: broken("memory"))
         try add(.memory, device)
         memory = device
@@ -126,9 +126,21 @@ final class MachineDevices {
 
     /// Has the guest use so much of the hotplug memory.
     func setMemory(bytes: UInt64) throws {
-        guard let memory else { throw MachineError("the machine has no memory device") }
+        guard let memory, let bank = vmm.vm.map.hotplug else {
+            throw MachineError("the machine has no memory device")
+        }
+        let unit = MemoryMap.hotplugUnit
+        let usable = (min(bytes, bank.count) + unit - 1) / unit * unit + Self.hotplugMargin
+        try vmm.provideHotplugMemory(min(usable, bank.count))
+        memory.extend(usableBytes: vmm.hotplugMemory)
         try memory.request(bytes: bytes)
     }
+
+    /// The guest may not be able to use all of the first blocks, and gets some more to choose from.
+    private static let hotplugMargin = 2 * MemoryMap.hotplugUnit
+
+    /// Has KVM know the memory that the guest of a restored machine may use.
+    func provideRestoredMemory() throws { try vmm.provideHotplugMemory(memory?.usableBytes ?? 0) }
 
     /// Guest-physical addresses of the hotplug memory that is plugged.
     var hotplugged: [Range<UInt64>] { memory?.pluggedRanges ?? [] }

@@ -145,6 +145,7 @@ final class MachineProcess {
         // The agent listened when the state was saved.
         let ready = { [control] in control.report(.ready) }
         return try vmm.restore(snapshot) {
+            try devices.provideRestoredMemory()
             guard resetsConnections, let vsock = devices.vsock else { return ready() }
             vsock.backend.sendTransportReset(ready)
         }

@@ -157,7 +157,7 @@ import Testing
         let first = try MemoryScene(requested: 6)
         #expect(try first.plug(0..<2) == 0 && first.plug(5..<8) == 0)
         let state = first.backend.savedState
-        #expect(state == wire(6 * Self.block) + wire(UInt32(1)) + [0b1110_0011])
+        #expect(state == wire(6 * Self.block) + wire(8 * Self.block) + wire(UInt32(1)) + [0b1110_0011])
         let second = try MemoryScene(requested: 0, starts: false)
         // A request that the device had not served when it was saved: it is about blocks that are plugged.
         second.memory.write(MemoryScene.bytes(1, MemoryScene.address(5), 2), at: MemoryScene.request)
@@ -177,7 +177,7 @@ import Testing
     /// More is plugged than requested: the driver has not unplugged it yet.
     @Test func aDeviceThatIsToShrinkIsRestored() throws {
         let scene = try MemoryScene()
-        try scene.backend.restore(savedState: wire(Self.block) + wire(UInt32(1)) + [0xff])
+        try scene.backend.restore(savedState: wire(Self.block) + wire(8 * Self.block) + wire(UInt32(1)) + [0xff])
         #expect(scene.plugged == [0..<8] && scene.backend.requestedBytes == Self.block)
     }
 
@@ -185,17 +185,33 @@ import Testing
         let scene = try MemoryScene(requested: 3)
         #expect(try scene.plug(1..<3) == 0)
         let before = scene.backend.savedState
-        let length = wire(UInt32(1))
+        let (usable, length) = (wire(8 * Self.block), wire(UInt32(1)))
         for (state, reason): ([UInt8], String) in [
             ([], "requested bytes is cut off"), ([1, 2, 3, 4], "requested bytes is cut off"),
-            (wire(Self.block), "plugged blocks is cut off"), (wire(Self.block) + length, "plugged blocks is cut off"),
-            (wire(Self.block) + wire(UInt32.max) + [1], "plugged blocks is cut off"),
-            (wire(Self.block) + length + [1, 2], "1 bytes too many"),
-            (wire(Self.block + 1) + length + [1], "requested bytes: 2097153 is no multiple of 2097152"),
-            (wire(9 * Self.block) + length + [1], "requested bytes: 18874368 is more than the region's 16777216"),
-            (wire(Self.block) + wire(UInt32(0)), "plugged blocks: a bitmap of 0 bytes is not one of 8 blocks"),
+            (wire(Self.block), "usable bytes is cut off"),
+            (wire(Self.block) + usable, "plugged blocks is cut off"),
+            (wire(Self.block) + usable + length, "plugged blocks is cut off"),
+            (wire(Self.block) + usable + wire(UInt32.max) + [1], "plugged blocks is cut off"),
+            (wire(Self.block) + usable + length + [1, 2], "1 bytes too many"),
+            (wire(Self.block + 1) + usable + length + [1], "requested bytes: 2097153 is no multiple of 2097152"),
             (
-                wire(Self.block) + wire(UInt32(2)) + [1, 0],
+                wire(9 * Self.block) + usable + length + [1],
+                "requested bytes: 18874368 is more than the region's 16777216"
+            ),
+            (
+                wire(Self.block) + wire(9 * Self.block) + length + [1],
+                "usable region: requested bytes: 18874368 is more than the region's 16777216"
+            ),
+            (
+                wire(Self.block) + wire(3 * Self.block) + length + [0b1000],
+                "plugged blocks: some are not in the usable region of 6291456 bytes"
+            ),
+            (
+                wire(Self.block) + usable + wire(UInt32(0)),
+                "plugged blocks: a bitmap of 0 bytes is not one of 8 blocks"
+            ),
+            (
+                wire(Self.block) + usable + wire(UInt32(2)) + [1, 0],
                 "plugged blocks: a bitmap of 2 bytes is not one of 8 blocks"
             ),
         ] {
@@ -204,6 +220,17 @@ import Testing
             }
             #expect(scene.backend.savedState == before)
         }
+    }
+
+    /// What is beyond the usable region can be plugged when that has become larger.
+    @Test func theUsableRegionGrows() throws {
+        let scene = try MemoryScene(usable: 2)
+        #expect(scene.backend.configuration[32..<40] == wire(2 * Self.block)[...])
+        #expect(try scene.plug(1..<3) == 3 && scene.plug(0..<2) == 0)
+        scene.backend.extend(usableBytes: 4 * Self.block)
+        #expect(try scene.plug(2..<4) == 0 && scene.plug(4..<5) == 3)
+        scene.backend.extend(usableBytes: Self.block)
+        #expect(scene.backend.usableBytes == 4 * Self.block)
     }
 
     /// Devices without a state of their own, and those whose state is a number.

@@ -17,11 +17,15 @@ final class MemoryScene {
     let queue: FakeQueue
     private(set) var broken: [String] = []
 
-    init(requested blocks: UInt64 = 8, starts: Bool = true) throws {
+    /// - Parameter usable: blocks of the usable region; nil: all.
+    init(requested blocks: UInt64 = 8, usable: UInt64? = nil, starts: Bool = true) throws {
         memory = try FakeMemory(count: 32 << 20)
         loop = try EventLoop()
         var report: (String) -> Void = { _ in }
-        backend = MemoryBackend(region: Self.region, memory: memory.guest, isPrivate: false, loop: loop) { report($0) }
+        backend = MemoryBackend(
+            region: Self.region, usableBytes: usable.map { $0 * Self.block }, memory: memory.guest, isPrivate: false,
+            loop: loop
+        ) { report($0) }
         queue = try FakeQueue(0, memory)
         report = { [unowned self] in broken.append($0) }
         try backend.request(bytes: blocks * Self.block)

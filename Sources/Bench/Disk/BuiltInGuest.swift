@@ -42,7 +42,10 @@ final class BuiltInGuest {
         let bytes = Int64(machine.memoryMiB) << 20
         let kvm = try OwnedDescriptor.open("/dev/kvm", O_RDWR)
         let memory = try OwnedDescriptor.memory("bench", size: bytes)
-        try vmm.makeMachine(kvm: kvm.raw, memory: memory.raw, bytes: UInt64(bytes), vcpus: UInt32(machine.vcpus)).wait()
+        try vmm.makeMachine(
+            kvm: kvm.raw, memory: memory.raw,
+            MachineLayout(memoryBytes: UInt64(bytes), vcpus: UInt32(machine.vcpus))
+        ).wait()
         // As QEMU's guest has it, so that what the guest says takes both the same time.
         try vmm.addConsole(output: console.raw, kind: .serial).wait()
         try vmm.addEntropy().wait()

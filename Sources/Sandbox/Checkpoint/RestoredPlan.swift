@@ -24,6 +24,8 @@ struct RestoredPod: Sendable {
         try check(container)
         plan.machine.vcpus = checkpoint.shape.vcpus
         plan.machine.memoryMiB = checkpoint.shape.memoryMiB
+        plan.machine.maximumVCPUs = checkpoint.shape.maximumVCPUs
+        plan.machine.maximumMemoryMiB = checkpoint.shape.maximumMemoryMiB
         try checkShape(of: plan)
         plan.id = try ContainerID(id).value
         plan.machine.name = plan.id

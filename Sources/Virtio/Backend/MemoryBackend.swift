@@ -12,16 +12,18 @@ public final class MemoryBackend: BackendDevice {
 
     /// - Parameters:
     ///   - region: guest-physical addresses; bounds are multiples of `blockSize`. All of it is unplugged.
+    ///   - usableBytes: the first part, of which blocks may be plugged, whole blocks; nil: all of it.
     ///   - memory: has the region.
     ///   - isPrivate: the region is mapped so that what the guest writes is in no file.
     ///   - onBroken: called with the reason when the driver broke the ring.
     public init(
-        region: Range<UInt64>, memory: GuestMemory, isPrivate: Bool, loop: EventLoop,
+        region: Range<UInt64>, usableBytes: UInt64? = nil, memory: GuestMemory, isPrivate: Bool, loop: EventLoop,
         onBroken: @escaping (String) -> Void
     ) {
         // As the balloon gives pages back.
         let advice = isPrivate ? MADV_DONTNEED : MADV_REMOVE
         device = MemoryDevice(region: region, memory: memory) { madvise($0, $1, advice) == 0 }
+        device.usableBytes = usableBytes ?? device.usableBytes
         queues = LoopQueues("memory", device, loop: loop, onBroken: onBroken)
     }
 
@@ -34,7 +36,7 @@ public final class MemoryBackend: BackendDevice {
     /// that are requested (virtio 1.2, 5.15.4).
     public var configuration: [UInt8] {
         [
-            Self.blockSize, 0, device.region.lowerBound, device.size, device.size, device.pluggedBytes,
+            Self.blockSize, 0, device.region.lowerBound, device.size, device.usableBytes, device.pluggedBytes,
             device.requestedBytes,
         ].flatMap { number in withUnsafeBytes(of: number.littleEndian, Array.init) }
     }
@@ -56,6 +58,7 @@ public final class MemoryBackend: BackendDevice {
     public var savedState: [UInt8] {
         var state = StateWriter()
         state.add(device.requestedBytes)
+        state.add(device.usableBytes)
         state.add(bytes: device.blocks.bitmap)
         return state.bytes
     }
@@ -64,13 +67,18 @@ public final class MemoryBackend: BackendDevice {
         var reader = DeviceStateReader("memory device", section: "saved state", state[...])
         let requested: UInt64 = try reader.number("requested bytes")
         if let objection = objection(to: requested) { throw reader.error(objection.description) }
+        let usable: UInt64 = try reader.number("usable bytes")
+        if let objection = objection(to: usable) { throw reader.error("usable region: \(objection)") }
         let bitmap = try reader.bytes("plugged blocks")
         try reader.finish()
         guard let blocks = MemoryBlocks(count: device.blocks.count, bitmap: bitmap) else {
             throw reader.error(
                 "plugged blocks: a bitmap of \(bitmap.count) bytes is not one of \(device.blocks.count) blocks")
         }
-        device.restore(requestedBytes: requested, blocks)
+        guard blocks.pluggedRanges.last.map({ UInt64($0.upperBound) * Self.blockSize <= usable }) ?? true else {
+            throw reader.error("plugged blocks: some are not in the usable region of \(usable) bytes")
+        }
+        device.restore(requestedBytes: requested, usableBytes: usable, blocks)
     }
 
     // MARK: What the host asks for and sees
@@ -89,6 +97,17 @@ public final class MemoryBackend: BackendDevice {
         if bytes % Self.blockSize != 0 { return .noWholeBlocks(bytes) }
         return bytes <= device.size ? nil : .beyondRegion(bytes, size: device.size)
     }
+
+    /// Lets the driver plug blocks of a larger part of the region; it is told with the next request.
+    ///
+    /// - Parameter usableBytes: whole blocks, the region's size at most. Less than now changes nothing.
+    public func extend(usableBytes: UInt64) {
+        precondition(usableBytes % Self.blockSize == 0 && usableBytes <= device.size, "a part of the region")
+        device.usableBytes = max(device.usableBytes, usableBytes)
+    }
+
+    /// The first part of the region, of which the driver may plug blocks, bytes.
+    public var usableBytes: UInt64 { device.usableBytes }
 
     /// Bytes that the driver is to have plugged.
     public var requestedBytes: UInt64 { device.requestedBytes }

@@ -5,7 +5,7 @@ import Glibc
 ///
 /// A reset of the device leaves the blocks as they are (5.15.5.2). Linux's driver unplugs all when it begins and finds some plugged.
 /// A block that is unplugged goes back to the host. The guest finds memory there all the same: nothing keeps it from the region's
-/// unplugged part, so the region's size is what it can take of the host.
+/// unplugged part, so the usable region is what it can take of the host.
 final class MemoryDevice: QueueDevice {
     /// Bytes of a block, and their alignment.
     static let blockSize: UInt64 = 2 << 20
@@ -23,6 +23,8 @@ final class MemoryDevice: QueueDevice {
     private(set) var blocks: MemoryBlocks
     /// Bytes that are to be plugged, whole blocks.
     var requestedBytes: UInt64 = 0
+    /// The first part of the region, of which the driver may plug blocks: whole blocks, and all that are plugged are in it (5.15.4).
+    var usableBytes: UInt64
 
     /// - Parameters:
     ///   - region: guest-physical addresses; bounds are multiples of `blockSize`.
@@ -37,7 +39,8 @@ final class MemoryDevice: QueueDevice {
         self.region = region
         self.memory = memory
         self.discard = discard
-        blocks = MemoryBlocks(count: Int((region.upperBound - region.lowerBound) / Self.blockSize))
+        usableBytes = region.upperBound - region.lowerBound
+        blocks = MemoryBlocks(count: Int(usableBytes / Self.blockSize))
     }
 
     /// Bytes of the region.
@@ -50,8 +53,9 @@ final class MemoryDevice: QueueDevice {
     /// - Parameters:
     ///   - requestedBytes: whole blocks.
     ///   - blocks: as many as this device has.
-    func restore(requestedBytes: UInt64, _ blocks: MemoryBlocks) {
+    func restore(requestedBytes: UInt64, usableBytes: UInt64, _ blocks: MemoryBlocks) {
         self.requestedBytes = requestedBytes
+        self.usableBytes = usableBytes
         self.blocks = blocks
     }
 
@@ -89,11 +93,11 @@ final class MemoryDevice: QueueDevice {
         }
     }
 
-    /// The blocks that a request names; nil where there are none, or they are not all in the region.
+    /// The blocks that a request names; nil where there are none, or they are not all in the usable region.
     private func blocks(of request: MemoryProtocol.Request) -> Range<Int>? {
         guard request.address % Self.blockSize == 0, request.address >= region.lowerBound else { return nil }
         let first = (request.address - region.lowerBound) / Self.blockSize
-        let all = UInt64(blocks.count)
+        let all = usableBytes / Self.blockSize
         guard request.count > 0, first < all, UInt64(request.count) <= all - first else { return nil }
         return Int(first)..<Int(first) + Int(request.count)
     }
@@ -118,7 +122,7 @@ final class MemoryDevice: QueueDevice {
     /// Gives back the unplugged blocks too: the guest may have used them. The only answers are that it is done, and that it could not
     /// be done now (5.15.6.4).
     private func unplugAll() -> MemoryProtocol.Answer {
-        guard discard(region) else { return .busy }
+        guard discard(region.lowerBound..<region.lowerBound + usableBytes) else { return .busy }
         blocks = MemoryBlocks(count: blocks.count)
         onChange()
         return .acknowledged
