@@ -108,6 +108,11 @@ public struct QEMUDriver: HypervisorDriver {
         socket("console", descriptor) + ["-serial", "chardev:console"]
     }
 
+    /// A virtio console, `hvc0`, that is the socket `descriptor` of QEMU's process.
+    package static func virtioConsoleArguments(descriptor: Int) -> [String] {
+        socket("console", descriptor) + ["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]
+    }
+
     /// A file device whose server is at the other end of the socket `descriptor` of QEMU's process.
     package static func filesArguments(descriptor: Int) -> [String] {
         socket("files", descriptor) + ["-device", "vhost-user-fs-pci,chardev=files,tag=martlet,queue-size=512"]

@@ -46,8 +46,7 @@ final class BuiltInGuest {
             kvm: kvm.raw, memory: memory.raw,
             MachineLayout(memoryBytes: UInt64(bytes), vcpus: UInt32(machine.vcpus))
         ).wait()
-        // As QEMU's guest has it, so that what the guest says takes both the same time.
-        try vmm.addConsole(output: console.raw, kind: .serial).wait()
+        try vmm.addConsole(output: console.raw, kind: .virtio).wait()
         try vmm.addEntropy().wait()
         let file = try OwnedDescriptor.open(path, O_RDWR)
         let mode = try DiskMode(
@@ -63,7 +62,7 @@ final class BuiltInGuest {
         return mode
     }
 
-    /// QEMU's guest has the console's name from its driver, and this one what the built-in VMM needs beside it.
+    /// What QEMU's guest has, and what the built-in VMM needs beside it.
     private static func commandLine(_ machine: VMConfiguration) -> String {
         (["pci=off", "reboot=a"] + machine.kernelArguments).joined(separator: " ")
     }

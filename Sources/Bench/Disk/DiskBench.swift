@@ -46,7 +46,7 @@ public struct DiskBench: Sendable {
         let boots = guests.count > 1
         let plan = DiskRun.Plan(
             driver: driver, machine: machine, path: file.path, workload: workload, rounds: boots ? 1 : rounds + 1,
-            timeout: timeout)
+            timeout: timeout, takesTurns: boots)
         let results = try await Rounds.run(boots ? rounds : 0, of: guests, keepsFirst: !boots) { round, sides in
             let result = try await onThread("bench") {
                 try DiskRun.perform(plan, sides) { if !boots { progress("round \($0 - 1) of \(rounds)") } }

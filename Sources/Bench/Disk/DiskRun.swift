@@ -17,10 +17,13 @@ enum DiskRun {
         var rounds: Int
         /// How long the guest may take beyond its measurements.
         var timeout: Duration
+        /// The guest takes turns with that of another machine. Both have a virtio console, of which a line takes both the same time.
+        var takesTurns: Bool
 
         /// The machine of a guest with these disks.
         func machine(_ sides: [DiskSide]) -> VMConfiguration {
             var machine = machine
+            if takesTurns { machine.kernelArguments.append("console=hvc0") }
             machine.kernelArguments += workload.kernelArguments(disks: sides, rounds: rounds)
             return machine
         }
@@ -104,7 +107,7 @@ enum DiskRun {
         let guest = try Guest(
             plan.driver, plan.machine(sides),
             devices: (own ?? []) + sides.compactMap { $0.arguments(path: plan.path) }.flatMap { $0 },
-            sockets: server.map { [$0.machine] } ?? [], log: { record.log($0) }, onLine: { record.take($0) })
+            hasVirtioConsole: plan.takesTurns, sockets: server.map { [$0.machine] } ?? [], log: { record.log($0) }, onLine: { record.take($0) })
         defer { guest.end() }
         let end = try guest.wait(plan.timeout(sides)) { server?.ended }
         return Result(phases: try record.phases(end: end, console: guest.console), mode: server?.mode)

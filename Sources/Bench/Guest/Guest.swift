@@ -13,11 +13,13 @@ final class Guest {
 
     /// - Parameters:
     ///   - devices: QEMU's arguments for the devices that the guest is to have beside the machine's own.
+    ///   - hasVirtioConsole: its console is `hvc0`, not a serial port.
     ///   - sockets: what these name as descriptors, from `firstDescriptor` on.
     ///   - log: gets QEMU's error messages.
     ///   - onLine: gets each line of the console as it arrives.
     init(
-        _ driver: QEMUDriver, _ machine: VMConfiguration, devices: [String], sockets: [SharedDescriptor],
+        _ driver: QEMUDriver, _ machine: VMConfiguration, devices: [String], hasVirtioConsole: Bool = false,
+        sockets: [SharedDescriptor],
         log: @Sendable @escaping (String) -> Void, onLine: @Sendable @escaping (String) -> Void
     ) throws {
         let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
@@ -27,7 +29,9 @@ final class Guest {
             .init(
                 executable: driver.executable,
                 arguments: driver.machineArguments(machine)
-                    + QEMUDriver.consoleArguments(descriptor: Self.firstDescriptor - 1) + devices,
+                    + (hasVirtioConsole
+                        ? QEMUDriver.virtioConsoleArguments(descriptor: Self.firstDescriptor - 1)
+                        : QEMUDriver.consoleArguments(descriptor: Self.firstDescriptor - 1)) + devices,
                 environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
                 descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, theirs.raw] + sockets.map(\.raw),
                 newSession: true, diesWithParent: true))

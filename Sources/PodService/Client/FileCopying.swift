@@ -69,7 +69,11 @@ public struct FileCopying: Sendable {
         } catch {
             packed = .failure(error)
         }
-        do { return try await unpacked } catch let error as ArchiveError {
+        do {
+            let leftOut = try await unpacked
+            try packed.get()
+            return leftOut
+        } catch let error as ArchiveError {
             // An archive that breaks off does so since the server's side has failed.
             if case .malformed = error { try packed.get() }
             throw SandboxError(error)

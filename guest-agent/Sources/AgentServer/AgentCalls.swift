@@ -170,7 +170,7 @@ struct AgentCalls: AgentService {
     func copyFiles(_ request: AgentCopyFilesRequest, context: TTRPCContext) async throws -> AgentEmpty {
         let what = "copy \(request.path) \(request.isPack ? "out of" : "into") container \(request.containerID)"
         return try await perform(what) { () async throws(AgentFailure) in
-            try await sandbox.container(request.containerID).copy(request)
+            try await sandbox.copyFiles(request)
             return AgentEmpty()
         }
     }

@@ -8,29 +8,25 @@ extension Container {
     ///
     /// The process that does it is in the container's cgroup: what it takes counts there, and it ends with the container.
     func copy(_ request: AgentCopyFilesRequest) async throws(AgentFailure) {
-        var numbers = AgentStreams()
-        do throws(AgentFailure) {
-            let direction = try CopyPlan.Direction(request)
-            guard request.path.utf8.first == UInt8(ascii: "/"), !request.path.utf8.contains(0) else {
-                throw AgentFailure(.invalidArgument, "not an absolute path")
+        let direction = try CopyPlan.Direction(request)
+        guard request.path.utf8.first == UInt8(ascii: "/"), !request.path.utf8.contains(0) else {
+            throw AgentFailure(.invalidArgument, "not an absolute path")
+        }
+        let first = try beginCopy()
+        defer { endCopy() }
+        let plan = CopyPlan(
+            path: request.path, direction: direction, oomScoreAdjustment: self.plan.process.oomScoreAdjustment)
+        let (launcher, table, group, namespaces) = (launcher, table, group, self.plan.namespaces)
+        let numbers = AgentStreams.with {
+            if request.isPack { $0.stdout = request.stream } else { $0.stdin = request.stream }
+        }
+        try await blocking("copy") { () throws(AgentFailure) in
+            let streams = try during("make its streams") {
+                try ProcessStreams(numbers, terminal: false, table: table)
             }
-            if request.isPack { numbers.stdout = request.stream } else { numbers.stdin = request.stream }
-            let first = try beginCopy()
-            defer { endCopy() }
-            let plan = CopyPlan(
-                path: request.path, direction: direction, oomScoreAdjustment: self.plan.process.oomScoreAdjustment)
-            let (launcher, table, group, namespaces) = (launcher, table, group, self.plan.namespaces)
-            try await blocking("copy") { [numbers] () throws(AgentFailure) in
-                let streams = try during("make its streams") {
-                    try ProcessStreams(numbers, terminal: false, table: table)
-                }
-                try launcher.launch(
-                    .copy(plan, namespaces), streams: streams, group: group, container: first.process
-                ).work()
-            }
-        } catch {
-            table.discard(numbers)
-            throw error
+            try launcher.launch(
+                .copy(plan, namespaces), streams: streams, group: group, container: first.process
+            ).work()
         }
     }
 }

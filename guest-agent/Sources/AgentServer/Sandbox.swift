@@ -81,6 +81,16 @@ actor Sandbox {
             failures.isEmpty ? .deadlineExceeded : .failedPrecondition, (failures + late).joined(separator: "; "))
     }
 
+    /// Copies files out of a container, or into it.
+    func copyFiles(_ request: AgentCopyFilesRequest) async throws(AgentFailure) {
+        do throws(AgentFailure) {
+            try await container(request.containerID).copy(request)
+        } catch {
+            table.refuse(request.stream)
+            throw error
+        }
+    }
+
     /// Blocks until all are detached.
     ///
     /// - Returns: what is not when the time is over.
