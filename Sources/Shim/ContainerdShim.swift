@@ -59,7 +59,7 @@ public struct ContainerdShim: ParsableCommand {
         let environment = Self.environment()
         switch action {
         case .start: write(try await command.start(input: readInput(), environment: environment))
-        case .delete: write(try command.delete(environment: environment))
+        case .delete: write(try await command.delete(environment: environment))
         case .serve: try await command.serve(socket: socket, environment: environment)
         }
     }

@@ -132,24 +132,46 @@ public struct ShimCommand: Sendable {
 
     // MARK: delete
 
-    /// Removes what a dead shim left.
+    /// Removes what a dead shim left, or the container from a shim that lives and that containerd has given up: it deletes the
+    /// bundle, and would never ask for the container again.
     ///
     /// - Returns: a `DeleteResponse`.
-    public func delete(environment: [String: String]) throws -> [UInt8] {
+    public func delete(environment: [String: String]) async throws -> [UInt8] {
         let configuration = try Configuration.load(file: environment[Self.configurationVariable])
         let directory = abandonedPod(configuration)
-        var pid: UInt32 = 0
-        // A pod that lives on has dealt with its container itself.
-        if directory.isAbandoned(within: .seconds(2)) {
-            pid = UInt32(clamping: directory.read()?.processes.first?.pid ?? 0)
-            directory.sweep()
-        }
-        let response = TaskDeleteResponse.with {
-            $0.pid = pid
+        var response = TaskDeleteResponse.with {
             $0.exitStatus = 137
             $0.exitedAt = timestamp(Int64(time(nil)) * 1_000_000_000)
         }
+        if let answer = await leave(directory) {
+            response = answer
+        } else if directory.isAbandoned(within: .seconds(2)) {
+            response.pid = UInt32(clamping: directory.read()?.processes.first?.pid ?? 0)
+            directory.sweep()
+        }
         return try response.serializedBytes()
+    }
+
+    /// How long a shim that lives may take for a request: containerd ends this command after five seconds.
+    private static let limit = Duration.seconds(2)
+
+    /// Kills the container in a pod whose server lives, and deletes it. The server ends with the pod's last container.
+    ///
+    /// - Returns: nil where no server answers, or has no such container: it has dealt with it itself.
+    private func leave(_ directory: StateDirectory) async -> TaskDeleteResponse? {
+        guard let socket = directory.read()?.socket, !socket.isEmpty else { return nil }
+        let id = id
+        do {
+            let tasks = TaskServiceClient(try await TTRPCClient(unixPath: socket, timeout: Self.limit))
+            _ = try await tasks.state(.with { $0.id = id }, timeout: Self.limit)
+            // One that has ended, or is being created, is not killed.
+            let kill = TaskKillRequest.with { ($0.id, $0.signal, $0.all) = (id, UInt32(SIGKILL), true) }
+            _ = try? await tasks.kill(kill, timeout: Self.limit)
+            _ = try? await tasks.wait(.with { $0.id = id }, timeout: Self.limit)
+            let answer = try await tasks.delete(.with { $0.id = id }, timeout: Self.limit)
+            _ = try? await tasks.shutdown(.with { $0.id = id }, timeout: Self.limit)
+            return answer
+        } catch { return nil }
     }
 
     /// The pod of a container whose shim is gone. The bundle has the address at which that listened: what made the container a

@@ -246,6 +246,28 @@ extension Containers {
             }
         }
 
+        /// containerd deletes the bundle afterwards: whatever the shim still had would stay for ever.
+        @Test func aShimThatIsGivenUpGoesWithItsLastContainer() throws {
+            try ShimPod.play { pod, scene, bundle in
+                let rootfs = try scene.busybox()
+                try pod.run(pod.id, bundle: bundle, rootfs)
+                let server = try pod.process("server")
+                let (member, id) = ("\(pod.id)-b", pod.id)
+                let joined = try ShimPod.bundle(scene, script: "sleep 1000", joins: pod.id)
+                try pod.run(member, bundle: joined, rootfs)
+                #expect(try pod.deleteShim(of: member, bundle: joined).exitStatus == 137)
+                #expect(try pod.refusal { try await $0.state(.with { $0.id = member }) }?.code == .notFound)
+                // It has dealt with the container: nothing is left to do.
+                #expect(try pod.deleteShim(of: member, bundle: joined).pid == 0)
+                #expect(try pod.state(of: id).status == .running)
+                let pid = try pod.state(of: id).pid
+                let answer = try pod.deleteShim(of: id, bundle: bundle)
+                #expect(answer.exitStatus == 137 && answer.pid == pid)
+                #expect(hasEnded(server))
+                #expect(Leftovers.list("\(scene.directory)/pods/containerd-test").isEmpty)
+            }
+        }
+
         @Test func aMissingProgramFailsTheContainerAndItsIDIsFree() throws {
             try Scene.play { scene in
                 let rootfs = try scene.busybox()
@@ -285,6 +307,45 @@ extension Containers {
                 let (mounts, _) = try scene.stack([try scene.busyboxLayer(), layer])
                 let (code, output, errors) = try pod.outcome(pod.id, bundle: bundle, mounts)
                 #expect(code == 0 && output == sum + sum, "\(output)\(errors)")
+            }
+        }
+
+        /// The bundle that shimtest writes, which names a mount namespace alone, with the mounts that it gives a shim of virtual machines, and
+        /// runc's options.
+        @Test func shimtestsOwnBundleRuns() throws {
+            let settings = "spec.host_namespaces = \"warn\""
+            try Scene.play { scene in
+                let bundle = try scene.makeDirectory("bundle")
+                try scene.write(
+                    "bundle/config.json",
+                    """
+                    {"ociVersion":"1.2.0","process":{"user":{"uid":0,"gid":0},"args":["/bin/sh","-c","ls /data; exit 7"],
+                    "env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"cwd":"/"},
+                    "root":{"path":"rootfs"},"mounts":[{"destination":"/proc","type":"proc","source":"proc"},
+                    {"destination":"/dev","type":"tmpfs","source":"tmpfs"}],"linux":{"namespaces":[{"type":"mount"}]}}
+                    """)
+                let image = "\(scene.directory)/scratch.ext4"
+                try Command.shell("mkdir \(bundle)/rootfs; truncate -s 64M \(image); mkfs.ext4 -q -F \(image)")
+                let layers = [try scene.busyboxLayer(), try scene.layer("big", "mkdir data; echo probe >data/bigfile")]
+                var mounts = [ShimPod.RootMount(type: "ext4", source: image, options: ["rw", "loop"])]
+                mounts += layers.map { .init(type: "erofs", source: $0, options: ["ro", "loop"]) }
+                mounts.append(
+                    .init(
+                        type: "format/mkdir/overlay", source: "overlay",
+                        options: [
+                            "X-containerd.mkdir.path={{ mount 0 }}/upper:0755",
+                            "X-containerd.mkdir.path={{ mount 0 }}/work:0755", "workdir={{ mount 0 }}/work",
+                            "upperdir={{ mount 0 }}/upper", "lowerdir={{ mount 1 }}:{{ mount 2 }}",
+                        ]))
+                let pod = try ShimPod(scene, bundle: bundle, settings: settings)
+                defer { pod.end() }
+                let fifos = try ShimFifos(in: "\(bundle)/streams", hasInput: false)
+                try pod.create(
+                    pod.id, bundle: bundle, mounts, streams: .fifos(fifos), options: "containerd.runc.v1.Options")
+                let first = ShimProcess(pod: pod, container: pod.id, exec: "", fifos: fifos)
+                try first.start()
+                #expect(try first.result() == ShimResult(code: 7, text: "bigfile\n"))
+                try pod.shutdown()
             }
         }
 

@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import OCISpec
+internal import SwiftProtobuf
 import TTRPC
 internal import TaskAPI
 import Testing
@@ -74,13 +75,26 @@ final class ShimPod: Sendable {
         _ = try bootstrap.start(container, namespace: Self.namespace, bundle: bundle, environment: environment)
     }
 
+    /// Runs the shim's `delete` for a container, as containerd does when it has given up its shim.
+    func deleteShim(of container: String, bundle: String) throws -> TaskDeleteResponse {
+        let outcome = try Command(
+            "\(Lab.binaries)/containerd-shim-martlet-v2",
+            ["-namespace", Self.namespace, "-id", container, "-bundle", bundle, "-address", "none", "delete"],
+            environment: environment
+        ).finish()
+        guard outcome.code == 0 else { throw LabError("delete: \(outcome.end): \(outcome.errorText)") }
+        return try TaskDeleteResponse(serializedBytes: outcome.output)
+    }
+
     /// Creates a container.
     ///
-    /// - Parameter streams: nil: files `out` and `err` in the bundle.
+    /// - Parameters:
+    ///   - streams: nil: files `out` and `err` in the bundle.
+    ///   - options: the type of an empty message of options; empty: none.
     /// - Returns: the pid that engines take for it.
     @discardableResult
     func create(
-        _ container: String, bundle: String, _ rootfs: [RootMount], streams: ShimStreams? = nil
+        _ container: String, bundle: String, _ rootfs: [RootMount], streams: ShimStreams? = nil, options: String = ""
     ) throws -> UInt32 {
         let streams = streams ?? .files(output: "\(bundle)/out", errors: "\(bundle)/err")
         let request = TaskCreateTaskRequest.with {
@@ -89,6 +103,7 @@ final class ShimPod: Sendable {
             $0.rootfs = rootfs.map { mount in
                 .with { ($0.type, $0.source, $0.options) = (mount.type, mount.source, mount.options) }
             }
+            if !options.isEmpty { $0.options = .with { $0.typeURL = options } }
         }
         return try ask { try await $0.create(request, timeout: Self.timeout).pid }
     }
