@@ -118,7 +118,8 @@ final class MachineDevices {
         guard memory == nil else { throw MachineError("the machine has a memory device already") }
         guard let bank = vmm.vm.map.hotplug else { throw MachineError("the machine has no hotplug memory") }
         let device = MemoryBackend(
-            region: bank.address..<bank.end, usableBytes: 0, memory: vmm.vm.memory, isPrivate: vmm.vm.isPrivate, loop: loop,
+            region: bank.address..<bank.end, usableBytes: 0, memory: vmm.vm.memory, isPrivate: vmm.vm.isPrivate,
+            loop: loop,
             onBroken: broken("memory"))
         try add(.memory, device)
         memory = device

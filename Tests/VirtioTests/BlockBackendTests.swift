@@ -181,7 +181,7 @@ import Testing
                 }
                 let file = open("/proc/self/task/\(name)/comm", O_RDONLY)
                 var text = [UInt8](repeating: 0, count: 16)
-                if file >= 0, read(file, &text, 16) > 0, text.starts(with: "disk 0".utf8) { count += 1 }
+                if file >= 0, read(file, &text, 16) > 0, text.starts(with: "disk ".utf8) { count += 1 }
                 if file >= 0 { close(file) }
             }
             return count

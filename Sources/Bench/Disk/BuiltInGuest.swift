@@ -17,7 +17,8 @@ final class BuiltInGuest {
         let machine = plan.machine([.builtIn])
         let stopped = try Promise<String?>()
         self.stopped = stopped
-        vmm = try DeviceProcess("martlet-vmm", log: { record.log("martlet-vmm: \($0)") }) { event in
+        let log: @Sendable (String) -> Void = { record.log("martlet-vmm: \($0)") }
+        let onEvent: @Sendable (ControlEvent) -> Void = { event in
             switch event {
             case .ended(.poweredOff, _): stopped.settle(nil)
             case .ended(let stop, let reason): stopped.settle("the machine stopped: \(stop) \(reason)")
@@ -25,6 +26,7 @@ final class BuiltInGuest {
             case .started, .ready: break
             }
         }
+        vmm = try DeviceProcess("martlet-vmm", log: log, onEvent: onEvent)
         do {
             let (ours, theirs) = try SharedDescriptor.socketPair(SOCK_STREAM)
             console = try Console("guest console", source: ours) { record.take($0) }

@@ -40,7 +40,8 @@ public struct DiskBench: Sendable {
         let file = try DiskFile(in: directory, mib: sizeMiB)
         defer { file.remove() }
         let guests: [[DiskSide]] =
-            driver.accelerator == .kvm ? [[.builtIn], [.qemuRing, .qemuThreads]] : [[.martlet, .qemuRing, .qemuThreads]]
+            driver.accelerator == .kvm
+            ? [[.builtIn], [.qemuRing, .qemuThreads]] : [[.martlet, .qemuRing, .qemuThreads]]
         // A round comes before the first that counts, because what the host has to allocate is not there yet. Guests that take
         // turns are booted for each round, one guest once for all.
         let boots = guests.count > 1

@@ -107,7 +107,8 @@ enum DiskRun {
         let guest = try Guest(
             plan.driver, plan.machine(sides),
             devices: (own ?? []) + sides.compactMap { $0.arguments(path: plan.path) }.flatMap { $0 },
-            hasVirtioConsole: plan.takesTurns, sockets: server.map { [$0.machine] } ?? [], log: { record.log($0) }, onLine: { record.take($0) })
+            hasVirtioConsole: plan.takesTurns, sockets: server.map { [$0.machine] } ?? [], log: { record.log($0) },
+            onLine: { record.take($0) })
         defer { guest.end() }
         let end = try guest.wait(plan.timeout(sides)) { server?.ended }
         return Result(phases: try record.phases(end: end, console: guest.console), mode: server?.mode)

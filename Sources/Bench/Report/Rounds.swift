@@ -9,7 +9,8 @@ public enum Rounds {
     ///   - measure: performs one run of a side. An error that it throws ends the measurement.
     /// - Returns: for each side, the results of its rounds in order.
     public static func run<Side, Result>(
-        _ count: Int, of sides: [Side], keepsFirst: Bool = false, measure: (_ round: Int, _ side: Side) async throws -> Result
+        _ count: Int, of sides: [Side], keepsFirst: Bool = false,
+        measure: (_ round: Int, _ side: Side) async throws -> Result
     ) async rethrows -> [[Result]] {
         var results: [[Result]] = sides.map { _ in [] }
         for round in 0...max(0, count) {

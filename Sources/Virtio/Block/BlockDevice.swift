@@ -23,7 +23,8 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
     init(file: BlockFile, readOnly: Bool, id: String, rings: [IORing?] = [nil]) {
         let name = Array(id.utf8.prefix(Self.idSize))
         let serial = name + [UInt8](repeating: 0, count: Self.idSize - name.count)
-        served = rings.map { BlockQueue(Virtqueue(), file, readOnly: readOnly, id: serial, ring: $0) }
+        let writers = max(2, BlockWriters.threads / rings.count)
+        served = rings.map { BlockQueue(Virtqueue(), file, readOnly: readOnly, id: serial, ring: $0, writers: writers) }
         queues = served.map(\.queue)
         features =
             BlockFeature.segmentSize | BlockFeature.segments | BlockFeature.blockSize | BlockFeature.flush

@@ -220,6 +220,9 @@ final class BlockFile: @unchecked Sendable {
         return pwrite(file.raw, scratch.bounce, count, offset)
     }
 
+    /// Whether Linux completes a direct write on a thread of its own, as file systems need it.
+    var completesWritesElsewhere: Bool { isDirect && !isDevice }
+
     /// The descriptor to flush.
     var descriptor: Int32 { file.raw }
 

@@ -41,10 +41,11 @@ final class BlockQueue {
     /// - Parameters:
     ///   - id: the disk's serial number, of `BlockDevice.idSize` bytes.
     ///   - ring: of the queue's own; nil: there is none.
-    init(_ queue: Virtqueue, _ file: BlockFile, readOnly: Bool, id: [UInt8], ring: IORing?) {
+    ///   - writers: threads for small writes.
+    init(_ queue: Virtqueue, _ file: BlockFile, readOnly: Bool, id: [UInt8], ring: IORing?, writers: Int) {
         (self.queue, self.file, self.id) = (queue, file, id)
         isReadOnly = readOnly
-        transfers = ring.map { BlockTransfers($0, queue, file) }
+        transfers = ring.map { BlockTransfers($0, queue, file, writers: writers) }
         ranges.initialize(repeating: BlockRange())
     }
 

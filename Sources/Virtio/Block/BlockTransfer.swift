@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 
@@ -55,7 +56,8 @@ final class BlockTransfer {
     }
 }
 
-/// The requests of one queue that the kernel performs meanwhile, by a ring of the queue's own.
+/// The requests of one queue that are performed meanwhile: by the kernel, by a ring of the queue's own, and small writes to files by
+/// threads.
 ///
 /// All that a request needs of the guest's memory was read and checked before it begins: only its data, and at its end its status,
 /// are touched later. The memory stays mapped because the queue is stopped after `finish` only.
@@ -66,6 +68,10 @@ final class BlockTransfers {
     private static let maximumRetries = 64
 
     private let ring: IORing
+    /// nil: the ring does all.
+    private let writers: BlockWriters?
+    /// Readable when a request is done, by whomever.
+    private let events: SharedDescriptor?
     private let queue: Virtqueue
     private let disk: BlockFile
     /// By their tags.
@@ -75,20 +81,40 @@ final class BlockTransfers {
     /// Bytes of the operations that `submit` will begin.
     private(set) var unsubmittedBytes = 0
 
-    init(_ ring: IORing, _ queue: Virtqueue, _ disk: BlockFile) {
+    /// - Parameter writers: threads for small writes, where Linux would complete them elsewhere.
+    init(_ ring: IORing, _ queue: Virtqueue, _ disk: BlockFile, writers count: Int) {
         (self.ring, self.queue, self.disk) = (ring, queue, disk)
         transfers = (0..<ring.capacity).map { _ in BlockTransfer() }
         free = Array((0..<ring.capacity).reversed())
+        let writers = disk.completesWritesElsewhere ? try? BlockWriters(threads: count) : nil
+        let events = writers.flatMap { try? Self.watch([ring.descriptor, $0.descriptor]) }
+        self.writers = events == nil ? nil : writers
+        self.events = events
     }
 
-    deinit { finish() }
+    deinit {
+        finish()
+        writers?.end()
+    }
+
+    /// A descriptor that is readable when one of these is.
+    private static func watch(_ descriptors: [Int32]) throws(SystemError) -> SharedDescriptor {
+        let events = SharedDescriptor(
+            OwnedDescriptor(owning: try check("epoll_create1", "", epoll_create1(Int32(EPOLL_CLOEXEC)))))
+        for descriptor in descriptors {
+            var event = epoll_event()
+            event.events = EPOLLIN.rawValue
+            try check("epoll_ctl", "disk", epoll_ctl(events.raw, EPOLL_CTL_ADD, descriptor, &event))
+        }
+        return events
+    }
 
     /// Readable when a request is done.
-    var descriptor: Int32 { ring.descriptor }
+    var descriptor: Int32 { events?.raw ?? ring.descriptor }
     /// Whether another request may begin.
     var hasRoom: Bool { !free.isEmpty && bytes < Self.maximumBytes }
     /// Whether a request is done that `collect` has not completed.
-    var hasCompletions: Bool { ring.hasCompletions }
+    var hasCompletions: Bool { ring.hasCompletions || writers?.hasCompletions ?? false }
     /// No request is in progress.
     var isIdle: Bool { free.count == transfers.count }
 
@@ -133,6 +159,10 @@ final class BlockTransfers {
         unsubmittedBytes += transfer.count - transfer.done
         if transfer.kind == .flush { return ring.prepare(.flush, file: transfer.file, tag: UInt64(tag)) }
         let (left, isRead) = (transfer.left, transfer.kind == .read)
+        if let writers, !isRead, !transfer.isDurable, transfer.count <= BlockWriters.largestWrite {
+            return writers.begin(
+                .init(tag: tag, file: transfer.file, vectors: left, offset: transfer.offset + transfer.done))
+        }
         let isSingle = left.count == 1
         ring.prepare(
             isRead ? (isSingle ? .read : .readVector) : (isSingle ? .write : .writeVector), file: transfer.file,
@@ -143,8 +173,12 @@ final class BlockTransfers {
 
     /// Begins what was added to the ring.
     func submit() {
-        if ring.hasUnsubmitted { enter(waitFor: 0) }
         unsubmittedBytes = 0
+        guard ring.hasUnsubmitted else { return }
+        do { try ring.submit() } catch {
+            // The kernel may still use the guest's memory, and nobody would say when it no longer does.
+            endProcess("disk: \(error)")
+        }
     }
 
     /// Completes the requests that are done.
@@ -155,6 +189,7 @@ final class BlockTransfers {
         repeat {
             submit()
             ring.reap { tag, result in take(Int(tag), Int(result)) }
+            if let writers { for (tag, result) in writers.take() { take(tag, result) } }
         } while ring.hasUnsubmitted
         return free.count > before
     }
@@ -162,15 +197,12 @@ final class BlockTransfers {
     /// Waits for all requests in progress, and completes them.
     func finish() {
         while !isIdle {
-            if !ring.hasCompletions { enter(waitFor: 1) }
+            submit()
+            if !hasCompletions {
+                var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+                poll(&item, 1, -1)
+            }
             _ = collect()
-        }
-    }
-
-    private func enter(waitFor count: Int) {
-        do { try ring.submit(waitFor: count) } catch {
-            // The kernel may still use the guest's memory, and nobody would say when it no longer does.
-            endProcess("disk: \(error)")
         }
     }
 
