@@ -102,9 +102,9 @@ enum Disks {
         let clock = ContinuousClock()
         let end = clock.now + timeout
         while true {
-            if let name = named(serial) { return name }
+            if let name = named(serial), isReady(name) { return name }
             HotplugSlots.probe()
-            if let name = named(serial) { return name }
+            if let name = named(serial), isReady(name) { return name }
             if clock.now >= end { throw AgentFailure(.notFound, "the machine has no disk \(serial)") }
             usleep(5_000)
         }
@@ -115,6 +115,15 @@ enum Disks {
             guard let found = try? readText("/sys/block/\(name)/serial") else { return false }
             return trimmed(found) == serial
         }
+    }
+
+    /// Whether a disk can be opened: the kernel shows it in sysfs a moment before that (device_add_disk: `device_add`, later
+    /// `bdev_add`), and open(2) fails with ENXIO meanwhile.
+    private static func isReady(_ name: String) -> Bool {
+        let device = open("/dev/\(name)", O_RDONLY | O_CLOEXEC)
+        guard device >= 0 else { return errno != ENXIO && errno != ENOENT }
+        close(device)
+        return true
     }
 
     private static func trimmed(_ text: String) -> String { String(text.prefix { $0 != "\n" && $0 != " " }) }
