@@ -50,7 +50,7 @@ final class QEMUDisks: Sendable {
     private static func name(_ id: String) -> String { "disk \(id)" }
 
     /// Starts a process that serves the disk, and plugs it into a free slot.
-    func add(_ disk: Disk, _ qmp: QMP) throws {
+    func add(_ disk: Disk, _ qmp: any QEMUMonitor) throws {
         let open = try disk.open()
         let (index, device) = try slots.claim(Self.name(disk.id))
         let channel = "disk\(device.number)"
@@ -82,7 +82,7 @@ final class QEMUDisks: Sendable {
 
     private func plug(
         _ channel: String, _ socket: SharedDescriptor, _ device: QEMUSlots.Device, into index: Int, queues: UInt8,
-        _ qmp: QMP
+        _ qmp: any QEMUMonitor
     ) throws {
         try qmp.execute("getfd", ["fdname": .text(channel)], descriptor: socket.raw)
         let address: QMP.Argument = .object(["type": "fd", "data": .object(["str": .text(channel)])])
@@ -101,7 +101,7 @@ final class QEMUDisks: Sendable {
     /// Takes a disk away, and ends its process.
     ///
     /// - Throws: `HypervisorError` where the guest does not let go of it: it stays.
-    func remove(id: String, _ qmp: QMP) throws {
+    func remove(id: String, _ qmp: any QEMUMonitor) throws {
         guard try slots.remove(Self.name(id), qmp) ?? true else {
             throw HypervisorError("the guest does not let go of its disk \(id)")
         }

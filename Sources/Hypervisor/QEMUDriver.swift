@@ -14,7 +14,12 @@ public struct QEMUDriver: HypervisorDriver {
         ///
         /// - Parameter nested: whether the guest sees the CPU's virtualization.
         func cpuModel(nested: Bool) -> String {
-            (self == .kvm ? "host" : "max,-erms,-fsrm") + (nested ? "" : ",-vmx,-svm")
+            ([self == .kvm ? "host" : "max"] + hiddenFeatures(nested: nested).map { "-\($0)" }).joined(separator: ",")
+        }
+
+        /// What the CPU has and the guest does not see.
+        func hiddenFeatures(nested: Bool) -> [String] {
+            (self == .kvm ? [] : ["erms", "fsrm"]) + (nested ? [] : ["vmx", "svm"])
         }
     }
 
@@ -58,9 +63,8 @@ public struct QEMUDriver: HypervisorDriver {
         .init(roles: [.monitor, .console, .vsock] + (vm.hasFiles ? [.files] : []))
     }
 
-    /// The name of the balloon, and where QEMU's object model has it.
+    /// The name of the balloon's device.
     static let balloonID = "balloon"
-    static let balloonPath = "/machine/peripheral/\(balloonID)"
 
     /// Without leave to report free pages the guest's driver has no queue for it.
     private static func balloonArguments(_ vm: VMConfiguration) -> [String] {
@@ -73,8 +77,9 @@ public struct QEMUDriver: HypervisorDriver {
 
     static func slotID(_ index: Int) -> String { "slot\(index)" }
 
-    private static var slotArguments: [String] {
-        (0..<slotCount).flatMap { ["-device", "pcie-root-port,id=\(slotID($0)),chassis=\($0 + 1)"] }
+    /// The slots. Those that libvirt makes have the chassis numbers from 1 on.
+    static var slotArguments: [String] {
+        (0..<slotCount).flatMap { ["-device", "pcie-root-port,id=\(slotID($0)),chassis=\($0 + 101)"] }
     }
 
     /// QEMU's command line, without the program's own name.

@@ -5,33 +5,24 @@ import Logging
 import VMMControl
 
 /// A VM that QEMU runs, with its device processes: for vsock and for files, and one for each disk, which come and go.
-final class QEMUMachine: ComposedMachine {
+final class QEMUMachine: PluggedMachine {
     let watch: MachineWatch
     let console: Console
     let vsock: DeviceProcess
     let files: DeviceProcess?
     /// Those that live as long as the machine.
-    private let firstProcesses: [(name: String, pid: Int32)]
+    let firstProcesses: [(name: String, pid: Int32)]
     private let qmp: QMP
-    private let networks: QEMUNetworks
-    private let plugged: QEMUDisks
-    var disks: [DeviceProcess] { plugged.processes }
-    var processes: [(name: String, pid: Int32)] { firstProcesses + disks.map { ($0.process.name, $0.child.pid) } }
-    private let memory: QEMUMemory
-    private let processors: QEMUProcessors
+    var monitor: any QEMUMonitor { qmp }
+    let parts: QEMUParts
 
     init(_ driver: QEMUDriver, _ configuration: VMConfiguration) throws {
         let logger = driver.logger
         let log: @Sendable (String) -> Void = { logger.debug("\($0)") }
         let watch = try MachineWatch(readyEvent: .started, logger: logger)
         self.watch = watch
-        let slots = QEMUSlots(count: QEMUDriver.slotCount, logger: logger)
-        networks = QEMUNetworks(slots, vhost: driver.hasVhostNet)
-        plugged = QEMUDisks(
-            slots, watch, user: configuration.user, queues: Disk.queues(vcpus: configuration.vcpus), log: log)
-        memory = QEMUMemory(bytes: UInt64(configuration.memoryMiB) << 20, hotplugBytes: configuration.hotplugBytes)
-        processors = QEMUProcessors(
-            count: configuration.vcpus, maximum: configuration.maximumVCPUs, driver.accelerator)
+        let parts = QEMUParts(driver, configuration, watch, log: log)
+        self.parts = parts
         let sockets = try QEMUDriver.descriptors(configuration).socketPairs()
         var devices = DeviceProcesses(watch, user: configuration.user, log: log)
         let qemu: MachineProcess
@@ -49,7 +40,7 @@ final class QEMUMachine: ComposedMachine {
             }
             for reply in replies { try reply.wait() }
             qmp = try QMP(socket: sockets[.monitor], log: log) { event in
-                slots.take(event)
+                parts.slots.take(event)
                 if let sign = VMEnd(event) { watch.sign(sign) }
             }
             console = try Console("guest console", source: sockets[.console]) { logger.debug("guest: \($0)") }
@@ -74,35 +65,6 @@ final class QEMUMachine: ComposedMachine {
     func pauseVCPUs() throws { try qmp.execute("stop") }
 
     func resumeVCPUs() throws { try qmp.execute("cont") }
-
-    func setBalloon(bytes: UInt64) throws { try memory.setBalloon(bytes: bytes, qmp) }
-
-    func balloon(timeout: Duration) throws -> ProcessStatistics.Balloon { try memory.balloon(qmp, timeout: timeout) }
-
-    func ownBalloon(timeout: Duration) -> ProcessStatistics.Balloon? { try? balloon(timeout: timeout) }
-
-    func setMemory(bytes: UInt64) throws { try memory.setHotplug(bytes: bytes, qmp) }
-
-    func setVCPUs(_ count: Int) throws { try processors.set(count, qmp) }
-
-    func hotplug(timeout: Duration) throws -> ProcessStatistics.Hotplug {
-        let (requested, plugged) = try memory.hotplug(qmp, timeout: timeout)
-        return ProcessStatistics.Hotplug(
-            vcpus: UInt32(clamping: try processors.count(qmp, timeout: timeout)), requested: requested, plugged: plugged
-        )
-    }
-
-    func addNetwork(hardwareAddress: [UInt8], queues: [Int32]) throws {
-        try networks.add(hardwareAddress: hardwareAddress, queues: queues, qmp)
-    }
-
-    func addDisk(_ disk: Disk) throws { try plugged.add(disk, qmp) }
-
-    func removeDisk(id: String) throws { try plugged.remove(id: id, qmp) }
-
-    func removeNetwork(hardwareAddress: [UInt8]) throws {
-        try networks.remove(hardwareAddress: hardwareAddress, qmp)
-    }
 }
 
 extension VMEnd {

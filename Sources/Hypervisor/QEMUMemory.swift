@@ -14,7 +14,14 @@ final class QEMUMemory: Sendable {
     /// How often the guest tells of its memory once somebody has asked, seconds.
     private static let pollingInterval = 30
 
-    init(bytes: UInt64, hotplugBytes: UInt64) { (self.bytes, self.hotplugBytes) = (bytes, hotplugBytes) }
+    /// Where QEMU's object model has the balloon.
+    private let balloonPath: String
+
+    /// - Parameter balloon: the name of the balloon's device.
+    init(bytes: UInt64, hotplugBytes: UInt64, balloon: String = QEMUDriver.balloonID) {
+        (self.bytes, self.hotplugBytes) = (bytes, hotplugBytes)
+        balloonPath = "/machine/peripheral/\(balloon)"
+    }
 
     // MARK: Memory that comes and goes
 
@@ -33,7 +40,7 @@ final class QEMUMemory: Sendable {
     }
 
     /// Has the guest use so much of it.
-    func setHotplug(bytes wanted: UInt64, _ qmp: QMP) throws {
+    func setHotplug(bytes wanted: UInt64, _ qmp: any QEMUMonitor) throws {
         guard wanted <= hotplugBytes else {
             throw HypervisorError("\(wanted) bytes of memory to be plugged: the machine has \(hotplugBytes)")
         }
@@ -43,7 +50,7 @@ final class QEMUMemory: Sendable {
     }
 
     /// - Returns: what the guest is asked to use, and what it uses.
-    func hotplug(_ qmp: QMP, timeout: Duration) throws -> (requested: UInt64, plugged: UInt64) {
+    func hotplug(_ qmp: any QEMUMonitor, timeout: Duration) throws -> (requested: UInt64, plugged: UInt64) {
         if hotplugBytes == 0 { return (0, 0) }
         func read(_ property: String) throws -> UInt64 {
             let arguments = Self.hotplugPath.merging(["property": .text(property)]) { $1 }
@@ -58,20 +65,20 @@ final class QEMUMemory: Sendable {
     // MARK: The balloon, for which QEMU takes the memory that is there from the start on as all that there is
 
     /// Has the guest give up so much.
-    func setBalloon(bytes given: UInt64, _ qmp: QMP) throws {
+    func setBalloon(bytes given: UInt64, _ qmp: any QEMUMonitor) throws {
         guard given < bytes else { throw HypervisorError("a balloon of \(given) bytes: the machine has \(bytes)") }
         try qmp.execute("balloon", ["value": .number(Int(bytes - given))])
         state.withLock { $0.target = given }
     }
 
     /// What the guest has given up, and what it told of its memory last: at first, nothing.
-    func balloon(_ qmp: QMP, timeout: Duration) throws -> ProcessStatistics.Balloon {
+    func balloon(_ qmp: any QEMUMonitor, timeout: Duration) throws -> ProcessStatistics.Balloon {
         let (target, wasPolling) = state.withLock { state in
             defer { state.isPolling = true }
             return (state.target, state.isPolling)
         }
         let actual = try qmp.execute("query-balloon", timeout: timeout).actual ?? bytes
-        let path: [String: QMP.Argument] = ["path": .text(QEMUDriver.balloonPath)]
+        let path: [String: QMP.Argument] = ["path": .text(balloonPath)]
         if !wasPolling {
             let interval: [String: QMP.Argument] = [
                 "property": "guest-stats-polling-interval", "value": .number(Self.pollingInterval),

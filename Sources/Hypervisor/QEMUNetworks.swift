@@ -19,7 +19,7 @@ final class QEMUNetworks: Sendable {
     private static func backend(of interface: QEMUSlots.Device) -> String { "net\(interface.number)" }
 
     /// Plugs an interface whose frames go to a tap into a free slot.
-    func add(hardwareAddress: [UInt8], queues: [Int32], _ qmp: QMP) throws {
+    func add(hardwareAddress: [UInt8], queues: [Int32], _ qmp: any QEMUMonitor) throws {
         let (index, interface) = try slots.claim(Self.name(hardwareAddress))
         do {
             try plug(interface, hardwareAddress, into: index, queues, qmp)
@@ -31,7 +31,8 @@ final class QEMUNetworks: Sendable {
     }
 
     private func plug(
-        _ interface: QEMUSlots.Device, _ hardwareAddress: [UInt8], into index: Int, _ queues: [Int32], _ qmp: QMP
+        _ interface: QEMUSlots.Device, _ hardwareAddress: [UInt8], into index: Int, _ queues: [Int32],
+        _ qmp: any QEMUMonitor
     ) throws {
         func names(_ kind: String) -> [String] { queues.indices.map { "\(kind)\(interface.number)-\($0)" } }
         for (name, queue) in zip(names("tap"), queues) {
@@ -65,7 +66,7 @@ final class QEMUNetworks: Sendable {
     /// Takes an interface away, and waits for the guest to let go of it.
     ///
     /// The tap goes first: QEMU would poll a tap without end whose link is gone. To the guest that is a cable that is pulled.
-    func remove(hardwareAddress: [UInt8], _ qmp: QMP) throws {
+    func remove(hardwareAddress: [UInt8], _ qmp: any QEMUMonitor) throws {
         _ = try slots.remove(Self.name(hardwareAddress), qmp) { interface in
             try qmp.execute("netdev_del", ["id": .text(Self.backend(of: interface))])
         }

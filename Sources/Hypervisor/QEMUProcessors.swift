@@ -35,7 +35,7 @@ final class QEMUProcessors: Sendable {
     }
 
     /// vCPUs that the guest has, or is getting.
-    func count(_ qmp: QMP, timeout: Duration) throws -> Int {
+    func count(_ qmp: any QEMUMonitor, timeout: Duration) throws -> Int {
         let (isEmpty, wanted) = state.withLock { ($0.plugged.isEmpty, $0.wanted) }
         if isEmpty { return first }
         if !canUnplug { return wanted }
@@ -43,7 +43,7 @@ final class QEMUProcessors: Sendable {
     }
 
     /// Plugs vCPUs, or asks the guest to let go of those that were plugged last.
-    func set(_ wanted: Int, _ qmp: QMP) throws {
+    func set(_ wanted: Int, _ qmp: any QEMUMonitor) throws {
         guard (1...maximum).contains(wanted) else {
             throw HypervisorError("\(wanted) vCPUs: the machine can have 1 to \(maximum)")
         }
@@ -58,7 +58,7 @@ final class QEMUProcessors: Sendable {
         for place in free.prefix(max(0, wanted - first - plugged.count)) { try plug(place, qmp) }
     }
 
-    private func places(_ qmp: QMP, timeout: Duration) throws -> [QMP.Answer.Processor] {
+    private func places(_ qmp: any QEMUMonitor, timeout: Duration) throws -> [QMP.Answer.Processor] {
         try qmp.execute("query-hotpluggable-cpus", timeout: timeout).processors
     }
 
@@ -72,7 +72,7 @@ final class QEMUProcessors: Sendable {
         }
     }
 
-    private func plug(_ place: QMP.Answer.Processor, _ qmp: QMP) throws {
+    private func plug(_ place: QMP.Answer.Processor, _ qmp: any QEMUMonitor) throws {
         let id = state.withLock { state in
             defer { state.next += 1 }
             return "cpu\(state.next)"

@@ -99,7 +99,7 @@ final class QEMUSlots: Sendable {
     ///
     /// - Parameter before: what is to be done before the guest is asked.
     /// - Returns: whether the guest has let go; nil: there is no such device.
-    func remove(_ name: String, _ qmp: QMP, before: (Device) throws -> Void = { _ in }) throws -> Bool? {
+    func remove(_ name: String, _ qmp: any QEMUMonitor, before: (Device) throws -> Void = { _ in }) throws -> Bool? {
         let promise = try Promise<Bool>()
         let found: Device? = state.withLock { state in
             for index in state.slots.indices {

@@ -4,34 +4,10 @@ import Glibc
 import LinuxSystem
 import Synchronization
 
-/// What QEMU reports by itself, as much of it as is used.
-enum QMPEvent: Sendable, Equatable {
-    /// Why the machine stops (QEMU qapi/run-state.json, ShutdownCause).
-    enum ShutdownReason: String, Sendable {
-        case guestShutdown = "guest-shutdown"
-        case guestReset = "guest-reset"
-        case guestPanic = "guest-panic"
-        case hostError = "host-error"
-        case hostQMPQuit = "host-qmp-quit"
-        case hostQMPSystemReset = "host-qmp-system-reset"
-        case hostSignal = "host-signal"
-        case hostUI = "host-ui"
-        case subsystemReset = "subsystem-reset"
-        case snapshotLoad = "snapshot-load"
-        case none
-    }
-
-    case shutdown(ShutdownReason)
-    /// The guest has let go of a device, which is gone.
-    case deviceDeleted(id: String)
-    /// The guest has refused to let go of a device.
-    case unplugRefused(id: String)
-}
-
 /// QEMU's machine protocol, as much as the life of a VM needs: events, and commands whose replies say "done" or why not.
 ///
 /// Source: QEMU docs/interop/qmp-spec.rst.
-final class QMP: Sendable {
+final class QMP: QEMUMonitor {
     private let socket: SharedDescriptor
     /// Commands under way, by their number.
     private let commands = Mutex<(next: UInt64, waiting: [UInt64: Promise<Reply>])>((1, [:]))
@@ -94,12 +70,14 @@ final class QMP: Sendable {
         }
     }
 
+    /// What QEMU says of an event or a failure, as much of it as is used.
+    struct Details: Decodable {
+        var reason: String?
+        var device: String?
+        var desc: String?
+    }
+
     private struct Message: Decodable {
-        struct Details: Decodable {
-            var reason: String?
-            var device: String?
-            var desc: String?
-        }
         var event: String?
         var id: UInt64?
         var data: Details?
@@ -147,21 +125,11 @@ final class QMP: Sendable {
         }
         if let name = message.event {
             log("qmp: \(name) \(message.data?.reason ?? message.data?.device ?? "")")
-            if let event = Self.event(name, message.data) { onEvent(event) }
+            if let event = QMPEvent(name, message.data) { onEvent(event) }
         } else if let id = message.id {
             if let error = message.error { log("qmp: error: \(error.desc ?? "")") }
             commands.withLock { $0.waiting.removeValue(forKey: id) }?.settle(
                 message.error.map { Reply.failed(printable($0.desc ?? "failed")) } ?? .done(message.return ?? Answer()))
-        }
-    }
-
-    private static func event(_ name: String, _ data: Message.Details?) -> QMPEvent? {
-        switch name {
-        case "SHUTDOWN": data?.reason.flatMap { QMPEvent.ShutdownReason(rawValue: $0) }.map { .shutdown($0) }
-        // Without an identifier it is a part of the device.
-        case "DEVICE_DELETED": data?.device.map { .deviceDeleted(id: $0) }
-        case "DEVICE_UNPLUG_GUEST_ERROR": data?.device.map { .unplugRefused(id: $0) }
-        default: nil
         }
     }
 
@@ -191,11 +159,8 @@ final class QMP: Sendable {
         }
     }
 
-    /// Has QEMU execute a command, with a copy of `descriptor` where it takes one, and waits until it is done.
-    @discardableResult
-    func execute(
-        _ command: String, _ arguments: [String: Argument] = [:], descriptor: Int32? = nil,
-        timeout: Duration = QMP.timeout
+    func perform(
+        _ command: String, _ arguments: [String: Argument], descriptor: Int32?, timeout: Duration
     ) throws -> Answer {
         let reply = try Promise<Reply>()
         let id = commands.withLock { commands in

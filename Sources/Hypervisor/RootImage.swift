@@ -18,10 +18,15 @@ extension QEMUDriver {
     /// What the addresses above memory have room for, as the built-in VMM's: MiB.
     private static let rootImageLimitMiB = 1024
 
-    /// The machine's memory, with addresses for the root image and for memory that is plugged, which begins at a 1 GiB page.
-    static func memoryArguments(_ vm: VMConfiguration) -> [String] {
+    /// Addresses above memory for the root image and for memory that is plugged, which begins at a 1 GiB page, MiB.
+    static func addressesMiB(_ vm: VMConfiguration) -> Int {
         let (image, hotplug) = (vm.rootImage == nil ? 0 : rootImageLimitMiB, vm.hotplugMiB)
-        let more = image + (hotplug == 0 ? 0 : hotplug + 2048)
+        return image + (hotplug == 0 ? 0 : hotplug + 2048)
+    }
+
+    /// The machine's memory.
+    static func memoryArguments(_ vm: VMConfiguration) -> [String] {
+        let more = addressesMiB(vm)
         return ["-m", "\(vm.memoryMiB)M" + (more == 0 ? "" : ",maxmem=\(vm.memoryMiB + more)M")]
     }
 
