@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 export SWIFT ?= swift
+# Package traits: TRAITS=Libvirt has the driver for libvirt (docs/libvirt.md).
+export TRAITS ?=
+TRAIT_OPTION := $(if $(TRAITS),--traits $(TRAITS))
 RELEASE := .build/release
 AGENT := guest-agent/.build/release/martlet-agent
 BENCH_GUEST := guest-agent/.build/release/martlet-bench-guest
@@ -33,7 +36,7 @@ build: setup $(RELEASE)/martlet ## build the executables into .build/release
 $(RELEASE)/martlet: $(SOURCES)
 	@echo "== building martlet (release)"
 	@for product in martlet martlet-device martlet-vmm containerd-shim-martlet-v2; do \
-		scripts/swift-build.sh --static-swift-stdlib --product $$product || exit 1; done
+		scripts/swift-build.sh --static-swift-stdlib $(TRAIT_OPTION) --product $$product || exit 1; done
 	@touch $@
 
 agent: setup $(AGENT)
@@ -65,7 +68,7 @@ guest-faulty: guest
 		scripts/guest-initramfs.sh .build/guest/own $(AGENT)-faulty .build/guest/faulty/initramfs
 
 unit: setup-test
-	@$(SWIFT) build --build-tests
+	@$(SWIFT) build $(TRAIT_OPTION) --build-tests
 	@scripts/test.sh unit
 
 test: setup-test ## set everything up, build, and run the tests that CI runs

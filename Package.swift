@@ -61,6 +61,9 @@ let package = Package(
         .library(name: "Sandbox", targets: ["Sandbox"]),
         .library(name: "PodService", targets: ["PodService"]),
     ],
+    traits: [
+        .trait(name: "Libvirt", description: "The driver that runs pods as domains of libvirt; needs libvirt-dev.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -76,6 +79,7 @@ let package = Package(
     ],
     targets: [
         .target(name: "CLinux"),
+        .systemLibrary(name: "CLibvirt"),
         // The archive: the programs run where only their C library is.
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary(":libseccomp.a")]),
         room("LinuxSystem", ["CLinux", system]),
@@ -100,7 +104,10 @@ let package = Package(
         room("Traces", ["LinuxSystem", tracing]),
         room(
             "Hypervisor",
-            ["AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "Jail", "VMMControl", "Telemetry", logging]),
+            [
+                "AgentContract", "CLinux", "LinuxSystem", "GuestKernel", "Jail", "VMMControl", "Telemetry", logging,
+                .target(name: "CLibvirt", condition: .when(traits: ["Libvirt"])),
+            ]),
         room(
             "Sandbox",
             [

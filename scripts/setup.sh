@@ -14,6 +14,9 @@ MESSAGE
 fi
 # qemu-system-common has virtiofsd, which `martlet bench files` compares with.
 need qemu-system-x86 qemu-system-common cpio zstd busybox-static libseccomp-dev
+if [[ ,${TRAITS:-}, == *,Libvirt,* ]]; then
+    need libvirt-dev libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients
+fi
 if [[ ${1:-run} == test ]]; then
     need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools iperf3 containernetworking-plugins iptables curl \
         python3 python3-grpcio python3-protobuf libarchive-tools

@@ -56,7 +56,8 @@ extension HostFacts {
         case .present(let path, let version): add(.ok, "qemu", path + (version.map { ", version \($0)" } ?? ""))
         case .absent(let reason):
             // Only where it would be needed.
-            let verdict = kvmObjection == nil && driver != "qemu" ? CheckLine.Verdict.warn : .missing
+            let verdict =
+                kvmObjection == nil && !["qemu", "libvirt"].contains(driver) ? CheckLine.Verdict.warn : .missing
             add(verdict, "qemu", "\(reason) (Debian: apt install qemu-system-x86)")
         }
         for (subject, file) in [("guest kernel", kernel), ("guest initramfs", initramfs)] {

@@ -6,11 +6,25 @@ public enum DriverChoice: Sendable, Equatable, CustomStringConvertible {
     case builtIn(reason: String)
     /// QEMU at an absolute path. `vhostNet`: the host's kernel moves the frames of network interfaces.
     case qemu(accelerator: QEMUDriver.Accelerator, executable: String, vhostNet: Bool = false, reason: String)
+    /// QEMU as libvirt's domain. `uri`: of the libvirtd.
+    case libvirt(
+        uri: String, accelerator: QEMUDriver.Accelerator, executable: String, vhostNet: Bool = false, reason: String)
 
     public var description: String {
         switch self {
         case .builtIn(let reason): "the built-in VMM: \(reason)"
         case .qemu(let accelerator, _, _, let reason): "qemu with \(accelerator.rawValue): \(reason)"
+        case .libvirt(let uri, let accelerator, _, _, let reason):
+            "libvirt at \(uri), qemu with \(accelerator.rawValue): \(reason)"
+        }
+    }
+
+    /// As in the configuration: `kvm`, `qemu`, `libvirt`.
+    public var name: String {
+        switch self {
+        case .builtIn: "kvm"
+        case .qemu: "qemu"
+        case .libvirt: "libvirt"
         }
     }
 
@@ -18,20 +32,27 @@ public enum DriverChoice: Sendable, Equatable, CustomStringConvertible {
 
     /// QEMU as it was chosen; nil for another driver.
     public func qemuDriver(logger: Logger) -> QEMUDriver? {
-        guard case .qemu(let accelerator, let executable, let vhostNet, _) = self else { return nil }
-        return QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger)
+        makeDriver(logger: logger) as? QEMUDriver
     }
 
     /// The driver.
     public func makeDriver(logger: Logger) -> any HypervisorDriver {
-        qemuDriver(logger: logger) ?? KVMDriver(logger: logger)
+        switch self {
+        case .builtIn: return KVMDriver(logger: logger)
+        case .qemu(let accelerator, let executable, let vhostNet, _):
+            return QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger)
+        case .libvirt(let uri, let accelerator, let executable, let vhostNet, _):
+            return LibvirtDriver(
+                uri: uri,
+                QEMUDriver(executable: executable, accelerator: accelerator, hasVhostNet: vhostNet, logger: logger))
+        }
     }
 }
 
 /// One object: `driver` as in the configuration, then what belongs to it.
 extension DriverChoice: Codable {
-    private enum Key: String, CodingKey { case driver, accelerator, executable, vhostNet, reason }
-    private enum Name: String, Codable { case kvm, qemu }
+    private enum Key: String, CodingKey { case driver, uri, accelerator, executable, vhostNet, reason }
+    private enum Name: String, Codable { case kvm, qemu, libvirt }
 
     public init(from decoder: any Decoder) throws {
         let fields = try decoder.container(keyedBy: Key.self)
@@ -43,6 +64,12 @@ extension DriverChoice: Codable {
                 accelerator: try fields.decode(QEMUDriver.Accelerator.self, forKey: .accelerator),
                 executable: try fields.decode(String.self, forKey: .executable),
                 vhostNet: try fields.decodeIfPresent(Bool.self, forKey: .vhostNet) ?? false, reason: reason)
+        case .libvirt:
+            self = .libvirt(
+                uri: try fields.decode(String.self, forKey: .uri),
+                accelerator: try fields.decode(QEMUDriver.Accelerator.self, forKey: .accelerator),
+                executable: try fields.decode(String.self, forKey: .executable),
+                vhostNet: try fields.decode(Bool.self, forKey: .vhostNet), reason: reason)
         }
     }
 
@@ -54,6 +81,13 @@ extension DriverChoice: Codable {
             try fields.encode(reason, forKey: .reason)
         case .qemu(let accelerator, let executable, let vhostNet, let reason):
             try fields.encode(Name.qemu, forKey: .driver)
+            try fields.encode(accelerator, forKey: .accelerator)
+            try fields.encode(executable, forKey: .executable)
+            try fields.encode(vhostNet, forKey: .vhostNet)
+            try fields.encode(reason, forKey: .reason)
+        case .libvirt(let uri, let accelerator, let executable, let vhostNet, let reason):
+            try fields.encode(Name.libvirt, forKey: .driver)
+            try fields.encode(uri, forKey: .uri)
             try fields.encode(accelerator, forKey: .accelerator)
             try fields.encode(executable, forKey: .executable)
             try fields.encode(vhostNet, forKey: .vhostNet)
@@ -74,19 +108,28 @@ extension HostFacts {
     /// The driver for what the configuration asks for: the built-in VMM where KVM runs Linux, else QEMU.
     ///
     /// - Parameters:
-    ///   - driver: `auto`, `kvm` or `qemu`.
+    ///   - driver: `auto`, `kvm`, `qemu` or `libvirt`.
     ///   - accelerator: of QEMU: `auto`, `kvm` or `tcg`.
     ///   - vhostNet: of QEMU: whether the host's kernel is to move the frames of network interfaces.
+    ///   - libvirtURI: of the libvirtd that runs QEMU.
     /// - Throws: a reason why the host can't.
     public func chooseDriver(
-        _ driver: String, accelerator: String, vhostNet: Bool = false
+        _ driver: String, accelerator: String, vhostNet: Bool = false, libvirtURI: String = LibvirtDriver.standardURI
     ) throws(HypervisorError) -> DriverChoice {
         switch (driver, kvmObjection) {
         case ("auto", nil): return .builtIn(reason: "the processor has \(virtualization ?? "it") and /dev/kvm opens")
         case ("kvm", nil): return .builtIn(reason: "as configured")
         case ("kvm", let objection?): throw HypervisorError("hypervisor is \"kvm\", but \(objection)")
         case ("auto", _), ("qemu", _): return try chooseQEMU(accelerator, vhostNet: vhostNet)
-        default: throw HypervisorError("hypervisor \"\(driver)\" is not built yet")
+        case ("libvirt", _):
+            if let objection = LibvirtDriver.objection { throw HypervisorError("hypervisor \"libvirt\" \(objection)") }
+            guard
+                case .qemu(let accelerator, let executable, let vhostNet, let reason) = try chooseQEMU(
+                    accelerator, vhostNet: vhostNet)
+            else { throw HypervisorError("no QEMU for libvirt") }
+            return .libvirt(
+                uri: libvirtURI, accelerator: accelerator, executable: executable, vhostNet: vhostNet, reason: reason)
+        default: throw HypervisorError("hypervisor: \"\(driver)\" is none of auto, kvm, qemu, libvirt")
         }
     }
 
@@ -131,7 +174,7 @@ extension DriverChoice {
         case .builtIn: return ["console=hvc0"] + all + ["pci=off", "reboot=a"]
         // The last two keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to
         // slow ones).
-        case .qemu: return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
+        case .qemu, .libvirt: return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
         }
     }
 }

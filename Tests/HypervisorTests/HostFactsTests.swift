@@ -74,13 +74,17 @@ import Testing
                 .qemu(accelerator: .tcg, executable: "/q", vhostNet: true, reason: "r"),
                 #"{"accelerator":"tcg","driver":"qemu","executable":"/q","reason":"r","vhostNet":true}"#
             ),
+            (
+                .libvirt(uri: "u", accelerator: .tcg, executable: "/q", vhostNet: true, reason: "r"),
+                #"{"accelerator":"tcg","driver":"libvirt","executable":"/q","reason":"r","uri":"u","vhostNet":true}"#
+            ),
         ]
         for (choice, text) in choices {
             #expect(String(decoding: try encoder.encode(choice), as: UTF8.self) == text)
             #expect(try JSONDecoder().decode(DriverChoice.self, from: Data(text.utf8)) == choice)
         }
         #expect(throws: (any Error).self) {
-            try JSONDecoder().decode(DriverChoice.self, from: Data(#"{"driver":"libvirt","reason":""}"#.utf8))
+            try JSONDecoder().decode(DriverChoice.self, from: Data(#"{"driver":"xen","reason":""}"#.utf8))
         }
     }
 
@@ -97,7 +101,7 @@ import Testing
         #expect(
             refusal(facts { $0.qemu = .absent("q: not in PATH") }, "qemu", "auto")
                 == "no QEMU: q: not in PATH (Debian: apt install qemu-system-x86)")
-        #expect(refusal(Self.capable, "libvirt", "auto") == "hypervisor \"libvirt\" is not built yet")
+        #expect(refusal(Self.capable, "xen", "auto") == "hypervisor: \"xen\" is none of auto, kvm, qemu, libvirt")
     }
 
     @Test func aLineForEachThing() {

@@ -170,8 +170,10 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         ),
         ("[vm]\nkernel_arguments = [\"a b\"]", "martlet.toml: vm.kernel_arguments[0]: \"a b\" is not one word"),
         ("vm.debug_console = 1", "martlet.toml: vm.debug_console: expected true or false, found a whole number"),
-        ("hypervisor = \"libvirt\"", "martlet.toml: hypervisor: \"libvirt\" is not supported yet"),
-        ("hypervisor = \"xen\"", "martlet.toml: hypervisor: \"xen\" is none of \"auto\", \"kvm\", \"qemu\""),
+        (
+            "hypervisor = \"xen\"",
+            "martlet.toml: hypervisor: \"xen\" is none of \"auto\", \"kvm\", \"qemu\", \"libvirt\""
+        ),
         ("hypervisor = true", "martlet.toml: hypervisor: expected a string, found true or false"),
         ("hypervisor = 1979-05-27", "martlet.toml: hypervisor: expected a string, found a date"),
         ("qemu.accel = \"hvf\"", "martlet.toml: qemu.accel: \"hvf\" is none of \"auto\", \"kvm\", \"tcg\""),
@@ -196,6 +198,17 @@ private func message(_ text: String, dropIns: [String: String] = [:]) throws -> 
         let text = try message("[vm]\nvcpus = = 1\n")
         #expect(text.hasPrefix("martlet.toml: line 2, column 9: "), "\(text)")
         #expect(!text.contains("\n"))
+    }
+
+    @Test func libvirtNeedsThePackageTrait() throws {
+        #if Libvirt
+            #expect(try message("hypervisor = \"libvirt\"\nlibvirt.uri = \"qemu:///session\"") == "loaded")
+        #else
+            #expect(
+                try message("hypervisor = \"libvirt\"")
+                    == "martlet.toml: hypervisor: \"libvirt\" needs a Martlet that was built with the package trait Libvirt"
+            )
+        #endif
     }
 
     /// The parser would end the process (an assertion of toml++).

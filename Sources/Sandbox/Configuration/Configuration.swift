@@ -1,9 +1,10 @@
+import Hypervisor
 public import OCISpec
 
 /// The administrator's settings: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked. docs/configuration.md lists all
 /// keys.
 public struct Configuration: Sendable, Equatable, Codable {
-    public enum Hypervisor: String, Sendable, CaseIterable, Codable { case auto, kvm, qemu }
+    public enum Hypervisor: String, Sendable, CaseIterable, Codable { case auto, kvm, qemu, libvirt }
     public enum Accelerator: String, Sendable, CaseIterable, Codable { case auto, kvm, tcg }
 
     /// The machine of a pod.
@@ -59,6 +60,11 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var accelerator = Accelerator.auto
         /// The host's kernel, and not QEMU, moves the frames of network interfaces (/dev/vhost-net).
         public var vhostNet = false
+    }
+
+    public struct Libvirt: Sendable, Equatable, Codable {
+        /// Of the libvirtd.
+        public var uri = LibvirtDriver.standardURI
     }
 
     /// Timeouts for the agent.
@@ -158,6 +164,7 @@ public struct Configuration: Sendable, Equatable, Codable {
     public var vm = VM()
     public var memory = Memory()
     public var qemu = QEMU()
+    public var libvirt = Libvirt()
     public var agent = Agent()
     public var engine = Engine()
     public var cgroup = Cgroup()

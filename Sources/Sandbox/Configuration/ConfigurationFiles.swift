@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 
 extension Configuration {
@@ -53,7 +54,8 @@ extension Configuration {
     init(_ tree: SettingTree) throws(ConfigurationError) {
         self.init()
         var reader = ConfigurationReader(tree)
-        try reader.choice("hypervisor", notYet: ["libvirt"], into: &hypervisor)
+        try reader.choice(
+            "hypervisor", refused: LibvirtDriver.objection.map { ("libvirt", $0) }, into: &hypervisor)
         try reader.integer("vm.vcpus", 1...32, into: &vm.vcpus)
         try reader.integer(
             "vm.memory_mib", Self.minimumMemoryMiB...Self.maximumMemoryMiB, unit: "MiB", into: &vm.memoryMiB)
@@ -78,6 +80,9 @@ extension Configuration {
         qemu.path = qemuPath ?? qemu.path
         try reader.choice("qemu.accel", into: &qemu.accelerator)
         try reader.boolean("qemu.vhost_net", into: &qemu.vhostNet)
+        var uri: String? = libvirt.uri
+        try reader.string("libvirt.uri", into: &uri)
+        libvirt.uri = uri ?? libvirt.uri
         let seconds = { (count: Int) in Duration.seconds(count) }
         let milliseconds = { (count: Int) in Duration.milliseconds(count) }
         try reader.duration("agent.start_timeout_s", 1...3600, unit: "s", seconds, into: &agent.startTimeout)

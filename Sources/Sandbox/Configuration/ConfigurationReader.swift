@@ -73,11 +73,11 @@ struct ConfigurationReader {
     }
 
     mutating func choice<Choice: RawRepresentable & CaseIterable>(
-        _ key: String, notYet: [String] = [], into value: inout Choice
+        _ key: String, refused: (value: String, reason: String)? = nil, into value: inout Choice
     ) throws(ConfigurationError) where Choice.RawValue == String {
         guard let setting = take(key) else { return }
         guard case .string(let text) = setting.value else { throw wrong(key, setting, "a string") }
-        if notYet.contains(text) { throw error(key, setting, "\"\(text)\" is not supported yet") }
+        if let refused, text == refused.value { throw error(key, setting, "\"\(text)\" \(refused.reason)") }
         guard let choice = Choice(rawValue: text) else {
             let names = Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
             throw error(key, setting, "\"\(text)\" is none of \(names)")

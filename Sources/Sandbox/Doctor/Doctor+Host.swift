@@ -12,7 +12,7 @@ extension Doctor {
         where line.verdict == .missing {
             found.append(Finding(.fault, line.subject, line.text, remedy: Self.remedy(of: line.subject)))
         }
-        if let objection = facts.kvmObjection, configuration.hypervisor != .qemu {
+        if let objection = facts.kvmObjection, [.auto, .kvm].contains(configuration.hypervisor) {
             found.append(
                 Finding(
                     .advice, "kvm", "\(objection): pods run on an emulated CPU, many times slower",

@@ -78,7 +78,7 @@ extension Pod.Subject {
         guard let running else { return readings }
         let isFromTemplate = environment.directory.read()?.template != nil
         let start = isFromTemplate ? "template" : isRestored ? "checkpoint" : "boot"
-        readings.add(.podInfo, [running.plan.driver.isBuiltIn ? "kvm" : "qemu", start], UInt64(1))
+        readings.add(.podInfo, [running.plan.driver.name, start], UInt64(1))
         for (name, counts) in (try? running.network.statistics()) ?? [] {
             // The host receives what the guest sends.
             for (direction, part) in [("receive", counts.sent), ("transmit", counts.received)] {

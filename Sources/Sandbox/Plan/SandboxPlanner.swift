@@ -59,7 +59,7 @@ extension SandboxPlan {
         let facts = HostFacts.gather(configuration, isForReport: false)
         driver = try facts.chooseDriver(
             configuration.hypervisor.rawValue, accelerator: configuration.qemu.accelerator.rawValue,
-            vhostNet: configuration.qemu.vhostNet)
+            vhostNet: configuration.qemu.vhostNet, libvirtURI: configuration.libvirt.uri)
         self.network = network
         filtersSources = configuration.network.sourceFilter
         self.hostname = hostname.isEmpty ? Self.hostname(fromID: id) : hostname

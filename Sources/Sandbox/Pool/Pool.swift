@@ -60,7 +60,8 @@ public struct Pool: Sendable {
         spec: () -> Spec?
     ) -> Server? {
         let pool = Pool(directory: configuration.pool.directory)
-        guard configuration.template.mode != .off, configuration.hypervisor != .qemu, !pool.sockets().isEmpty
+        guard configuration.template.mode != .off, [.auto, .kvm].contains(configuration.hypervisor),
+            !pool.sockets().isEmpty
         else { return nil }
         let spec = spec() ?? Spec()
         var configuration = configuration
