@@ -15,10 +15,12 @@ enum Lab {
     static let martlet = "\(binaries)/martlet"
     /// Things that take long to make and never change.
     static let cache = variable("MARTLET_CACHE") ?? (variable("HOME") ?? "/root") + "/.cache/martlet"
-    /// `MARTLET_TEST_DRIVER`: `qemu`, which it is where nothing is said, or `kvm`.
+    /// `MARTLET_TEST_DRIVER`: `qemu`, which it is where nothing is said, `kvm` or `libvirt`.
     static let driver = variable("MARTLET_TEST_DRIVER").map(Driver.init(rawValue:)) ?? .qemu
     /// Whoever names a driver wants its tests to run: what is missing is a failure then and no reason to skip.
     static let isDemanded = variable("MARTLET_TEST_DRIVER") != nil
+    /// `MARTLET_TEST_LIBVIRT`: the URI of the libvirtd that tests with `libvirt` use.
+    static let libvirt = variable("MARTLET_TEST_LIBVIRT") ?? "qemu:///system"
     /// `MARTLET_TEST_DIRECTORY`, where tests keep their bundles: a file system as a host has, not an overlay.
     static let directory = variable("MARTLET_TEST_DIRECTORY") ?? "/tmp"
     /// What test programs get. The hosts's PATH, so that what is found there is found here.
@@ -39,13 +41,13 @@ enum Lab {
 
     private static func findObstacle() -> String? {
         if geteuid() != 0 { return "not root" }
-        guard let driver else { return "MARTLET_TEST_DRIVER is neither qemu nor kvm" }
+        guard let driver else { return "MARTLET_TEST_DRIVER is none of qemu, kvm, libvirt" }
         for program in ["martlet", "martlet-device", "martlet-vmm"] where access("\(binaries)/\(program)", X_OK) != 0 {
             return "no \(binaries)/\(program) (make build)"
         }
         if access("\(guest)/initramfs", R_OK) != 0 { return "no guest image in \(guest) (make guest)" }
         switch driver {
-        case .qemu: if program("qemu-system-x86_64") == nil { return "no qemu-system-x86_64 in PATH" }
+        case .qemu, .libvirt: if program("qemu-system-x86_64") == nil { return "no qemu-system-x86_64 in PATH" }
         case .kvm: if let objection = kvmObjection { return objection }
         }
         if program("busybox") == nil { return "no busybox in PATH" }

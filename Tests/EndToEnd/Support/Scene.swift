@@ -110,6 +110,7 @@ final class Scene: Sendable {
         let driver = Lab.driver?.rawValue ?? ""
         let base = """
             hypervisor = "\(driver)"
+            libvirt.uri = "\(Lab.libvirt)"
             agent.start_timeout_s = \(30 * Lab.patience)
             agent.request_timeout_s = \(30 * Lab.patience)
             agent.heartbeat_timeout_ms = \(4000 * Lab.patience)
