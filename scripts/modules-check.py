@@ -51,7 +51,11 @@ def targets(package):
         for root, _, names in os.walk(directory):
             for file in names:
                 if file.endswith('.swift'):
-                    imported |= set(IMPORT.findall(text(os.path.join(root, file))))
+                    content = text(os.path.join(root, file))
+                    # A file that is there with a trait only is indented as a whole.
+                    if content.startswith('#if '):
+                        content = re.sub(r'(?m)^ {4}', '', content)
+                    imported |= set(IMPORT.findall(content))
         found[name] = (kind, declared, imported - SYSTEM - {name}, imported)
     return found
 

@@ -52,7 +52,7 @@ extension Containers {
                 return outcome.errorText
             }
             #expect(try refusal("--size-mib", "1").contains("--size-mib must be 16 to 1048576"))
-            #expect(try refusal("--initramfs", "/nowhere").contains("/nowhere"))
+            #expect(try refusal("--kernel", "/nowhere").contains("/nowhere"))
         }
     }
 }
