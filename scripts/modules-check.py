@@ -15,7 +15,7 @@ SYSTEM = {'Glibc', 'Musl', 'Foundation', 'FoundationEssentials', 'Synchronizatio
           'PackageDescription'}
 HEAVY = re.compile(r'Foundation|NIO|SwiftProtobuf')
 IMPORT = re.compile(
-    r'^(?:@\w+(?:\(\w+\))?\s+)*(?:public |package |internal |private |fileprivate )?import\s+'
+    r'^[ \t]*(?:@\w+(?:\(\w+\))?\s+)*(?:public |package |internal |private |fileprivate )?import\s+'
     r'(?:struct |class |enum |func |protocol |typealias )?(\w+)', re.M)
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))

@@ -174,7 +174,9 @@ extension DriverChoice {
         case .builtIn: return ["console=hvc0"] + all + ["pci=off", "reboot=a"]
         // The last two keep a guest that an emulator runs from doubting its timers (on a loaded host it would fall back to
         // slow ones).
-        case .qemu, .libvirt: return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
+        case .qemu: return ["console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
+        // The first one is what virsh console shows.
+        case .libvirt: return ["console=hvc0", "console=ttyS0"] + all + ["reboot=t", "no_timer_check", "tsc=reliable"]
         }
     }
 }

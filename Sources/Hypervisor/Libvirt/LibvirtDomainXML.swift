@@ -76,8 +76,8 @@ struct LibvirtDomainXML {
             <devices>
             <emulator>\(Self.escaped(qemu.executable))</emulator>
             <controller type='usb' model='none'/>
-            <serial type='unix'><source mode='connect' path='\(Self.escaped(sockets.console))'/>\
-            <target type='isa-serial' port='0'/></serial>
+            <controller type='virtio-serial' index='0'>\(Self.address(slot: 27))</controller>
+            <console type='pty'><target type='virtio' port='0'/></console>
             <memballoon model='virtio' autodeflate='on' freePageReporting='\(reporting)'>\(Self.address(slot: 24))</memballoon>
             <rng model='virtio'><backend model='random'>/dev/urandom</backend>\(Self.address(slot: 25))</rng>
             \(files)
@@ -105,6 +105,7 @@ struct LibvirtDomainXML {
     private var commandLine: String {
         let words =
             ["-chardev", "socket,id=vsock,path=\(sockets.vsock)", "-device", "vhost-user-vsock-pci,chardev=vsock"]
+            + ["-chardev", "socket,id=console,path=\(sockets.console)", "-serial", "chardev:console"]
             + QEMUMemory.arguments(vm) + QEMUDriver.rootImageArguments(vm) + QEMUDriver.slotArguments
         return "<qemu:commandline>" + words.map { "<qemu:arg value='\(Self.escaped($0))'/>" }.joined()
             + "</qemu:commandline>"

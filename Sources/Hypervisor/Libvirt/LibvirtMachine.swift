@@ -28,19 +28,21 @@
             let user = try connection.qemuUser()
             let sockets = try LibvirtSockets(user: Self.userID(user) ?? Self.owner(ofDaemon: driver.uri))
             var devices = DeviceProcesses(watch, user: configuration.user, log: log)
-            let guestConsole: LibvirtConsole
             do {
                 vsock = try devices.start("martlet-device", "vsock", as: "vsock")
                 files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
-                guestConsole = try LibvirtConsole(sockets)
-                console = try Console("guest console", source: guestConsole.output) { logger.debug("guest: \($0)") }
-                let channels = try Self.channels(sockets, vsock.client, files?.client, configuration)
+                let printed = try Promise<SharedDescriptor>()
+                let channels =
+                    try Self.channels(sockets, vsock.client, files?.client, configuration)
+                    + [try LibvirtChannel("console", sockets) { printed.settle($0) }]
                 let xml = LibvirtDomainXML(
                     vm: configuration, qemu: driver.qemu,
                     sockets: .init(
                         console: sockets.path("console"), vsock: sockets.path("vsock"), files: sockets.path("files")),
                     user: user)
-                let (uuid, pid) = try Self.create(xml, connection, channels)
+                let (uuid, pid) = try Self.create(xml, connection, channels, console: printed)
+                guard let source = printed.current else { throw HypervisorError("QEMU has no console") }
+                console = try Console("guest console", source: source) { logger.debug("guest: \($0)") }
                 domain = try LibvirtDomain(connection, uri: driver.uri, uuid: uuid, pid: pid, logger: logger) { event in
                     parts.slots.take(event)
                     if let sign = VMEnd(event) { watch.sign(sign) }
@@ -57,7 +59,6 @@
             watch.started()
             let (console, domain, all) = (console, domain, devices.all)
             watch.begin([domain] + all) { signs in
-                guestConsole.close()
                 console.waitForEnd(timeout: .seconds(1))
                 defer {
                     domain.close()
@@ -108,9 +109,12 @@
         ///
         /// - Returns: the domain's UUID and QEMU's process.
         private static func create(
-            _ xml: LibvirtDomainXML, _ connection: LibvirtConnection, _ channels: [LibvirtChannel]
+            _ xml: LibvirtDomainXML, _ connection: LibvirtConnection, _ channels: [LibvirtChannel],
+            console: Promise<SharedDescriptor>
         ) throws -> (uuid: String, pid: Int32) {
             let made = Result { try connection.create(xml.text) }
+            // QEMU does not wait until its connection is taken.
+            if case .success = made { _ = console.wait(timeout: .seconds(5)) }
             // What a device process says comes before what QEMU makes of it.
             let peers = try channels.map { try $0.close() }
             return (try made.get(), peers.compactMap { $0 }.first ?? 0)
