@@ -52,8 +52,8 @@ def targets(package):
             for file in names:
                 if file.endswith('.swift'):
                     content = text(os.path.join(root, file))
-                    # A file that is there with a trait only is indented as a whole.
-                    if content.startswith('#if '):
+                    # A file that is there with a trait only is indented as a whole. (Tests have programs in other languages in them.)
+                    if kind != 'test' and content.startswith('#if '):
                         content = re.sub(r'(?m)^ {4}', '', content)
                     imported |= set(IMPORT.findall(content))
         found[name] = (kind, declared, imported - SYSTEM - {name}, imported)

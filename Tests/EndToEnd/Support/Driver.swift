@@ -16,6 +16,14 @@ enum Driver: String {
         }
     }
 
+    /// What a pod says whose machine's process was killed. libvirt does not tell by what its QEMU ended.
+    var killedMachine: String {
+        switch self {
+        case .qemu, .kvm: "\(machineProcess) was killed by signal 9 (SIGKILL)"
+        case .libvirt: "libvirt's QEMU has ended by itself, or was killed"
+        }
+    }
+
     /// The names of the device processes beside it.
     var deviceProcesses: [String] {
         switch self {
