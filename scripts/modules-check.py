@@ -11,11 +11,13 @@ import json, os, re, subprocess, sys
 
 MAXIMUM_LINES = 400
 # The modules of the toolchain and the C library.
-SYSTEM = {'Glibc', 'Musl', 'Foundation', 'FoundationEssentials', 'Synchronization', 'Dispatch', 'Testing', 'XCTest',
+SYSTEM = {'Glibc', 'Musl', 'Foundation', 'FoundationEssentials', 'FoundationXML', 'Synchronization',
+          'Dispatch', 'Testing', 'XCTest',
           'PackageDescription'}
 HEAVY = re.compile(r'Foundation|NIO|SwiftProtobuf')
+# In a condition an import is indented; in the text of another language it names no module of Swift's.
 IMPORT = re.compile(
-    r'^[ \t]*(?:@\w+(?:\(\w+\))?\s+)*(?:public |package |internal |private |fileprivate )?import\s+'
+    r'^(?:[ \t]+(?=import [A-Z]))?(?:@\w+(?:\(\w+\))?\s+)*(?:public |package |internal |private |fileprivate )?import\s+'
     r'(?:struct |class |enum |func |protocol |typealias )?(\w+)', re.M)
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
@@ -51,11 +53,7 @@ def targets(package):
         for root, _, names in os.walk(directory):
             for file in names:
                 if file.endswith('.swift'):
-                    content = text(os.path.join(root, file))
-                    # A file that is there with a trait only is indented as a whole. (Tests have programs in other languages in them.)
-                    if kind != 'test' and content.startswith('#if '):
-                        content = re.sub(r'(?m)^ {4}', '', content)
-                    imported |= set(IMPORT.findall(content))
+                    imported |= set(IMPORT.findall(text(os.path.join(root, file))))
         found[name] = (kind, declared, imported - SYSTEM - {name}, imported)
     return found
 
