@@ -226,12 +226,15 @@ package struct StateDirectory: Sendable, Equatable {
             unlink(socket)
             unlink(HandedProcesses.path(of: socket))
             unlink(Self.metricsPath(of: socket))
+            let suffix = "/\(socket.split(separator: "/").last ?? "")"
+            let directory = socket.dropLast(suffix.count)
+            if directory.hasSuffix("/\(Self.socketDirectory)") { rmdir(String(directory)) }
         }
-        // Also that of a command which died before it had a socket in it.
-        rmdir("\(root)/\(Self.socketDirectory)")
         HostCgroup.remove(state?.cgroups ?? [])
         for name in ["state.json", "state.json.new", "ending", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
+        // That of a command which died before it had a socket in it.
+        rmdir("\(root)/\(Self.socketDirectory)")
         if root.split(separator: "/").last?.hasPrefix(Self.namespacePrefix) == true { rmdir(root) }
     }
 }
