@@ -1,11 +1,13 @@
 import Glibc
 import LinuxSystem
+import Synchronization
 import Testing
 
 /// A libvirtd of a scene's own: in its own mount namespace, it has its own /etc/libvirt and /run/libvirt.
 final class Libvirtd: Sendable {
     private let daemon: Daemon
     private let directory: String
+    private let isOver = Atomic(false)
     private var socket: String { "\(directory)/socket/libvirt-sock" }
     /// Its URI, which needs no quotation marks in TOML.
     var uri: String { "qemu+unix:///system?socket=\(socket)" }
@@ -49,7 +51,26 @@ final class Libvirtd: Sendable {
             """)
         daemon = Daemon(
             ["unshare", "--mount", "bash", "\(directory)/start"], network: nil, environment: Lab.environment)
+        try reapQEMUs()
         try start()
+    }
+
+    deinit { isOver.store(true, ordering: .relaxed) }
+
+    /// libvirtd's QEMUs are orphans, which this process inherits, and libvirtd waits until one that has ended is no more.
+    private func reapQEMUs() throws {
+        try startThread("reaper") { [weak self] in
+            var pids: Set<pid_t> = []
+            while let self, !self.isOver.load(ordering: .relaxed) {
+                let directory = "\(self.directory)/run/qemu"
+                for name in (try? directoryNames(directory)) ?? [] where name.hasSuffix(".pid") {
+                    let text = (try? readText("\(directory)/\(name)")) ?? ""
+                    if let pid = pid_t(text.filter { !$0.isWhitespace }), pid > 1 { pids.insert(pid) }
+                }
+                pids = pids.filter { waitpid($0, nil, WNOHANG) != $0 }
+                usleep(50_000)
+            }
+        }
     }
 
     /// Starts it, and waits until it answers: the first one of a host asks each QEMU for its abilities.
