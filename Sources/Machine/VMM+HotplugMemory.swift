@@ -2,9 +2,6 @@ import LinuxSystem
 
 /// Memory that comes while the machine runs.
 extension VMM {
-    /// The part that KVM knows, bytes.
-    public var hotplugMemory: UInt64 { hotplugBytes }
-
     /// Has KVM know the first part of the hotplug memory, which the guest may use then. It knows no more than is needed: for each page
     /// of a memory slot KVM may take some bytes of the host.
     ///

@@ -28,7 +28,7 @@ public final class VMM: @unchecked Sendable {
     /// vCPUs that KVM has: it can't let go of one.
     var madeVCPUs: Int
     /// The part of the hotplug memory that KVM has, bytes, in so many slots.
-    var hotplugBytes: UInt64 = 0
+    public internal(set) var hotplugBytes: UInt64 = 0
     var hotplugSlots: UInt32 = 0
     /// Whether the guest sees the CPU's virtualization.
     let nested: Bool

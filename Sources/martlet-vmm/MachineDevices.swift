@@ -133,7 +133,7 @@ final class MachineDevices {
         let unit = MemoryMap.hotplugUnit
         let usable = (min(bytes, bank.count) + unit - 1) / unit * unit + Self.hotplugMargin
         try vmm.provideHotplugMemory(min(usable, bank.count))
-        memory.extend(usableBytes: vmm.hotplugMemory)
+        memory.extend(usableBytes: vmm.hotplugBytes)
         try memory.request(bytes: bytes)
     }
 

@@ -24,11 +24,7 @@ struct BenchDisk: AsyncParsableCommand {
     @Option(help: "Where the file is on the host: on a file system that can do direct I/O.")
     var directory = "/var/tmp"
 
-    @Option(help: "The guest's kernel.")
-    var kernel: String?
-
-    @Option(help: "The guest's initramfs, with martlet-bench-guest as /init.")
-    var initramfs: String?
+    @OptionGroup var guest: BenchGuestOptions
 
     @Option(help: "Seconds that the guest may take beyond its measurements.")
     var timeout = 120
@@ -42,7 +38,7 @@ struct BenchDisk: AsyncParsableCommand {
     func run() async throws {
         let report = try await global.reporting { logger in
             let (driver, machine) = try Configuration.load(file: global.config)
-                .benchMachine(kernel: kernel, initramfs: initramfs, logger: logger)
+                .benchMachine(guest, logger: logger)
             var disk = DiskBench(driver: driver, machine: machine)
             disk.workload.milliseconds = milliseconds
             disk.sizeMiB = sizeMib

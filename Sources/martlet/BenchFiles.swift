@@ -28,11 +28,7 @@ struct BenchFiles: AsyncParsableCommand {
     @Option(help: "Where the files are on the host; in memory, so that no disk affects the figures.")
     var directory = "/dev/shm"
 
-    @Option(help: "The guest's kernel.")
-    var kernel: String?
-
-    @Option(help: "The guest's initramfs, with martlet-bench-guest as /init.")
-    var initramfs: String?
+    @OptionGroup var guest: BenchGuestOptions
 
     @Option(help: "The program to compare with.")
     var virtiofsd = "/usr/lib/qemu/virtiofsd"
@@ -52,7 +48,7 @@ struct BenchFiles: AsyncParsableCommand {
     func run() async throws {
         let report = try await global.reporting { logger in
             let (driver, machine) = try Configuration.load(file: global.config)
-                .benchMachine(kernel: kernel, initramfs: initramfs, logger: logger)
+                .benchMachine(guest, logger: logger)
             var files = FilesBench(driver: driver, machine: machine)
             files.workload.sizeMiB = sizeMib
             files.workload.operations = operations

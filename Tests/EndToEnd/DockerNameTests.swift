@@ -42,15 +42,10 @@ extension Containers {
 
         @Test func aSocketOfTheHostIsMounted() throws {
             try Docker.play { docker, scene in
-                let path = "\(scene.directory)/socket"
-                let server = try Command(Program.path("sockets"), ["serve", path])
-                try server.output?.wait(for: "ready\n")
-                defer {
-                    server.child.signal(SIGKILL)
-                    _ = try? server.finish()
-                }
+                let server = try SocketServer(scene)
+                defer { server.end() }
                 let echo = try docker.succeed(
-                    "run", "--rm", "-v", "\(path):/run/s.sock", "-v", "\(Program.path("sockets")):/sockets:ro",
+                    "run", "--rm", "-v", "\(server.path):/run/s.sock", "-v", "\(Program.path("sockets")):/sockets:ro",
                     Docker.image,
                     "/sockets", "echo", "/run/s.sock", "100000")
                 #expect(echo == "ok\n")

@@ -12,13 +12,9 @@ extension Containers {
             _ body: (Scene, Command, String) throws -> Void
         ) throws {
             try Scene.play { scene in
-                let path = "\(scene.directory)/socket"
-                let server = try Command(Program.path("sockets"), ["serve", path])
-                try server.output?.wait(for: "ready\n")
-                defer {
-                    server.child.signal(SIGKILL)
-                    _ = try? server.finish()
-                }
+                let server = try SocketServer(scene)
+                defer { server.end() }
+                let path = server.path
                 chmod(path, 0o640)
                 chown(path, 0, 33)
                 let bundle = try scene.bundle(script: "S=/run/deep/down/s; \(script)") { spec in
@@ -27,7 +23,7 @@ extension Containers {
                     spec.root?.readonly = readOnly
                 }
                 try Program.install("sockets", in: bundle)
-                try body(scene, server, bundle)
+                try body(scene, server.command, bundle)
             }
         }
 

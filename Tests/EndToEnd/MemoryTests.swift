@@ -119,10 +119,7 @@ extension Containers {
             try Scene.play { scene in
                 let options = try scene.configuration(
                     Self.settings + "template.directory = \"\(scene.directory)/templates\"\n")
-                let made = try Command(
-                    Lab.martlet, options + ["template", "create"], environment: Lab.environment
-                ).finish(within: .seconds(120 * Lab.patience))
-                try #require(made.code == 0, "\(made.errorText)")
+                try scene.makeTemplate(options)
                 let pod = try Pod(scene, options)
                 try takeAndFree(pod)
                 #expect(try pod.metrics().value("martlet_pod_info", ["start": "template"]) == 1)

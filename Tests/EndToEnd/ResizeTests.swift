@@ -99,10 +99,7 @@ extension Containers {
             try Scene.play { scene in
                 let options = try scene.configuration(
                     Self.settings + "template.directory = \"\(scene.directory)/templates\"\n")
-                let made = try Command(
-                    Lab.martlet, options + ["template", "create"], environment: Lab.environment
-                ).finish(within: .seconds(120 * Lab.patience))
-                try #require(made.code == 0, "\(made.errorText)")
+                try scene.makeTemplate(options)
                 let script =
                     "awk '/MemTotal/ { print ($2 > 560000) }' /proc/meminfo; nproc; dd if=/dev/zero of=/dev/null bs=400M count=1 2>/dev/null; echo $?"
                 let bundle = try scene.bundle(script: script) { spec in

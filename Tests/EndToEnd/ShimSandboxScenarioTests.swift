@@ -231,20 +231,16 @@ extension Containers {
 
         private func socketsOfTheHostAreForwarded(_ pod: ShimPod, _ scene: Scene, _ rootfs: [ShimPod.RootMount]) throws
         {
-            let path = "\(scene.directory)/socket"
-            let server = try Command(Program.path("sockets"), ["serve", path])
-            try server.output?.wait(for: "ready\n")
-            defer {
-                server.child.signal(SIGKILL)
-                _ = try? server.finish()
-            }
+            let server = try SocketServer(scene)
+            defer { server.end() }
+            let path = server.path
             func uds(_ destination: String, source: String, options: [String] = []) -> (inout Spec) -> Void {
                 { $0.mounts.append(Mount(destination: destination, type: "uds", source: source, options: options)) }
             }
             let shared = try member(pod, "sleep 1000", rootfs, edit: uds("/run/shared.sock", source: path))
             for count in [8, 4096, 4 << 20] {
                 #expect(try pod.shell("sockets echo /run/shared.sock \(count)", in: shared.container).text == "ok\n")
-                try server.output?.wait(for: "e \(count)\n")
+                try server.command.output?.wait(for: "e \(count)\n")
             }
             let other = try run("sockets half /s 100000; sockets first /s", pod, rootfs, edit: uds("/s", source: path))
             #expect(other.text == "ok\nok\n")

@@ -21,9 +21,9 @@ struct MachineResize: Sendable {
 
     /// Has the guest use at least so much.
     ///
+    /// - Parameter before: what it has.
     /// - Throws: `SandboxError.failed` where the guest does not take it. It is asked for what it had before then.
-    func grow(to size: MachineSize) async throws {
-        let before = try await state()
+    func grow(from before: ProcessStatistics.Hotplug, to size: MachineSize) async throws {
         do {
             try await onThread("plug") {
                 if memory(of: size) > before.requested { try machine.setMemory(bytes: memory(of: size)) }
@@ -53,13 +53,13 @@ struct MachineResize: Sendable {
         }
     }
 
-    /// What the machine has, or is getting.
-    func current() async throws -> MachineSize {
-        let state = try await state()
-        return MachineSize(vcpus: Int(state.vcpus), memoryMiB: description.memoryMiB + Int(state.requested >> 20))
+    /// What a machine has, or is getting, that is in such a state.
+    func size(_ state: ProcessStatistics.Hotplug) -> MachineSize {
+        MachineSize(vcpus: Int(state.vcpus), memoryMiB: description.memoryMiB + Int(state.requested >> 20))
     }
 
-    private func state() async throws -> ProcessStatistics.Hotplug {
+    /// What of the machine comes and goes, as it is now.
+    func state() async throws -> ProcessStatistics.Hotplug {
         try await onThread("machine size") { try machine.hotplug(timeout: Self.answerLimit) }
     }
 

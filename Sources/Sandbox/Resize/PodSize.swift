@@ -31,25 +31,27 @@ extension Pod {
     }
 
     /// Finds out what a machine has that goes on from a checkpoint.
-    func readSize(of pod: RunningPod) async throws { machineSize = try await resize(pod).current() }
+    func readSize(of pod: RunningPod) async throws { machineSize = try await size(resize(pod)) }
+
+    private func size(_ resize: MachineResize) async throws -> MachineSize { resize.size(try await resize.state()) }
 
     /// Gives the machine what its plan says, where it has begun with less: from a template.
     func growToPlan(_ pod: RunningPod) async throws {
-        let wanted = MachineSize(pod.plan.sizing)
-        let base = MachineSize(pod.plan.machine)
-        if base.union(wanted) == base { return }
-        try await sizeChanges.run { try await self.grow(to: wanted, pod) }
+        try await sizeChanges.run { try await self.grow(to: MachineSize(pod.plan.sizing), pod) }
     }
 
     private func grow(to wanted: MachineSize, _ pod: RunningPod) async throws {
         // It never has less than it began with.
-        if MachineSize(pod.plan.machine).union(wanted) == MachineSize(pod.plan.machine) { return }
-        let current = try await resize(pod).current()
+        let base = MachineSize(pod.plan.machine)
+        if base.union(wanted) == base { return }
+        let resize = resize(pod)
+        let state = try await resize.state()
+        let current = resize.size(state)
         let next = current.union(wanted)
         if next == current { return }
         logger.debug("the machine gets \(next.vcpus) vCPUs and \(next.memoryMiB) MiB")
         try await limitHost(to: next, pod)
-        try await resize(pod).grow(to: next)
+        try await resize.grow(from: state, to: next)
         machineSize = next
     }
 
@@ -73,7 +75,7 @@ extension Pod {
         let result: Result<Void, any Error>
         do { result = .success(try await resize.shrink(to: wanted)) } catch { result = .failure(error) }
         // The guest may have kept some of it.
-        machineSize = try await resize.current()
+        machineSize = try await size(resize)
         try result.get()
     }
 
