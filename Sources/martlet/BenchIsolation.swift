@@ -31,8 +31,17 @@ struct BenchIsolation: AsyncParsableCommand {
     @Flag(help: "Leave out the starts through podman and containerd.")
     var bare = false
 
+    @Flag(help: "Leave out redis and PostgreSQL, which are measured where they are installed; as --quick does.")
+    var noApplications = false
+
     @Flag(help: "Also measure the memory of fifty containers at once.")
     var fifty = false
+
+    @Flag(
+        help:
+            "Also start containers until 80 % of the host's memory is used, at most 1000. Other programs may lack memory then."
+    )
+    var density = false
 
     @Option(name: .customLong("runtime"), help: "Another runtime by its path: NAME=PATH; may be repeated.")
     var runtimes: [String] = []
@@ -90,14 +99,18 @@ struct BenchIsolation: AsyncParsableCommand {
             bench.seconds = seconds ?? (quick ? 120 : 600)
             bench.isQuick = quick
             bench.hasFifty = fifty
-            let engines = try bare ? nil : IsolationEngines(directory: work.path, path: path)
-            defer { engines?.end() }
-            bench.podman = engines?.podman
-            bench.containerd = engines?.containerd
-            bench.missing += engines?.missing ?? []
+            bench.hasDensity = density
             bench.kvmObjection = kvmObjection
+            let applications = quick || noApplications ? nil : IsolationApplications(path: path)
+            bench.hasRedis = applications?.redis != nil
+            bench.hasPostgres = applications?.postgres != nil
+            bench.missing += applications?.missing ?? []
             let bundles = IsolationBundleMaker(
-                work: work, busybox: busybox, load: load, loadMilliseconds: quick ? 60 : 150)
+                work: work, busybox: busybox, load: load, loadMilliseconds: quick ? 60 : 150,
+                applications: applications.map { .init(work: work, applications: $0) })
+            let engines = try bare ? nil : IsolationEngines(for: bench, path: path)
+            defer { engines?.end() }
+            try engines?.join(&bench, image: bundles.archive)
             let report = try await onThread("bench") { [bench, path = work.path] in
                 try bench.run(
                     command: CommandLine.arguments.joined(separator: " "),
@@ -203,53 +216,22 @@ struct IsolationMartlet {
     }
 }
 
-/// The engines of this machine that `martlet bench isolation` measures.
-struct IsolationEngines {
-    var podman: String?
-    var containerd: (address: String, ctr: String)?
-    var missing: [IsolationReport.Missing] = []
-    private var daemon: TemporaryContainerd?
-
-    /// Starts a containerd for the bench alone, where it is installed.
-    ///
-    /// - Parameters:
-    ///   - directory: holds all files of it.
-    ///   - path: directories of programs, as in PATH.
-    init(directory: String, path: String) throws {
-        func program(_ name: String) -> String? { RuntimeDiscovery.locate(name, path: path) }
-        func absent(_ names: [String]) -> String? {
-            names.first { program($0) == nil }.map { "no \($0) in PATH" }
-        }
-        if let reason = absent(["podman", "conmon"]) {
-            missing.append(.init("podman", reason))
-        } else {
-            podman = program("podman")
-        }
-        if let reason = absent(["containerd", "ctr", "nsenter"]) {
-            missing.append(.init("containerd", reason))
-        } else if let ctr = program("ctr") {
-            let files = "\(directory)/containerd"
-            try makeDirectories(files, mode: 0o700)
-            let daemon = try TemporaryContainerd(
-                directory: files, runtimes: [], image: "", path: path, environment: [], plugins: "")
-            self.daemon = daemon
-            do { try daemon.waitUntilReady(within: .seconds(30)) } catch {
-                end()
-                throw error
-            }
-            containerd = (daemon.address, ctr)
-        }
-    }
-
-    func end() { daemon?.end() }
-}
-
 /// Makes the bundles of `martlet bench isolation`, the same for each runtime.
 struct IsolationBundleMaker: Sendable {
     let work: BenchDirectory
     let busybox: String
     let load: String
     let loadMilliseconds: Int
+    /// Programs of the host; nil: none are measured.
+    let applications: IsolationApplicationBundles?
+
+    /// The root file system of `serving` as a tar archive, for engines that want an image.
+    func archive() throws -> String {
+        let bundle = try make(0).serving
+        let archive = "\(work.path)/image.tar"
+        try HostCommand.run("tar", "-C", "\(bundle)/rootfs", "-cf", archive, ".")
+        return archive
+    }
 
     /// - Parameter side: the runtime's number.
     func make(_ side: Int) throws -> IsolationBundles {
@@ -267,7 +249,8 @@ struct IsolationBundleMaker: Sendable {
                     "/bin/load", "load", "time=\(loadMilliseconds)", "root=/work", "bind=/bind",
                 ], share: "\(work.path)/bind-\(side)"),
             echo: try bundle("\(side)-echo", ["cat"]),
-            noise: try bundle("\(side)-noise", ["sh", "-c", Self.noise]))
+            noise: try bundle("\(side)-noise", ["sh", "-c", Self.noise]),
+            redis: try applications?.redis(side), postgres: try applications?.postgres(side))
     }
 
     /// A loop for each CPU, and one that writes and removes a file.

@@ -71,7 +71,8 @@ final class IsolationScene {
         let program = try scene.write("it's", "#!/bin/sh\nprintf '%s|' \"$@\"\n", mode: 0o755)
         var runtime = OCIRuntime("mine", program: program, options: ["--config", "a b'c $HOME"])
         runtime.shim = .init(program: "/bin/sh", environment: ["PLACE=a 'b'"])
-        let scripts = try IsolationEngineRuntime(runtime, prefix: "\(scene.path)/engine", root: "/state")
+        let scripts = try IsolationEngineRuntime(runtime, side: 3, in: scene.path)
+        #expect(scripts.program == IsolationEngineRuntime.program(of: 3, in: scene.path))
         func output(_ program: String, _ arguments: [String]) throws -> String {
             let process = Process()
             let pipe = Pipe()
@@ -83,11 +84,11 @@ final class IsolationScene {
             return String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         }
         #expect(
-            try output(scripts.program, ["run", "x y"]) == "--config|a b'c $HOME|--root|/state|run|x y|")
+            try output(scripts.program, ["run", "x y"])
+                == "--config|a b'c $HOME|--root|\(scene.path)/engine-3-state|run|x y|")
         #expect(try output(#require(scripts.shim), ["-c", "echo \"$PLACE\""]) == "a 'b'\n")
         #expect(
-            try IsolationEngineRuntime(OCIRuntime("x", program: program), prefix: "\(scene.path)/y", root: "/").shim
-                == nil)
+            try IsolationEngineRuntime(OCIRuntime("x", program: program), side: 4, in: scene.path).shim == nil)
     }
 }
 

@@ -15,6 +15,8 @@ struct HostConditions: Sendable, Equatable {
     var model = ""
     var isVirtualMachine = false
     var memoryKiB = 0
+    /// Of that, what programs can still have.
+    var availableKiB = 0
 
     /// Reads /proc and /sys.
     ///
@@ -44,6 +46,7 @@ struct HostConditions: Sendable, Equatable {
         }
         conditions.swapKiB = max(0, kibibytes("SwapTotal") - kibibytes("SwapFree"))
         conditions.memoryKiB = kibibytes("MemTotal")
+        conditions.availableKiB = kibibytes("MemAvailable")
         conditions.load = lines("\(root)/proc/loadavg").first?.split(separator: " ").first.flatMap { Double($0) } ?? 0
         for line in lines("\(root)/proc/cpuinfo") {
             let parts = line.split(separator: ":", maxSplits: 1).map { $0.split(whereSeparator: \.isWhitespace) }
@@ -58,6 +61,9 @@ struct HostConditions: Sendable, Equatable {
         }
         return conditions
     }
+
+    /// How much of the memory programs can't have any more, as a part of it.
+    var usedPart: Double { memoryKiB > 0 ? 1 - Double(availableKiB) / Double(memoryKiB) : 1 }
 
     private static func lines(_ path: String) -> [Substring] {
         ((try? readText(path, limit: 4 << 20)) ?? "").split(whereSeparator: \.isNewline)

@@ -14,10 +14,18 @@ public struct IsolationBench: Sendable {
     public var isQuick = false
     /// Measures the memory of fifty containers too.
     public var hasFifty = false
+    /// Starts containers until the host's memory is nearly used up.
+    public var hasDensity = false
+    /// Has redis answer requests, by the bundles' `redis`.
+    public var hasRedis = false
+    /// Has PostgreSQL perform transactions, by the bundles' `postgres`.
+    public var hasPostgres = false
     /// podman's path; nil: it is not measured.
     public var podman: String?
     /// The socket of a containerd for this bench alone, and the path of `ctr`; nil: it is not measured.
     public var containerd: (address: String, ctr: String)?
+    /// The address of a dockerd for this bench alone, with its image, and the path of `docker`; nil: it is not measured.
+    public var docker: (address: String, client: String)?
     /// Why KVM runs no machines here; nil where it does.
     public var kvmObjection: String?
     /// Holds the runtimes' states. Nothing of it is mounted afterwards; the caller removes it.
@@ -51,8 +59,7 @@ public struct IsolationBench: Sendable {
         let begin = HostConditions.read()
         let engines = engines
         let engineRuntimes = try runtimes.indices.map { side in
-            let prefix = "\(directory)/engine-\(side)"
-            return try IsolationEngineRuntime(runtimes[side], prefix: prefix, root: "\(prefix)-state")
+            try IsolationEngineRuntime(runtimes[side], side: side, in: directory)
         }
         var rounds = IsolationRounds(runtimes: runtimes.count, turns: turns, budget: Duration.seconds(seconds))
         let names = runtimes.map(\.name)
@@ -79,6 +86,10 @@ public struct IsolationBench: Sendable {
             let program = OCIRuntime("ctr", program: containerd.ctr)
             engines.append(ContainerdEngine(program: program, address: containerd.address))
         }
+        if let docker {
+            let program = OCIRuntime("docker", program: docker.client)
+            engines.append(DockerEngine(program: program, address: docker.address))
+        }
         return engines
     }
 
@@ -88,17 +99,23 @@ public struct IsolationBench: Sendable {
             case .start, .whole, .pair, .load: true
             case .podman: podman != nil
             case .containerd: containerd != nil
+            case .docker: docker != nil
+            case .redis: hasRedis
+            case .postgres: hasPostgres
             case .request, .ten: !isQuick
             case .fifty: hasFifty
+            case .density: hasDensity
             }
         }
     }
 
     /// Unmounts what runtimes have left mounted below `directory`, and says so.
     private func unmount(_ progress: (String) -> Void) {
-        let left = ((try? MountEntry.all()) ?? []).map(\.mountPoint).filter { $0.hasPrefix(directory + "/") }
+        // dockerd, which still runs, has a mount of its own.
+        let left = ((try? MountEntry.all()) ?? []).map(\.mountPoint)
+            .filter { $0.hasPrefix(directory + "/") && !$0.hasPrefix(directory + "/docker/") }
         for point in left { progress("a runtime has left a mount: \(point)") }
-        if !left.isEmpty { try? MountEntry.detachAll(below: directory) }
+        for point in left.reversed() { umount2(point, Int32(MNT_DETACH)) }
     }
 
     func report(

@@ -22,26 +22,33 @@ protocol IsolationEngine: Sendable {
 }
 
 /// A runtime as engines call it: by the path of a program alone, so its options are in scripts.
-struct IsolationEngineRuntime: Sendable {
+public struct IsolationEngineRuntime: Sendable {
     /// A script with the command line of an OCI runtime.
     let program: String
     /// A script that is a containerd shim; nil: runc's shim, which calls `program`.
     let shim: String?
 
+    /// The path of `program` of the runtime with a number.
+    ///
+    /// - Parameter directory: that of all scripts.
+    public static func program(of side: Int, in directory: String) -> String { "\(directory)/engine-\(side)-runtime" }
+
     /// Writes the scripts.
     ///
     /// - Parameters:
-    ///   - prefix: what their paths begin with.
-    ///   - root: the directory of the runtime's state, for engines that name none.
-    init(_ runtime: OCIRuntime, prefix: String, root: String) throws {
-        program = "\(prefix)-runtime"
-        try Self.write([runtime.program] + runtime.options + ["--root", root], program)
+    ///   - side: the runtime's number.
+    ///   - directory: that of all scripts, and of the runtime's state for engines that name none.
+    init(_ runtime: OCIRuntime, side: Int, in directory: String) throws {
+        program = Self.program(of: side, in: directory)
+        try Self.write(
+            [runtime.program] + runtime.options + ["--root", "\(directory)/engine-\(side)-state"], program)
         guard let own = runtime.shim else {
             shim = nil
             return
         }
-        shim = "\(prefix)-shim"
-        try Self.write(["/usr/bin/env"] + own.environment + [own.program], "\(prefix)-shim")
+        let shim = "\(directory)/engine-\(side)-shim"
+        try Self.write(["/usr/bin/env"] + own.environment + [own.program], shim)
+        self.shim = shim
     }
 
     private static func write(_ command: [String], _ path: String) throws {
@@ -113,4 +120,28 @@ struct ContainerdEngine: IsolationEngine {
     func remove(_ id: String, by runtime: IsolationEngineRuntime) -> [[String]] {
         [kill(id, by: runtime), options + ["task", "delete", "--force", id], options + ["container", "delete", id]]
     }
+}
+
+/// A dockerd of the bench's own. It calls each runtime by runc's shim.
+struct DockerEngine: IsolationEngine {
+    let turn = IsolationMeasure.Turn.docker
+    let program: OCIRuntime
+    /// Of its socket.
+    let address: String
+
+    private var options: [String] { ["--host", address] }
+
+    func run(_ id: String, by runtime: IsolationEngineRuntime, rootfs: String, _ command: [String]) -> [String] {
+        let name = TemporaryDocker.name(ofRuntime: runtime.program)
+        return options + ["run", "--rm", "--name", id, "--network", "none", "--runtime", name, TemporaryDocker.image]
+            + command
+    }
+
+    func exec(_ id: String, by runtime: IsolationEngineRuntime, _ command: [String]) -> [String] {
+        options + ["exec", id] + command
+    }
+
+    func kill(_ id: String, by runtime: IsolationEngineRuntime) -> [String] { options + ["kill", id] }
+
+    func remove(_ id: String, by runtime: IsolationEngineRuntime) -> [[String]] { [options + ["rm", "--force", id]] }
 }

@@ -2,14 +2,14 @@
 struct IsolationMeasure: Sendable, Equatable {
     /// What is done to get it. One turn of a runtime gives all measures of a kind.
     enum Turn: String, Sendable, CaseIterable {
-        case start, whole, pair, load, podman, containerd, request, ten, fifty
+        case start, whole, pair, load, podman, containerd, docker, request, redis, postgres, ten, fifty, density
 
         /// How many rounds have it, without a warm-up; nil: as many as are wanted. Many containers at once take long, and
         /// differ little; memory does not depend on warm caches.
         var rounds: Int? {
             switch self {
             case .ten: 3
-            case .fifty: 1
+            case .fifty, .density: 1
             default: nil
             }
         }
@@ -23,6 +23,8 @@ struct IsolationMeasure: Sendable, Equatable {
         case time(Double)
         /// MiB in a second.
         case rate
+        /// Operations in a second.
+        case operations
     }
 
     /// In JSON, and of the container's phase: `getpid`.
@@ -39,6 +41,7 @@ struct IsolationMeasure: Sendable, Equatable {
         case .none: Double(phase.nanoseconds)
         case .time(let divisor): Double(phase.nanoseconds) / Double(max(phase.amount, 1)) / divisor
         case .rate: phase.rate / 1_048_576
+        case .operations: phase.rate
         }
     }
 
@@ -50,6 +53,10 @@ struct IsolationMeasure: Sendable, Equatable {
         .init(key: "memory-1", name: "memory of one container", unit: "MiB", turn: .start),
         .init(key: "memory-10", name: "memory of each of ten containers", unit: "MiB", turn: .ten),
         .init(key: "memory-50", name: "memory of each of fifty containers", unit: "MiB", turn: .fifty),
+        .init(
+            key: "density", name: "containers until 80 % of the memory is used, at most 1000", unit: "",
+            better: .higher,
+            turn: .density),
         .init(key: "request", name: "a line to stdin and back", unit: "ms", turn: .request),
         .init(key: "request-tail", name: "the same, 99th percentile", unit: "ms", turn: .request),
         .init(
@@ -60,6 +67,9 @@ struct IsolationMeasure: Sendable, Equatable {
         .init(key: "containerd-start", name: "ctr run: start to first output", unit: "ms", turn: .containerd),
         .init(key: "containerd-exec", name: "ctr task exec of `true`", unit: "ms", turn: .containerd),
         .init(key: "containerd-memory", name: "containerd: memory of one container", unit: "MiB", turn: .containerd),
+        .init(key: "docker-start", name: "docker run: start to first output", unit: "ms", turn: .docker),
+        .init(key: "docker-exec", name: "docker exec of `true`", unit: "ms", turn: .docker),
+        .init(key: "docker-memory", name: "docker: memory of one container", unit: "MiB", turn: .docker),
         .init(key: "getpid", name: "system call: getpid", unit: "ns", turn: .load, conversion: .time(1)),
         .init(key: "read-zero", name: "system call: read of /dev/zero", unit: "ns", turn: .load, conversion: .time(1)),
         .init(
@@ -85,5 +95,17 @@ struct IsolationMeasure: Sendable, Equatable {
         .init(
             key: "tcp-stream", name: "TCP stream over loopback", unit: "MiB/s", better: .higher, turn: .load,
             conversion: .rate),
+        .init(
+            key: "redis-get", name: "redis: GET, 20 clients", unit: "1/s", better: .higher, turn: .redis,
+            conversion: .operations),
+        .init(
+            key: "redis-set", name: "redis: SET, 20 clients", unit: "1/s", better: .higher, turn: .redis,
+            conversion: .operations),
+        .init(
+            key: "postgres-read", name: "pgbench: reads, 4 clients", unit: "1/s", better: .higher, turn: .postgres,
+            conversion: .operations),
+        .init(
+            key: "postgres-write", name: "pgbench: writes, 4 clients", unit: "1/s", better: .higher, turn: .postgres,
+            conversion: .operations),
     ]
 }

@@ -17,11 +17,19 @@ public struct IsolationBundles: Sendable {
     /// Prints a word, and keeps all CPUs and the root file system busy.
     public var noise: String
 
+    /// redis and its clients, as `IsolationApplications` says; nil: it is not measured.
+    public var redis: String?
+    /// PostgreSQL and its clients.
+    public var postgres: String?
+
     public init(
-        serving: String, nothing: String, pair: (String, String), load: String, echo: String, noise: String
+        serving: String, nothing: String, pair: (String, String), load: String, echo: String, noise: String,
+        redis: String? = nil, postgres: String? = nil
     ) {
         self.echo = echo
         self.noise = noise
+        self.redis = redis
+        self.postgres = postgres
         self.serving = serving
         self.nothing = nothing
         self.pair = pair
@@ -57,11 +65,14 @@ struct RuntimeTurn {
                 case .start: try start()
                 case .whole: TurnResult(figures: ["run": try run(bundles.nothing, "run").waitForSuccess(limit)])
                 case .pair: try pair()
-                case .load: try load()
+                case .load: try phases(bundles.load, turn)
+                case .redis: try phases(bundles.redis, turn)
+                case .postgres: try phases(bundles.postgres, turn)
                 case .request: try requests()
                 case .ten: try many(10)
                 case .fifty: try many(50)
-                case .podman, .containerd: try engine(turn)
+                case .density: try density()
+                case .podman, .containerd, .docker: try engine(turn)
                 }
             let left = brood.end(patience: .seconds(5))
             if !left.isEmpty {
@@ -107,22 +118,24 @@ struct RuntimeTurn {
         return TurnResult(figures: ["two": Double(last - begin) / 1e6])
     }
 
-    private func load() throws -> TurnResult {
+    /// Runs a container that marks the phases of its work on its output.
+    private func phases(_ bundle: String?, _ turn: IsolationMeasure.Turn) throws -> TurnResult {
+        guard let bundle else { throw BenchError("no bundle for \(turn.rawValue)") }
         let recorder = Mutex(PhaseRecorder())
-        let process = try RuntimeProcess(runtime, arguments(["run", "--bundle", bundles.load, id("load")])) {
+        let process = try RuntimeProcess(runtime, arguments(["run", "--bundle", bundle, id(turn.rawValue)])) {
             line, time in
             recorder.withLock { $0.record(line, at: time) }
         }
         let outcome = try process.waitForEnd(limit)
         let record = recorder.withLock { $0 }
         guard record.isDone else { throw process.failure(record.failure ?? "\(outcome.end), the work was not done") }
-        return Self.figures(of: record)
+        return Self.figures(of: record, turn)
     }
 
     /// The figures of the container's work.
-    static func figures(of record: PhaseRecorder) -> TurnResult {
+    static func figures(of record: PhaseRecorder, _ turn: IsolationMeasure.Turn = .load) -> TurnResult {
         var result = TurnResult(missed: record.missed)
-        for measure in IsolationMeasure.all where measure.turn == .load {
+        for measure in IsolationMeasure.all where measure.turn == turn {
             if let phase = record.phases.first(where: { $0.name == measure.key }) {
                 result.figures[measure.key] = measure.figure(phase)
             } else if result.missed[measure.key] == nil {
@@ -161,6 +174,29 @@ struct RuntimeTurn {
         return TurnResult(figures: ["memory-\(count)": memory])
     }
 
+    /// Starts containers until the host's memory is used to `densityPart`.
+    ///
+    /// - Throws: `BenchError` where one does not start before that.
+    private func density() throws -> TurnResult {
+        var all: [(String, RuntimeProcess)] = []
+        while all.count < Self.mostContainers, HostConditions.read().usedPart < Self.densityPart {
+            let container = run(bundles.serving, "many-\(all.count + 1)")
+            let process = try container.process()
+            all.append((container.id, process))
+            do { _ = try process.waitForOutput(limit) } catch {
+                throw BenchError("container \(all.count) did not start: \(error)")
+            }
+        }
+        let count = all.count
+        try end(all)
+        return TurnResult(figures: ["density": Double(count)])
+    }
+
+    /// Of the host's memory.
+    static let densityPart = 0.8
+    /// More containers are not started.
+    static let mostContainers = 1000
+
     private func engine(_ turn: IsolationMeasure.Turn) throws -> TurnResult {
         guard let (engine, runtime) = engines.first(where: { $0.engine.turn == turn }) else {
             throw BenchError("no \(turn.rawValue)")
@@ -190,8 +226,8 @@ struct RuntimeTurn {
     private var ids: [String] {
         let pair = IsolationBundles.pairIDs(of: side)
         let engines = engines.map(\.engine.turn.rawValue)
-        return [pair.1, pair.0] + (["start", "run", "load", "echo", "noise"] + engines).map(id)
-            + (1...50).map { id("many-\($0)") }
+        return [pair.1, pair.0] + (["start", "run", "load", "redis", "postgres", "echo", "noise"] + engines).map(id)
+            + (1...Self.mostContainers).map { id("many-\($0)") }
     }
 
     private func arguments(_ command: [String]) -> [String] { runtime.options + ["--root", root] + command }

@@ -1,6 +1,5 @@
 import FoundationEssentials
 import Glibc
-import Hypervisor
 import LinuxSystem
 
 /// A container image with busybox only, which is built here, so that pods need no registry. Its default command sleeps.
@@ -8,7 +7,6 @@ public struct BusyboxImage: Sendable {
     public static let name = "docker.io/library/martlet-bench:latest"
 
     private let directory: String
-    private let timeout = Duration.seconds(60)
 
     /// - Parameter directory: an empty one, to work in.
     public init(directory: String) { self.directory = directory }
@@ -25,7 +23,7 @@ public struct BusyboxImage: Sendable {
         }
         try files.copyItem(atPath: busybox, toPath: "\(root)/bin/busybox")
         try files.createSymbolicLink(atPath: "\(root)/bin/sleep", withDestinationPath: "busybox")
-        _ = try run("tar", "-C", root, "--owner=0", "--group=0", "-cf", "\(directory)/layer.tar", ".")
+        _ = try HostCommand.run("tar", "-C", root, "--owner=0", "--group=0", "-cf", "\(directory)/layer.tar", ".")
         let config = """
             {"architecture": "amd64", "os": "linux",
              "config": {"Cmd": ["/bin/sleep", "100000"], "Env": ["PATH=/bin"]},
@@ -35,7 +33,7 @@ public struct BusyboxImage: Sendable {
         try write(
             #"[{"Config": "config.json", "RepoTags": ["\#(Self.name)"], "Layers": ["layer.tar"]}]"#, "manifest.json")
         let archive = "\(directory)/image.tar"
-        _ = try run("tar", "-C", directory, "-cf", archive, "manifest.json", "config.json", "layer.tar")
+        _ = try HostCommand.run("tar", "-C", directory, "-cf", archive, "manifest.json", "config.json", "layer.tar")
         return archive
     }
 
@@ -44,23 +42,6 @@ public struct BusyboxImage: Sendable {
     }
 
     private func digest(_ path: String) throws -> Substring {
-        try run("sha256sum", path).first?.split(separator: " ").first ?? ""
-    }
-
-    /// Runs a program and returns the lines that it has written.
-    private func run(_ program: String, _ arguments: String...) throws -> [String] {
-        let (child, output) = try ChildProcess.withPipe(
-            program,
-            .init(
-                executable: "/usr/bin/env", arguments: [program] + arguments, environment: RunPhases.environment(),
-                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe], diesWithParent: true))
-        let lines = try Console(program, source: output) { _ in }
-        let end = child.waitForEnd(timeout: timeout)
-        child.signal(SIGKILL)
-        lines.waitForEnd(timeout: .seconds(5))
-        guard end == .exited(0) else {
-            throw BenchError("\(program) \(end.map { "\($0)" } ?? "did not end"): \(lines.tail(5))")
-        }
-        return lines.tail(100)
+        try HostCommand.run("sha256sum", path).first?.split(separator: " ").first ?? ""
     }
 }

@@ -2,7 +2,6 @@ import FoundationEssentials
 import Glibc
 import Hypervisor
 import LinuxSystem
-import Synchronization
 
 /// A containerd for one bench, with a network of its own. `end` ends it and removes what it leaves.
 public final class TemporaryContainerd: Sendable {
@@ -23,8 +22,7 @@ public final class TemporaryContainerd: Sendable {
 
     private let directory: String
     private let namespace: NetworkNamespace
-    private let daemon: ChildProcess
-    private let output: Console
+    private let daemon: TemporaryDaemon
 
     /// Starts containerd. `importImage` waits until it is ready.
     ///
@@ -42,17 +40,9 @@ public final class TemporaryContainerd: Sendable {
         try Self.write(Self.network(directory), "\(directory)/net.d/10-bench.conflist")
         try Self.write(
             Self.configuration(directory, runtimes, image, plugins: plugins), "\(directory)/config.toml")
-        let variables = ["PATH=\(path)", "HOME=/root"] + environment
-        let output: SharedDescriptor
-        (daemon, output) = try ChildProcess.withPipe(
-            "containerd",
-            .init(
-                executable: "/usr/bin/nsenter",
-                arguments: ["--net=/proc/self/fd/3", "containerd", "--config", "\(directory)/config.toml"],
-                environment: variables,
-                descriptors: [-1, ChildProcess.pipe, ChildProcess.pipe, namespace.descriptor.raw],
-                diesWithParent: true))
-        self.output = try Console("containerd", source: output) { _ in }
+        daemon = try TemporaryDaemon(
+            "containerd", ["--config", "\(directory)/config.toml"],
+            environment: ["PATH=\(path)", "HOME=/root"] + environment, in: namespace)
     }
 
     /// Imports an image from an archive. Waits until containerd is ready.
@@ -65,24 +55,8 @@ public final class TemporaryContainerd: Sendable {
         try retry(["version"], "answer", within: limit)
     }
 
-    /// Calls `ctr` until it succeeds.
-    ///
-    /// - Parameter what: what containerd does then.
     private func retry(_ command: [String], _ what: String, within limit: Duration) throws {
-        let end = ContinuousClock.now + limit
-        while true {
-            let ctr = try ChildProcess(
-                "ctr",
-                .init(
-                    executable: "/usr/bin/env", arguments: ["ctr", "-a", address] + command,
-                    environment: RunPhases.environment(), descriptors: [-1, -1, -1], diesWithParent: true))
-            if ctr.waitForEnd(timeout: limit) == .exited(0) { return }
-            ctr.signal(SIGKILL)
-            guard daemon.ended == nil, ContinuousClock.now < end else {
-                throw BenchError("containerd does not \(what): \(output.tail(10).joined(separator: " | "))")
-            }
-            usleep(100_000)
-        }
+        try daemon.retry(["ctr", "-a", address] + command, what, within: limit)
     }
 
     /// Runs a program where containerd is: in its network.
@@ -106,11 +80,7 @@ public final class TemporaryContainerd: Sendable {
 
     /// Ends containerd, and removes what pods may have left: processes with the directory on their command line, and mounts in it.
     public func end() {
-        daemon.signal(SIGTERM)
-        if daemon.waitForEnd(timeout: .seconds(10)) == nil {
-            daemon.signal(SIGKILL)
-            _ = daemon.waitForEnd(timeout: .seconds(5))
-        }
+        daemon.end()
         for pid in PodProcesses.naming("\(directory)/") { kill(pid, SIGKILL) }
         // The removal of the directory reports what stays.
         try? MountEntry.detachAll(below: directory)
