@@ -46,6 +46,33 @@ extension Containers {
             }
         }
 
+        /// As kubelet gives a container the block device of a claim (`volumeDevices`). The second container of the pod, which comes when
+        /// the machine runs, has the same disk.
+        @Test(.enabled(if: access("/dev/loop-control", R_OK | W_OK) == 0, "needs loop devices"))
+        func aBlockVolumeIsADisk() throws {
+            try CRI.play { cri in
+                let path = "\(cri.scene.directory)/claim"
+                try Command.shell("truncate -s 16M \(path)")
+                let loop = try Command.shell("losetup -f --show \(path)").trimmed
+                defer { _ = try? Command.shell("losetup -d \(loop)") }
+                let pod = try cri.run()
+                let containers = try ["one", "two"].map { name in
+                    try pod.start(name) {
+                        $0["devices"] = [
+                            ["container_path": "/dev/data", "host_path": "\(loop)", "permissions": "mrw"]
+                        ]
+                    }
+                }
+                #expect(
+                    try containers[0].shell("test -b /dev/data && echo kept >/dev/data && sync && echo ok") == "ok\n")
+                #expect(try containers[1].shell("head -c 5 /dev/data") == "kept\n")
+                #expect(try Command.shell("head -c 5 \(path)") == "kept\n")
+                try pod.remove()
+                // Nobody holds the device any more.
+                try Command.shell("blockdev --flushbufs \(loop)")
+            }
+        }
+
         /// hostPath of type Socket, in two containers of a pod; one goes before the other.
         @Test func aSocketOfTheHostIsForwarded() throws {
             try CRI.play { cri in
