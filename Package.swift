@@ -98,7 +98,7 @@ let package = Package(
         room("Seccomp", ["CSeccomp", "LinuxSystem"]),
         room("Jail", ["CLinux", "CSeccomp", "LinuxSystem", "Seccomp"]),
         room("DeviceService", ["LinuxSystem", "Virtio", "VMMControl"]),
-        room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser"]),
+        room("Machine", ["CLinux", "LinuxSystem", "GuestKernel", "Virtio", "VhostUser", "VMMControl"]),
         room("PodNetwork", ["LinuxSystem"]),
         room("Telemetry", [metrics]),
         room("Traces", ["LinuxSystem", tracing]),

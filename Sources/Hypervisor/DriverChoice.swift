@@ -1,4 +1,5 @@
 public import Logging
+public import VMMControl
 
 /// Which driver a host gets, and why, in one line.
 public enum DriverChoice: Sendable, Equatable, CustomStringConvertible {
@@ -29,6 +30,20 @@ public enum DriverChoice: Sendable, Equatable, CustomStringConvertible {
     }
 
     public var isBuiltIn: Bool { if case .builtIn = self { true } else { false } }
+
+    /// Checks that guests can have the instruction sets that a profile promises.
+    ///
+    /// - Throws: `HypervisorError` with those that are missing.
+    public func check(_ profile: GuestCPU.Profile) throws(HypervisorError) {
+        let missing =
+            switch self {
+            case .builtIn: profile.missingHere
+            case .qemu(let accelerator, _, _, _), .libvirt(_, let accelerator, _, _, _):
+                accelerator.missing(of: profile)
+            }
+        if missing.isEmpty { return }
+        throw HypervisorError("vm.cpu: \(profile.rawValue): guests can't have \(missing.joined(separator: ", ")) here")
+    }
 
     /// QEMU as it was chosen; nil for another driver.
     public func qemuDriver(logger: Logger) -> QEMUDriver? {

@@ -68,7 +68,7 @@ final class KVMMachine: ComposedMachine {
                 MachineLayout(
                     memoryBytes: UInt64(configuration.memoryMiB) << 20, hotplugBytes: configuration.hotplugBytes,
                     isPrivate: memory.isPrivate, vcpus: UInt32(configuration.vcpus),
-                    maximumVCPUs: UInt32(configuration.maximumVCPUs), nested: configuration.nested))
+                    maximumVCPUs: UInt32(configuration.maximumVCPUs), cpu: configuration.cpu))
         ]
         if let path = configuration.rootImage {
             let file = try OwnedDescriptor.open(path, O_RDONLY)

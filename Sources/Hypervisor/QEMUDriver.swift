@@ -2,6 +2,7 @@ import Glibc
 import GuestKernel
 import LinuxSystem
 public import Logging
+import VMMControl
 
 /// Runs virtual machines with QEMU: with KVM where the processor has it, with software emulation (TCG) elsewhere.
 public struct QEMUDriver: HypervisorDriver {
@@ -12,14 +13,32 @@ public struct QEMUDriver: HypervisorDriver {
         /// The CPU model, as `-cpu` takes it. In software, string instructions go byte by byte, so the guest must not see them
         /// announced as the quick way to copy and to clear (ERMS, FSRM): the others are several times as quick.
         ///
-        /// - Parameter nested: whether the guest sees the CPU's virtualization.
-        func cpuModel(nested: Bool) -> String {
-            ([self == .kvm ? "host" : "max"] + hiddenFeatures(nested: nested).map { "-\($0)" }).joined(separator: ",")
+        /// - Parameter cpu: what the guest sees of it.
+        func cpuModel(_ cpu: GuestCPU) -> String {
+            ([self == .kvm ? "host" : "max"] + hiddenFeatures(cpu).map { "-\($0)" }).joined(separator: ",")
         }
 
-        /// What the CPU has and the guest does not see.
-        func hiddenFeatures(nested: Bool) -> [String] {
-            (self == .kvm ? [] : ["erms", "fsrm"]) + (nested ? [] : ["vmx", "svm"])
+        /// What the CPU has and the guest does not see, by QEMU's names.
+        func hiddenFeatures(_ cpu: GuestCPU) -> [String] {
+            (self == .kvm ? [] : ["erms", "fsrm"]) + (cpu.nested ? [] : ["vmx", "svm"])
+                + cpu.profile.hidden.filter { !Self.unknown.contains($0) }.map {
+                    $0.replacing("_", with: Self.together.contains($0) ? "" : "-")
+                }
+        }
+
+        /// Names that QEMU writes without a hyphen.
+        private static let together: Set = ["avx512_bitalg", "avx512_vbmi2", "avx512_vnni"]
+
+        /// Instruction sets that QEMU 7.2 does not know; it shows no guest what it does not know.
+        private static let unknown: Set = ["prefetchwt1", "avx_ifma", "avx_vnni_int8", "avx_ne_convert", "prefetchiti"]
+
+        /// What a profile promises and the guest can't have.
+        func missing(of profile: GuestCPU.Profile) -> [String] {
+            switch self {
+            case .kvm: profile.missingHere
+            // TCG has the sets of the third level, on any host.
+            case .tcg: profile == .level4 ? ["AVX-512"] : []
+            }
         }
     }
 
@@ -101,7 +120,7 @@ public struct QEMUDriver: HypervisorDriver {
             "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine", "q35,memory-backend=memory,usb=off,smbus=off,vmport=off,sata=off",
             "-accel", accelerator == .tcg && vm.maximumVCPUs > 1 ? "tcg,thread=multi" : accelerator.rawValue,
-            "-cpu", accelerator.cpuModel(nested: vm.nested),
+            "-cpu", accelerator.cpuModel(vm.cpu),
             "-smp", QEMUProcessors.argument(vm),
             "-object", "memory-backend-memfd,id=memory,size=\(vm.memoryMiB)M,share=on",
             "-kernel", vm.kernel, "-append", vm.bootArguments.joined(separator: " "), "-device", "virtio-rng-pci",

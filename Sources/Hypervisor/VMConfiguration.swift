@@ -1,4 +1,5 @@
 import Jail
+public import VMMControl
 
 /// Everything that a driver needs to start a virtual machine, as a value: it can be printed, compared and tested
 /// without starting anything.
@@ -29,8 +30,8 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var hugePages = true
     /// Whether memory that is free in the guest goes back to the host.
     public var reportsFreePages = true
-    /// Whether the guest sees the CPU's virtualization, and may run machines of its own.
-    public var nested = false
+    /// What the guest sees of the host's CPU.
+    public var cpu = GuestCPU()
     /// Whether the guest may make device nodes on what the file device serves.
     public var allowsDeviceNodes = false
     /// Whether the machine has a file device, without which nothing can be shared with it.

@@ -1,4 +1,5 @@
 import LinuxSystem
+import VMMControl
 
 /// What a machine has of its CPU's architecture. Everything outside of the architecture's directory is the same on each.
 ///
@@ -18,11 +19,11 @@ protocol MachinePlatform: AnyObject {
     /// - Parameters:
     ///   - vcpus: of `vm`.
     ///   - maximumVCPUs: how many the guest can have while it runs.
-    ///   - nested: whether the guest sees the CPU's virtualization.
+    ///   - cpu: what the guest sees of the host's CPU.
     ///   - onEnd: the guest has turned the machine off, or reset it; called on a vCPU's thread, which stops by that.
     ///   - onEject: the guest has let go of a vCPU, given by its number; called on a vCPU's thread.
     init(
-        _ vm: VM, _ vcpus: [VCPU], maximumVCPUs: Int, nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void,
+        _ vm: VM, _ vcpus: [VCPU], maximumVCPUs: Int, cpu: GuestCPU, onEnd: @escaping @Sendable (MachineEnd) -> Void,
         onEject: @escaping @Sendable (Int) -> Void) throws
 
     /// The devices that are not behind memory; an empty bus where there are none.

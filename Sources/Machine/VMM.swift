@@ -1,4 +1,5 @@
 public import LinuxSystem
+public import VMMControl
 
 /// A whole machine: vCPUs, buses, devices and what connects them.
 ///
@@ -31,7 +32,7 @@ public final class VMM: @unchecked Sendable {
     public internal(set) var hotplugBytes: UInt64 = 0
     var hotplugSlots: UInt32 = 0
     /// Whether the guest sees the CPU's virtualization.
-    let nested: Bool
+    let cpu: GuestCPU
     let platform: Platform
     let onEnd: @Sendable (MachineEnd) -> Void
     /// What the guest sees as read-only memory; nil: nothing.
@@ -51,13 +52,13 @@ public final class VMM: @unchecked Sendable {
     ///   - isPrivate: what the guest writes is not in the file.
     ///   - vcpus: how many, in `vcpuCounts`.
     ///   - maximumVCPUs: how many it can have while it runs.
-    ///   - nested: whether the guest sees the CPU's virtualization.
+    ///   - cpu: what the guest sees of the host's CPU.
     ///   - loop: of the thread that the machine belongs to.
     ///   - onEnd: the machine has ended by itself; called once, on the loop's thread.
     /// - Throws: `MachineError`, or `SystemError` where KVM refuses.
     public init(
         _ kvm: KVM, map: MemoryMap, memoryFile: SharedDescriptor, isPrivate: Bool = false, vcpus count: Int,
-        maximumVCPUs: Int? = nil, nested: Bool = false, loop: LoopTasks,
+        maximumVCPUs: Int? = nil, cpu: GuestCPU = GuestCPU(), loop: LoopTasks,
         onEnd: @escaping @Sendable (MachineEnd) -> Void
     ) throws {
         guard Self.vcpuCounts.contains(count) else {
@@ -69,7 +70,7 @@ public final class VMM: @unchecked Sendable {
         }
         (self.maximumVCPUs, madeVCPUs) = (maximum, count)
         self.loop = loop
-        self.nested = nested
+        self.cpu = cpu
         acknowledgements = try EventDescriptor()
         let vm = try VM(kvm, map: map, memoryFile: memoryFile, isPrivate: isPrivate)
         self.vm = vm
@@ -85,7 +86,7 @@ public final class VMM: @unchecked Sendable {
             loop.post { onEnd(end) }
         }
         self.onEnd = end
-        platform = try Platform(vm, vcpus, maximumVCPUs: maximum, nested: nested, onEnd: end) { threads.eject($0) }
+        platform = try Platform(vm, vcpus, maximumVCPUs: maximum, cpu: cpu, onEnd: end) { threads.eject($0) }
         slots = Platform.slotInterrupts.enumerated().map { index, gsi in
             MMIOSlot(
                 index: index, address: MemoryMap.virtioBase + UInt64(index) * MemoryMap.virtioPage, gsi: gsi,

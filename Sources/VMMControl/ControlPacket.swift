@@ -25,7 +25,7 @@ struct ControlPacket<Descriptor: Sendable>: Sendable {
 /// The sizes and numbers of the control protocol.
 public enum ControlProtocol {
     /// Changes with every change of a message. Both ends of a control socket must have the same one.
-    public static let version: UInt16 = 6
+    public static let version: UInt16 = 7
     /// Bytes of one packet.
     static let maximumPacket = 4096
     /// Bytes of one message's body.

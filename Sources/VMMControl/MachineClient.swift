@@ -7,7 +7,6 @@ extension ControlClient {
     ///   - kvm: /dev/kvm.
     ///   - memory: a memory file of `bytes` bytes.
     ///   - isPrivate: what the guest writes is not in the file, and no other process can map the guest's memory.
-    ///   - nested: whether the guest sees the CPU's virtualization.
     public func makeMachine(
         kvm: Int32, memory: Int32, _ layout: MachineLayout
     ) throws(DeviceError) -> PendingReply {

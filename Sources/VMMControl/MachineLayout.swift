@@ -9,19 +9,18 @@ public struct MachineLayout: Equatable, Sendable {
     public var vcpus: UInt32
     /// How many vCPUs it can have while it runs.
     public var maximumVCPUs: UInt32
-    /// The guest sees the CPU's virtualization.
-    public var nested: Bool
+    public var cpu: GuestCPU
 
     public init(
         memoryBytes: UInt64, hotplugBytes: UInt64 = 0, isPrivate: Bool = false, vcpus: UInt32,
-        maximumVCPUs: UInt32? = nil, nested: Bool = false
+        maximumVCPUs: UInt32? = nil, cpu: GuestCPU = GuestCPU()
     ) {
         self.memoryBytes = memoryBytes
         self.hotplugBytes = hotplugBytes
         self.isPrivate = isPrivate
         self.vcpus = vcpus
         self.maximumVCPUs = maximumVCPUs ?? vcpus
-        self.nested = nested
+        self.cpu = cpu
     }
 }
 
@@ -32,7 +31,7 @@ extension MachineLayout {
         packet.add(isPrivate)
         packet.add(vcpus)
         packet.add(maximumVCPUs)
-        packet.add(nested)
+        cpu.encode(to: &packet)
     }
 
     init(from packet: inout PacketReader<some Sendable>) throws(FieldError) {
@@ -41,6 +40,6 @@ extension MachineLayout {
         isPrivate = try packet.flag("isPrivate")
         vcpus = try packet.number("vcpus")
         maximumVCPUs = try packet.number("maximumVCPUs")
-        nested = try packet.flag("nested")
+        cpu = try GuestCPU(from: &packet)
     }
 }

@@ -132,7 +132,7 @@ final class MachineProcess {
         let vmm = try VMM(
             KVM(device: kvm), map: MemoryMap(size: layout.memoryBytes, hotplug: layout.hotplugBytes),
             memoryFile: memory, isPrivate: layout.isPrivate, vcpus: Int(layout.vcpus),
-            maximumVCPUs: Int(layout.maximumVCPUs), nested: layout.nested, loop: tasks,
+            maximumVCPUs: Int(layout.maximumVCPUs), cpu: layout.cpu, loop: tasks,
             onEnd: { reporter.report($0) })
         phase = .machine(vmm, MachineDevices(vmm, control, loop, reporter, rings))
         try addDoorbell(to: vmm)

@@ -17,6 +17,21 @@ extension Containers {
             }
         }
 
+        /// A program finds the instruction sets of the level, and none above it.
+        @Test func aGuestHasTheInstructionSetsOfItsLevel() throws {
+            try Scene.play { scene in
+                let bundle = try scene.bundle(script: "busybox grep -m 1 ^flags /proc/cpuinfo")
+                let outcome = try scene.run(
+                    bundle: bundle, global: scene.configuration("vm.cpu = \"x86-64-v2\""), within: .seconds(120))
+                #expect(outcome.code == 0, "\(outcome.errorText)")
+                let flags = Set(outcome.text.split(whereSeparator: \.isWhitespace).map(String.init))
+                #expect(flags.isSuperset(of: ["sse4_2", "popcnt", "cx16", "lahf_lm"]), "\(outcome.text)")
+                #expect(flags.isDisjoint(with: ["avx", "avx2", "fma", "bmi1", "bmi2", "movbe", "abm", "sha_ni"]))
+                let refused = try scene.run(bundle: bundle, global: scene.configuration("vm.cpu = \"x86-64-v9\""))
+                #expect(refused.code == 1 && refused.errorText.contains("\"x86-64-v9\" is none of"))
+            }
+        }
+
         static let isStock = Lab.guest.hasSuffix("/stock")
 
         @Test func theLeastMemoryIsEnoughAndLessIsRefused() throws {

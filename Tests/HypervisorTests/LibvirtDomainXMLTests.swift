@@ -54,7 +54,7 @@ import Testing
         for name in ["erms", "fsrm", "vmx", "svm"] {
             #expect(emulated.contains("<feature policy='disable' name='\(name)'/>"))
         }
-        #expect(!xml { $0.nested = true }.contains("vmx"))
+        #expect(!xml { $0.cpu.nested = true }.contains("vmx"))
     }
 
     @Test func theRootImageTakesThePlaceOfTheInitramfs() {

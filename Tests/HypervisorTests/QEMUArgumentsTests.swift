@@ -92,9 +92,20 @@ import Testing
     }
 
     @Test func aGuestSeesNoVirtualizationUnlessItMay() {
-        #expect(QEMUDriver.Accelerator.kvm.cpuModel(nested: false) == "host,-vmx,-svm")
-        #expect(QEMUDriver.Accelerator.kvm.cpuModel(nested: true) == "host")
-        #expect(QEMUDriver.Accelerator.tcg.cpuModel(nested: true) == "max,-erms,-fsrm")
+        #expect(QEMUDriver.Accelerator.kvm.cpuModel(.init()) == "host,-vmx,-svm")
+        #expect(QEMUDriver.Accelerator.kvm.cpuModel(.init(nested: true)) == "host")
+        #expect(QEMUDriver.Accelerator.tcg.cpuModel(.init(nested: true)) == "max,-erms,-fsrm")
+    }
+
+    @Test func aProfileHidesWhatIsAboveIt() {
+        let level3 = QEMUDriver.Accelerator.kvm.cpuModel(.init(profile: .level3)).split(separator: ",")
+        #expect(level3.contains("-avx512f") && level3.contains("-avx512vnni") && level3.contains("-sha-ni"))
+        #expect(!level3.contains("-avx2") && !level3.contains("-aes") && !level3.contains("-avx-ifma"))
+        #expect(QEMUDriver.Accelerator.kvm.cpuModel(.init(profile: .level2)).contains(",-avx2,"))
+        let emulated = DriverChoice.qemu(accelerator: .tcg, executable: "/q", reason: "")
+        let error = #expect(throws: HypervisorError.self) { try emulated.check(.level4) }
+        #expect(error.map { "\($0)" } == "vm.cpu: x86-64-v4: guests can't have AVX-512 here")
+        #expect(throws: Never.self) { try emulated.check(.level3) }
     }
 
     @Test func everythingOfTheHostComesAsADescriptor() {

@@ -1,5 +1,6 @@
 import CLinux
 import Testing
+import VMMControl
 
 @testable import Machine
 
@@ -22,7 +23,8 @@ import Testing
             leaf(0x8000_000a, eax: 1, ebx: 0x8000, edx: 0xff),
         ]
         func entries(_ nested: Bool) -> [kvm_cpuid_entry2] {
-            CPUIDEntries.entries(host, vcpu: 0, count: 1, deadlineTimer: false, nested: nested)
+            CPUIDEntries.entries(
+                CPUIDAllowList.filtered(host, .init(nested: nested)), vcpu: 0, count: 1, deadlineTimer: false)
         }
         func one(_ function: UInt32, _ nested: Bool) -> CPUIDEntries.Registers? {
             entries(nested).first { $0.function == function }.map { .init($0) }
@@ -35,6 +37,47 @@ import Testing
         #expect(one(0x8000_000a, true) == .init(eax: 1, ebx: 0x8000, ecx: 0, edx: 0xff))
     }
 
+    /// A leaf or a bit that nobody has thought of does not reach a guest.
+    @Test func aGuestGetsOnlyWhatIsKnown() {
+        let all: [kvm_cpuid_entry2] = [
+            leaf(1, ecx: ~0, edx: ~0), leaf(7, ebx: ~0, ecx: ~0, edx: ~0), leaf(7, 1, eax: ~0, edx: ~0),
+            leaf(0x12, eax: ~0),
+            leaf(0x14, eax: 1), leaf(0x1d, eax: 1), leaf(0xd, eax: ~0), leaf(0xd, 17, eax: 64), leaf(0xd, 2, eax: 256),
+            leaf(0x8000_001f, eax: ~0),
+        ]
+        let list = CPUIDAllowList.filtered(all, .init())
+        #expect(list.map(\.function) == [1, 7, 7, 0xd, 0xd])
+        // VMX, monitor and performance counters; TSX, SGX and tracing; AMX.
+        #expect(list[0].ecx & (1 << 5 | 1 << 3 | 1 << 15) == 0 && list[0].ecx & 1 << 28 != 0)
+        #expect(list[1].ebx & (1 << 4 | 1 << 11 | 1 << 2 | 1 << 25) == 0 && list[1].ebx & 1 << 16 != 0)
+        #expect(list[1].edx & (1 << 22 | 1 << 24 | 1 << 25) == 0 && list[1].edx & 1 << 26 != 0)
+        #expect(list[3].eax == 0x2e7)
+    }
+
+    @Test func aProfileHasTheInstructionsOfItsLevel() {
+        let all = [
+            leaf(1, ecx: ~0), leaf(7, ebx: ~0, ecx: ~0), leaf(0xd, eax: ~0), leaf(0xd, 2), leaf(0xd, 5), leaf(0xd, 9),
+            leaf(0x8000_0001, ecx: ~0),
+        ]
+        /// AVX, AVX2, AVX-512 and LZCNT, and which state XSAVE has.
+        func sets(_ profile: GuestCPU.Profile) -> [Bool] {
+            let list = CPUIDAllowList.filtered(all, .init(profile: profile))
+            func has(_ function: UInt32, _ register: CPUIDPlace.Register, _ bit: Int) -> Bool {
+                list.contains { $0.function == function && $0[register] & 1 << UInt32(bit) != 0 }
+            }
+            // SSE4.2, and what mitigates and isolates: in all of them.
+            #expect(has(1, .ecx, 20) && has(7, .ebx, 20) && has(1, .ecx, 25))
+            return [
+                has(1, .ecx, 28), has(7, .ebx, 5), has(7, .ebx, 16), has(0x8000_0001, .ecx, 5), has(0xd, .eax, 2),
+                has(0xd, .eax, 7), has(7, .ebx, 29), list.contains { $0.function == 0xd && $0.index == 9 },
+            ]
+        }
+        #expect(sets(.level2) == [false, false, false, false, false, false, false, false])
+        #expect(sets(.level3) == [true, true, false, true, true, false, false, false])
+        #expect(sets(.level4) == [true, true, true, true, true, true, false, false])
+        #expect(sets(.host) == [true, true, true, true, true, true, true, true])
+    }
+
     @Test func everyVCPUIsTheSameButForItsNumber() {
         let host = [
             leaf(0, eax: 0x10), leaf(1, ebx: 0x7f20_0800, ecx: 1 << 15), leaf(0xa, eax: 0x0730_0402),
@@ -42,7 +85,8 @@ import Testing
         ]
         for count in [1, 2, 3, 8, 32] {
             for vcpu in 0..<count {
-                let entries = CPUIDEntries.entries(host, vcpu: vcpu, count: count, deadlineTimer: true)
+                let entries = CPUIDEntries.entries(
+                    CPUIDAllowList.filtered(host, .init()), vcpu: vcpu, count: count, deadlineTimer: true)
                 func one(_ function: UInt32, _ index: UInt32 = 0) -> kvm_cpuid_entry2? {
                     let found = entries.filter { $0.function == function && $0.index == index }
                     #expect(found.count == 1)

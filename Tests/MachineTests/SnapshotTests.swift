@@ -20,7 +20,7 @@ private func someSnapshot() -> MachineSnapshot {
             size: 256, isReady: true, isRunning: true, descriptors: 0x1000, driver: 0x2000, device: 0x3000, position: 9)
     ]
     return MachineSnapshot(
-        memoryBytes: 64 << 20, nested: false, freeSlots: [2, 1],
+        memoryBytes: 64 << 20, cpu: .init(), freeSlots: [2, 1],
         platform: PlatformState(
             cpuid: [[0, 0, 0, 13, 1, 2, 3], [1, 0, 0, 4, 5, 6, 7]],
             interruptControllers: (0..<3).map { [UInt8](repeating: $0, count: MemoryLayout<kvm_irqchip>.size) },
@@ -51,7 +51,7 @@ private func someSnapshot() -> MachineSnapshot {
             try MachineSnapshot([UInt8](repeating: 0, count: 4096))
         }
         bytes[8] = 99
-        #expect(throws: MachineError("machine state, file: version 99, not 3")) { try MachineSnapshot(bytes) }
+        #expect(throws: MachineError("machine state, file: version 99, not 4")) { try MachineSnapshot(bytes) }
     }
 
     /// Each byte of the first kilobyte, and numbers of sections, changed: a state or an error, never a trap.
@@ -140,7 +140,9 @@ private func someSnapshot() -> MachineSnapshot {
             return refusal { _ = try machine.vmm.restore(changed) }
         }
         #expect(try objection(to: { $0.memoryBytes *= 2 }) == "the state is of 134217728 bytes of memory, not 67108864")
-        #expect(try objection(to: { $0.nested = true }) == "the state is of a machine with nested virtualization")
+        #expect(
+            try objection(to: { $0.cpu.nested = true })
+                == "the state is of a machine with another CPU: host with virtualization, not host")
         #expect(try objection(to: { _ in }, vcpus: 2) == "the state has 1 vCPUs; the machine has 2")
         #expect(
             try objection(to: { $0.platform.cpuid[0][3] += 1 })

@@ -109,7 +109,7 @@ import Testing
             #expect(difference { $0.kernel.modified += 1 }.contains("another kernel than \(scratch)/kernel"))
             #expect(difference { $0.rootImage = nil }.contains("another guest image"))
             #expect(difference { $0.kernelArguments = ["x"] }.contains("arguments"))
-            #expect(difference { $0.nested = true }.contains("vm.nested"))
+            #expect(difference { $0.cpu.nested = true }.contains("vm.nested"))
             #expect(difference { $0.reportsFreePages = false }.contains("memory.reporting"))
         }
     }

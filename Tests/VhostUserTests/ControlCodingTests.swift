@@ -23,7 +23,8 @@ import Testing
         .machine(
             kvm: 10, memory: 11,
             layout: .init(
-                memoryBytes: 1 << 40, hotplugBytes: 1 << 36, isPrivate: true, vcpus: 3, maximumVCPUs: 32, nested: true)),
+                memoryBytes: 1 << 40, hotplugBytes: 1 << 36, isPrivate: true, vcpus: 3, maximumVCPUs: 32,
+                cpu: GuestCPU(profile: .level3, nested: true))),
         .addMemory, .setMemory(bytes: 1 << 33), .setVCPUs(count: 7),
         .addRootImage(file: 10), .addConsole(output: 10, kind: .serial),
         .addEntropy, .addBalloon(reportsFreePages: true), .setBalloon(bytes: 1 << 33), .addVsock(guestCID: 3),
@@ -121,7 +122,7 @@ import Testing
         var packet = header(.pause, 0)
         packet[4] = 1
         #expect(
-            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 6")
+            try receive(packet) == "the peer speaks version 1 of the control protocol, this program version 7")
         packet = header(.pause, 0)
         packet[7] = 1
         #expect(try receive(packet) == "control request 296 is unknown")

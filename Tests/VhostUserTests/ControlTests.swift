@@ -99,10 +99,10 @@ import Testing
         var packet = ControlPacket<Int32>.Header(
             kind: ControlAnswer.Kind.done.rawValue, sequence: 1, bodyLength: 0, descriptorCount: 0, isBodyInFile: false
         ).bytes
-        packet[4] = 7
+        packet[4] = 99
         #expect(
             try refusal(of: packet)
-                == "the peer speaks version 7 of the control protocol, this program version 6")
+                == "the peer speaks version 99 of the control protocol, this program version 7")
         packet[4] = UInt8(ControlProtocol.version)
         packet[6] = 99
         #expect(try refusal(of: packet) == "control message 99 is unknown")

@@ -62,7 +62,7 @@ struct LibvirtDomainXML {
     /// libvirt has room for more memory only where the machine has a NUMA node, which has all vCPUs then.
     private var processor: String {
         let mode = qemu.accelerator == .kvm ? "host-passthrough" : "maximum"
-        let hidden = qemu.accelerator.hiddenFeatures(nested: vm.nested)
+        let hidden = qemu.accelerator.hiddenFeatures(vm.cpu)
         let cell = "<cell id='0' cpus='0-\(maximumVCPUs - 1)' memory='\(vm.memoryMiB)' unit='MiB'/>"
         return "<cpu mode='\(mode)' check='none'>"
             + hidden.map { "<feature policy='disable' name='\($0)'/>" }.joined()

@@ -1,4 +1,5 @@
 import LinuxSystem
+import VMMControl
 
 /// As a machine's state is read: what is wrong with it is a `MachineError`.
 typealias StateReader = LinuxSystem.StateReader<MachineError>
@@ -11,14 +12,14 @@ public struct MachineSnapshot: Sendable, Equatable {
     /// "MRTLSNAP", little-endian.
     static let magic: UInt64 = 0x5041_4e53_4c54_524d
     /// Changes with every change of what a section has.
-    static let version: UInt32 = 3
+    static let version: UInt32 = 4
     /// A state has fewer bytes than this: 32 vCPUs and the devices of all slots with 64 KiB each, and a margin.
     public static let maximumSize = 4 << 20
 
     /// Bytes of memory.
     var memoryBytes: UInt64
-    /// The guest sees the CPU's virtualization.
-    var nested: Bool
+    /// What the guest sees of the host's CPU.
+    var cpu: GuestCPU
     /// Slots without a device that the guest knows, in the order in which they are taken.
     var freeSlots: [Int]
     var platform: PlatformState
@@ -52,7 +53,8 @@ public struct MachineSnapshot: Sendable, Equatable {
         file.add(Self.version)
         file.add(section: Section.machine) { section in
             section.add(memoryBytes)
-            section.add(nested)
+            section.add(UInt32(GuestCPU.Profile.allCases.firstIndex(of: cpu.profile) ?? 0))
+            section.add(cpu.nested)
             section.add(UInt32(vcpus.count))
             section.add(UInt32(slots.count))
             section.add(each: freeSlots) { $0.add(UInt32($1)) }
@@ -71,7 +73,9 @@ public struct MachineSnapshot: Sendable, Equatable {
         guard version == Self.version else { throw file.error("version \(version), not \(Self.version)") }
         var machine = try file.section(Section.machine)
         memoryBytes = try machine.number("memory")
-        nested = try machine.flag("nested")
+        let profile: UInt32 = try machine.number("CPU profile")
+        guard profile < GuestCPU.Profile.allCases.count else { throw machine.error("CPU profile \(profile)") }
+        cpu = GuestCPU(profile: GuestCPU.Profile.allCases[Int(profile)], nested: try machine.flag("nested"))
         let vcpuCount: UInt32 = try machine.number("vCPUs")
         guard VMM.vcpuCounts.contains(Int(vcpuCount)) else { throw machine.error("\(vcpuCount) vCPUs") }
         let slotCount: UInt32 = try machine.number("slots")
@@ -102,11 +106,11 @@ public struct MachineSnapshot: Sendable, Equatable {
     }
 
     init(
-        memoryBytes: UInt64, nested: Bool, freeSlots: [Int], platform: PlatformState, vcpus: [VCPUState],
+        memoryBytes: UInt64, cpu: GuestCPU, freeSlots: [Int], platform: PlatformState, vcpus: [VCPUState],
         slots: [SlotState]
     ) {
         self.memoryBytes = memoryBytes
-        self.nested = nested
+        self.cpu = cpu
         self.freeSlots = freeSlots
         self.platform = platform
         self.vcpus = vcpus

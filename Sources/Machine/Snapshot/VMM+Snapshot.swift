@@ -22,7 +22,7 @@ extension VMM {
         let (platform, vcpus) = try platform.save()
         try vm.writeMemory(to: file, hotplugged: hotplugged)
         return MachineSnapshot(
-            memoryBytes: vm.map.size, nested: nested, freeSlots: freeSlots.map(\.index), platform: platform,
+            memoryBytes: vm.map.size, cpu: cpu, freeSlots: freeSlots.map(\.index), platform: platform,
             vcpus: vcpus, slots: suspended.map(\.state))
     }
 
@@ -37,8 +37,8 @@ extension VMM {
         guard snapshot.memoryBytes == vm.map.size else {
             throw MachineError("the state is of \(snapshot.memoryBytes) bytes of memory, not \(vm.map.size)")
         }
-        guard snapshot.nested == nested else {
-            throw MachineError("the state is of a machine with\(snapshot.nested ? "" : "out") nested virtualization")
+        guard snapshot.cpu == cpu else {
+            throw MachineError("the state is of a machine with another CPU: \(snapshot.cpu), not \(cpu)")
         }
         let taken = slots.filter { $0.transport != nil }
         guard taken.map(\.index) == snapshot.slots.map(\.index) else {

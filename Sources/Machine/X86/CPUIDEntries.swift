@@ -5,14 +5,13 @@ enum CPUIDEntries {
     /// Makes a vCPU's entries.
     ///
     /// - Parameters:
-    ///   - supported: what KVM can give a guest, `KVM.supportedCPUID` after `filled`.
+    ///   - supported: what KVM can give a guest, `KVM.supportedCPUID` after `filled` and `CPUIDAllowList.filtered`.
     ///   - vcpu: the vCPU's number, which is its APIC id.
     ///   - count: vCPUs of the machine. They are cores of one package, one thread each.
     ///   - deadlineTimer: KVM's local APIC has the TSC deadline mode, which the list never says.
-    ///   - nested: the guest sees VMX or SVM.
     /// - Returns: the entries for KVM_SET_CPUID2.
     static func entries(
-        _ supported: [kvm_cpuid_entry2], vcpu: Int, count: Int, deadlineTimer: Bool, nested: Bool = false
+        _ supported: [kvm_cpuid_entry2], vcpu: Int, count: Int, deadlineTimer: Bool
     ) -> [kvm_cpuid_entry2] {
         let id = UInt32(vcpu)
         let count = UInt32(count)
@@ -25,8 +24,6 @@ enum CPUIDEntries {
                 entries[index].ebx = entries[index].ebx & 0xffff | count << 16 | id << 24
                 entries[index].ecx |= 1 << 31 | 1 << 21  // hypervisor, x2APIC
                 if deadlineTimer { entries[index].ecx |= 1 << 24 }
-                entries[index].ecx &= ~(1 << 15)  // PDCM: performance counters
-                if !nested { entries[index].ecx &= ~(1 << 5) }  // VMX
                 entries[index].edx = count > 1 ? entries[index].edx | 1 << 28 : entries[index].edx & ~(1 << 28)
             case 0x4, amdCaches:
                 guard entries[index].eax & 0x1f != 0 else { break }  // the end of the list
@@ -34,13 +31,7 @@ enum CPUIDEntries {
                 let shared = entries[index].eax >> 5 & 7 >= 3 ? (1 << coreBits) - 1 : 0
                 entries[index].eax = entries[index].eax & 0x3fff | UInt32(shared) << 14
                 if entries[index].function == 0x4 { entries[index].eax |= ((1 << coreBits) - 1) << 26 }
-            case 0x8000_000a where nested: break
-            case 0xa, 0x8000_0022, 0x8000_000a:  // performance counters, the features of SVM: none
-                (entries[index].eax, entries[index].ebx, entries[index].ecx, entries[index].edx) = (0, 0, 0, 0)
             case 0x8000_0001:
-                entries[index].ecx &= ~(1 << 23 | 1 << 24 | 1 << 28)  // AMD's performance counters
-                entries[index].ecx &= ~(1 << 22)  // topology extension: leaf 0xb has it
-                if !nested { entries[index].ecx &= ~(1 << 2) }  // SVM
                 if count > 1 { entries[index].ecx |= 1 << 1 } else { entries[index].ecx &= ~(1 << 1) }
             case 0x8000_0008:
                 entries[index].ecx = coreBits << 12 | (count - 1)

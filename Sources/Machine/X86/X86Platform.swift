@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import VMMControl
 
 /// The x86 part of a machine: CPUID, APICs, ports, ACPI tables and the boot protocol.
 final class X86Platform: MachinePlatform {
@@ -29,16 +30,17 @@ final class X86Platform: MachinePlatform {
     }
 
     init(
-        _ vm: VM, _ vcpus: [VCPU], maximumVCPUs: Int, nested: Bool, onEnd: @escaping @Sendable (MachineEnd) -> Void,
+        _ vm: VM, _ vcpus: [VCPU], maximumVCPUs: Int, cpu: GuestCPU, onEnd: @escaping @Sendable (MachineEnd) -> Void,
         onEject: @escaping @Sendable (Int) -> Void
     ) throws {
         self.vm = vm
         self.vcpus = vcpus
-        let supported = CPUIDEntries.filled(try vm.kvm.supportedCPUID(), host: CPUIDEntries.host)
+        let supported = CPUIDAllowList.filtered(
+            CPUIDEntries.filled(try vm.kvm.supportedCPUID(), host: CPUIDEntries.host), cpu)
         let deadlineTimer = vm.kvm.value(of: KVM_CAP_TSC_DEADLINE_TIMER) > 0
         cpuid = (0..<maximumVCPUs).map {
             CPUIDEntries.entries(
-                supported, vcpu: $0, count: maximumVCPUs, deadlineTimer: deadlineTimer, nested: nested)
+                supported, vcpu: $0, count: maximumVCPUs, deadlineTimer: deadlineTimer)
         }
         power = try PowerControl(onEnd: onEnd)
         try ports.add(power, at: PowerControl.ports)

@@ -73,7 +73,7 @@ extension TemplateShape {
         if reportsFreePages != other.reportsFreePages {
             return "made with\(reportsFreePages ? "" : "out") memory.reporting"
         }
-        if nested != other.nested { return "made with\(nested ? "" : "out") vm.nested" }
+        if cpu != other.cpu { return "made with another CPU (vm.cpu, vm.nested): \(cpu), not \(other.cpu)" }
         return self == other ? nil : "made of another machine"
     }
 }

@@ -1,5 +1,6 @@
 import Hypervisor
 public import OCISpec
+public import VMMControl
 
 /// The administrator's settings: `/etc/martlet/martlet.toml` and its drop-ins, typed and checked. docs/configuration.md lists all
 /// keys.
@@ -30,6 +31,8 @@ public struct Configuration: Sendable, Equatable, Codable {
         public var debugConsole = false
         /// Guest memory in huge pages: a faster start, but memory is allocated 2 MiB at a time.
         public var hugePages = true
+        /// The instruction sets of the CPU that a guest sees.
+        public var cpu = GuestCPU.Profile.host
         /// Whether a guest sees the CPU's virtualization (vmx, svm), and may run machines of its own.
         public var nested = false
     }

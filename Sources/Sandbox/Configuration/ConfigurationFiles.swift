@@ -70,6 +70,7 @@ extension Configuration {
         try reader.words("vm.kernel_arguments", into: &vm.kernelArguments)
         try reader.boolean("vm.debug_console", into: &vm.debugConsole)
         try reader.boolean("vm.huge_pages", into: &vm.hugePages)
+        try reader.choice("vm.cpu", into: &vm.cpu)
         try reader.boolean("vm.nested", into: &vm.nested)
         try reader.boolean("memory.reporting", into: &memory.reporting)
         try reader.boolean("memory.reclaim", into: &memory.reclaim)

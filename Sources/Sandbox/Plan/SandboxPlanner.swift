@@ -2,6 +2,7 @@ public import Hypervisor
 import LinuxSystem
 import Logging
 public import OCISpec
+import VMMControl
 
 extension SandboxPlan {
     /// Plans a new pod with one container: reads the host and the bundle, changes nothing.
@@ -82,7 +83,8 @@ extension SandboxPlan {
         cgroupLimits = HostCgroupLimits(bounding: machine, driver, hostMiB: configuration.vm.hostMiB)
         machine.rootImage = image.rootImage
         machine.hugePages = configuration.vm.hugePages
-        machine.nested = configuration.vm.nested
+        machine.cpu = GuestCPU(profile: configuration.vm.cpu, nested: configuration.vm.nested)
+        try driver.check(configuration.vm.cpu)
         machine.reportsFreePages = configuration.memory.reporting
         machine.allowsDeviceNodes = configuration.files.deviceNodes
         machine.makeRoom(configuration)

@@ -3,6 +3,7 @@ import CLinux
 import Glibc
 import Hypervisor
 import LinuxSystem
+public import VMMControl
 
 /// What a template is of: a machine may start from it only where all of this is the same.
 public struct TemplateShape: Sendable, Equatable, Codable {
@@ -33,7 +34,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     /// What the machine can get while it runs.
     public var maximumVCPUs: Int
     public var maximumMemoryMiB: Int
-    public var nested: Bool
+    public var cpu: GuestCPU
     public var reportsFreePages: Bool
     /// The host's CPU and kernel.
     public var host: String
@@ -54,7 +55,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
         memoryMiB = machine.memoryMiB
         maximumVCPUs = machine.maximumVCPUs
         maximumMemoryMiB = machine.maximumMemoryMiB
-        nested = machine.nested
+        cpu = machine.cpu
         reportsFreePages = machine.reportsFreePages
         host = Self.thisHost()
         self.tenant = tenant
@@ -95,7 +96,7 @@ public struct TemplateShape: Sendable, Equatable, Codable {
     var name: String {
         let rest =
             "\(version)\n\(kernel)\n\(String(describing: initramfs))\n\(String(describing: rootImage))\n\(kernelArguments)\n"
-            + "\(maximumVCPUs)\n\(maximumMemoryMiB)\n\(nested)\n\(reportsFreePages)\n\(host)\n\(tenant)"
+            + "\(maximumVCPUs)\n\(maximumMemoryMiB)\n\(cpu)\n\(reportsFreePages)\n\(host)\n\(tenant)"
         // It tells apart what is listed; what counts is the whole shape, which is compared.
         return "\(vcpus)cpu-\(memoryMiB)mib-\(textHash(rest))"
     }

@@ -44,7 +44,7 @@ final class SnapshotTarget: FuzzTarget {
             tscKHz: 2_000_000, parts: VCPUState.parts.map { [UInt8](repeating: 1, count: $0.size) },
             msrs: [.init(index: 0x10, value: 1), .init(index: 0x6e0, value: 2)])
         return MachineSnapshot(
-            memoryBytes: 64 << 20, nested: false, freeSlots: [2, 3],
+            memoryBytes: 64 << 20, cpu: .init(), freeSlots: [2, 3],
             platform: PlatformState(
                 cpuid: [[0, 0, 0, 1, 2, 3, 4]],
                 interruptControllers: (0..<3).map { _ in [UInt8](repeating: 0, count: MemoryLayout<kvm_irqchip>.size) },
