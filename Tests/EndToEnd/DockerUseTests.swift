@@ -207,6 +207,31 @@ extension Containers {
             }
         }
 
+        /// Two containers on an interface of the host, with addresses and hardware addresses of their own.
+        @Test(.enabled(if: Lab.everything, "macvlans are tested by the interface in NetworkTests (MARTLET_TEST_ALL)"))
+        func aMacvlanNetwork() throws {
+            try Docker.play { docker, scene in
+                let (one, two) = (scene.newID(), scene.newID())
+                _ = try docker.onHost(
+                    "ip link add wire type veth peer name end; ip link set wire up; ip link set end up")
+                try docker.succeed(
+                    "network", "create", "--driver", "macvlan", "--opt", "parent=wire", "--subnet", "172.29.0.0/24",
+                    "lan")
+                for (id, address) in [(one, "172.29.0.11"), (two, "172.29.0.12")] {
+                    try docker.succeed(
+                        "run", "-d", "--name", id, "--network", "lan", "--ip", address, Docker.image, "/bin/nc", "-ll",
+                        "-p", "5000",
+                        "-e", "/bin/echo", address)
+                }
+                for (id, other) in [(one, "172.29.0.12"), (two, "172.29.0.11")] {
+                    let ask = "for i in $(seq 50); do nc -w 2 \(other) 5000 </dev/null && exit; sleep 0.2; done; exit 1"
+                    #expect(try docker.succeed("exec", id, "/bin/sh", "-c", ask) == "\(other)\n")
+                }
+                try docker.succeed("rm", "--force", one, two)
+                try docker.succeed("network", "rm", "lan")
+            }
+        }
+
         /// Three services as compose makes them, and networks that are joined and left while they run.
         @Test(arguments: Docker.Runtime.some) func servicesFindEachOther(_ runtime: Docker.Runtime) throws {
             try Docker.play(runtime: runtime) { docker, scene in
