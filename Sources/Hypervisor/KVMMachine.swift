@@ -87,6 +87,13 @@ final class KVMMachine: ComposedMachine {
         }
         if let template = configuration.template, let restored {
             if let files { try restore(restored.shares, files, template) }
+            for disk in restored.disks {
+                let queues = Disk.queues(vcpus: configuration.vcpus)
+                replies.append(
+                    try disk.open().send {
+                        try vmm.addBlock(files: $0, readOnly: disk.readOnly, id: disk.id, queues: queues)
+                    })
+            }
             for network in restored.networks {
                 replies.append(
                     try vmm.addNetwork(

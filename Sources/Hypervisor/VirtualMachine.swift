@@ -53,9 +53,12 @@ public struct RestoredDevices: Sendable {
     }
 
     public var shares: [Share]
+    public var disks: [Disk]
     public var networks: [Network]
 
-    public init(shares: [Share], networks: [Network]) { (self.shares, self.networks) = (shares, networks) }
+    public init(shares: [Share], disks: [Disk] = [], networks: [Network]) {
+        (self.shares, self.disks, self.networks) = (shares, disks, networks)
+    }
 }
 
 /// Where a virtual machine is in its life. It goes forward only, but between running and paused.

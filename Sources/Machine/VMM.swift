@@ -12,6 +12,7 @@ public final class VMM: @unchecked Sendable {
     private static let hotplugSlots = 12
     /// Numbers of devices (virtio 1.2, 5).
     static let networkID: UInt32 = 1
+    static let blockID: UInt32 = 2
     private static let consoleID: UInt32 = 3
     /// How often a guest whose console has not started is inspected, nanoseconds.
     private static let inspectionInterval: UInt64 = 500_000_000

@@ -35,6 +35,8 @@ final class MachineDevices {
     private var disks: [Disk] = []
     /// Those that a machine which is going to be restored gets, in no slot yet.
     private var restored: [(hardwareAddress: [UInt8], backend: NetBackend)] = []
+    /// Disks that were added before the start, in no slot yet.
+    private var earlyDisks: [(id: String, backend: BlockBackend)] = []
 
     /// The rings of all disks that a machine will have, made before the process enters its jail.
     static func makeRings() -> RingPool { RingPool(count: BlockBackend.maximumQueues, isShared: true) }
@@ -240,7 +242,7 @@ extension MachineDevices {
         let backend = try BlockBackend(
             BlockSource(files), readOnly: readOnly, id: id, queues: queues, rings: rings, onBroken: broken("block"))
         guard vmm.state.isBooted else {
-            try add(.block, backend)
+            earlyDisks.append((id, backend))
             return backend
         }
         guard !disks.contains(where: { $0.id == id }) else {
@@ -251,7 +253,34 @@ extension MachineDevices {
         return backend
     }
 
-    /// Takes a disk away that was added to the running machine.
+    /// Gives a machine that boots the disks that were added before.
+    func placeDisks() throws {
+        for disk in earlyDisks { try add(.block, disk.backend) }
+        earlyDisks = []
+    }
+
+    /// Puts the disks that were added before the start where the machine had them when it was saved.
+    ///
+    /// - Throws: `MachineError` where one is missing or has another size, or there is one too many.
+    func placeDisks(_ places: [MachineSnapshot.Disk]) throws {
+        for place in places {
+            let name = String(decoding: place.serial.prefix { $0 != 0 }, as: UTF8.self)
+            guard let index = earlyDisks.firstIndex(where: { $0.backend.savedState == place.serial }) else {
+                throw MachineError("the state has a disk \(printable(name)), which is missing")
+            }
+            let (id, backend) = earlyDisks.remove(at: index)
+            guard backend.configuration == place.configuration else {
+                throw MachineError("disk \(id) has another size than it had, or another number of queues")
+            }
+            try vmm.addVirtio(deviceID: DeviceKind.block.id, backend, slot: place.slot, onFailure: broken("block"))
+            disks.append(Disk(id: id, slot: place.slot, backend: backend))
+        }
+        if let first = earlyDisks.first {
+            throw MachineError("the machine is to start with a disk \(first.id), which the state does not have")
+        }
+    }
+
+    /// Takes a disk away that was added to the running machine, or that a restored one had.
     ///
     /// - Parameter done: its slot is free.
     func removeBlock(id: String, _ done: @escaping @Sendable () -> Void) throws {

@@ -90,6 +90,7 @@ final class MachineProcess {
             return nil
         case .boot(let kernel, let initramfs, let commandLine):
             try machine().1.placeNetworks([])
+            try machine().1.placeDisks()
             let image = BootImage(kernel: kernel, initramfs: initramfs, commandLine: Array(commandLine.utf8))
             return .booted(firstInstruction: try machine().0.boot(image))
         case .restore(let state, let resetsConnections):
@@ -142,6 +143,7 @@ final class MachineProcess {
     private func restore(_ snapshot: MachineSnapshot, _ resetsConnections: Bool) throws -> UInt64 {
         let (vmm, devices) = try machine()
         try devices.placeNetworks(snapshot.networks)
+        try devices.placeDisks(snapshot.disks)
         // The agent listened when the state was saved.
         let ready = { [control] in control.report(.ready) }
         return try vmm.restore(snapshot) {

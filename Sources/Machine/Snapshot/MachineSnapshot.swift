@@ -45,6 +45,22 @@ public struct MachineSnapshot: Sendable, Equatable {
         }
     }
 
+    /// A disk of the machine.
+    public struct Disk: Sendable, Equatable {
+        public var slot: Int
+        /// Its serial number in the guest (`BlockBackend.savedState`).
+        public var serial: [UInt8]
+        /// Its configuration space, in which its size is.
+        public var configuration: [UInt8]
+    }
+
+    /// The machine's disks, in the order of their slots.
+    public var disks: [Disk] {
+        slots.filter { $0.deviceID == VMM.blockID }.map {
+            Disk(slot: $0.index, serial: $0.deviceState, configuration: $0.configuration)
+        }
+    }
+
     // MARK: Coding
 
     public func encoded() -> [UInt8] {

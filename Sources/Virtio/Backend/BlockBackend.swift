@@ -67,6 +67,11 @@ public final class BlockBackend: BackendDevice {
     public var queueCounts: [QueueCounters.Counts] { device.queues.map(\.counters.counts) }
     public var ownsConfiguration: Bool { true }
     public var configuration: [UInt8] { device.configuration }
+    /// The disk's serial number, 20 bytes: by it a saved machine is given the same disk again.
+    public var savedState: [UInt8] { device.serial }
+    public func restore(savedState state: [UInt8]) throws(DeviceStateError) {
+        guard state == device.serial else { throw DeviceStateError("block: saved state: another disk's") }
+    }
     public func start(queue: Int, _ setup: QueueSetup) throws { try queues.start(queue: queue, setup) }
     public func stop(queue: Int) -> UInt16 { queues.stop(queue: queue) }
 }

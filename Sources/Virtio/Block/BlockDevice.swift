@@ -15,6 +15,8 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
     let features: UInt64
     /// The configuration space.
     let configuration: [UInt8]
+    /// What GET_ID answers, `idSize` bytes.
+    let serial: [UInt8]
     private let served: [BlockQueue]
 
     /// - Parameters:
@@ -23,6 +25,7 @@ final class BlockDevice: ThreadedDevice, @unchecked Sendable {
     init(file: BlockFile, readOnly: Bool, id: String, rings: [IORing?] = [nil]) {
         let name = Array(id.utf8.prefix(Self.idSize))
         let serial = name + [UInt8](repeating: 0, count: Self.idSize - name.count)
+        self.serial = serial
         let writers = max(2, BlockWriters.threads / rings.count)
         served = rings.map { BlockQueue(Virtqueue(), file, readOnly: readOnly, id: serial, ring: $0, writers: writers) }
         queues = served.map(\.queue)
