@@ -266,6 +266,13 @@ lab_disks() (
     scripts/lab.sh -t 1800 scripts/containerd-disks-check.sh
 )
 tests "containerd's images as disks of a device mapper in the lab" lab_disks
+tests "CRI's checkpoints, refused over QEMU" scripts/containerd-checkpoint-check.sh
+# containerd and criu are there from the step before.
+lab_checkpoints() (
+    export MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=4 MARTLET_TEST_DIRECTORY=/lab
+    scripts/lab.sh -t 1800 scripts/containerd-checkpoint-check.sh
+)
+tests "CRI's checkpoints in the lab" lab_checkpoints
 tests "end to end, QEMU, stock kernel" stock in_halves --skip KernelTests
 tests "the built-in VMM in the lab, stock kernel: containers" stock lab_test 3600 EndToEnd "KernelTests|PreparationTests|$engines"
 tests "the built-in VMM in the lab, stock kernel: engines" stock lab_test 3600 "$engines" PreparationTests

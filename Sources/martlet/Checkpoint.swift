@@ -126,6 +126,9 @@ struct Fork: AsyncParsableCommand {
     @Option(help: "A file that gets the id of the container's process on the host.")
     var pidFile: String?
 
+    @Flag(help: "Fork a container with Secrets of Kubernetes too: the new one has them.")
+    var withSecrets = false
+
     @Argument(help: "The id of the container that is forked.")
     var id: String
 
@@ -136,13 +139,15 @@ struct Fork: AsyncParsableCommand {
         try await global.reporting { _ in
             let options = CreateOptions(id: new, bundle: absolutePath(bundle), pidFile: pidFile, isDetached: true)
             let runtime = try global.runtimeForServers()
-            try await ProgressLine.show("forking \(id)") { try await runtime.fork(id, options) }
+            try await ProgressLine.show("forking \(id)") {
+                try await runtime.fork(id, options, allowsSecrets: withSecrets)
+            }
         }
     }
 }
 
 /// A path of the command line, from the working directory on.
-private func absolutePath(_ path: String) -> String {
+func absolutePath(_ path: String) -> String {
     guard !path.hasPrefix("/"), let directory = getcwd(nil, 0) else { return path }
     defer { free(directory) }
     return String(cString: directory) + "/" + path

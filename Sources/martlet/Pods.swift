@@ -11,6 +11,7 @@ struct PodCommand: AsyncParsableCommand {
         subcommands: [
             PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self, PodEventsCommand.self,
             PodTopCommand.self, PodJailCommand.self, PodShellCommand.self, PodCopyCommand.self,
+            PodCheckpointCommand.self, PodRestoreCommand.self, PodForkCommand.self,
         ])
 }
 

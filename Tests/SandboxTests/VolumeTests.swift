@@ -259,6 +259,28 @@ import Testing
         }
     }
 
+    /// Volumes with secrets are known by where kubelet has them, as a whole and in parts.
+    @Test func secretsAreKnown() throws {
+        try withPod { pod in
+            var mounts: [Mount] = []
+            for (plugin, name) in [("configmap", "map"), ("secret", "key"), ("projected", "token"), ("empty-dir", "x")]
+            {
+                let path = "\(pod)/volumes/kubernetes.io~\(plugin)/\(name)"
+                let part = "\(pod)/volume-subpaths/\(name)/main/0"
+                for directory in [path, part] {
+                    try makeDirectories(directory)
+                    mounts.append(Mount(destination: "/x", type: "bind", source: directory, options: ["rbind"]))
+                }
+            }
+            var spec = Spec.standard()
+            spec.mounts += mounts
+            #expect(spec.secretVolumes == ["secret key", "secret key", "projected token", "projected token"])
+            spec.mounts = mounts.filter { !$0.source.contains("secret") && !$0.source.contains("projected") }
+                .filter { !$0.source.contains("/key/") && !$0.source.contains("/token/") }
+            #expect(spec.secretVolumes.isEmpty)
+        }
+    }
+
     /// Whatever happens while it is read, it is read as it was at one time.
     @Test func contentIsReadWhole() throws {
         try withPod { pod in

@@ -22,6 +22,17 @@ public struct CreateOptions: Sendable {
     public var checkpoint: String?
     /// Whether the container outlives the command.
     public var isDetached: Bool
+    /// Which pod the container belongs to.
+    var place = Place.asBundleSays
+
+    /// Which pod a container belongs to.
+    enum Place: Sendable {
+        case asBundleSays
+        /// It makes one, whatever its annotations say.
+        case ownPod
+        /// That of another container.
+        case pod(of: ContainerRecord)
+    }
 
     public init(
         id: String, bundle: String, pidFile: String? = nil, consoleSocket: String? = nil, pidfdSocket: String? = nil,
@@ -48,6 +59,7 @@ struct NewContainer: Sendable {
     var process: ChildProcess { handed.child }
     private let handed: HandedChild
     private let bundle: Bundle
+    let record: ContainerRecord
     /// The pod's server, where the container does not join a pod.
     let server: ServerProcess?
 
@@ -72,6 +84,7 @@ struct NewContainer: Sendable {
                     isDetached: options.isDetached)
                 record.note(pid: handed.child.pid)
                 try runtime.records.write(record)
+                self.record = record
             } catch {
                 await server?.finish()
                 throw error
@@ -91,7 +104,7 @@ struct NewContainer: Sendable {
     private static func place(
         _ bundle: Bundle, _ options: CreateOptions, _ runtime: Runtime
     ) async throws -> (ContainerRecord, ServerProcess?, TaskServiceClient) {
-        let claim = try await PodMembership(id: options.id, spec: bundle.spec, root: runtime.root).claim()
+        let claim = try await claim(bundle, options, runtime)
         let record = ContainerRecord(
             id: options.id, bundle: bundle.directory, rootfs: bundle.rootPath, annotations: bundle.spec.annotations,
             pod: claim.id, podDirectory: claim.directory.path, socket: claim.socket)
@@ -103,6 +116,24 @@ struct NewContainer: Sendable {
             let server = try await ServerProcess.start(
                 id: pod, bundle.spec, directory, lock: lock, listeners, isDetached: options.isDetached, runtime)
             return (record, server, server.task)
+        }
+    }
+
+    private static func claim(
+        _ bundle: Bundle, _ options: CreateOptions, _ runtime: Runtime
+    ) async throws -> PodMembership.Claim {
+        switch options.place {
+        case .asBundleSays:
+            return try await PodMembership(id: options.id, spec: bundle.spec, root: runtime.root).claim()
+        case .ownPod:
+            var spec = bundle.spec
+            spec.annotations = [:]
+            let claim = try await PodMembership(id: options.id, spec: spec, root: runtime.root).claim()
+            guard case .joined(let pod, _, _) = claim else { return claim }
+            throw SandboxError.wrongState(
+                "config.json: linux.namespaces: the network namespace is that of pod \(pod), which runs")
+        case .pod(let record):
+            return .joined(id: record.pod, record.podDirectory, socket: record.socket)
         }
     }
 

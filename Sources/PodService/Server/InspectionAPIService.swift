@@ -1,3 +1,4 @@
+import LinuxSystem
 import OCISpec
 import Sandbox
 import TTRPC
@@ -7,13 +8,18 @@ import Traces
 /// What Martlet's own commands ask of a pod.
 struct InspectionAPIService: InspectionService {
     let pod: Pod
+    let environment: PodEnvironment
     let log: EventLog
     let collector: SpanCollector
     /// What commands have handed in.
     let handed: HandedProcesses
 
-    init(_ pod: Pod, _ log: EventLog, _ collector: SpanCollector, _ handed: HandedProcesses) {
+    init(
+        _ pod: Pod, _ environment: PodEnvironment, _ log: EventLog, _ collector: SpanCollector,
+        _ handed: HandedProcesses
+    ) {
         self.pod = pod
+        self.environment = environment
         self.log = log
         self.collector = collector
         self.handed = handed
@@ -82,6 +88,35 @@ struct InspectionAPIService: InspectionService {
             case nil: throw SandboxError.invalid("direction: neither pack nor unpack")
             }
             try await pod.copy(FileCopy(container: request.containerID, path: request.path, direction), stream)
+            return .init()
+        }
+    }
+
+    func checkpoint(_ request: PodCheckpointRequest, context: TTRPCContext) async throws -> PodCheckpointResponse {
+        try await answering {
+            let scope = request.containerID.isEmpty ? CheckpointScope.pod : .container(request.containerID)
+            if request.holder.isEmpty {
+                try await pod.checkpoint(scope, to: request.path, isLeftRunning: request.leaveRunning)
+            } else {
+                let holder = try handed.takeStream(request.holder)
+                try await pod.checkpoint(scope, to: request.path, heldBy: holder)
+            }
+            return .init()
+        }
+    }
+
+    func prepareRestore(
+        _ request: PodPrepareRestoreRequest, context: TTRPCContext
+    ) async throws -> PodPrepareRestoreResponse {
+        try await answering {
+            let containers = try await onThread("bundles") {
+                try request.containers.map {
+                    RestoredContainer(name: $0.name, id: $0.id, bundle: try Bundle(directory: $0.bundle))
+                }
+            }
+            let annotations = containers.first?.bundle.spec.annotations ?? [:]
+            let configuration = try await environment.configuration(options: .init(), annotations: annotations)
+            try await pod.prepareRestore(from: request.path, containers, configuration)
             return .init()
         }
     }

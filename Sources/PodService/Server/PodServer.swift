@@ -52,7 +52,7 @@ public enum PodServer {
         Task { await pod.watchBundles { ContainerRecords(root: root).remove($0) } }
         let handed = try handedProcesses()
         let traces = RequestTraces(environment)
-        let inspection = InspectionAPIService(pod, log, traces.collector, handed)
+        let inspection = InspectionAPIService(pod, environment, log, traces.collector, handed)
         try await serve(
             [.task(TaskAPIService(pod, environment, handed)), .inspection(inspection)] + TransferAPIService.all(pod),
             of: pod, environment, traces)
@@ -92,7 +92,7 @@ public enum PodServer {
         try await serve(
             [
                 task, task.renamed("containerd.task.v3.Task"), .sandbox(SandboxAPIService(pod, environment)),
-                .inspection(InspectionAPIService(pod, log, traces.collector, handed)),
+                .inspection(InspectionAPIService(pod, environment, log, traces.collector, handed)),
             ] + TransferAPIService.all(pod), of: pod, environment, traces)
         directory.sweep()
     }

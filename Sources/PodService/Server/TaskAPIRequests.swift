@@ -100,7 +100,7 @@ extension TaskAPIService {
         try await answering(failure: "OCI runtime checkpoint failed") {
             let options = try RuncOptionsCheckpointOptions(checkpoint: request.options)
             try await pod.checkpoint(
-                request.id, to: options.imagePath.isEmpty ? request.path : options.imagePath,
+                .container(request.id), to: options.imagePath.isEmpty ? request.path : options.imagePath,
                 isLeftRunning: !options.exit)
             return .init()
         }

@@ -12,10 +12,16 @@ final class PodDisks: Sendable {
     private let agent: GuestAgent
     private let logger: Logger
 
-    init(_ machine: any VirtualMachine, _ agent: GuestAgent, logger: Logger) {
+    /// - Parameter restored: what the machine has gone on from, with its disks; nil: it has none yet.
+    init(_ machine: any VirtualMachine, _ agent: GuestAgent, restored: RestoredPod?, logger: Logger) {
         self.machine = machine
         self.agent = agent
         self.logger = logger
+        users.withLock { users in
+            for member in restored?.members ?? [] {
+                for disk in member.plan.disks { users[disk.id, default: []].insert(member.plan.id) }
+            }
+        }
     }
 
     /// Plugs the disks of a container that the machine does not have yet. Those that were plugged before a failure stay until `remove`.

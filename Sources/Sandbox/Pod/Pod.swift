@@ -50,6 +50,10 @@ package actor Pod {
     let sizeChanges = OneAtATime()
     /// A checkpoint is being written.
     var isBeingSaved = false
+    /// What the pod is to go on from when its first container is created; nil: nobody has said.
+    var prepared: RestoredPod?
+    /// Of the checkpoint that the pod has gone on from, the containers that are yet to be created; nil: none.
+    var awaited: AwaitedContainers?
 
     var logger: Logger { environment.logger }
 
@@ -101,7 +105,7 @@ package actor Pod {
     ///
     /// - Throws: what failed, or how the machine ended; the caller stops the pod then.
     func launch(
-        _ configuration: Configuration, bundle: String, rootfs: RootMounts?, restored: RestoredPod? = nil,
+        _ configuration: Configuration, bundle: String, rootfs: RootMounts? = nil, restored: RestoredPod? = nil,
         planning: @Sendable @escaping () throws -> SandboxPlan
     ) async throws -> RunningPod {
         guard case .empty = phase else { throw SandboxError.wrongState("the pod is \(phase.name)") }

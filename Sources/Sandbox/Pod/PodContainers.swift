@@ -272,7 +272,7 @@ extension Pod {
 
     /// Has the agent take a container away. A machine whose agent does not is ended; with the machine gone there is nothing left to
     /// remove.
-    private func removeFromGuest(_ id: String, _ pod: RunningPod) async {
+    func removeFromGuest(_ id: String, _ pod: RunningPod) async {
         let limit = pod.configuration.agent.killTimeout
         do { try await pod.agent.removeContainer(id, timeout: limit) } catch {
             logger.debug("remove container \(id): \(error)")

@@ -59,18 +59,19 @@ extension Pod {
         defer { creations[id] = nil }
         let (bundle, configuration) = (request.bundle, request.configuration)
         do {
-            let restored = try await onThread("checkpoint") { try request.checkpoint.map(RestoredPod.init) }
+            let restored = try await restoredPod(id, request)
             let pod = try await launch(
                 configuration, bundle: bundle.directory, rootfs: RootMounts(request.rootfs, bundle: bundle),
                 restored: restored
             ) {
-                try restored?.plan(id: id, bundle: bundle, configuration: configuration)
+                try restored?.plan()
                     ?? SandboxPlan(id: id, bundle: bundle, rootfs: request.rootfs, configuration: configuration)
             }
             if let plan = pod.plan.container {
                 do {
+                    if let restored { expect(restored) }
                     try await build(
-                        plan, request, shares: pod.firstShares, restored: restored?.checkpoint, in: pod)
+                        plan, request, shares: pod.firstShares, restored: restored?.members.first?.saved, in: pod)
                 } catch {
                     throw await pod.machine.cause(ofFailedRequest: error)
                 }
@@ -100,7 +101,9 @@ extension Pod {
     private func join(_ id: String, _ request: ContainerRequest, _ pod: RunningPod, _ creation: Creation) async throws {
         defer { creations[id] = nil }
         if let path = request.checkpoint {
-            throw SandboxError.unsupported("restore in a pod that runs already (\(path))")
+            try await joinRestored(takeAwaited(id, from: path), request, pod)
+            if creation.isCancelled { _ = try? await remove(id) }
+            return
         }
         do {
             let plan = try await planMember(request, pod)
@@ -119,6 +122,18 @@ extension Pod {
         if creation.isCancelled { _ = try? await remove(id) }
     }
 
+    /// Takes over a container that the pod's restored machine has already.
+    private func joinRestored(
+        _ member: RestoredPod.Member, _ request: ContainerRequest, _ pod: RunningPod
+    ) async throws {
+        do { try await build(member.plan, request, shares: [], restored: member.saved, in: pod) } catch {
+            await removeFromGuest(member.plan.id, pod)
+            await removeDisks(of: member.plan.id, pod)
+            await pod.shares.remove(member.plan.id)
+            throw await pod.machine.cause(ofFailedRequest: error)
+        }
+    }
+
     private func planMember(_ request: ContainerRequest, _ pod: RunningPod) async throws -> SandboxPlan.Container {
         let owners = owners(of: request.bundle.spec.linux?.namespaces ?? [], in: pod)
         let pods = pod.plan.container?.sharedMemory
@@ -131,7 +146,12 @@ extension Pod {
             return (plan, warnings)
         }
         for warning in warnings { logger.warning("\(warning)") }
-        return plan
+        var named = plan
+        for index in plan.podVolumes.indices {
+            let name = plan.podVolumes[index].name
+            named.podVolumes[index].name = pod.volumeNames[name] ?? name
+        }
+        return named
     }
 
     /// Has the guest make a container whose shares the file device has.
@@ -139,9 +159,8 @@ extension Pod {
     /// - Parameter restored: the guest has the container already, and its processes stand still.
     private func build(
         _ plan: SandboxPlan.Container, _ request: ContainerRequest, shares: [ShareStorage],
-        restored: Checkpoint? = nil, in pod: RunningPod
+        restored: Checkpoint.Container? = nil, in pod: RunningPod
     ) async throws {
-        nextStream = restored?.nextStream ?? nextStream
         let (id, bundle) = (plan.id, request.bundle.directory)
         let host = try await hostProcess(plan, request, in: pod)
         var first = try ContainerProcess(
@@ -149,11 +168,11 @@ extension Pod {
         var cgroup = ContainerCgroup()
         do {
             cgroup = try await makeCgroup(of: plan, host, in: pod)
-            for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
             if let restored {
                 first.streams = try await openDetachedStreams(of: first, container: id)
                 try await pod.addTargets(of: plan, known: restored.sockets)
             } else {
+                for volume in plan.podVolumes { try await pod.volumes.provide(volume) }
                 let (streams, numbers) = try await openStreams(of: first, container: id, pod)
                 first.streams = streams
                 let targets = try await pod.addTargets(of: plan)
@@ -200,11 +219,24 @@ extension Pod {
         if !containerNames.insert(name).inserted { MetricFamily.containerRestarts.count() }
     }
 
+    /// Notes what a restored machine has.
+    private func expect(_ restored: RestoredPod) {
+        nextStream = restored.checkpoint.nextStream
+        let others = restored.members.dropFirst()
+        prepared = nil
+        awaited =
+            others.isEmpty
+            ? nil
+            : AwaitedContainers(
+                path: restored.path, members: Dictionary(uniqueKeysWithValues: others.map { ($0.plan.id, $0) }))
+    }
+
     /// Gives a restored guest entropy and the time, and its processes their streams.
-    private func goOn(_ plan: SandboxPlan.Container, _ restored: Checkpoint, _ pod: RunningPod) async throws {
+    private func goOn(_ plan: SandboxPlan.Container, _ restored: Checkpoint.Container, _ pod: RunningPod) async throws {
         streamsAreDetached = true
-        let hostname = plan.spec.hostname == restored.container.spec.hostname ? "" : plan.spec.hostname
+        let hostname = plan.spec.hostname == restored.plan.spec.hostname ? "" : plan.spec.hostname
         try await attachStreams(pod, entropy: GuestAgent.entropy(), hostname: hostname)
+        for volume in plan.podVolumes { try await pod.volumes.resume(volume) }
         logger.phase("container restored")
     }
 

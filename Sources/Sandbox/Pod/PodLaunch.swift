@@ -91,7 +91,7 @@ final class PodLaunch: Sendable {
             // Before anything is started that belongs there.
             try await joinCgroup(path, plan, with: ready)
         }
-        if let restored { return try await restore(restored, plan, rootfs, user) }
+        if let restored { return try await restore(restored, plan, user) }
         let mounts = Task { try await cloneShares(of: plan.container, rootfs) }
         async let network = startNetwork(plan)
         let machine = if let ready { try await startMachine(ready) } else { try await startMachine(plan, user) }
@@ -106,23 +106,26 @@ final class PodLaunch: Sendable {
         return try await runningPod(plan, link, agent, running, user, shares, firstShares)
     }
 
-    /// - Parameter nextTarget: the number of the next target; a restored agent knows the ones before.
+    /// - Parameter restored: what the machine has gone on from; nil: it has begun.
     func runningPod(
         _ plan: SandboxPlan, _ link: AgentLink, _ agent: GuestAgent, _ network: PodNetworking, _ user: PodUser,
-        _ shares: PodShares, _ firstShares: [ShareStorage], nextTarget: UInt32 = 1
+        _ shares: PodShares, _ firstShares: [ShareStorage], restored: RestoredPod? = nil
     ) async throws -> RunningPod {
         let limit = configuration.agent.requestTimeout
         let volumes = PodVolumes(
-            agent.client, limit: limit, copyLimit: configuration.volumes.copyLimit, logger: logger)
+            agent.client, limit: limit, copyLimit: configuration.volumes.copyLimit, generation: shares.generation,
+            logger: logger)
         let targets = PodTargets(
-            link, namespace: network.namespace, limit: limit, next: nextTarget, logger: logger)
+            link, namespace: network.namespace, limit: limit, next: restored?.checkpoint.nextTarget ?? 1,
+            logger: logger)
         let resolvers = PodResolvers(targets, namespace: network.namespace, agent: agent, logger: logger)
         let watch = configuration.agent
         let rest = try await MachineRest(link.machine) { try await Heartbeat(link, agent.client, watch) }
         return RunningPod(
             plan: plan, configuration: configuration, machine: link.machine, network: network,
             cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
-            shares: shares, disks: PodDisks(link.machine, agent, logger: logger), targets: targets,
+            volumeNames: restored?.volumeNames ?? [:],
+            shares: shares, disks: PodDisks(link.machine, agent, restored: restored, logger: logger), targets: targets,
             resolvers: resolvers, firstShares: firstShares,
             rest: rest)
     }

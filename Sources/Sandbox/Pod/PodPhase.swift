@@ -38,6 +38,8 @@ struct RunningPod: Sendable {
     let link: AgentLink
     let agent: GuestAgent
     let volumes: PodVolumes
+    /// What a restored guest calls volumes, by the names that they have on this host.
+    let volumeNames: [String: String]
     /// What of the host the file device serves.
     let shares: PodShares
     /// Of the host's files and block devices, what the machine has as disks.

@@ -93,17 +93,19 @@ final class PodShares: Sendable {
     }
 
     /// Those of a restored machine, whose file device has them already.
-    init(_ machine: any VirtualMachine, restored checkpoint: Checkpoint, container: String, logger: Logger) {
+    init(_ machine: any VirtualMachine, _ restored: RestoredPod, logger: Logger) {
         self.machine = machine
         self.logger = logger
-        generation = checkpoint.generation + 1
+        generation = restored.checkpoint.generation + 1
         state.withLock { state in
-            for share in checkpoint.shares {
-                state.counts[share.name, default: 0] += 1
-                state.containers[container, default: []].append(
-                    Use(
-                        share: share.name, fileSystem: share.fileSystem, root: share.root, guestPath: share.guestPath,
-                        isReadOnly: share.isReadOnly))
+            for member in restored.members {
+                for share in member.saved.shares {
+                    state.counts[share.name, default: 0] += 1
+                    state.containers[member.plan.id, default: []].append(
+                        Use(
+                            share: share.name, fileSystem: share.fileSystem, root: share.root,
+                            guestPath: share.guestPath, isReadOnly: share.isReadOnly))
+                }
             }
         }
     }

@@ -45,6 +45,8 @@ package struct StateDirectory: Sendable, Equatable {
         var template: String?
         /// Whether its machine was ready before there was a pod.
         var isFromPool: Bool?
+        /// Checkpoints that are being written, or that go with the pod; nil: none.
+        var checkpoints: [CheckpointDirectory.Record]?
     }
 
     /// Holds the directories of pods: `paths.root`, or one of an engine's namespace below it.
@@ -231,6 +233,7 @@ package struct StateDirectory: Sendable, Equatable {
             if directory.hasSuffix("/\(Self.socketDirectory)") { rmdir(String(directory)) }
         }
         HostCgroup.remove(state?.cgroups ?? [])
+        for checkpoint in state?.checkpoints ?? [] { checkpoint.remove() }
         for name in ["state.json", "state.json.new", "ending", "lock"] { unlink("\(path)/\(name)") }
         rmdir(path)
         // That of a command which died before it had a socket in it.

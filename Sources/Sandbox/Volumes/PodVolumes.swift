@@ -10,6 +10,8 @@ actor PodVolumes {
     private let agent: AgentServiceClient
     private let limit: Duration
     private let copyLimit: Int
+    /// How often the machine has been restored.
+    private let generation: Int
     private let logger: Logger
     /// The volumes that exist or are being created, by name.
     private var made: [String: Task<Void, any Error>] = [:]
@@ -20,10 +22,12 @@ actor PodVolumes {
     /// - Parameters:
     ///   - limit: the timeout of one request.
     ///   - copyLimit: the largest volume that is copied, bytes.
-    init(_ agent: AgentServiceClient, limit: Duration, copyLimit: Int, logger: Logger) {
+    ///   - generation: how often the machine has been restored.
+    init(_ agent: AgentServiceClient, limit: Duration, copyLimit: Int, generation: Int = 0, logger: Logger) {
         self.agent = agent
         self.limit = limit
         self.copyLimit = copyLimit
+        self.generation = generation
         self.logger = logger
     }
 
@@ -39,6 +43,14 @@ actor PodVolumes {
         }
         if volume.part.isEmpty { return }
         do { try await provide(part: volume.part, of: volume) } catch { throw Self.failure(volume, error) }
+    }
+
+    /// Takes over a volume that a restored guest has: its content stays, or what has changed on the host since is sent.
+    func resume(_ volume: SandboxPlan.PodVolume) async throws {
+        guard made[volume.name] == nil else { return }
+        let task = Task { if volume.kind == .copy { try await follow(volume) } }
+        made[volume.name] = task
+        do { try await task.value } catch { throw Self.failure(volume, error) }
     }
 
     private static func failure(_ volume: SandboxPlan.PodVolume, _ error: any Error) -> any Error {
@@ -72,16 +84,21 @@ actor PodVolumes {
             var requests = VolumeRequests(volume.name)
             requests.add(entries)
             try await agent.write(requests.requests, limit: limit)
-        case .copy:
-            let watch = watch ?? VolumeWatch(logger: logger) { [weak self] in Task { await self?.follow() } }
-            self.watch = watch
-            let copy = VolumeCopy(volume, agent, watch, limit: limit, copyLimit: copyLimit, logger: logger)
-            // Before the first read, so that no change is missed.
-            copies.append(copy)
-            do { try await copy.begin() } catch {
-                copies.removeAll { $0 === copy }
-                throw error
-            }
+        case .copy: try await follow(volume)
+        }
+    }
+
+    /// Sends what the host has in a volume, and follows changes from now on.
+    private func follow(_ volume: SandboxPlan.PodVolume) async throws {
+        let watch = watch ?? VolumeWatch(logger: logger) { [weak self] in Task { await self?.follow() } }
+        self.watch = watch
+        let copy = VolumeCopy(
+            volume, agent, watch, limit: limit, copyLimit: copyLimit, generation: generation, logger: logger)
+        // Before the first read, so that no change is missed.
+        copies.append(copy)
+        do { try await copy.begin() } catch {
+            copies.removeAll { $0 === copy }
+            throw error
         }
     }
 

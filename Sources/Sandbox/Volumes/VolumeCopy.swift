@@ -9,6 +9,8 @@ actor VolumeCopy {
     private let agent: AgentServiceClient
     private let limit: Duration
     private let copyLimit: Int
+    /// How often the machine has been restored: a restored guest has directories from before.
+    private let generation: Int
     private let logger: Logger
     private let updates = OneAtATime()
     private var watch: VolumeWatch?
@@ -28,13 +30,14 @@ actor VolumeCopy {
 
     init(
         _ volume: SandboxPlan.PodVolume, _ agent: AgentServiceClient, _ watch: VolumeWatch, limit: Duration,
-        copyLimit: Int, logger: Logger
+        copyLimit: Int, generation: Int = 0, logger: Logger
     ) {
         self.volume = volume
         self.agent = agent
         self.watch = watch
         self.limit = limit
         self.copyLimit = copyLimit
+        self.generation = generation
         self.logger = logger
     }
 
@@ -113,6 +116,7 @@ actor VolumeCopy {
             count += 1
             // A published directory of the guest never changes, and one that was sent in part can't be used.
             name = content.name == lastAttempted ? "\(content.name).\(count)" : content.name
+            if generation > 0 { name = "\(content.name).\(generation).\(count)" }
             lastAttempted = content.name
             requests.add(content.files, in: name)
         }

@@ -16,6 +16,11 @@ public protocol InspectionService: Sendable {
     func resizeInMachine(_ request: PodResizeInMachineRequest, context: TTRPCContext) async throws -> PodResizeInMachineResponse
     /// Copies files out of a container or into it, as a tar archive. Answers when that is done.
     func copyFiles(_ request: PodCopyFilesRequest, context: TTRPCContext) async throws -> PodCopyFilesResponse
+    /// Writes the pod to a directory. Answers when that is done.
+    func checkpoint(_ request: PodCheckpointRequest, context: TTRPCContext) async throws -> PodCheckpointResponse
+    /// Says what a pod that has no container yet goes on from. Its containers are created by the Task service then, each with this checkpoint,
+    /// the first one first.
+    func prepareRestore(_ request: PodPrepareRestoreRequest, context: TTRPCContext) async throws -> PodPrepareRestoreResponse
 }
 
 extension TTRPCServiceDescription {
@@ -31,6 +36,8 @@ extension TTRPCServiceDescription {
                 "StartInMachine": .unary { try await service.startInMachine($0, context: $1) },
                 "ResizeInMachine": .unary { try await service.resizeInMachine($0, context: $1) },
                 "CopyFiles": .unary { try await service.copyFiles($0, context: $1) },
+                "Checkpoint": .unary { try await service.checkpoint($0, context: $1) },
+                "PrepareRestore": .unary { try await service.prepareRestore($0, context: $1) },
             ])
     }
 }
@@ -88,6 +95,21 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodCopyFilesRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodCopyFilesResponse {
         try await client.call(Self.service, "CopyFiles", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Writes the pod to a directory. Answers when that is done.
+    public func checkpoint(
+        _ request: PodCheckpointRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodCheckpointResponse {
+        try await client.call(Self.service, "Checkpoint", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Says what a pod that has no container yet goes on from. Its containers are created by the Task service then, each with this checkpoint,
+    /// the first one first.
+    public func prepareRestore(
+        _ request: PodPrepareRestoreRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodPrepareRestoreResponse {
+        try await client.call(Self.service, "PrepareRestore", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"
