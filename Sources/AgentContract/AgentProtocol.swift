@@ -4,7 +4,7 @@ public let martletVersion = "0.1.0"
 /// The version of the agent API: of the calls (`AgentAPI`) and of everything in this module.
 public enum AgentProtocol {
     /// Goes up with each change that an older agent or an older host would not understand.
-    public static let version: UInt32 = 9
+    public static let version: UInt32 = 10
 
     /// What keeps an agent and a host from working together.
     ///

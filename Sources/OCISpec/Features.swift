@@ -65,13 +65,12 @@ extension Features {
             // On the host, where a container's cgroup is made; its limits act in the guest.
             cgroup: Cgroup(v1: true, v2: true, systemd: false, systemdUser: false, rdma: false),
             seccomp: seccomp, apparmor: Switch(enabled: false), selinux: Switch(enabled: false),
-            intelRdt: Switch(enabled: false), mountExtensions: MountExtensions(idmap: Switch(enabled: false)),
+            intelRdt: Switch(enabled: false), mountExtensions: MountExtensions(idmap: Switch(enabled: true)),
             netDevices: Switch(enabled: false)),
         // They change the pod's machine, where the configuration allows that (engine.annotations).
         potentiallyUnsafeConfigAnnotations: ["io.martlet."])
 
-    /// Options whose propagation would have to cross the border between host and guest (shared, slave) are missing, and so
-    /// are mapped ids.
+    /// Options whose propagation would have to cross the border between host and guest (shared, slave) are missing.
     private static let mountOptions: [String] = {
         let attributes = [
             "atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
@@ -79,9 +78,10 @@ extension Features {
             "nosuid", "nosymfollow", "relatime", "ro", "rw", "strictatime", "suid", "symfollow",
         ]
         let others = [
-            "acl", "async", "bind", "defaults", "dirsync", "iversion", "lazytime", "loud", "mand", "noacl",
+            "acl", "async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud", "mand", "noacl",
             "noiversion",
-            "nolazytime", "nomand", "private", "rbind", "remount", "rprivate", "runbindable", "silent", "sync",
+            "nolazytime", "nomand", "private", "rbind", "remount", "ridmap", "rprivate", "runbindable", "silent",
+            "sync",
             "tmpcopyup", "unbindable",
         ]
         return (attributes + attributes.map { "r\($0)" } + others).sorted()

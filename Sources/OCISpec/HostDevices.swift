@@ -24,12 +24,13 @@ extension Linux.Resources.DeviceRule {
 }
 
 extension Linux.Device {
-    /// Whether the guest has the device itself: null, zero, full, random, urandom, tty, console, ptmx,
+    /// Whether the guest has the device itself: null, zero, full, random, urandom, kmsg, tty, console, ptmx,
     /// tun and fuse (Documentation/admin-guide/devices.txt). A fifo is no device.
     var isGuests: Bool {
         switch (type, major ?? 0, minor ?? 0) {
         case ("p", _, _): true
-        case ("c", 1, 3), ("c", 1, 5), ("c", 1, 7...9), ("c", 5, 0...2), ("c", 10, 200), ("c", 10, 229): true
+        case ("c", 1, 3), ("c", 1, 5), ("c", 1, 7...9), ("c", 1, 11), ("c", 5, 0...2), ("c", 10, 200), ("c", 10, 229):
+            true
         case ("u", let major, let minor): Self(path: path, type: "c", major: major, minor: minor).isGuests
         default: false
         }

@@ -107,6 +107,14 @@ public struct Hook: Codable, Sendable, Equatable {
         self.env = env
         self.timeout = timeout
     }
+
+    /// How its failure begins: runc's words, and the program.
+    ///
+    /// - Parameters:
+    ///   - point: `createRuntime`.
+    ///   - index: its place among the hooks of that point.
+    /// - Returns: `error running createRuntime hook #0: /bin/false`.
+    public func failure(at point: String, _ index: Int) -> String { "error running \(point) hook #\(index): \(path)" }
 }
 
 /// The state that a hook reads from its standard input (runtime.md, "State").

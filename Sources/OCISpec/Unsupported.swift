@@ -57,19 +57,44 @@ extension Process {
             policy.labels, "\(name).apparmorProfile", "the guest has no AppArmor",
             if: !["", "unconfined"].contains(apparmorProfile))
         found.add(policy.labels, "\(name).selinuxLabel", "the guest has no SELinux", if: !selinuxLabel.isEmpty)
+        capabilities?.collectUnsupported("\(name).capabilities", &found)
         return found.list
     }
 }
 
+extension Capabilities {
+    /// A container gets those that there are (config.md, "capabilities").
+    fileprivate func collectUnsupported(_ name: String, _ found: inout Findings) {
+        let sets = [
+            ("bounding", bounding), ("effective", effective), ("inheritable", inheritable), ("permitted", permitted),
+            ("ambient", ambient),
+        ]
+        for (set, names) in sets {
+            for (index, capability) in names.enumerated() where !Self.names.contains(capability) {
+                found.warn("\(name).\(set)[\(index)]", "\"\(capability)\" is not a capability", if: true)
+            }
+        }
+        for capability in ambient where Self.names.contains(capability) {
+            found.warn(
+                "\(name).ambient",
+                "can't raise ambient capability \(capability): it is not among the permitted and the inheritable ones",
+                if: !permitted.contains(capability) || !inheritable.contains(capability))
+        }
+    }
+}
+
 extension Mount {
-    private static let noMaps = "the guest's file systems can't be mounted with mapped ids"
+    private static let noMaps = "only bind mounts have mapped ids"
 
     fileprivate func collectUnsupported(_ name: String, _ found: inout Findings) {
-        found.refuse("\(name).uidMappings", Self.noMaps, if: !uidMappings.isEmpty)
-        found.refuse("\(name).gidMappings", Self.noMaps, if: !gidMappings.isEmpty)
+        found.refuse("\(name).uidMappings", Self.noMaps, if: !isBind && !uidMappings.isEmpty)
+        found.refuse("\(name).gidMappings", Self.noMaps, if: !isBind && !gidMappings.isEmpty)
+        found.warn(
+            "\(name).destination", "\(destination): relative, taken as /\(destination)", if: !destination.hasPrefix("/")
+        )
         for option in options {
             switch option {
-            case "idmap", "ridmap": found.refuse("\(name).options", "\(option): \(Self.noMaps)")
+            case "idmap", "ridmap": found.refuse("\(name).options", "\(option): \(Self.noMaps)", if: !isBind)
             // For a file system of the guest, propagation works inside the guest.
             case "shared", "rshared":
                 found.refuse(

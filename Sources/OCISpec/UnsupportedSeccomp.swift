@@ -10,8 +10,13 @@ extension Linux.Seccomp {
         for (index, rule) in syscalls.enumerated() where rule.action == "SCMP_ACT_NOTIFY" {
             found.append(refusal("syscalls[\(index)].action"))
         }
-        if !listenerPath.isEmpty { found.append(refusal("listenerPath")) }
-        if !listenerMetadata.isEmpty { found.append(refusal("listenerMetadata")) }
+        // Without these actions there is nothing to listen for.
+        if !found.isEmpty { return found }
+        for (field, value) in [("listenerPath", listenerPath), ("listenerMetadata", listenerMetadata)]
+        where !value.isEmpty {
+            found.append(
+                .init(field: "\(name).\(field)", verdict: .warn, reason: "ignored, no action is SCMP_ACT_NOTIFY"))
+        }
         return found
     }
 }

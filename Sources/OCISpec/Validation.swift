@@ -63,7 +63,6 @@ extension Process {
         }
         collectTerminal(name, &problems)
         collectLimits(name, &problems)
-        capabilities?.collect("\(name).capabilities", &problems)
         if let oomScoreAdj, !(-1000...1000).contains(oomScoreAdj) {
             problems.add("\(name).oomScoreAdj", "\(oomScoreAdj) is not between -1000 and 1000")
         }
@@ -91,23 +90,13 @@ extension Process {
     }
 }
 
-extension Capabilities {
-    fileprivate func collect(_ name: String, _ problems: inout Problems) {
-        let sets = [
-            ("bounding", bounding), ("effective", effective), ("inheritable", inheritable), ("permitted", permitted),
-            ("ambient", ambient),
-        ]
-        for (set, names) in sets {
-            for (index, capability) in names.enumerated() where !Self.names.contains(capability) {
-                problems.add("\(name).\(set)[\(index)]", "\"\(capability)\" is not a capability")
-            }
-        }
-    }
-}
-
 extension Mount {
     fileprivate func collect(_ name: String, _ problems: inout Problems) {
-        problems.absolute("\(name).destination", destination)
+        problems.path("\(name).destination", destination)
+        if uidMappings.isEmpty != gidMappings.isEmpty {
+            let missing = uidMappings.isEmpty ? "uidMappings" : "gidMappings"
+            problems.add("\(name).\(missing)", "missing, the other ids are mapped")
+        }
         problems.text("\(name).type", type)
         problems.text("\(name).source", source)
         for (index, option) in options.enumerated() { problems.text("\(name).options[\(index)]", option) }

@@ -60,7 +60,10 @@ struct Exec: AsyncParsableCommand {
     )
     var preserveFds = 0
 
-    @Option(help: "A cgroup below the container's: refused.")
+    @Option(
+        help:
+            "The cgroup that the process starts in, a path below the container's that is there; /: the container's own."
+    )
     var cgroup: String?
 
     @Flag(help: "Let a process in a paused container wait for resume.")
@@ -78,14 +81,22 @@ struct Exec: AsyncParsableCommand {
             throw ValidationError(
                 "--preserve-fds \(preserveFds) is not supported: no descriptor reaches a virtual machine")
         }
-        if cgroup != nil { throw ValidationError("--cgroup is not supported") }
+        if let cgroup {
+            if cgroup.isEmpty || cgroup.contains(":") {
+                throw ValidationError(
+                    "--cgroup \(cgroup): not a path; the guest has cgroups of version 2, without controllers by name")
+            }
+            if cgroup.split(separator: "/").contains("..") {
+                throw ValidationError("--cgroup \(cgroup): \(cgroup) is not a sub cgroup path")
+            }
+        }
     }
 
     func run() async throws {
         let arguments = self
         var options = ExecOptions(
             id: id, processFile: process, pidFile: pidFile, consoleSocket: consoleSocket, pidfdSocket: pidfdSocket,
-            isDetached: detach, ignoresPaused: ignorePaused)
+            isDetached: detach, ignoresPaused: ignorePaused, cgroup: cgroup ?? "")
         options.changes = { try arguments.apply(to: &$0) }
         let status: Int32
         do {
@@ -113,6 +124,8 @@ struct Exec: AsyncParsableCommand {
             for set in [\Capabilities.bounding, \.effective, \.permitted] where !sets[keyPath: set].contains(name) {
                 sets[keyPath: set].append(name)
             }
+            // As with runc: ambient ones must be inheritable, and this option makes none so.
+            if !sets.inheritable.isEmpty, !sets.ambient.contains(name) { sets.ambient.append(name) }
         }
         if !capabilities.isEmpty { process.capabilities = sets }
     }

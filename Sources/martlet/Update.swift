@@ -18,10 +18,10 @@ struct Update: AsyncParsableCommand {
     @Option(help: "Weight of block I/O, 10 to 1000.")
     var blkioWeight: UInt16?
 
-    @Option(help: "The period of the CPU limit, microseconds.")
+    @Option(parsing: .unconditional, help: "The period of the CPU limit, microseconds.")
     var cpuPeriod: UInt64?
 
-    @Option(help: "The CPU time in a period, microseconds.")
+    @Option(parsing: .unconditional, help: "The CPU time in a period, microseconds.")
     var cpuQuota: Int64?
 
     @Option(help: "The CPU time that may be used above the quota, microseconds.")
@@ -33,7 +33,7 @@ struct Update: AsyncParsableCommand {
     @Option(help: "The period of the realtime limit, microseconds.")
     var cpuRtPeriod: UInt64?
 
-    @Option(help: "The realtime CPU time in a period, microseconds.")
+    @Option(parsing: .unconditional, help: "The realtime CPU time in a period, microseconds.")
     var cpuRtRuntime: Int64?
 
     @Option(help: "The vCPUs that may be used, as a list.")
@@ -42,25 +42,27 @@ struct Update: AsyncParsableCommand {
     @Option(help: "The memory nodes that may be used, as a list.")
     var cpusetMems: String?
 
-    @Option(help: "1: the container runs only when nothing else wants the CPU.")
+    @Option(parsing: .unconditional, help: "1: the container runs only when nothing else wants the CPU.")
     var cpuIdle: Int64?
 
-    @Option(help: "Has no effect, as in other runtimes.")
+    @Option(parsing: .unconditional, help: "Has no effect, as in other runtimes.")
     var kernelMemory: String?
 
-    @Option(help: "Has no effect, as in other runtimes.")
+    @Option(parsing: .unconditional, help: "Has no effect, as in other runtimes.")
     var kernelMemoryTcp: String?
 
-    @Option(name: [.long, .customShort("m")], help: "Memory.")
+    @Option(name: [.long, .customShort("m")], parsing: .unconditional, help: "Memory.")
     var memory: String?
 
-    @Option(help: "Memory below which none is reclaimed from the container if others have more.")
+    @Option(
+        parsing: .unconditional,
+        help: "Memory below which none is reclaimed from the container if others have more.")
     var memoryReservation: String?
 
-    @Option(help: "Memory and swap together.")
+    @Option(parsing: .unconditional, help: "Memory and swap together.")
     var memorySwap: String?
 
-    @Option(help: "The number of processes.")
+    @Option(parsing: .unconditional, help: "The number of processes.")
     var pidsLimit: Int64?
 
     @Option(name: [.customLong("l3-cache-schema")], help: "Intel RDT: refused, the guest has none.")

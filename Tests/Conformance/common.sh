@@ -43,7 +43,13 @@ clear_left() {
     done
 }
 
-# Prints the totals of the list.
+# Prints the totals of the list, and with BASELINE how many of those that passed there, in files that were run here, passed.
 totals() {
     awk -F'\t' '{n[$1]++} END {printf "%d passed, %d failed, %d skipped\n", n["pass"], n["fail"], n["skip"]}' "$list"
+    [ -n "${BASELINE:-}" ] || return 0
+    awk -F'\t' -v baseline="$BASELINE" '
+        {test = $2 FS $3}
+        FILENAME != baseline {ran[$2]; if ($1 == "pass") passed[test]; next}
+        $1 == "pass" && $2 in ran {all++; if (test in passed) n++}
+        END {printf "%d of the %d that passed in %s\n", n, all, baseline}' "$list" "$BASELINE"
 }

@@ -18,6 +18,8 @@ list=$(readlink -f "${LIST:-runtime-tools.tsv}")
 work=$(mktemp -d "${TMPDIR:-/tmp}/runtime-tools.XXXXXX")
 trap 'clear_left; rm -rf --one-file-system "$work"' EXIT
 mkdir "$work/tmp" "$work/state"
+# Containers with users of their own pass through it.
+chmod 755 "$work"
 # The programs look for these in their working directory.
 cp "$checkout/runtimetest" "$checkout"/rootfs-*.tar.gz "$work/"
 # They name no state directory: the runtime gets one of this run's own.

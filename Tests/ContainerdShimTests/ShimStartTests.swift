@@ -63,7 +63,7 @@ import Testing
             info.features.typeURL == "types.containerd.io/opencontainers/runtime-spec/1/features/Features")
         let features = try JSON.decode(Features.self, from: Array(info.features.value), file: "features")
         #expect(features.mountOptions.contains("rro") && features.linux.namespaces.contains("user"))
-        #expect(features.linux.mountExtensions.idmap.enabled == false)
+        #expect(features.linux.mountExtensions.idmap.enabled == true)
         #expect(features.annotations["io.martlet.version"] == martletVersion)
     }
 

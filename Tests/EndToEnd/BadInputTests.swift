@@ -50,6 +50,7 @@ extension Containers {
                 try expect(scene.run(bundle: noSource), says: "mounts[7].source", "/no/such")
                 let mapped = try scene.bundle(args: ["/bin/sh"]) {
                     $0.mounts[0].uidMappings = [.init(containerID: 0, hostID: 1, size: 1)]
+                    $0.mounts[0].gidMappings = $0.mounts[0].uidMappings
                 }
                 try expect(scene.run(bundle: mapped), says: "mounts[0].uidMappings")
                 let hook = try scene.bundle(args: ["/bin/sh"]) {
@@ -57,7 +58,8 @@ extension Containers {
                     $0.hooks?.createRuntime = [Hook(path: "/bin/sh", args: ["sh", "-c", "echo no >&2; exit 3"])]
                 }
                 try expect(
-                    scene.run(bundle: hook), says: "hooks.createRuntime[0]: /bin/sh: exited with code 3: no")
+                    scene.run(bundle: hook),
+                    says: "error running createRuntime hook #0: /bin/sh: exited with code 3: no")
                 let foreign = try scene.bundle(args: ["/bin/sh"]) { $0.annotations["io.martlet.vm.vcpus"] = "2" }
                 try expect(scene.run(bundle: foreign), says: "annotation io.martlet.vm.vcpus: not allowed")
                 let terminal = try scene.bundle(args: ["/bin/sh"]) { $0.process?.terminal = true }

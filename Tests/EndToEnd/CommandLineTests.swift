@@ -62,6 +62,7 @@ extension Containers {
                 #expect(paused.code == 255 && paused.errorText.contains("cannot exec in a paused container"))
                 try container.succeed("resume", id)
 
+                try container.succeed("update", "--memory", "-1", "--pids-limit", "-1", "--cpu-quota", "-1", id)
                 try container.succeed("update", "--memory", "64m", "--pids-limit", "50", id)
                 let stats = try container.succeed("events", "--stats", id)
                 #expect(stats.contains("\"limit\":67108864") && stats.contains("\"type\":\"stats\""), "\(stats)")
@@ -135,6 +136,66 @@ extension Containers {
                 #expect(missing.code == 255 && missing.errorText.contains("/bin/none"), "\(missing.errorText)")
                 #expect(try container.run("exec", "none", "true").errorText.contains("does not exist"))
                 try container.succeed("delete", "-f", id)
+            }
+        }
+
+        @Test func anExecMayNameACgroupAndWaitForResume() throws {
+            try Scene.play { scene in
+                let container = try CommandLineContainer(scene)
+                let id = container.id
+                let bundle = try scene.bundle(script: Self.waiting) { spec in
+                    for index in spec.mounts.indices where spec.mounts[index].type == "cgroup" {
+                        spec.mounts[index].options.removeAll { $0 == "ro" }
+                    }
+                }
+                try container.create(bundle: bundle)
+                try container.succeed("start", id)
+                container.wait(forText: "up\n")
+                let show = ["cat", "/proc/self/cgroup"]
+                try container.succeed("exec", id, "mkdir", "/sys/fs/cgroup/sub")
+                #expect(try container.begin(["exec", "--cgroup", "sub", id] + show).finish().text == "0::/sub\n")
+                #expect(try container.begin(["exec", "--cgroup", "/", id] + show).finish().text == "0::/\n")
+                for (name, reason) in [
+                    ("..", ".. is not a sub cgroup path"), ("none", "none/cgroup.procs: No such file"),
+                    ("cpu:sub", "version 2"),
+                ] {
+                    let refused = try container.begin(["exec", "--cgroup", name, id] + show).finish()
+                    #expect(refused.code != 0 && refused.errorText.contains(reason), "\(refused)")
+                }
+
+                try container.succeed("pause", id)
+                let waiting = try container.begin(["exec", "--ignore-paused", id, "echo", "went on"])
+                #expect(waiting.child.waitForEnd(timeout: .seconds(1)) == nil)
+                try container.succeed("resume", id)
+                #expect(try waiting.finish().text == "went on\n")
+                try container.succeed("delete", "-f", id)
+            }
+        }
+
+        @Test func aContainerThatIsKeptHasStopped() throws {
+            try Scene.play { scene in
+                let container = try CommandLineContainer(scene)
+                let id = container.id
+                let bundle = try scene.bundle(script: "echo ran")
+                #expect(try scene.run(bundle: bundle, id: id, options: ["--keep"]).text == "ran\n")
+                #expect(try container.state()?.status == "stopped")
+                #expect(try scene.run(bundle: bundle, id: id).code == 1, "the id is taken")
+                try container.succeed("delete", id)
+                #expect(try container.state() == nil)
+                #expect(try scene.run(bundle: bundle, id: id).text == "ran\n")
+            }
+        }
+
+        /// A `poststart` hook that fails ends the container.
+        @Test func aHookAfterTheStartMayFailIt() throws {
+            try Scene.play { scene in
+                let bundle = try scene.bundle(script: Self.waiting) {
+                    $0.hooks = Hooks()
+                    $0.hooks?.poststart = [Hook(path: "/bin/true"), Hook(path: "/bin/false")]
+                }
+                let outcome = try scene.run(bundle: bundle)
+                #expect(outcome.code == 1, "\(outcome)")
+                #expect(outcome.errorText.contains("error running poststart hook #1: /bin/false: "), "\(outcome)")
             }
         }
 

@@ -44,6 +44,19 @@ extension Containers {
             }
         }
 
+        /// As with runc: the terminal of whoever calls may be another stream than stdin, and a pipe gets line feeds alone.
+        @Test func outputToAPipeHasLineFeedsAlone() throws {
+            try Scene.play { scene in
+                let pty = try Pty(rows: 33, columns: 101)
+                let bundle = try scene.bundle(script: "tty; stty size; cat") { $0.process?.terminal = true }
+                let run = try Command(
+                    "setsid", ["-c", Lab.martlet] + scene.runArguments(bundle: bundle), input: .null, output: .pipe,
+                    errors: .descriptor(pty.slave))
+                let outcome = try run.finish(within: .seconds(60))
+                #expect(outcome.text.hasPrefix("/dev/pts/0\n33 101\n"), "\(outcome)")
+            }
+        }
+
         @Test func aConsoleSocketGetsTheTerminal() throws {
             try Scene.play { scene in
                 let path = "\(scene.directory)/console"

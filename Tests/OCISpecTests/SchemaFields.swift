@@ -34,12 +34,12 @@ enum SchemaFields {
         honoured mounts[].destination "/x"
         honoured mounts[].options[] "ro"
         honoured mounts[].type "tmpfs"
-        refused  mounts[].uidMappings[].containerID 1
-        refused  mounts[].uidMappings[].hostID 1
-        refused  mounts[].uidMappings[].size 1
-        refused  mounts[].gidMappings[].containerID 1
-        refused  mounts[].gidMappings[].hostID 1
-        refused  mounts[].gidMappings[].size 1
+        honoured mounts[].uidMappings[].containerID 1
+        honoured mounts[].uidMappings[].hostID 1
+        honoured mounts[].uidMappings[].size 1
+        honoured mounts[].gidMappings[].containerID 1
+        honoured mounts[].gidMappings[].hostID 1
+        honoured mounts[].gidMappings[].size 1
         honoured root.path "rootfs"
         honoured root.readonly true
         honoured process.args[] "x"
@@ -54,11 +54,11 @@ enum SchemaFields {
         honoured process.user.umask 1
         honoured process.user.additionalGids[] 1
         honoured process.user.username "x"
-        honoured process.capabilities.bounding[] "x"
-        honoured process.capabilities.permitted[] "x"
-        honoured process.capabilities.effective[] "x"
-        honoured process.capabilities.inheritable[] "x"
-        honoured process.capabilities.ambient[] "x"
+        honoured process.capabilities.bounding[] "CAP_CHOWN"
+        honoured process.capabilities.permitted[] "CAP_CHOWN"
+        honoured process.capabilities.effective[] "CAP_CHOWN"
+        honoured process.capabilities.inheritable[] "CAP_CHOWN"
+        honoured process.capabilities.ambient[] "CAP_CHOWN"
         warned   process.apparmorProfile "x"
         honoured process.oomScoreAdj 1
         warned   process.selinuxLabel "x"
@@ -147,8 +147,8 @@ enum SchemaFields {
         honoured linux.seccomp.defaultAction "SCMP_ACT_ERRNO"
         honoured linux.seccomp.defaultErrnoRet 1
         honoured linux.seccomp.flags[] "SECCOMP_FILTER_FLAG_TSYNC"
-        refused  linux.seccomp.listenerPath "x"
-        refused  linux.seccomp.listenerMetadata "x"
+        warned   linux.seccomp.listenerPath "x"
+        warned   linux.seccomp.listenerMetadata "x"
         honoured linux.seccomp.architectures[] "SCMP_ARCH_X86_64"
         honoured linux.seccomp.syscalls[].names[] "x"
         honoured linux.seccomp.syscalls[].action "SCMP_ACT_LOG"

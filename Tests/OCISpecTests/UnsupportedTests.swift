@@ -81,6 +81,15 @@ import Testing
         expect("process.apparmorProfile", .warn) { $0.process?.apparmorProfile = "containers-default" }
         expect("process.selinuxLabel", .warn) { $0.process?.selinuxLabel = "system_u:x" }
         expect("linux.rootfsPropagation", .warn) { $0.linux?.rootfsPropagation = "rslave" }
+        expect("linux.seccomp.listenerPath", .warn) {
+            $0.linux?.seccomp = .init(defaultAction: "SCMP_ACT_ALLOW")
+            $0.linux?.seccomp?.listenerPath = "/run/listener"
+        }
+        expect("process.capabilities.bounding[0]", .warn) { $0.process?.capabilities = .init(bounding: ["CAP_FLY"]) }
+        expect("process.capabilities.ambient", .warn) {
+            $0.process?.capabilities = .init(permitted: ["CAP_CHOWN"], ambient: ["CAP_CHOWN"])
+        }
+        expect("mounts[0].destination", .warn) { $0.mounts[0].destination = "proc" }
     }
 
     @Test func whatChangesTheContainerIsRefused() {
@@ -96,14 +105,11 @@ import Testing
             $0.linux?.seccomp = .init(defaultAction: "SCMP_ACT_ALLOW")
             $0.linux?.seccomp?.syscalls = [.init(names: ["mount"], action: "SCMP_ACT_NOTIFY")]
         }
-        expect("linux.seccomp.listenerPath", .refuse) {
-            $0.linux?.seccomp = .init(defaultAction: "SCMP_ACT_ALLOW")
-            $0.linux?.seccomp?.listenerPath = "/run/listener"
-        }
         expect("linux.personality.flags", .refuse) {
             $0.linux?.personality = .init(domain: "LINUX32")
             $0.linux?.personality?.flags = ["x"]
         }
+        expect("mounts[0].options", .refuse) { $0.mounts[0].options = ["idmap"] }
         for option in ["shared", "rshared", "slave", "rslave"] {
             expect("mounts[0].options", .refuse) { $0.mounts[0].options = ["rbind", option] }
         }

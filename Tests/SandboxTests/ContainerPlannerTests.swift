@@ -49,6 +49,54 @@ import Testing
         }
     }
 
+    /// As with runc: a path of the root file system on the host is one in the container.
+    @Test func mountsMayNameTheRootByItsPathOnTheHost() throws {
+        func mount(_ destination: String, _ source: String) -> Mount {
+            Mount(destination: destination, type: "bind", source: source, options: ["bind"])
+        }
+        var mounts = [
+            mount("rel", "/s"), mount("/b/rootfs/a//b", "/s"), mount("/b/rootfs2", "/s"), mount("/b/rootfs/../x", "/s"),
+        ]
+        mounts.completeDestinations(rootPath: "/b/rootfs")
+        #expect(mounts.map(\.destination) == ["/rel", "/a/b", "/b/rootfs2", "/b/rootfs/../x"])
+        for (source, part) in [
+            ("/b/rootfs/a/b/c", "/a/b/c"), ("/b/rootfs/a", "/a"), ("/b/rootfs/ab", nil), ("/b/rootfs", nil),
+            ("/s", nil),
+            ("/b/rootfs/a/../../x", nil),
+        ] { #expect(mounts.partOfRoot(4, source, rootPath: "/b/rootfs") == part, "\(source)") }
+        #expect(mounts.partOfRoot(1, "/b/rootfs/a/b/c", rootPath: "/b/rootfs") == nil, "what comes later has no part")
+    }
+
+    @Test func mappedIDsAreTheHostsToMap() throws {
+        var mounts = ["idmap", "ridmap", "ro"].map {
+            Mount(destination: "rel", type: "bind", source: "file", options: ["rbind", $0])
+        }
+        mounts[1].uidMappings = [.init(containerID: 0, hostID: 100, size: 10)]
+        mounts[1].gidMappings = [.init(containerID: 1, hostID: 200, size: 20)]
+        try withBundle(mounts) { directory, bundle in
+            var bundle = bundle
+            #expect {
+                try SandboxPlan.Container(id: "c1", bundle: bundle)
+            } throws: {
+                "\($0)".contains("mounts[0].options (/rel): idmap without uidMappings and gidMappings")
+            }
+            bundle.spec.linux?.uidMappings = [.init(containerID: 0, hostID: 7, size: 8)]
+            bundle.spec.linux?.gidMappings = [.init(containerID: 0, hostID: 9, size: 10)]
+            let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
+            let implied = MappedIDs(
+                users: [.init(first: 0, becomes: 7, count: 8)], groups: [.init(first: 0, becomes: 9, count: 10)])
+            let own = MappedIDs(
+                users: [.init(first: 0, becomes: 100, count: 10)], groups: [.init(first: 1, becomes: 200, count: 20)])
+            #expect(
+                plan.shares.dropFirst().map(\.ids) == [
+                    .init(map: implied, mounts: .top), .init(map: own, mounts: .all), nil,
+                ])
+            #expect(plan.spec.mounts.map(\.destination) == ["/rel", "/rel", "/rel"])
+            #expect(plan.spec.mounts.map(\.options) == [["rbind"], ["rbind"], ["rbind", "ro"]])
+            #expect(plan.spec.mounts[1].uidMappings.isEmpty && plan.spec.mounts[1].gidMappings.isEmpty)
+        }
+    }
+
     /// What a container gets of the host is in its mounts, where an engine checks it. An annotation adds nothing, whosever it is
     /// (GHSA-rr59-xxvx-96qr of Kata, and its annotation for shared paths).
     @Test func noAnnotationSharesAPathOfTheHost() throws {

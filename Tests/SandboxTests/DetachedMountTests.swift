@@ -40,6 +40,41 @@ import Testing
         (["tmpfs/inner", "inner"] as [String]).filter { faccessat(mount.tree.raw, $0, F_OK, 0) == 0 }.count
     }
 
+    /// The owners of a directory as a mount of it shows them.
+    private func owners(_ mount: DetachedMount) -> [UInt32] {
+        var status = stat()
+        return fstat(mount.tree.raw, &status) == 0 ? [status.st_uid, status.st_gid] : []
+    }
+
+    @Test func idsAreMappedInTheMountAlone() throws {
+        try withTree { directory in
+            let path = "\(directory)/tmpfs/inner"
+            #expect(chown(path, 7, 9) == 0)
+            let map = MappedIDs(
+                users: [.init(first: 0, becomes: 1000, count: 5), .init(first: 5, becomes: 2000, count: 5)],
+                groups: [.init(first: 9, becomes: 3, count: 1)])
+            let ids = SandboxPlan.ShareIDs(map: map, mounts: .top)
+            let mapped = try DetachedMount.clone(.path(path), all: false, readOnly: .none, ids: ids)
+            let plain = try DetachedMount.clone(.path(path), all: false, readOnly: .none)
+            #expect(owners(mapped[0]) == [2002, 3] && owners(plain[0]) == [7, 9])
+            // Another inode in the guest; the same map names the same.
+            #expect(mapped[0].fileSystem != plain[0].fileSystem && mapped[0].file == plain[0].file)
+            let again = try DetachedMount.clone(.path(path), all: false, readOnly: .none, ids: ids)
+            #expect(again[0].fileSystem == mapped[0].fileSystem)
+            // Of a tree the first mount, or all of them.
+            for (mounts, expected) in [(SandboxPlan.Share.Extent.top, [0, 0] as [UInt32]), (.all, [1000, 65534])] {
+                let ids = SandboxPlan.ShareIDs(map: map, mounts: mounts)
+                let tree = try DetachedMount.clone(.path(directory), all: true, readOnly: .none, ids: ids)
+                #expect(tree.first.map(owners) == [1000, 65534])
+                #expect(tree.first { $0.path == "hidden" }.map(owners) == expected)
+            }
+            let none = SandboxPlan.ShareIDs(map: MappedIDs(users: [], groups: []), mounts: .top)
+            #expect(throws: SystemError.self) {
+                try DetachedMount.clone(.path(path), all: false, readOnly: .none, ids: none)
+            }
+        }
+    }
+
     @Test func eachMountIsAShareOfItsOwn() throws {
         try withTree { directory in
             let all = try DetachedMount.clone(.path(directory), all: true, readOnly: .none)

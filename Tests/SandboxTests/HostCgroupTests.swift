@@ -112,10 +112,34 @@ import Testing
                 "memory.limit_in_bytes=268435456", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000",
                 "cpu.shares=1024", "cpuset.cpus=0-1", "cpuset.mems=0",
             ])
-        (cpu.quota, cpu.shares, cpu.cpus, cpu.mems) = (-1, 0, "", "")
+        (cpu.burst, cpu.idle, cpu.cpus, cpu.mems) = (20_000, 1, "", "")
+        let all = text(HostCgroupLimits(cpu: cpu), true)
+        #expect(all == ["cpu.max=50000 100000", "cpu.weight=39", "cpu.max.burst=20000", "cpu.idle=1"])
+        #expect(text(HostCgroupLimits(cpu: cpu), false).suffix(2) == ["cpu.cfs_burst_us=20000", "cpu.idle=1"])
+        (cpu.quota, cpu.shares, cpu.burst, cpu.idle) = (-1, 0, nil, nil)
         #expect(text(HostCgroupLimits(cpu: cpu), true) == ["cpu.max=max 100000"])
         #expect(
             text(HostCgroupLimits(cpu: cpu), false) == ["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=-1"])
+    }
+
+    /// Its limits would be changed, and it would be removed with the pod.
+    @Test(.enabled(if: geteuid() == 0, "needs root: cgroups")) func oneThatSomebodyUsesIsRefused() throws {
+        let path = try HostCgroupPath(path: "/martlet-test-\(getpid())")
+        try HostCgroup.requireUnused(path, but: [])
+        let child = try ChildProcess(
+            "sleep",
+            .init(executable: "/bin/sleep", arguments: ["100"], descriptors: [-1, -1, -1], diesWithParent: true))
+        defer { child.signal(SIGKILL) }
+        let directories = try HostCgroup.make(path, pid: child.pid)
+        try #require(!directories.isEmpty)
+        defer {
+            child.signal(SIGKILL)
+            HostCgroup.remove(directories)
+        }
+        let error = #expect(throws: SandboxError.self) { try HostCgroup.requireUnused(path, but: []) }
+        #expect(error.map { "\($0)" }?.contains("container's cgroup is not empty: 1 process(es) found") == true)
+        try HostCgroup.requireUnused(path, but: [child.pid])
+        #expect(directories.allSatisfy { access($0, F_OK) == 0 }, "it stays as it is")
     }
 
     @Test func systemdIsToldTheLimits() throws {

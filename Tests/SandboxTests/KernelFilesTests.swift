@@ -82,4 +82,21 @@ import Testing
         #expect(try options(["rbind"], 0) == ["rbind"])
         #expect(try options(["rbind", "suid"], 0, nosuid: true) == ["rbind", "suid", "nosuid"], "as the host says")
     }
+
+    @Test func theSourcesOtherFlagsGoByRuncsRules() {
+        func options(_ own: [String], _ flags: UInt, ownUsers: Bool = false) -> [String] {
+            SourceFlags(flags).options(beside: own, nosuid: false, ownUsers: ownUsers)
+        }
+        let relative = SourceFlags.relativeAccessTimes
+        let strict = MountFlag.readOnly | MountFlag.noExecution | SourceFlags.noSymlinks | relative
+        #expect(options(["rbind", "rprivate"], strict) == ["ro", "noexec", "nosymfollow"], "no flag: all of them")
+        #expect(options(["bind", "dev"], strict) == [], "some flag: the others are off")
+        #expect(options(["bind", "dev"], strict, ownUsers: true) == ["ro", "noexec"])
+        #expect(options(["bind", "rw", "exec"], strict, ownUsers: true) == [], "the device keeps it read-only")
+        #expect(options(["bind"], MountFlag.noAccessTime) == ["noatime"])
+        #expect(options(["bind"], MountFlag.noAccessTime, ownUsers: true) == [], "its users may not change it")
+        #expect(options(["bind", "ro", "norelatime"], MountFlag.noAccessTime) == ["noatime"])
+        #expect(options(["bind", "relatime"], MountFlag.noAccessTime) == [])
+        #expect(options(["bind", "ro"], MountFlag.noDirectoryAccessTime) == ["strictatime", "nodiratime"])
+    }
 }

@@ -39,6 +39,23 @@ import Testing
                 == MachineSize(vcpus: 4, memoryMiB: 512))
     }
 
+    /// A container that names CPUs must find them, however many its quota allows.
+    @Test func theCPUsThatAContainerNamesAreThere() {
+        func named(_ list: String) -> ContainerLimits {
+            var resources = Linux.Resources()
+            resources.cpu = .init()
+            resources.cpu?.cpus = list
+            return ContainerLimits(resources)
+        }
+        let expected = [("", 0), ("0", 1), ("1", 2), ("0-3,7", 8), ("7,0-3", 8), ("x", 0), ("99999999999999999999", 0)]
+        for (list, count) in expected { #expect(Sizing.cpus(upToLastOf: list) == count, "\(list)") }
+        #expect(MachineSize(of: [named("0-2"), named("1"), limits(quota: 100_000)], overheadMiB: 64).vcpus == 3)
+        #expect(MachineSize(of: [named("0"), limits(quota: 400_000)], overheadMiB: 64).vcpus == 4)
+        var limits = named("0-2")
+        limits.change(to: resources(quota: 100_000))
+        #expect(limits.lastCPU == 3, "an update leaves it")
+    }
+
     @Test func noNumberOfAnEngineTraps() {
         let extreme = [
             limits(memory: .max, quota: .max, period: 1), limits(memory: (1 << 60) - 1, quota: .max, period: .max),

@@ -232,25 +232,6 @@ public nonisolated struct AgentVolumeEntry: Sendable {
   public init() {}
 }
 
-/// The vsock streams of a process. Each is a connection that the host makes to vsock port 1025 (AgentPort.streams) and
-/// opens by sending the stream's number (StreamNumber); 0: the process has no such stream and gets /dev/null.
-public nonisolated struct AgentStreams: Sendable {
-  // SwiftProtobuf.Message conformance is added in an extension below. See the
-  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
-  // methods supported on all messages.
-
-  public var stdin: UInt64 = 0
-
-  public var stdout: UInt64 = 0
-
-  /// Not used with a terminal, whose output is all on stdout.
-  public var stderr: UInt64 = 0
-
-  public var unknownFields = SwiftProtobuf.UnknownStorage()
-
-  public init() {}
-}
-
 public nonisolated struct AgentCreateContainerRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -382,6 +363,10 @@ public nonisolated struct AgentExecProcessRequest: Sendable {
   public var hasStreams: Bool {self._streams != nil}
   /// Clears the value of `streams`. Subsequent reads from it will return its default value.
   public mutating func clearStreams() {self._streams = nil}
+
+  /// The cgroup that it starts in, a path below the container's that is there already; "/": the container's own, and no other.
+  /// Empty: the container's own, or where that may have no processes that of its first process.
+  public var cgroup: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1262,46 +1247,6 @@ nonisolated extension AgentVolumeEntry: SwiftProtobuf.Message, SwiftProtobuf._Me
   }
 }
 
-nonisolated extension AgentStreams: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
-  public static let protoMessageName: String = _protobuf_package + ".Streams"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stdin\0\u{1}stdout\0\u{1}stderr\0")
-
-  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.stdin) }()
-      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.stdout) }()
-      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.stderr) }()
-      default: break
-      }
-    }
-  }
-
-  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.stdin != 0 {
-      try visitor.visitSingularUInt64Field(value: self.stdin, fieldNumber: 1)
-    }
-    if self.stdout != 0 {
-      try visitor.visitSingularUInt64Field(value: self.stdout, fieldNumber: 2)
-    }
-    if self.stderr != 0 {
-      try visitor.visitSingularUInt64Field(value: self.stderr, fieldNumber: 3)
-    }
-    try unknownFields.traverse(visitor: &visitor)
-  }
-
-  public static func ==(lhs: AgentStreams, rhs: AgentStreams) -> Bool {
-    if lhs.stdin != rhs.stdin {return false}
-    if lhs.stdout != rhs.stdout {return false}
-    if lhs.stderr != rhs.stderr {return false}
-    if lhs.unknownFields != rhs.unknownFields {return false}
-    return true
-  }
-}
-
 nonisolated extension AgentCreateContainerRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".CreateContainerRequest"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}spec_json\0\u{1}storages\0\u{1}streams\0\u{1}sockets\0")
@@ -1543,7 +1488,7 @@ nonisolated extension AgentRemoveContainerRequest: SwiftProtobuf.Message, SwiftP
 
 nonisolated extension AgentExecProcessRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ExecProcessRequest"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}exec_id\0\u{3}process_json\0\u{1}streams\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}exec_id\0\u{3}process_json\0\u{1}streams\0\u{1}cgroup\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1555,6 +1500,7 @@ nonisolated extension AgentExecProcessRequest: SwiftProtobuf.Message, SwiftProto
       case 2: try { try decoder.decodeSingularStringField(value: &self.execID) }()
       case 3: try { try decoder.decodeSingularBytesField(value: &self.processJson) }()
       case 4: try { try decoder.decodeSingularMessageField(value: &self._streams) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.cgroup) }()
       default: break
       }
     }
@@ -1577,6 +1523,9 @@ nonisolated extension AgentExecProcessRequest: SwiftProtobuf.Message, SwiftProto
     try { if let v = self._streams {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
     } }()
+    if !self.cgroup.isEmpty {
+      try visitor.visitSingularStringField(value: self.cgroup, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -1585,6 +1534,7 @@ nonisolated extension AgentExecProcessRequest: SwiftProtobuf.Message, SwiftProto
     if lhs.execID != rhs.execID {return false}
     if lhs.processJson != rhs.processJson {return false}
     if lhs._streams != rhs._streams {return false}
+    if lhs.cgroup != rhs.cgroup {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -54,6 +54,10 @@ int martlet_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, 
 int martlet_open_tree(int dirfd, const char *path, unsigned flags);
 int martlet_move_mount(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int martlet_mount_setattr(int dirfd, const char *path, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation);
+// mount_setattr(2) of a mount that is attached nowhere: its files' ids become those that the user namespace maps them to.
+int martlet_mount_idmap(int tree, int user_namespace);
+// A user namespace without processes, with these contents of uid_map and gid_map (user_namespaces(7)); -1: errno.
+int martlet_user_namespace(const char *users, const char *groups);
 // pidfd_open(2), pidfd_send_signal(2).
 int martlet_pidfd_open(pid_t pid, unsigned flags);
 int martlet_pidfd_send_signal(int pidfd, int signal);

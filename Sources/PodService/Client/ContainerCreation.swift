@@ -150,7 +150,9 @@ struct NewContainer: Sendable {
             $0.checkpoint = options.checkpoint ?? ""
         }
         _ = try await withSpan("create", ofKind: .client) { _ in
-            try await task.create(request, metadata: CommandTrace.metadata, timeout: Runtime.requestTimeout)
+            var metadata = CommandTrace.metadata
+            metadata.entries += terminal.metadata.entries
+            return try await task.create(request, metadata: metadata, timeout: Runtime.requestTimeout)
         }
         logger.debug("container \(id): created")
         if let socket = options.pidfdSocket { try sendPIDFD(of: process.pid, to: socket) }

@@ -66,10 +66,22 @@ public struct RunCommand: Sendable {
 
     /// Takes the container away that has ended, and the pod unless others are in it.
     private func finish(_ container: NewContainer) async {
-        if keepsContainer { return }
+        if keepsContainer { return await keep(container) }
         _ = try? await container.task.delete(.with { $0.id = container.id }, timeout: Runtime.requestTimeout)
         runtime.records.remove(container.id)
         if let server = container.server { await server.finish() }
+    }
+
+    /// Leaves the record of a container that has stopped, until it is deleted. A pod of its own ends with this command all the same.
+    private func keep(_ container: NewContainer) async {
+        guard let server = container.server, let record = runtime.records.read(container.id) else { return }
+        await server.finish()
+        do {
+            try runtime.records.claim(container.id)
+            try runtime.records.write(record)
+        } catch {
+            // Somebody has deleted it, and made another one.
+        }
     }
 
     private func follow(_ container: NewContainer, _ signals: SignalQueue?) async throws -> Int32 {

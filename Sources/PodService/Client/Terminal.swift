@@ -6,18 +6,36 @@ import LinuxSystem
 final class Terminal: Sendable {
     private let descriptor: Int32
     private let saved: termios
+    /// Where it was opened here.
+    private let opened: SharedDescriptor?
 
     /// nil when `descriptor` is not a terminal.
-    init?(_ descriptor: Int32) {
+    convenience init?(_ descriptor: Int32) { self.init(descriptor, opened: nil) }
+
+    private init?(_ descriptor: Int32, opened: SharedDescriptor?) {
         var settings = termios()
         guard tcgetattr(descriptor, &settings) == 0 else { return nil }
         self.descriptor = descriptor
+        self.opened = opened
         saved = settings
     }
 
-    func makeRaw() {
+    /// The first of the standard streams that is a terminal, or the controlling one, as with runc; nil: there is none.
+    static func ofCaller() -> Terminal? {
+        for stream in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] {
+            if let terminal = Terminal(stream) { return terminal }
+        }
+        guard let opened = try? SharedDescriptor(OwnedDescriptor.open("/dev/tty", O_RDWR | O_NOCTTY)) else {
+            return nil
+        }
+        return Terminal(opened.raw, opened: opened)
+    }
+
+    /// - Parameter makesNewLines: whether it goes on making new lines of line feeds, which the other side does not.
+    func makeRaw(makesNewLines: Bool = false) {
         var settings = saved
         cfmakeraw(&settings)
+        if makesNewLines { settings.c_oflag |= tcflag_t(OPOST) }
         tcsetattr(descriptor, TCSANOW, &settings)
     }
 

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 import Sandbox
+import TTRPC
 import TaskAPI
 
 /// The descriptors that a process's streams are tied to, and the terminal behind them if it has one.
@@ -36,19 +37,24 @@ final class TerminalSession: Sendable {
                 return SharedDescriptor(
                     copy < 0 ? try OwnedDescriptor.open("/dev/null", O_RDWR) : OwnedDescriptor(owning: copy))
             }
-            own = isRequested ? Terminal(STDIN_FILENO) : nil
+            own = isRequested ? Terminal.ofCaller() : nil
             if isRequested && own == nil {
                 throw SandboxError.invalid(
-                    "process.terminal is true in config.json, but standard input is not a terminal: give one, or --console-socket"
-                )
+                    "process.terminal is true in config.json, but no standard stream is a terminal, and there is no controlling "
+                        + "one: give one, or --console-socket")
             }
         }
     }
 
+    /// The metadata of a request that makes a process: its terminal leaves line feeds as they are, as with runc. The person's terminal makes
+    /// new lines of them, and a pipe gets them alone.
+    static let lineFeedsKey = "martlet.line-feeds"
+    var metadata: TTRPCMetadata { own == nil ? [:] : [Self.lineFeedsKey: "kept"] }
+
     /// The size of the person's terminal, in characters; nil: there is none.
     var size: (width: UInt32, height: UInt32)? { own?.size }
 
-    func begin() { own?.makeRaw() }
+    func begin() { own?.makeRaw(makesNewLines: true) }
     func end() { own?.restore() }
 
     /// Gives a process's terminal the size of the person's. A terminal that was made for an engine tells the container's process on

@@ -20,8 +20,13 @@ struct TaskAPIService: TaskService {
         self.handed = handed
     }
 
-    private func source(_ stdin: String, _ stdout: String, _ stderr: String) throws -> StreamSource {
-        if let process = try handed.take(stdin) { return .handed(process) }
+    private func source(
+        _ stdin: String, _ stdout: String, _ stderr: String, _ context: TTRPCContext
+    ) throws -> StreamSource {
+        if var process = try handed.take(stdin) {
+            process.keepsLineFeeds = context.metadata[TerminalSession.lineFeedsKey] != nil
+            return .handed(process)
+        }
         return .named(StreamNames(stdin: stdin, stdout: stdout, stderr: stderr))
     }
 
@@ -35,7 +40,7 @@ struct TaskAPIService: TaskService {
             let pid = try await pod.create(
                 ContainerRequest(
                     id: request.id, bundle: bundle, rootfs: request.rootfs.map(RootMount.init),
-                    streams: try source(request.stdin, request.stdout, request.stderr),
+                    streams: try source(request.stdin, request.stdout, request.stderr, context),
                     checkpoint: request.checkpoint.isEmpty ? nil : request.checkpoint,
                     configuration: configuration))
             return .with { $0.pid = pid }
@@ -54,8 +59,8 @@ struct TaskAPIService: TaskService {
             var program = try JSON.decode(Process.self, from: Array(request.spec.value), file: "process")
             program.terminal = request.terminal
             try await pod.addExec(
-                request.id, exec: request.execID, program,
-                streams: try source(request.stdin, request.stdout, request.stderr))
+                request.id, exec: request.execID, program, cgroup: context.metadata[Runtime.execCgroupKey] ?? "",
+                streams: try source(request.stdin, request.stdout, request.stderr, context))
             return .init()
         }
     }

@@ -173,12 +173,15 @@ struct GuestAgent: Sendable {
         _ = try await client.releaseDisk(.with { $0.disk = id }, timeout: timeout)
     }
 
-    func exec(_ id: String, exec: String, _ process: Process, streams: StreamNumbers) async throws {
+    func exec(
+        _ id: String, exec: String, _ process: Process, cgroup: String = "", streams: StreamNumbers
+    ) async throws {
         let request = try AgentExecProcessRequest.with {
             $0.containerID = name(id)
             $0.execID = exec
             $0.processJson = try encoded(process)
             $0.streams = AgentStreams(streams)
+            $0.cgroup = cgroup
         }
         let _: AgentStartContainerResponse = try await traced("ExecProcess", \.spans) { metadata in
             try await client.execProcess(request, metadata: metadata, timeout: timeout)
@@ -282,12 +285,15 @@ struct StreamNumbers: Sendable, Equatable {
     var stdin: UInt64 = 0
     var stdout: UInt64 = 0
     var stderr: UInt64 = 0
+    /// Whether the process's terminal leaves line feeds as they are: that of whoever reads makes new lines of them.
+    var keepsLineFeeds = false
 }
 
 extension AgentStreams {
     fileprivate init(_ numbers: StreamNumbers) {
         self.init()
         (stdin, stdout, stderr) = (numbers.stdin, numbers.stdout, numbers.stderr)
+        keepsLineFeeds = numbers.keepsLineFeeds
     }
 }
 

@@ -72,6 +72,34 @@ struct HostCgroup: Sendable {
         try move(pid, to: directories)
     }
 
+    /// Refuses a cgroup that somebody else uses, in runc's words: its limits would be changed, and with the pod it would be removed.
+    /// Processes of a pod that had it before may still be ending. A scope of systemd is made anew.
+    ///
+    /// - Parameter own: processes that may be there.
+    /// - Throws: `SandboxError.wrongState` for one with processes, and for one that is frozen.
+    static func requireUnused(_ path: HostCgroupPath, but own: [pid_t]) throws {
+        if path.scope != nil || path.isOwn { return }
+        let directories = try directories(at: path)
+        let end = ContinuousClock.now + .seconds(2)
+        for directory in directories {
+            while true {
+                let processes = ((try? readText("\(directory)/cgroup.procs")) ?? "").split(separator: "\n")
+                    .compactMap { pid_t($0) }.filter { !own.contains($0) }
+                if processes.isEmpty { break }
+                guard ContinuousClock.now < end else {
+                    throw SandboxError.wrongState(
+                        "container's cgroup is not empty: \(processes.count) process(es) found in \(directory)")
+                }
+                usleep(10_000)
+            }
+            // Version 1's file, and version 2's.
+            for (file, frozen) in [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")]
+            where (try? readText("\(directory)/\(file)"))?.split(separator: "\n").first == frozen[...] {
+                throw SandboxError.wrongState("container's cgroup unexpectedly frozen: \(directory)/\(file)")
+            }
+        }
+    }
+
     /// Moves a process to a cgroup.
     static func move(_ pid: pid_t, to directories: [String]) throws {
         for directory in directories { try writeText("\(pid)", to: "\(directory)/cgroup.procs") }

@@ -77,11 +77,15 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
                 files.append(("cpu.max", period.map { "\(limit) \($0)" } ?? limit))
             }
             if let weight { files.append(("cpu.weight", "\(weight)")) }
+            if let burst = cpu.burst { files.append(("cpu.max.burst", "\(burst)")) }
         } else {
             if let period { files.append(("cpu.cfs_period_us", "\(period)")) }
             if let quota { files.append(("cpu.cfs_quota_us", "\(quota > 0 ? quota : -1)")) }
             if let shares = cpu.shares, shares > 0 { files.append(("cpu.shares", "\(shares)")) }
+            if let burst = cpu.burst { files.append(("cpu.cfs_burst_us", "\(burst)")) }
         }
+        // After the weight, which an idle group does not have. Other numbers the guest refuses.
+        if let idle = cpu.idle, (0...1).contains(idle) { files.append(("cpu.idle", "\(idle)")) }
         if !cpu.cpus.isEmpty { files.append(("cpuset.cpus", cpu.cpus)) }
         if !cpu.mems.isEmpty { files.append(("cpuset.mems", cpu.mems)) }
         return files
@@ -103,12 +107,19 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
         var found = Set<String>()
         for directory in directories {
             let version2 = access("\(directory)/cgroup.controllers", F_OK) == 0
+            var postponed: [(name: String, value: String)] = []
             for file in files(version2: version2) where access("\(directory)/\(file.name)", F_OK) == 0 {
-                do { try writeText(file.value, to: "\(directory)/\(file.name)") } catch {
-                    if isPromised(file.name) { throw error }
-                }
                 found.insert(Self.controller(file.name))
+                do { try writeText(file.value, to: "\(directory)/\(file.name)") } catch {
+                    // With the quota of before it may be more than the cgroup above has.
+                    if file.name == "cpu.cfs_period_us", cpu?.quota ?? 0 != 0, error.errno == .invalidArgument {
+                        postponed.append(file)
+                    } else if isPromised(file.name) {
+                        throw error
+                    }
+                }
             }
+            for file in postponed { try writeText(file.value, to: "\(directory)/\(file.name)") }
         }
         let needed = files(version2: true).filter { isPromised($0.name) }.map { Self.controller($0.name) }
         if let missing = needed.first(where: { !found.contains($0) }) {
@@ -118,7 +129,7 @@ public struct HostCgroupLimits: Sendable, Equatable, Codable {
 
     /// Whether somebody has asked for what a file says. A weight is no promise, and a bound is the host's own.
     private func isPromised(_ file: String) -> Bool {
-        file != "cpu.weight" && file != "pids.max" && !(isBound && file.hasPrefix("memory."))
+        !["cpu.weight", "cpu.shares", "cpu.idle", "pids.max"].contains(file) && !(isBound && file.hasPrefix("memory."))
     }
 
     private static func controller(_ file: String) -> String { String(file.prefix { $0 != "." }) }

@@ -8,6 +8,8 @@ package struct HandedProcess: Sendable {
     let process: HostProcess
     /// stdin, stdout, stderr.
     let stdio: [SharedDescriptor]
+    /// Whether they are a command's own, with a terminal of its own that makes new lines of line feeds.
+    package var keepsLineFeeds = false
 }
 
 /// Where commands hand host processes and descriptors to a pod's server: a Unix socket beside the one of the Task service, which

@@ -59,6 +59,7 @@ extension SandboxPlan.Container {
     ) throws {
         let guestRoot = GuestPath.rootfs(of: id)
         var spec = bundle.spec
+        spec.mounts.completeDestinations(rootPath: bundle.rootPath)
         var shares: [SandboxPlan.Share] = []
         let diskRoot = try DiskRootPlanner.plan(rootfs, id: id)
         let rootReadOnly = spec.root?.readonly ?? false || diskRoot?.readOnly == true
@@ -98,6 +99,14 @@ extension SandboxPlan.Container {
             let mount = spec.mounts[index]
             let field = "mounts[\(index)].source (\(mount.destination))"
             let mountPoint = GuestPath.mount(index, of: id)
+            let ids = try spec.takeIDs(ofMount: index)
+            if let part = spec.mounts.partOfRoot(index, bundle.absolute(mount.source), rootPath: bundle.rootPath) {
+                guard ids == nil else {
+                    throw SandboxError.unsupported("\(field): mapped ids for what other mounts of the container make")
+                }
+                spec.mounts[index].source = guestRoot + part
+                continue
+            }
             if let socket = try SandboxPlan.ForwardedSocket.planned(
                 source: bundle.absolute(mount.source), field: field, mountPoint: mountPoint, isAllowed: forwardsSockets)
             {
@@ -106,24 +115,28 @@ extension SandboxPlan.Container {
                 continue
             }
             let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
-            if let volume = try SandboxPlan.PodVolume.planned(
+            let share = SandboxPlan.Share(
+                source: source, mounts: mount.isRecursive ? .all : .top, readOnly: mount.readOnlyExtent,
+                mountPoint: mountPoint, ids: ids)
+            if ids != nil {
+                // Whatever it is: the guest's own copy of a volume would have the ids of its files.
+            } else if let volume = try SandboxPlan.PodVolume.planned(
                 source: source, field: field, mountPoint: mountPoint, copyLimit: copyLimit, warn: warn)
             {
                 podVolumes.append(volume)
                 spec.mounts[index].source = mountPoint
                 continue
             }
-            if let size = Self.sharedMemory(mount, bundle) {
+            if ids == nil, let size = Self.sharedMemory(mount, bundle) {
                 sharedMemory = .init(size: size, source: source)
                 spec.mounts[index].source = GuestPath.sharedMemory
                 continue
             }
-            let share = SandboxPlan.Share(
-                source: source, mounts: mount.isRecursive ? .all : .top, readOnly: mount.readOnlyExtent,
-                mountPoint: mountPoint)
             shares.append(share)
             spec.mounts[index].source = share.mountPoint
-            spec.mounts[index].options += Self.flags(of: source, beside: mount.options, nosuid: nosuid)
+            spec.mounts[index].options += SourceFlags(of: source).options(
+                beside: mount.options, nosuid: nosuid,
+                ownUsers: spec.linux?.namespaces.contains { $0.kind == .user } ?? false)
         }
         try shares.refuseKernelFiles()
         // Whatever it is on the host: in the guest it is the network of the machine, which all containers of the pod share.
@@ -131,18 +144,6 @@ extension SandboxPlan.Container {
         self.init(
             id: id, root: diskRoot, shares: shares, volumes: volumes, podVolumes: podVolumes, sockets: sockets,
             sharedMemory: sharedMemory, spec: spec)
-    }
-
-    /// The options by which the guest treats a bind mount as the host treats its source: the guest mounts a file device of its own,
-    /// which has no such flags.
-    private static func flags(of source: String, beside options: [String], nosuid: Bool) -> [String] {
-        var facts = Glibc.statvfs()
-        guard statvfs(source, &facts) == 0 else { return [] }
-        let flags = [
-            (isSet: nosuid || facts.f_flag & MountFlag.noSetID != 0, name: "nosuid", opposite: nosuid ? "" : "suid"),
-            (isSet: facts.f_flag & MountFlag.noDevices != 0, name: "nodev", opposite: "dev"),
-        ]
-        return flags.filter { $0.isSet && !options.contains($0.name) && !options.contains($0.opposite) }.map(\.name)
     }
 
     /// The size of a tmpfs of the host that engines bind to /dev/shm: memory that processes share is the guest's own.

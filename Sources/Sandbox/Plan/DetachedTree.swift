@@ -32,12 +32,13 @@ extension DetachedMount {
     ///   - all: take the mounts below too. What is hidden by another mount is left out, as is what may not be bound
     ///     (MS_UNBINDABLE).
     ///   - readOnly: which mounts become read-only, beside those that are it on the host.
+    ///   - ids: whose files get other ids; nil: none.
     /// - Throws: when the path is gone, or may not be bound.
     ///
     /// Source: open_tree(2), mount_setattr(2), statx(2).
-    static func clone(_ source: TreeSource, all: Bool, readOnly: SandboxPlan.Share.Extent) throws(SystemError)
-        -> [DetachedMount]
-    {
+    static func clone(
+        _ source: TreeSource, all: Bool, readOnly: SandboxPlan.Share.Extent, ids: SandboxPlan.ShareIDs? = nil
+    ) throws(SystemError) -> [DetachedMount] {
         let path: String
         switch source {
         case .open(let directory):
@@ -46,7 +47,7 @@ extension DetachedMount {
         case .path(let name): path = name
         }
         let table = try MountEntry.all()
-        guard let top = try clone(path, below: "", table, readOnly: readOnly != .none) else { return [] }
+        guard let top = try clone(path, below: "", table, readOnly: readOnly != .none, ids?.map) else { return [] }
         var mounts = [top]
         if !all { return mounts }
         let prefix = path == "/" ? "/" : path + "/"
@@ -56,7 +57,8 @@ extension DetachedMount {
         for entry in below.sorted(by: { depth($0) < depth($1) }) {
             let relative = String(decoding: entry.mountPoint.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
             if mounts.contains(where: { $0.path == relative }) { continue }
-            if let mount = try clone(entry.mountPoint, below: relative, [entry], readOnly: readOnly == .all) {
+            let map = ids?.mounts == .all ? ids?.map : nil
+            if let mount = try clone(entry.mountPoint, below: relative, [entry], readOnly: readOnly == .all, map) {
                 mounts.append(mount)
             }
         }
@@ -66,7 +68,7 @@ extension DetachedMount {
     /// - Parameter table: the mounts that `path` may lie on; for a mount below another one just that one.
     /// - Returns: nil for a mount below another one that is hidden, gone or may not be bound.
     private static func clone(
-        _ path: String, below relative: String, _ table: [MountEntry], readOnly: Bool
+        _ path: String, below relative: String, _ table: [MountEntry], readOnly: Bool, _ ids: MappedIDs?
     ) throws(SystemError) -> DetachedMount? {
         let isTop = relative.isEmpty
         let raw = Glibc.open(path, martlet_O_PATH | O_CLOEXEC | O_NOFOLLOW)
@@ -82,8 +84,11 @@ extension DetachedMount {
         let tree = SharedDescriptor(OwnedDescriptor(owning: try check("open_tree", path, clone)))
         let isReadOnly = readOnly || entry?.isReadOnly == true
         try restrict(tree, path, readOnly: isReadOnly)
+        try ids?.apply(to: tree, path)
+        // A file with other ids is another inode in the guest.
+        let fileSystem = (entry?.device ?? device(status)) + (ids.map { "-\($0.name)" } ?? "")
         return DetachedMount(
-            tree: tree, path: relative, fileSystem: entry?.device ?? device(status), file: name(status, entry),
+            tree: tree, path: relative, fileSystem: fileSystem, file: name(status, entry),
             isReadOnly: isReadOnly,
             root: entry.map {
                 join($0.root, String(decoding: path.utf8.dropFirst($0.mountPoint.utf8.count), as: UTF8.self))

@@ -1,4 +1,5 @@
 public import Hypervisor
+public import LinuxSystem
 public import OCISpec
 
 /// All that starting a pod will do, with its first container where it has one from the start, as a value: nothing is started
@@ -23,6 +24,14 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var readOnly: Extent
         /// Where the agent makes it available in the guest.
         public var mountPoint: String
+        /// The ids of its files in the guest; nil: as they are on the host.
+        public var ids: ShareIDs?
+    }
+
+    /// How the ids of a share's files are mapped, and in which of its mounts.
+    public struct ShareIDs: Sendable, Equatable, Codable {
+        public var map: MappedIDs
+        public var mounts: Share.Extent
     }
 
     /// A disk with a file system that the agent mounts.

@@ -111,9 +111,17 @@ extension Sizing {
         let period =
             request.cpuQuota > 0
             ? request.cpuPeriod : request.isSandbox ? host.cpuPeriod : Int64(clamping: own?.cpu?.period ?? 0)
-        let cpus = Self.cpus(quota: quota, period: period)
+        // CPUs that a container names must be there.
+        let cpus = max(Self.cpus(quota: quota, period: period), Self.cpus(upToLastOf: own?.cpu?.cpus ?? ""))
         vcpus =
             cpus > 0 ? min(max(cpus, configuration.vm.vcpus), configuration.mostVCPUs) : configuration.vm.vcpus
+    }
+
+    /// How many CPUs there are up to the last one of a list such as `0-3,7`; 0 for an empty list, and for what is none, which the
+    /// guest refuses.
+    static func cpus(upToLastOf list: String) -> Int {
+        let numbers = list.split { ",-".contains($0) }.map { Int($0) }
+        return numbers.contains(nil) ? 0 : numbers.compactMap(\.self).map { min($0, 1 << 20) + 1 }.max() ?? 0
     }
 
     /// CPUs that a limit of so many microseconds of each period allows, rounded up; 0: no limit. The default period is cgroup's

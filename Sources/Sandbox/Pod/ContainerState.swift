@@ -50,6 +50,9 @@ package enum StreamSource: Sendable {
     /// Empty for descriptors.
     var names: StreamNames { if case .named(let names) = self { names } else { StreamNames() } }
 
+    /// Whether the process's terminal is to leave line feeds as they are.
+    var keepsLineFeeds: Bool { if case .handed(let handed) = self { handed.keepsLineFeeds } else { false } }
+
     /// The process on the host that came along.
     var process: HostProcess? { if case .handed(let handed) = self { handed.process } else { nil } }
 }
@@ -86,6 +89,8 @@ struct ContainerProcess: Sendable {
     let host: HostProcess?
     /// What an exec will execute; nil of a first process, whose container's specification says it.
     let process: Process?
+    /// Of an exec: the cgroup below the container's that it starts in; empty: the container's.
+    let cgroup: String
     /// What `Pod.openStreams` opens; nil afterwards.
     var source: StreamSource?
     /// Of an exec: from its start on.
@@ -95,12 +100,15 @@ struct ContainerProcess: Sendable {
     var isKilled = false
     var phase = Phase.created
 
-    init(terminal: Bool, source: StreamSource, host: HostProcess?, process: Process? = nil) throws {
+    init(
+        terminal: Bool, source: StreamSource, host: HostProcess?, process: Process? = nil, cgroup: String = ""
+    ) throws {
         self.terminal = terminal
         self.source = source
         names = source.names
         self.host = host
         self.process = process
+        self.cgroup = cgroup
         exit = try Promise()
     }
 }

@@ -31,14 +31,13 @@ struct HostHooks: Sendable {
         try await run("createRuntime", hooks.createRuntime, "creating")
     }
 
-    func afterStart() async { await runAll("poststart", hooks.poststart, "running") }
-
-    func afterRemoval() async { await runAll("poststop", hooks.poststop, "stopped") }
+    /// A hook that fails ends the container.
+    func afterStart() async throws { try await run("poststart", hooks.poststart, "running") }
 
     /// What fails is only logged, as the specification has it.
-    private func runAll(_ point: String, _ hooks: [Hook], _ status: String) async {
-        for index in hooks.indices {
-            do { try await run(point, hooks, index, status) } catch {
+    func afterRemoval() async {
+        for index in hooks.poststop.indices {
+            do { try await run("poststop", hooks.poststop, index, "stopped") } catch {
                 logger.warning("container \(state.id): \(error)")
             }
         }
@@ -50,7 +49,7 @@ struct HostHooks: Sendable {
 
     private func run(_ point: String, _ hooks: [Hook], _ index: Int, _ status: String) async throws {
         let hook = hooks[index]
-        let name = "hooks.\(point)[\(index)]: \(hook.path)"
+        let name = hook.failure(at: point, index)
         var state = state
         state.status = status
         let bytes = Data(try JSON.encode(state))

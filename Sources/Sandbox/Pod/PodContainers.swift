@@ -1,3 +1,4 @@
+import Glibc
 import Hypervisor
 import LinuxSystem
 import OCISpec
@@ -45,7 +46,8 @@ extension Pod {
             defer { startingProcesses -= 1 }
             let (streams, numbers) = try await openStreams(of: process, container: id, pod)
             (process.streams, process.source) = (streams, nil)
-            do { try await pod.agent.exec(id, exec: exec, program, streams: numbers) } catch {
+            let cgroup = process.cgroup
+            do { try await pod.agent.exec(id, exec: exec, program, cgroup: cgroup, streams: numbers) } catch {
                 streams.cancel()
                 throw error
             }
@@ -62,7 +64,10 @@ extension Pod {
         environment.emit(
             exec.isEmpty ? .started(container: id, pid: pid) : .execStarted(container: id, exec: exec, pid: pid))
         if exec.isEmpty {
-            await container.hooks.afterStart()
+            do { try await container.hooks.afterStart() } catch {
+                try? await pod.agent.signal(id, exec: "", UInt32(SIGKILL), all: true)
+                throw error
+            }
         } else {
             let started = process
             Task { await follow(id, exec, started, pod) }
@@ -70,7 +75,11 @@ extension Pod {
     }
 
     /// Adds a further process, to be started later.
-    package func addExec(_ id: String, exec: String, _ program: Process, streams: StreamSource) throws {
+    ///
+    /// - Parameter cgroup: below the container's; empty: the container's own.
+    package func addExec(
+        _ id: String, exec: String, _ program: Process, cgroup: String = "", streams: StreamSource
+    ) throws {
         let container = try find(id)
         guard !exec.isEmpty else { throw SandboxError.invalid("exec_id: empty") }
         guard container.execs[exec] == nil else { throw SandboxError.alreadyExists(Self.name(id, exec)) }
@@ -81,7 +90,7 @@ extension Pod {
             try Unsupported.refuse(program.unsupported(policy: pod.configuration.spec))
         }
         containers[id]?.execs[exec] = try ContainerProcess(
-            terminal: program.terminal, source: streams, host: streams.process, process: program)
+            terminal: program.terminal, source: streams, host: streams.process, process: program, cgroup: cgroup)
         environment.emit(.execAdded(container: id, exec: exec))
     }
 

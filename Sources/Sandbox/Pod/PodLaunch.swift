@@ -1,4 +1,5 @@
 import AgentAPI
+import Glibc
 import Hypervisor
 import LinuxSystem
 import Logging
@@ -133,12 +134,13 @@ final class PodLaunch: Sendable {
     private func joinCgroup(
         _ path: HostCgroupPath, _ plan: SandboxPlan, with ready: ConnectedMachine?
     ) async throws {
+        let others = ready?.machine.processes.map(\.pid) ?? []
+        try await onThread("cgroup") { try HostCgroup.requireUnused(path, but: [getpid()] + others) }
         // Written down before they are made: whoever clears up after a crash knows of them.
         try await record(plan, cgroups: HostCgroup.directories(at: path))
         do {
             let cgroup = try await onThread("cgroup") {
-                try HostCgroup(
-                    joining: path, plan.cgroupLimits, with: ready?.machine.processes.map(\.pid) ?? [])
+                try HostCgroup(joining: path, plan.cgroupLimits, with: others)
             }
             try keep { $0.cgroup = cgroup }
         } catch  where path.isOwn && !(error is CancellationError) {

@@ -165,16 +165,17 @@ extension Pod {
             var limits = try find(id).limits
             limits.change(to: resources)
             try await makeRoom(for: limits, of: id, pod)
-            try await pod.agent.update(id, resources)
-            containers[id]?.limits = limits
-            takeBackRoom(pod)
-            // What the host limits is the machine that the pod was made with, and Kubernetes limits that itself.
+            // What the host limits is the machine that the pod was made with, and Kubernetes limits that itself. The host comes
+            // first: it may have less to give.
             if let first = pod.plan.container, first.id == id, !PodRequest(first.spec).isKubernetes,
                 let cgroup = pod.cgroup
             {
                 let limits = HostCgroupLimits(cpu: resources.cpu)
                 try await onThread("cgroup limits") { try limits.apply(to: cgroup.directories) }
             }
+            try await pod.agent.update(id, resources)
+            containers[id]?.limits = limits
+            takeBackRoom(pod)
         }
     }
 

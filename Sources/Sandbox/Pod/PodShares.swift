@@ -40,8 +40,9 @@ extension SandboxPlan.Container {
                 let isRoot = share.mountPoint == spec.root?.path
                 if isRoot { try makeMountPoints(root, share.source) }
                 let source = root.flatMap { isRoot ? TreeSource.open($0) : nil } ?? .path(share.source)
-                mounts += try DetachedMount.clone(source, all: share.mounts == .all, readOnly: share.readOnly)
-                    .map { ShareMount(mount: $0, mountPoint: share.mountPoint) }
+                mounts += try DetachedMount.clone(
+                    source, all: share.mounts == .all, readOnly: share.readOnly, ids: share.ids
+                ).map { ShareMount(mount: $0, mountPoint: share.mountPoint) }
             }
             return mounts
         }

@@ -80,6 +80,8 @@ extension Pod {
         _ id: String, _ program: Process, _ tool: MachineTool, _ source: HandedProcess, _ pod: RunningPod
     ) async throws {
         try await provide(tool, pod)
+        var source = source
+        source.keepsLineFeeds = true
         var process = try ContainerProcess(
             terminal: program.terminal, source: .handed(source), host: source.process, process: program)
         let (streams, numbers) = try await openStreams(of: process, container: "", pod)

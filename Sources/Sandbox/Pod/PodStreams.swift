@@ -10,7 +10,8 @@ extension Pod {
         if streamsAreDetached { throw SandboxError.wrongState("the streams of the pod's processes are detached") }
         let streams = try await openDetachedStreams(of: process, container: container)
         do {
-            let (numbers, connections) = try await streams.connect { try await connectStream(pod) }
+            var (numbers, connections) = try await streams.connect { try await connectStream(pod) }
+            numbers.keepsLineFeeds = process.source?.keepsLineFeeds ?? false
             streams.attach(connections)
             return (streams, numbers)
         } catch {

@@ -24,8 +24,8 @@ struct MachineSize: Sendable, Equatable {
     init(of limits: [ContainerLimits], overheadMiB: Int) {
         // Each is less than 1 << 60 bytes, and 32 bits of CPUs.
         let memory = limits.reduce(0) { $0 + Sizing.mebibytes(for: $1.memory) }
-        self.init(
-            vcpus: limits.reduce(0) { $0 + $1.cpus }, memoryMiB: memory > 0 ? memory + overheadMiB : 0)
+        let vcpus = max(limits.reduce(0) { $0 + $1.cpus }, limits.map(\.lastCPU).max() ?? 0)
+        self.init(vcpus: vcpus, memoryMiB: memory > 0 ? memory + overheadMiB : 0)
     }
 }
 
@@ -36,6 +36,8 @@ struct ContainerLimits: Sendable, Equatable {
     /// Microseconds of each period; 0: none.
     private var quota: Int64 = 0
     private var period: Int64 = 0
+    /// The number of the last CPU that it may use, plus one; 0: any.
+    private(set) var lastCPU = 0
 
     init(_ resources: Linux.Resources?) {
         if let resources { change(to: resources) }
@@ -48,6 +50,7 @@ struct ContainerLimits: Sendable, Equatable {
         }
         if let quota = resources.cpu?.quota, quota != 0 { self.quota = max(0, quota) }
         if let period = resources.cpu?.period, period > 0 { self.period = Int64(clamping: period) }
+        if let list = resources.cpu?.cpus, !list.isEmpty { lastCPU = Sizing.cpus(upToLastOf: list) }
     }
 
     /// CPUs that it may use, rounded up; the default period is cgroup's (cgroup-v2.rst, cpu.max).

@@ -112,7 +112,8 @@ struct AgentCalls: AgentService {
             let pid =
                 try await request.containerID.isEmpty
                 ? sandbox.machine.exec(request.execID, process, request.streams)
-                : sandbox.container(request.containerID).exec(request.execID, process, request.streams)
+                : sandbox.container(request.containerID).exec(
+                    request.execID, process, request.streams, cgroup: request.cgroup)
             return .with {
                 $0.pid = pid
                 $0.spans = spans.finished("start the process")

@@ -36,6 +36,21 @@ struct Cgroup: Sendable {
         return inner.path.hasPrefix(path + "/") ? inner : nil
     }
 
+    /// The cgroup at a path below this one; empty or `/`: this one.
+    ///
+    /// - Throws: for one that is not there, or would not be below.
+    func below(_ name: String) throws(AgentFailure) -> Cgroup {
+        let parts = name.split(separator: "/")
+        guard !parts.contains("..") else {
+            throw AgentFailure(.invalidArgument, "cgroup: \(name) is not a sub cgroup path")
+        }
+        let inner = Cgroup(path: ([path[...]] + parts).joined(separator: "/"))
+        guard access(inner.path + "/cgroup.procs", F_OK) == 0 else {
+            throw AgentFailure(.notFound, "cgroup: \(SystemError.last("open", "\(name)/cgroup.procs"))")
+        }
+        return inner
+    }
+
     /// The processes of it and of those below.
     func processes() throws(SystemError) -> [UInt32] {
         var all: [UInt32] = []

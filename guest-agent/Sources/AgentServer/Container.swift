@@ -103,7 +103,11 @@ actor Container {
     }
 
     /// Starts a further process. Before the first one executes its program too: the container's namespaces and mounts are there.
-    func exec(_ id: String, _ process: Process, _ numbers: AgentStreams) async throws(AgentFailure) -> UInt32 {
+    ///
+    /// - Parameter cgroup: below the container's; empty: where it can be.
+    func exec(
+        _ id: String, _ process: Process, _ numbers: AgentStreams, cgroup: String = ""
+    ) async throws(AgentFailure) -> UInt32 {
         let first = try activeProcess()
         switch execs[id] {
         case .starting: throw AgentFailure(.alreadyExists, "a process of that id exists")
@@ -120,11 +124,14 @@ actor Container {
             let started = try await blocking("exec") { () throws(AgentFailure) in
                 var plan = try ProcessPlan(process)
                 plan.inherit(from: container.process)
+                plan.keepsLineFeeds = numbers.keepsLineFeeds
                 let streams = try during("make its streams") {
                     try ProcessStreams(numbers, terminal: plan.terminal, table: table)
                 }
                 let request = InitRequest.join(plan, container.namespaces)
-                let started = try launcher.launch(request, streams: streams, group: group, container: first.process)
+                let place = try group.below(cgroup)
+                let started = try launcher.launch(
+                    request, streams: streams, group: place, mayMove: cgroup.isEmpty, container: first.process)
                 try started.execute()
                 return started
             }

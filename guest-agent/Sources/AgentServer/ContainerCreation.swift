@@ -42,6 +42,7 @@ struct ContainerCreation: Sendable {
         }
         var plan = try ContainerPlan(spec)
         plan.hooks.state.id = id
+        plan.process.keepsLineFeeds = request.streams.keepsLineFeeds
         try during("read the kernel's file systems") { try FileSystemTypes() }.check(plan.mounts)
         let resources = spec.linux?.resources ?? Linux.Resources()
         let (limits, devices) = (try ResourcePlan(resources), try DeviceRules(resources.devices))

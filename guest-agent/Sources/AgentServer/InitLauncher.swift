@@ -20,15 +20,16 @@ struct InitLauncher: Sendable {
     /// Starts a container init in `group`. Blocks until it is ready to execute.
     ///
     /// - Parameters:
+    ///   - mayMove: whether a further process that can't be in `group` starts in the cgroup of the container's first one.
     ///   - container: the container's first process, where a further one joins.
     ///   - others: the first processes of the sandbox's containers, for a new one that joins their namespaces.
     /// - Throws: what failed in it.
     func launch(
-        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess? = nil,
-        others: [String: GuestProcess] = [:]
+        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, mayMove: Bool = true,
+        container: GuestProcess? = nil, others: [String: GuestProcess] = [:]
     ) throws(AgentFailure) -> ContainerProcess {
         var (process, channel) = try start(
-            request, streams: streams, group: group, container: container, others: others)
+            request, streams: streams, group: group, mayMove: mayMove, container: container, others: others)
         streams.closeChildEnds()
         do {
             if request.goesOn { process = try successor(of: process, channel) }
@@ -43,7 +44,7 @@ struct InitLauncher: Sendable {
 
     /// When this returns, only the init has its end of the channel: the channel closes when the init is gone.
     private func start(
-        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, container: GuestProcess?,
+        _ request: InitRequest, streams: ProcessStreams, group: Cgroup, mayMove: Bool, container: GuestProcess?,
         others: [String: GuestProcess]
     ) throws(AgentFailure) -> (GuestProcess, InitChannel) {
         let joined = try joined(request, others)
@@ -76,7 +77,7 @@ struct InitLauncher: Sendable {
             case .machine: break
             }
             launch.goesOn = request.goesOn
-            let process = try start(launch, near: container, in: group)
+            let process = try start(launch, near: mayMove ? container : nil, in: group)
             withExtendedLifetime((memory, streamDescriptors, theirs)) {}
             return (process, InitChannel(ours))
         }

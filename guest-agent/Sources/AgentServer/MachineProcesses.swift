@@ -52,7 +52,8 @@ actor MachineProcesses {
         _ id: String, _ process: Process, _ numbers: AgentStreams, _ launcher: InitLauncher, _ table: StreamTable,
         below parent: String
     ) throws(AgentFailure) -> (ContainerProcess, Cgroup) {
-        let plan = try ProcessPlan(process)
+        var plan = try ProcessPlan(process)
+        plan.keepsLineFeeds = numbers.keepsLineFeeds
         let group = try during("make its cgroup") { try Cgroup.make(id, below: parent) }
         do throws(AgentFailure) {
             let streams = try during("make its streams") {

@@ -49,7 +49,7 @@ public enum ContainerInitProcess {
         // Modes of what is made are given in full.
         umask(0)
         let terminal: Terminal?
-        let process: ProcessPlan
+        var process: ProcessPlan
         var hooks: HookPlan?
         switch request {
         case .create(let plan):
@@ -73,14 +73,14 @@ public enum ContainerInitProcess {
                 try during("become the container's root") { try check("setresuid", "0", martlet_agent_become_root()) }
             }
             try SchedulingSteps.bind(to: plan.scheduling.finalProcessors, "final")
-            terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
+            terminal = plan.terminal ? try Terminal(root: try openRoot(), of: plan) : nil
         case .copy(let plan, let namespaces):
             try adjustOOMScore(plan.oomScoreAdjustment)
             try FileCopy(plan: plan).run(in: namespaces, channel)
         case .machine(let plan):
             process = plan
             try adjustOOMScore(process.oomScoreAdjustment)
-            terminal = plan.terminal ? try Terminal(root: try openRoot(), window: plan.window) : nil
+            terminal = plan.terminal ? try Terminal(root: try openRoot(), of: plan) : nil
         }
         let program = try ProcessSetup(plan: process).apply(terminal: terminal)
         try during("report to the agent") {
@@ -88,7 +88,12 @@ public enum ContainerInitProcess {
         }
         // The agent is gone, or has given the process up.
         guard case .go? = try? channel.receive()?.message else { _exit(1) }
-        if let hooks { try HookSteps(plan: hooks).runStartContainer() }
+        if let hooks, !hooks.startContainer.isEmpty {
+            // The filter holds for these hooks too.
+            if process.noNewPrivileges { try process.seccomp?.load() }
+            try HookSteps(plan: hooks).runStartContainer(environment: program.environment)
+            process.seccomp = nil
+        }
         try execute(program, process)
     }
 

@@ -24,7 +24,8 @@ struct ContainerSetup {
         try setNames()
         let root = try openRoot()
         let ownUsers = plan.owns(NamespaceFlag.user)
-        try MountSteps(root: root, ownUsers: ownUsers).mount(plan.mounts)
+        let steps = MountSteps(root: root, path: plan.root, ownUsers: ownUsers, rootIsReadOnly: plan.rootReadOnly)
+        try steps.mount(plan.mounts)
         // The engine brings a whole /dev of its own: it is not ours to fill.
         let bringsDevices = plan.mounts.contains {
             $0.options.isBind && RootDirectory.components($0.destination) == ["dev"]
@@ -33,11 +34,14 @@ struct ContainerSetup {
             let guests = plan.hasGuestDevices ? try during("list the guest's devices") { try GuestDevices.list() } : []
             try DeviceSteps(root: root, ownUsers: ownUsers).make(plan.devices, guests: guests)
         }
-        let terminal = plan.process.terminal ? try Terminal(root: root, window: plan.process.window) : nil
+        let terminal = plan.process.terminal ? try Terminal(root: root, of: plan.process) : nil
         try terminal?.makeConsole(root)
+        if plan.mounts.contains(where: \.isReadOnlyDeviceDirectory) {
+            try during("make /dev read-only") { try MountSteps(root: root).makeMountReadOnly("/dev") }
+        }
         try setKernelParameters()
         for path in plan.readOnlyPaths { try MountSteps(root: root).makeReadOnly(path) }
-        for path in plan.maskedPaths { try MountSteps(root: root).mask(path) }
+        try MountSteps(root: root).mask(plan.maskedPaths)
         try makeWorkingDirectory(root)
         try enter(root)
         try HookSteps(plan: plan.hooks).runCreateContainer()

@@ -13,14 +13,19 @@ struct HookSteps {
         try run("createContainer", plan.createContainer, status: "creating")
     }
 
-    func runStartContainer() throws(AgentFailure) { try run("startContainer", plan.startContainer, status: "created") }
+    /// - Parameter environment: of the container's process, which hooks have that name none of their own, as with runc.
+    func runStartContainer(environment: [String]) throws(AgentFailure) {
+        var hooks = plan.startContainer
+        for index in hooks.indices where hooks[index].env.isEmpty { hooks[index].env = environment }
+        try run("startContainer", hooks, status: "created")
+    }
 
     private func run(_ point: String, _ hooks: [Hook], status: String) throws(AgentFailure) {
         var state = plan.state
         state.status = status
         state.pid = getpid()
         for (index, hook) in hooks.enumerated() {
-            try during("hooks.\(point)[\(index)]: \(hook.path)") { try run(hook, state) }
+            try during(hook.failure(at: point, index)) { try run(hook, state) }
         }
     }
 
@@ -41,7 +46,8 @@ struct HookSteps {
         case .exited(0): return
         case .exited(let code): throw AgentFailure(.failedPrecondition, "exited with \(code)\(errors(errorOutput))")
         case .signalled(let signal):
-            throw AgentFailure(.failedPrecondition, "ended by signal \(signal)\(errors(errorOutput))")
+            let name = String(cString: strsignal(Int32(signal))).lowercased()
+            throw AgentFailure(.failedPrecondition, "ended by signal \(signal) (\(name))\(errors(errorOutput))")
         case nil: throw AgentFailure(.internal, "has not ended")
         }
     }

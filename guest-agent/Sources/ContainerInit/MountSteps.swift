@@ -8,8 +8,11 @@ import LinuxSystem
 /// Makes the mounts of a container below its root, before that becomes the root.
 struct MountSteps {
     let root: RootDirectory
+    /// Where the root is outside of the container; empty: nothing there is the source of a mount.
+    var path = ""
     /// Whether the process is in a user namespace of the container's.
     var ownUsers = false
+    var rootIsReadOnly = false
 
     func mount(_ mounts: [ContainerPlan.MountPlan]) throws(AgentFailure) {
         for plan in mounts {
@@ -21,7 +24,7 @@ struct MountSteps {
     private func mount(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
         let options = plan.options
         if options.isBind, options.isRemount {
-            try setAttributes(of: root.open(plan.destination, O_PATH).raw, options)
+            try setAttributes(of: root.open(plan.destination, O_PATH), options)
         } else if options.isBind {
             try bind(plan)
         } else {
@@ -36,15 +39,17 @@ struct MountSteps {
 
     private func mountNew(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
         let options = plan.options
+        let data = try fileSystemOptions(plan)
         let target =
             options.isRemount
             ? try root.open(plan.destination, O_PATH)
             : try mountPoint(plan)
         let below = options.copiesUp ? try root.open(plan.destination, O_RDONLY | O_DIRECTORY) : nil
         // Filled before it is read-only.
-        let flags = below == nil ? options.mountFlags : options.mountFlags & ~MountFlag.readOnly
+        let isFilled = below != nil || plan.isReadOnlyDeviceDirectory
+        let flags = isFilled ? options.mountFlags & ~MountFlag.readOnly : options.mountFlags
         do {
-            try GuestMounts.mountAt(plan.source, target.procPath, plan.type, flags, options.data)
+            try GuestMounts.mountAt(plan.source, target.procPath, plan.type, flags, data)
         } catch  where ownUsers && plan.type == "sysfs" && error.errno == .notPermitted {
             // The network that it shows is the sandbox's, and so only the sandbox's root may mount it anew.
             var bound = plan
@@ -61,8 +66,22 @@ struct MountSteps {
             }
         }
         if !options.recursiveAttributes.isEmpty {
-            try setAttributes(of: root.open(plan.destination, O_PATH).raw, options)
+            try setAttributes(of: root.open(plan.destination, O_PATH), options)
         }
+    }
+
+    /// What the file system itself reads. A tmpfs without a mode has that of the directory that it hides, as with runc. Below a read-only
+    /// root the host may have made that just now, with mode 0755: that says nothing.
+    private func fileSystemOptions(_ plan: ContainerPlan.MountPlan) throws(SystemError) -> String {
+        let data = plan.options.data
+        guard plan.type == "tmpfs", !plan.options.isRemount,
+            !data.split(separator: ",").contains(where: { $0.hasPrefix("mode=") }),
+            let hidden = try existing(plan.destination)
+        else { return data }
+        let bits = try hidden.information().st_mode & 0o7777
+        if rootIsReadOnly, bits == 0o755 { return data }
+        let mode = String(bits, radix: 8)
+        return data.isEmpty ? "mode=\(mode)" : "\(data),mode=\(mode)"
     }
 
     /// A directory of the kernel's own file systems may not lie behind a link: another container that shares the place could
@@ -80,16 +99,21 @@ struct MountSteps {
             return try root.openWithoutLinks(path, O_PATH)
         } catch {
             guard error.errno == .tooManySymbolicLinkLevels else { throw error }
-            throw SystemError("mount on a symbolic link", path, errno: error.errno)
+            let kind = isDirectory ? "directory" : "file"
+            throw SystemError("must be mounted on ordinary \(kind), not on a symbolic link:", path, errno: error.errno)
         }
     }
 
     private func bind(_ plan: ContainerPlan.MountPlan) throws(SystemError) {
-        let flags = UInt32(OPEN_TREE_CLONE) | UInt32(O_CLOEXEC) | (plan.options.isRecursive ? UInt32(AT_RECURSIVE) : 0)
-        let tree = SharedDescriptor(
-            OwnedDescriptor(
-                owning: try check("open_tree", plan.source, martlet_open_tree(AT_FDCWD, plan.source, flags))))
-        try setAttributes(of: tree.raw, plan.options)
+        let source: SharedDescriptor
+        if !path.isEmpty, plan.source.utf8.starts(with: (path + "/").utf8) {
+            // Something in the container, with what is mounted there by now: no link may lead out.
+            source = try root.open(String(decoding: plan.source.utf8.dropFirst(path.utf8.count), as: UTF8.self), O_PATH)
+        } else {
+            source = SharedDescriptor(try OwnedDescriptor.open(plan.source, O_PATH))
+        }
+        let tree = try clone(source, plan.source, isRecursive: plan.options.isRecursive)
+        try setAttributes(of: tree, plan.options)
         let isDirectory = try tree.information().st_mode & S_IFMT == S_IFDIR
         try attach(tree, at: plan.destination, isDirectory: isDirectory)
     }
@@ -105,13 +129,14 @@ struct MountSteps {
         try check("move_mount", path, martlet_move_mount(tree.raw, "", target.raw, "", flags))
     }
 
-    private func setAttributes(of mount: Int32, _ options: MountOptions) throws(SystemError) {
+    private func setAttributes(of mount: SharedDescriptor, _ options: MountOptions) throws(SystemError) {
+        defer { withExtendedLifetime(mount) {} }
         for (attributes, flags) in [
             (options.recursiveAttributes, AT_EMPTY_PATH | Int32(AT_RECURSIVE)), (options.attributes, AT_EMPTY_PATH),
         ] where !attributes.isEmpty {
             try check(
                 "mount_setattr", "",
-                martlet_mount_setattr(mount, "", UInt32(bitPattern: flags), attributes.set, attributes.clear, 0))
+                martlet_mount_setattr(mount.raw, "", UInt32(bitPattern: flags), attributes.set, attributes.clear, 0))
         }
     }
 
@@ -136,6 +161,15 @@ struct MountSteps {
         return SharedDescriptor(OwnedDescriptor(owning: tree))
     }
 
+    /// Makes the mount at a path read-only.
+    func makeMountReadOnly(_ path: String) throws(SystemError) {
+        let mount = try root.open(path, O_PATH)
+        try check(
+            "mount_setattr", path,
+            martlet_mount_setattr(mount.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
+        withExtendedLifetime(mount) {}
+    }
+
     /// Makes a path read-only as it stands; one that is not there needs nothing.
     func makeReadOnly(_ path: String) throws(AgentFailure) {
         try during("make \(path) read-only") {
@@ -149,12 +183,20 @@ struct MountSteps {
         }
     }
 
-    /// Hides a path: a file behind /dev/null, a directory behind an empty one.
-    func mask(_ path: String) throws(AgentFailure) {
-        try during("mask \(path)") {
-            guard let target = try existing(path) else { return }
-            let isDirectory = try target.information().st_mode & S_IFMT == S_IFDIR
-            try attach(isDirectory ? emptyDirectory() : clone(nullDevice(), path), to: target, path)
+    /// Hides paths: files behind /dev/null, directories behind one that is empty, the same for all.
+    func mask(_ paths: [String]) throws(AgentFailure) {
+        var empty: SharedDescriptor?
+        for path in paths {
+            try during("mask \(path)") {
+                guard let target = try existing(path) else { return }
+                guard try target.information().st_mode & S_IFMT == S_IFDIR else {
+                    return try attach(clone(nullDevice(), path), to: target, path)
+                }
+                // What is attached can be cloned.
+                let tree = try empty.map { shared throws(SystemError) in try clone(shared, path) } ?? emptyDirectory()
+                try attach(tree, to: target, path)
+                if empty == nil { empty = tree }
+            }
         }
     }
 

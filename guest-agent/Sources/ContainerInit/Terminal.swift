@@ -10,7 +10,7 @@ struct Terminal {
     let master: SharedDescriptor
     let slave: SharedDescriptor
 
-    init(root: RootDirectory, window: ProcessPlan.Window?) throws(AgentFailure) {
+    init(root: RootDirectory, of plan: ProcessPlan) throws(AgentFailure) {
         do {
             master = try root.open("/dev/pts/ptmx", O_RDWR | O_NOCTTY)
             // The container may have put anything in its place.
@@ -25,7 +25,13 @@ struct Terminal {
                 "open the other end of", "/dev/pts/ptmx",
                 martlet_agent_pty_peer(master.raw, O_RDWR | O_NOCTTY | O_CLOEXEC))
             slave = SharedDescriptor(OwnedDescriptor(owning: peer))
-            if let window {
+            if plan.keepsLineFeeds {
+                var settings = termios()
+                try check("tcgetattr", "/dev/pts/ptmx", tcgetattr(slave.raw, &settings))
+                settings.c_oflag &= ~tcflag_t(ONLCR)
+                try check("tcsetattr", "/dev/pts/ptmx", tcsetattr(slave.raw, TCSANOW, &settings))
+            }
+            if let window = plan.window {
                 try check(
                     "set the window of", "/dev/pts/ptmx",
                     martlet_agent_set_window(master.raw, window.rows, window.columns))

@@ -1,5 +1,6 @@
 import Glibc
 import GuestSystem
+import LinuxSystem
 public import OCISpec
 
 /// A container as its init sets it up: a value, which can be inspected without making anything.
@@ -18,6 +19,12 @@ public struct ContainerPlan: Codable, Sendable, Equatable {
             self.type = type
             self.source = source
             self.options = options
+        }
+
+        /// A /dev that becomes read-only when all of it is made.
+        public var isReadOnlyDeviceDirectory: Bool {
+            RootDirectory.components(destination) == ["dev"] && !options.isBind
+                && options.attributes.set & MountOptions.readOnly != 0
         }
     }
 

@@ -49,6 +49,8 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
     public var noNewPrivileges: Bool
     public var terminal: Bool
     public var window: Window?
+    /// Whether the terminal leaves line feeds as they are.
+    public var keepsLineFeeds = false
     public var oomScoreAdjustment: Int
     public var scheduling: SchedulingPlan
     /// The container's; nil: none.
@@ -111,7 +113,7 @@ public struct ProcessPlan: Codable, Sendable, Equatable {
             ambient: mask(capabilities.ambient))
     }
 
-    /// Names that are not capabilities were refused before.
+    /// Names that are not capabilities are passed over; the host has warned of them.
     static func mask(_ names: [String]) -> UInt64 {
         names.reduce(0) { mask, name in
             Capabilities.names.firstIndex(of: name).map { mask | 1 << UInt64($0) } ?? mask

@@ -237,13 +237,15 @@ struct NamespaceTests {
             let failing = Hook(path: "/bin/sh", args: ["sh", "-c", "echo why >&2; exit 3"])
             let failed = await failure(failing, start: false)
             #expect(
-                failed == "create container f: hooks.createContainer[0]: /bin/sh: exited with 3: why")
+                failed == "create container f: error running createContainer hook #0: /bin/sh: exited with 3: why")
             let slow = Hook(path: "/bin/sleep", args: ["sleep", "100"], timeout: 1)
             let late = await failure(slow, start: false)
             #expect(
-                late.hasSuffix("create container f: hooks.createContainer[0]: /bin/sleep: has not ended after 1 s"))
+                late.hasSuffix(
+                    "create container f: error running createContainer hook #0: /bin/sleep: has not ended after 1 s"))
             let missing = await failure(Hook(path: "/bin/none"), start: true)
-            #expect(missing.hasPrefix("start container f: hooks.startContainer[0]: /bin/none: "), "\(missing)")
+            #expect(
+                missing.hasPrefix("start container f: error running startContainer hook #0: /bin/none: "), "\(missing)")
         }
     }
 }

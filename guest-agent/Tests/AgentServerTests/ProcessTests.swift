@@ -13,7 +13,9 @@ struct ProcessTests {
         failing.errnoRet = 5
         var open = Linux.Seccomp.Rule(names: ["chmod"], action: "SCMP_ACT_ERRNO")
         open.args = [.init(index: 1, value: 0o777, op: "SCMP_CMP_EQ")]
-        filter.syscalls = [failing, open, .init(names: ["chroot"], action: "SCMP_ACT_KILL_PROCESS")]
+        // A filter from before that call: the program is found without it.
+        let older = Linux.Seccomp.Rule(names: ["faccessat2"], action: "SCMP_ACT_ERRNO")
+        filter.syscalls = [failing, open, older, .init(names: ["chroot"], action: "SCMP_ACT_KILL_PROCESS")]
         filter.architectures = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
         filter.flags = ["SECCOMP_FILTER_FLAG_LOG"]
         return filter

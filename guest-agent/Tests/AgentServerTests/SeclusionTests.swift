@@ -129,7 +129,9 @@ struct SeclusionTests {
                 try await agent.create("x", agent.spec(["true"], id: "x"))
             }
             #expect(
-                error?.message.contains("mount proc on /proc: mount on a symbolic link /proc") == true,
+                error?.message.contains(
+                    "mount proc on /proc: must be mounted on ordinary directory, not on a symbolic link: /proc")
+                    == true,
                 "\(error?.message ?? "")")
         }
     }
@@ -176,7 +178,10 @@ struct SeclusionTests {
                     }, .with { $0.stdout = output.number })
                 Issue.record("/dev/\(name) was taken")
             } catch {
-                let reason = name == "null" ? "mknod /dev/null: File exists" : "mount on a symbolic link /dev/console"
+                let reason =
+                    name == "null"
+                    ? "mknod /dev/null: File exists"
+                    : "must be mounted on ordinary file, not on a symbolic link: /dev/console"
                 #expect("\(error)".contains(reason), "\(error)")
             }
         }
