@@ -16,17 +16,18 @@ work=$(mktemp -d "${MARTLET_TEST_DIRECTORY:-/tmp}/martlet-cri-checkpoint.XXXXXX"
 name=ckpt$$ daemon= sandbox=
 export PATH=$bin:$directory/usr/bin:$PATH TMPDIR=$work XDG_RUNTIME_DIR=$work
 
-# cri METHOD MESSAGE [EXPRESSION] : a call, and what a Python expression makes of its answer (a).
+# cri METHOD MESSAGE [EXPRESSION] : a call, and what a Python expression makes of its answer (a); or "error: ...".
 cri() {
-    echo "{\"number\": 1, \"version\": \"v1\", \"method\": \"$1\", \"timeout\": $((120 * patience)), \"message\": $2}" |
+    echo "{\"number\": 1, \"version\": \"v1\", \"method\": \"$1\", \"timeout\": $((120 * patience)), \"message\": ${2//$'\n'/ }}" |
         Tests/EndToEnd/Programs/cri.py call "$work/sock" "$descriptors" >"$work/reply"
     python3 -c '
 import json, sys
 reply = json.load(open(sys.argv[1]))
-if "error" in reply: sys.exit("error: " + reply["error"])
-a = reply["answer"]
-print(eval(sys.argv[2]))' "$work/reply" "${3:-a}" 2>&1
+a = reply.get("answer")
+print("error: " + reply["error"] if "error" in reply else eval(sys.argv[2]))' "$work/reply" "${3:-a}"
 }
+# done_ TEXT : fails where it is an error; prints it.
+done_() { [[ $1 != error:* ]] || { echo "$1" >&2; return 1; }; echo "$1"; }
 martlet() { "$bin/martlet" --root "$work/pods" --config "$work/martlet.toml" "$@"; }
 cleanup() {
     [[ -z $sandbox ]] || cri RemovePodSandbox "{\"pod_sandbox_id\": \"$sandbox\"}" >/dev/null || true
@@ -37,7 +38,7 @@ cleanup() {
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
-trap '{ echo "FAILED  line $LINENO"; cat "$work/reply"; grep -v level=info "$work/log" | tail -8; } >&2 2>/dev/null || true' ERR
+trap '[[ $BASH_SUBSHELL -gt 0 ]] || { echo "FAILED  line $LINENO"; cat "$work/reply"; grep -v level=info "$work/log" | tail -8; } >&2 || true' ERR
 expect() { [[ $2 == $3 ]] || { echo "FAILED  $1: '$2', not '$3'"; grep -v level=info "$work/log" | tail -8; exit 1; }; echo "ok      $1"; }
 
 # The network of the pods' host, as a namespace of its own, so that nothing of this machine's changes.
@@ -90,19 +91,19 @@ for image in pause busybox; do ctr image import --local --snapshotter native "$w
 version=$(containerd --version | awk '{print $3}')
 
 pod="{\"metadata\": {\"name\": \"pod\", \"uid\": \"uid\", \"namespace\": \"test\"}, \"hostname\": \"pod\", \"log_directory\": \"$work/logs\", \"linux\": {}}"
-sandbox=$(cri RunPodSandbox "{\"config\": $pod, \"runtime_handler\": \"martlet\"}" 'a["pod_sandbox_id"]')
+sandbox=$(done_ "$(cri RunPodSandbox "{\"config\": $pod, \"runtime_handler\": \"martlet\"}" 'a["pod_sandbox_id"]')")
 # container NAME IMAGE SCRIPT : makes one, and prints its id.
 container() {
     cri CreateContainer "{\"pod_sandbox_id\": \"$sandbox\", \"sandbox_config\": $pod, \"config\": {\"metadata\": {\"name\": \"$1\"},
         \"image\": {\"image\": \"$2\", \"user_specified_image\": \"$2\"}, \"command\": [\"/bin/sh\", \"-c\", \"$3\"],
-        \"log_path\": \"$1.log\", \"linux\": {}}}" 'a["container_id"]' | tr -d '\n'
+        \"log_path\": \"$1.log\", \"linux\": {}}}" 'a["container_id"]'
 }
 start() { cri StartContainer "{\"container_id\": \"$1\"}"; }
 checkpoint() { cri CheckpointContainer "{\"container_id\": \"$1\", \"location\": \"$2\", \"timeout\": 300}"; }
 state() { cri ContainerStatus "{\"container_id\": \"$1\"}" 'a["status"]["state"]'; }
 exec_() { cri ExecSync "{\"container_id\": \"$1\", \"cmd\": [\"/bin/sh\", \"-c\", \"$2\"], \"timeout\": 60}" '__import__("base64").b64decode(a["stdout"]).decode()'; }
-id=$(container work busybox 'n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.1; done')
-start "$id" >/dev/null
+id=$(done_ "$(container work busybox 'n=0; while :; do n=$((n+1)); echo $n >/count; sleep 0.1; done')")
+done_ "$(start "$id")" >/dev/null
 exec_ "$id" 'while [ $(cat /count) -lt 10 ]; do sleep 0.1; done'  >/dev/null
 archive=$work/checkpoint.tar
 if [[ $driver != kvm ]]; then
@@ -120,16 +121,17 @@ expect "nothing else is left of it" "$(find "$work" -maxdepth 1 -name 'ctrd-chec
 
 # Back into the pod that runs: its machine can't take another one in.
 back=$(container back "$archive" true)
-if [[ $back == error:* ]]; then
-    expect "a restore into a pod that runs is refused" "$back" "*"
+if [[ $back == *"failed to pull"* ]]; then
+    # It asks a registry for the image below the checkpoint, whether it has it or not.
+    echo "skipped a restore into a pod that runs: containerd pulls the checkpoint's image, and there is no registry"
 else
-    expect "a restore into a pod that runs is refused by name" "$(start "$back")" "*whose machine runs already*"
+    expect "a restore into a pod that runs is refused by name" "$(start "$(done_ "$back")")" "*whose machine runs already*"
 fi
 expect "the container goes on" "$(state "$id")" CONTAINER_RUNNING
 
 # A second container: the machine has more than this one.
-second=$(container second busybox 'sleep 100000')
-start "$second" >/dev/null
+second=$(done_ "$(container second busybox 'sleep 100000')")
+done_ "$(start "$second")" >/dev/null
 expect "a container beside others is refused by name" "$(checkpoint "$id" "$work/other.tar")" "*without containers*"
 
 # The pod by itself, from the archive: with the same bundles and root file systems.
@@ -156,6 +158,7 @@ for file in sys.argv[1:]:
     spec["root"]["path"] = "rootfs"
     json.dump(spec, open(file, "w"))
 END
-ip netns exec "$name" "$bin/martlet" --root "$work/pods" --config "$work/martlet.toml" pod restore "${options[@]}" "$work/image/checkpoint" \
+# Where containerd is, whose pods' /dev/shm are mounted there alone.
+nsenter -t "$daemon" -m -n "$bin/martlet" --root "$work/pods" --config "$work/martlet.toml" pod restore "${options[@]}" "$work/image/checkpoint" \
     </dev/null >"$work/out" 2>"$work/err" || { cat "$work/err" >&2; false; }
 expect "the pod goes on from the archive" "$(martlet exec "r-${id::12}" sh -c 'c=$(cat /count); sleep 1; [ $(cat /count) -gt $c ] && echo yes')" yes
