@@ -50,7 +50,7 @@ extension Containers {
                 let pty = try Pty(rows: 33, columns: 101)
                 let bundle = try scene.bundle(script: "tty; stty size; cat") { $0.process?.terminal = true }
                 let run = try Command(
-                    "setsid", ["-c", Lab.martlet] + scene.runArguments(bundle: bundle), input: .null, output: .pipe,
+                    Lab.martlet, scene.runArguments(bundle: bundle), input: .null, output: .pipe,
                     errors: .descriptor(pty.slave))
                 let outcome = try run.finish(within: .seconds(60))
                 #expect(outcome.text.hasPrefix("/dev/pts/0\n33 101\n"), "\(outcome)")
