@@ -63,7 +63,7 @@ extension Containers {
                 let foreign = try scene.bundle(args: ["/bin/sh"]) { $0.annotations["io.martlet.vm.vcpus"] = "2" }
                 try expect(scene.run(bundle: foreign), says: "annotation io.martlet.vm.vcpus: not allowed")
                 let terminal = try scene.bundle(args: ["/bin/sh"]) { $0.process?.terminal = true }
-                try expect(scene.run(bundle: terminal), says: "process.terminal", "not a terminal")
+                try expect(scene.run(bundle: terminal), says: "process.terminal", "no standard stream is a terminal")
             }
         }
 

@@ -61,8 +61,8 @@ extension Containers {
                 #expect(try fill(64) == 0)
                 // The machine grows with it.
                 _ = try pod.call(
-                    "UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(400)])
-                #expect(try fill(320) == 0)
+                    "UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(320)])
+                #expect(try fill(270) == 0)
                 let refused = #expect(throws: CRIError.self) {
                     try pod.call("UpdateContainerResources", ["container_id": "\(container.id)", "linux": limit(900)])
                 }
@@ -70,12 +70,12 @@ extension Containers {
                 #expect(
                     words.contains("with 900 MiB the pod's machine needs 964 MiB; it can have 640 MiB on this host"),
                     "\(words)")
-                #expect(try fill(320) == 0)
+                #expect(try fill(270) == 0)
                 let large = #expect(throws: CRIError.self) {
                     try pod.start("large") { $0["linux"]["resources"] = limit(512) }
                 }
                 let both = "\(large.map { "\($0)" } ?? "")"
-                #expect(both.contains("needs 976 MiB; it can have 640 MiB"), "\(both)")
+                #expect(both.contains("needs 896 MiB; it can have 640 MiB"), "\(both)")
                 try pod.remove()
             }
         }

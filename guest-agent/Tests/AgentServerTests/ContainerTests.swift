@@ -327,7 +327,7 @@ struct ContainerTests {
                 (noParameter, "sysctl net/no/such: open /proc/sys/net/no/such: No such file"),
                 (noType, "mounts[4].type (/x): nofs: no such file system in the guest"),
                 (noTypeAtAll, "mounts[4].type (/x): uds: no such file system in the guest"),
-                (noSource, "mount bind /no/such on /x: open_tree /no/such: No such file"),
+                (noSource, "mount bind /no/such on /x: open /no/such: No such file"),
             ] {
                 let error = await #expect(throws: TTRPCError.self) {
                     try await agent.create("e", agent.spec(["true"], id: "e", change))
