@@ -31,7 +31,8 @@ extension Containers {
                     ["-c", Lab.martlet] + scene.runArguments(bundle: bundle(scene)),
                     input: .descriptor(pty.slave), output: .descriptor(pty.slave), errors: .descriptor(pty.slave))
                 try screen.wait(for: "all\r\n")
-                #expect(screen.text.hasPrefix("/dev/pts/0\r\n33 101\r\n"), "\(screen.text)")
+                // On a busy machine lines about the progress come before it.
+                #expect(screen.text.contains("/dev/pts/0\r\n33 101\r\n"), "\(screen.text)")
                 try pty.resize(rows: 20, columns: 64)
                 try screen.wait(for: "20 64\r\n", within: .seconds(10))
                 var line = Array("hello\r".utf8)
@@ -48,7 +49,7 @@ extension Containers {
         @Test func outputToAPipeHasLineFeedsAlone() throws {
             try Scene.play { scene in
                 let pty = try Pty(rows: 33, columns: 101)
-                let bundle = try scene.bundle(script: "tty; stty size; cat") { $0.process?.terminal = true }
+                let bundle = try scene.bundle(script: "tty; stty size") { $0.process?.terminal = true }
                 let run = try Command(
                     Lab.martlet, scene.runArguments(bundle: bundle), input: .null, output: .pipe,
                     errors: .descriptor(pty.slave))
