@@ -70,7 +70,7 @@ extension Containers {
                 #expect(
                     words.contains("with 900 MiB the pod's machine needs 964 MiB; it can have 640 MiB on this host"),
                     "\(words)")
-                #expect(try fill(270) == 0)
+                #expect(try fill(64) == 0)
                 let large = #expect(throws: CRIError.self) {
                     try pod.start("large") { $0["linux"]["resources"] = limit(512) }
                 }
