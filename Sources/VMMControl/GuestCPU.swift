@@ -7,6 +7,15 @@ public struct GuestCPU: Sendable, Hashable, Codable, CustomStringConvertible {
         case level2 = "x86-64-v2"
         case level3 = "x86-64-v3"
         case level4 = "x86-64-v4"
+
+        /// As messages and saved states have it.
+        public var code: UInt32 { UInt32(Self.allCases.firstIndex(of: self) ?? 0) }
+
+        /// - Returns: nil for a code of no profile.
+        public init?(code: UInt32) {
+            guard code < Self.allCases.count else { return nil }
+            self = Self.allCases[Int(code)]
+        }
     }
 
     public var profile: Profile
@@ -23,14 +32,14 @@ public struct GuestCPU: Sendable, Hashable, Codable, CustomStringConvertible {
 
 extension GuestCPU {
     func encode(to packet: inout PacketWriter<some Sendable>) {
-        packet.add(UInt32(Profile.allCases.firstIndex(of: profile) ?? 0))
+        packet.add(profile.code)
         packet.add(nested)
     }
 
     init(from packet: inout PacketReader<some Sendable>) throws(FieldError) {
         let number: UInt32 = try packet.number("cpu.profile")
-        guard number < Profile.allCases.count else { throw FieldError("cpu.profile: \(number) is not known") }
-        profile = Profile.allCases[Int(number)]
+        guard let profile = Profile(code: number) else { throw FieldError("cpu.profile: \(number) is not known") }
+        self.profile = profile
         nested = try packet.flag("cpu.nested")
     }
 }

@@ -69,7 +69,7 @@ public struct MachineSnapshot: Sendable, Equatable {
         file.add(Self.version)
         file.add(section: Section.machine) { section in
             section.add(memoryBytes)
-            section.add(UInt32(GuestCPU.Profile.allCases.firstIndex(of: cpu.profile) ?? 0))
+            section.add(cpu.profile.code)
             section.add(cpu.nested)
             section.add(UInt32(vcpus.count))
             section.add(UInt32(slots.count))
@@ -89,9 +89,9 @@ public struct MachineSnapshot: Sendable, Equatable {
         guard version == Self.version else { throw file.error("version \(version), not \(Self.version)") }
         var machine = try file.section(Section.machine)
         memoryBytes = try machine.number("memory")
-        let profile: UInt32 = try machine.number("CPU profile")
-        guard profile < GuestCPU.Profile.allCases.count else { throw machine.error("CPU profile \(profile)") }
-        cpu = GuestCPU(profile: GuestCPU.Profile.allCases[Int(profile)], nested: try machine.flag("nested"))
+        let code: UInt32 = try machine.number("CPU profile")
+        guard let profile = GuestCPU.Profile(code: code) else { throw machine.error("CPU profile \(code)") }
+        cpu = GuestCPU(profile: profile, nested: try machine.flag("nested"))
         let vcpuCount: UInt32 = try machine.number("vCPUs")
         guard VMM.vcpuCounts.contains(Int(vcpuCount)) else { throw machine.error("\(vcpuCount) vCPUs") }
         let slotCount: UInt32 = try machine.number("slots")
