@@ -40,6 +40,9 @@ public struct VMConfiguration: Sendable, Equatable, Codable {
     public var template: MachineTemplate?
     /// Whom the machine's processes run as: of the pod alone.
     public var user = JailPlan.nobody
+    /// Directories of the pod's cgroup on the host, one of each hierarchy. Processes that the pod's server starts are in there already;
+    /// libvirt's QEMU, which libvirtd starts, is moved there.
+    public var cgroups: [String] = []
 
     public init(
         name: String, vcpus: Int, memoryMiB: Int, kernel: String, initramfs: String?, kernelArguments: [String],

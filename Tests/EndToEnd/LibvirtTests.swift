@@ -55,6 +55,18 @@ import Testing
                 }
             }
 
+            /// The pod's limits on the host hold for its QEMU.
+            @Test func qemuIsInThePodsCgroup() throws {
+                try play { _, libvirtd, domain, run in
+                    let pid = try #require(try libvirtd.pid(of: domain))
+                    let lines = try readText("/proc/\(pid)/cgroup").split(separator: "\n")
+                    #expect(!lines.isEmpty)
+                    for line in lines { #expect(line.hasSuffix(":/martlet/\(domain.dropFirst("martlet-".count))"), "\(line)") }
+                    run.input?.write("it\n")
+                    #expect(try run.finish().code == 0)
+                }
+            }
+
             @Test func aDestroyedDomainEndsThePodWithThatCause() throws {
                 try play { _, libvirtd, domain, run in
                     #expect(try libvirtd.virsh("destroy", domain).code == 0)

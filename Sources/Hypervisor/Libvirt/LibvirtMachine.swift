@@ -50,6 +50,8 @@
                 firstProcesses =
                     (pid > 0 ? [("libvirt qemu", pid)] : []) + devices.all.map { ($0.name, $0.child.pid) }
                 logger.phase("machine spawned")
+                // Before the guest runs: what it uses counts for its pod.
+                try Self.move(pid, to: configuration.cgroups)
                 try domain.resume()
             } catch {
                 connection.destroyDomain()
@@ -118,6 +120,13 @@
             // What a device process says comes before what QEMU makes of it.
             let peers = try channels.map { try $0.close() }
             return (try made.get(), peers.compactMap { $0 }.first ?? 0)
+        }
+
+        /// Moves QEMU, with its threads, from libvirtd's cgroup to the pod's.
+        private static func move(_ pid: Int32, to cgroups: [String]) throws {
+            if cgroups.isEmpty { return }
+            guard pid > 0 else { throw HypervisorError("libvirt's QEMU is in another pid namespace: it can't join the pod's cgroup") }
+            for directory in cgroups { try writeText("\(pid)", to: "\(directory)/cgroup.procs") }
         }
 
         func pauseVCPUs() throws { try domain.suspend() }

@@ -175,6 +175,7 @@ final class PodLaunch: Sendable {
         let logger = logger
         var configuration = plan.machine
         configuration.user = user.id
+        configuration.cgroups = state.withLock { $0.cgroup?.directories ?? [] }
         let (machine, template) = try await onThread("machine") {
             [configuration] () -> (any VirtualMachine, MachineTemplate?) in
             let driver = plan.makeDriver(logger: logger)

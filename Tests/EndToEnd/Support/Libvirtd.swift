@@ -86,6 +86,9 @@ final class Libvirtd: Sendable {
     /// Ends it. Its QEMUs go on.
     func stop() throws { try daemon.stop() }
 
+    /// QEMU's process.
+    func pid(of domain: String) throws -> pid_t? { pid_t(try readText("\(directory)/run/qemu/\(domain).pid").trimmed) }
+
     /// Runs `virsh`.
     func virsh(_ words: String...) throws -> Outcome {
         try Command("virsh", ["-c", uri] + words, environment: Lab.environment).finish()
