@@ -136,6 +136,34 @@ struct BlockTransferTests {
         #expect(bytes == (0..<blocks).flatMap { Self.content($0, 3) })
     }
 
+    /// Requests for neighbours in the file are performed together. One that fails, as the file has become shorter, fails alone.
+    @Test(arguments: ["/var/tmp", "/dev/shm"]) func neighboursEachHaveTheirStatus(directory: String) throws {
+        let (blocks, whole) = (64, 40)
+        let file = try FakeDisk.scratch(blocks * Scene.block, in: directory)
+        let scene = try Scene(file, queues: 1)
+        try scene.start()
+        for slot in 0..<blocks {
+            scene.memory.write(Self.content(slot, 0), at: scene.data(0, slot))
+            scene.add(1, 0, slot, block: slot)
+        }
+        try scene.finish(blocks)
+        for slot in 0..<blocks { #expect(scene.status(0, slot) == 0) }
+        #expect(ftruncate(file.raw, off_t(whole * Scene.block)) == 0)
+        // Two runs, of which the second is not in the order of the requests' slots.
+        for slot in 0..<blocks {
+            scene.memory.write([UInt8](repeating: 0, count: Scene.block), at: scene.data(0, slot))
+            scene.add(0, 0, slot, block: (slot + 32) % blocks)
+        }
+        try scene.finish(blocks)
+        for slot in 0..<blocks {
+            let block = (slot + 32) % blocks
+            #expect(scene.status(0, slot) == (block < whole ? 0 : 1), "block \(block)")
+            if block >= whole { continue }
+            #expect(scene.memory.read(Scene.block, at: scene.data(0, slot)) == Self.content(block, 0), "block \(block)")
+        }
+        scene.stop()
+    }
+
     /// A flush between writes, and requests that are performed at once, find their own status.
     @Test func requestsOfAllKindsTogether() throws {
         let file = try FakeDisk.scratch(64 * Scene.block)

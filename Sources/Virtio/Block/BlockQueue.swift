@@ -24,8 +24,9 @@ final class BlockQueue {
     private static let budget = 16
     /// Requests without a second one in progress, after which the driver is taken to wait for each.
     private static let enoughAlone = 16
-    /// Bytes that are submitted at once: what is in the page cache is copied then.
-    private static let batch = 256 << 10
+    /// Bytes that are submitted at once. What is in the page cache is copied then.
+    private static let batch = 1 << 20
+    private static let cachedBatch = 256 << 10
 
     let queue: Virtqueue
     private let file: BlockFile
@@ -85,7 +86,7 @@ final class BlockQueue {
             while taken < Self.budget, transfers.hasRoom, try queue.next() {
                 taken += 1
                 begin(transfers, interrupt)
-                if transfers.unsubmittedBytes >= Self.batch, collect(transfers, interrupt) { isDone = true }
+                if transfers.unsubmittedBytes >= (file.isDirect ? Self.batch : Self.cachedBatch), collect(transfers, interrupt) { isDone = true }
             }
         } catch {
             _ = collect(transfers, interrupt)

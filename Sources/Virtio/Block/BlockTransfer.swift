@@ -6,6 +6,10 @@ import LinuxSystem
 final class BlockTransfer {
     enum Kind { case read, write, flush }
 
+    /// Most bytes and vectors of an operation that performs several requests. It is done when the last of them is.
+    private static let maximumRun = 1 << 20
+    private static let maximumVectors = 512
+
     fileprivate(set) var kind = Kind.flush
     fileprivate var chain: DetachedChain?
     /// Where the request's status goes, in the guest's memory.
@@ -15,27 +19,70 @@ final class BlockTransfer {
     fileprivate var offset = 0, count = 0, done = 0
     fileprivate var isDurable = false
     fileprivate var retries = 0
-    /// A copy of the request's vectors, of which those from `first` on are not done.
+    /// Requests that the same operation performs, in the order of their places: each begins where the one before it ends.
+    fileprivate private(set) var followers: [BlockTransfer] = []
+    /// A copy of the request's vectors, of which those from `first` on are not done; behind `end` those of its followers.
     private var vectors = UnsafeMutablePointer<iovec>.allocate(capacity: 4)
     private var capacity = 4
-    private var first = 0, end = 0
+    private var first = 0, end = 0, followersEnd = 0
+    /// Of the request and its followers.
+    private var runCount = 0
+
+    /// Its index among the queue's.
+    fileprivate let tag: Int
+
+    fileprivate init(tag: Int) { self.tag = tag }
 
     deinit { vectors.deallocate() }
 
     fileprivate var left: UnsafeBufferPointer<iovec> {
-        UnsafeBufferPointer(start: vectors + first, count: end - first)
+        UnsafeBufferPointer(start: vectors + first, count: followersEnd - first)
+    }
+
+    /// What its operation moves, bytes.
+    fileprivate var leftCount: Int { runCount - done }
+
+    /// Takes a request into this one's operation, which has not begun, where it goes on where this one ends.
+    ///
+    /// - Returns: false where it does not, or the operation would become too large.
+    fileprivate func take(_ next: BlockTransfer) -> Bool {
+        guard next.kind == kind, next.file == file, next.isDurable == isDurable, next.offset == offset + runCount,
+            next.retries == 0, next.done == 0, retries == 0, done == 0,
+            runCount + next.count <= Self.maximumRun,
+            followersEnd + next.left.count <= Self.maximumVectors
+        else { return false }
+        reserve(followersEnd + next.left.count)
+        for vector in next.left {
+            vectors[followersEnd] = vector
+            followersEnd += 1
+        }
+        runCount += next.count
+        followers.append(next)
+        return true
+    }
+
+    /// Lets the followers go, of which each needs an operation of its own.
+    fileprivate func releaseFollowers() -> [BlockTransfer] {
+        (followersEnd, runCount) = (end, count)
+        defer { followers.removeAll(keepingCapacity: true) }
+        return followers
+    }
+
+    private func reserve(_ count: Int) {
+        if count <= capacity { return }
+        let larger = UnsafeMutablePointer<iovec>.allocate(capacity: count * 2)
+        larger.moveInitialize(from: vectors, count: followersEnd)
+        vectors.deallocate()
+        (vectors, capacity) = (larger, count * 2)
     }
 
     /// Copies the vectors of `count` bytes after the first `skip`.
     fileprivate func copy(_ buffers: UnsafeBufferPointer<iovec>, skip: Int, count: Int) {
-        if buffers.count > capacity {
-            vectors.deallocate()
-            capacity = buffers.count
-            vectors = .allocate(capacity: capacity)
-        }
-        first = 0
+        (first, followersEnd) = (0, 0)
+        reserve(buffers.count)
         end = Vectors.slice(buffers, skip: skip, count: count, to: vectors)
-        self.count = count
+        followersEnd = end
+        (self.count, runCount) = (count, count)
         done = 0
         retries = 0
     }
@@ -80,11 +127,13 @@ final class BlockTransfers {
     private var bytes = 0
     /// Bytes of the operations that `submit` will begin.
     private(set) var unsubmittedBytes = 0
+    /// The request whose operation is not in the ring yet: those that come may go along.
+    private var leader: BlockTransfer?
 
     /// - Parameter writers: threads for small writes, where Linux would complete them elsewhere.
     init(_ ring: IORing, _ queue: Virtqueue, _ disk: BlockFile, writers count: Int) {
         (self.ring, self.queue, self.disk) = (ring, queue, disk)
-        transfers = (0..<ring.capacity).map { _ in BlockTransfer() }
+        transfers = (0..<ring.capacity).map(BlockTransfer.init(tag:))
         free = Array((0..<ring.capacity).reversed())
         let writers = disk.completesWritesElsewhere ? try? BlockWriters(threads: count) : nil
         let events = writers.flatMap { try? Self.watch([ring.descriptor, $0.descriptor]) }
@@ -138,7 +187,7 @@ final class BlockTransfers {
         (transfer.kind, transfer.chain, transfer.status) = (kind, chain, status)
         (transfer.file, transfer.offset, transfer.isDurable) = (place.file, place.offset, isDurable)
         bytes += count
-        post(tag, transfer)
+        post(transfer)
         return true
     }
 
@@ -150,30 +199,41 @@ final class BlockTransfers {
         transfer.copy(UnsafeBufferPointer(start: nil, count: 0), skip: 0, count: 0)
         (transfer.kind, transfer.chain, transfer.status) = (.flush, chain, status)
         transfer.file = disk.descriptor
-        post(tag, transfer)
+        post(transfer)
         return true
     }
 
-    /// Adds the operation for what is left of a request to the ring.
-    private func post(_ tag: Int, _ transfer: BlockTransfer) {
-        unsubmittedBytes += transfer.count - transfer.done
-        if transfer.kind == .flush { return ring.prepare(.flush, file: transfer.file, tag: UInt64(tag)) }
+    /// Has what is left of a request performed by the next `submit`.
+    private func post(_ transfer: BlockTransfer) {
+        unsubmittedBytes += transfer.leftCount
+        if transfer.kind != .flush, let leader, leader.take(transfer) { return }
+        beginLeader()
+        if transfer.kind == .flush { return ring.prepare(.flush, file: transfer.file, tag: UInt64(transfer.tag)) }
+        leader = transfer
+    }
+
+    /// Adds the operation of the leader and its followers to the ring, or has it performed by the writers.
+    private func beginLeader() {
+        guard let transfer = leader else { return }
+        leader = nil
         let (left, isRead) = (transfer.left, transfer.kind == .read)
-        if let writers, !isRead, !transfer.isDurable, transfer.count <= BlockWriters.largestWrite {
+        if let writers, !isRead, !transfer.isDurable, transfer.leftCount <= BlockWriters.largestWrite {
             return writers.begin(
-                .init(tag: tag, file: transfer.file, vectors: left, offset: transfer.offset + transfer.done))
+                .init(
+                    tag: transfer.tag, file: transfer.file, vectors: left, offset: transfer.offset + transfer.done))
         }
         let isSingle = left.count == 1
         ring.prepare(
             isRead ? (isSingle ? .read : .readVector) : (isSingle ? .write : .writeVector), file: transfer.file,
             address: isSingle ? UnsafeRawPointer(left[0].iov_base) : UnsafeRawPointer(left.baseAddress),
             count: isSingle ? left[0].iov_len : left.count, offset: transfer.offset + transfer.done,
-            isDurable: transfer.isDurable, tag: UInt64(tag))
+            isDurable: transfer.isDurable, tag: UInt64(transfer.tag))
     }
 
     /// Begins what was added to the ring.
     func submit() {
         unsubmittedBytes = 0
+        beginLeader()
         guard ring.hasUnsubmitted else { return }
         do { try ring.submit() } catch {
             // The kernel may still use the guest's memory, and nobody would say when it no longer does.
@@ -188,9 +248,9 @@ final class BlockTransfers {
         let before = free.count
         repeat {
             submit()
-            ring.reap { tag, result in take(Int(tag), Int(result)) }
-            if let writers { for (tag, result) in writers.take() { take(tag, result) } }
-        } while ring.hasUnsubmitted
+            ring.reap { tag, result in take(transfers[Int(tag)], Int(result)) }
+            if let writers { for (tag, result) in writers.take() { take(transfers[tag], result) } }
+        } while ring.hasUnsubmitted || leader != nil
         return free.count > before
     }
 
@@ -206,28 +266,41 @@ final class BlockTransfers {
         }
     }
 
-    private func take(_ tag: Int, _ result: Int) {
-        let transfer = transfers[tag]
+    private func take(_ transfer: BlockTransfer, _ result: Int) {
+        if !transfer.followers.isEmpty {
+            let isDone = result == transfer.leftCount
+            for one in [transfer] + transfer.releaseFollowers() {
+                if isDone {
+                    one.advance(one.count)
+                    complete(one, isDone: true)
+                } else {
+                    // Each by itself, which tells which of them fails.
+                    one.retries += 1
+                    post(one)
+                }
+            }
+            return
+        }
         if result == -Int(EINTR) || result == -Int(EAGAIN), transfer.retries < Self.maximumRetries {
             transfer.retries += 1
-            return post(tag, transfer)
+            return post(transfer)
         }
-        if transfer.kind == .flush { return complete(tag, transfer, isDone: result == 0) }
+        if transfer.kind == .flush { return complete(transfer, isDone: result == 0) }
         if result > 0 {
             transfer.advance(result)
             // The rest, or why there is none.
-            if transfer.done < transfer.count { return post(tag, transfer) }
+            if transfer.done < transfer.count { return post(transfer) }
         }
-        complete(tag, transfer, isDone: transfer.done == transfer.count)
+        complete(transfer, isDone: transfer.done == transfer.count)
     }
 
-    private func complete(_ tag: Int, _ transfer: BlockTransfer, isDone: Bool) {
+    private func complete(_ transfer: BlockTransfer, isDone: Bool) {
         let status = isDone ? BlockStatus.done : .failed
         transfer.status?.storeBytes(of: status.rawValue, as: UInt8.self)
         let written = transfer.kind == .read ? transfer.done : 0
         if let chain = transfer.chain { queue.complete(chain, written: UInt32(written) + 1) }
         (transfer.chain, transfer.status) = (nil, nil)
         bytes -= transfer.count
-        free.append(tag)
+        free.append(transfer.tag)
     }
 }
