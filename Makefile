@@ -17,7 +17,7 @@ FORMATTED := find Package.swift Sources Tests guest-agent -name '.build*' -prune
 	! -name '*.pb.swift' ! -name '*.ttrpc.swift' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all fuzz unit build agent guest guest-stock guest-faulty guest-bench install deb image fmt lint protos protos-check pictures setup setup-test lab clean
+.PHONY: help run test test-all test-matrix fuzz unit build agent guest guest-stock guest-faulty guest-bench install deb image fmt lint protos protos-check pictures setup setup-test lab clean
 
 help: ## show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,8 +74,11 @@ unit: setup-test
 test: setup-test ## set everything up, build, and run the tests that CI runs
 	@scripts/test.sh ci
 
-test-all: setup-test ## the tests of `make test`, and the soaks and full matrices too
+test-all: setup-test ## the tests of `make test`, the soaks, the whole of the built-in VMM, a part of each other kernel and driver
 	@scripts/test.sh all
+
+test-matrix: setup-test ## every test with each kernel, driver and lab; hours
+	@scripts/test.sh matrix
 
 fuzz: setup-test ## fuzz what guests and clients reach, TIME seconds each: make fuzz [TIME=60] [ONLY='rings fuse'] (docs/fuzzing.md)
 	@TIME=$(or $(TIME),60) scripts/fuzz.sh $(ONLY)

@@ -1,7 +1,8 @@
 #!/bin/bash
-# Builds everything and runs the tests: `test.sh unit` (no VM), `test.sh ci` (what `make test` runs), `test.sh all`
-# (the soaks and full matrices too). Each step says what it does and, at its end, how long it took. What is built must succeed; a
-# step of tests that fails does not keep the others from running, and the end says what passed, failed and was skipped.
+# Builds everything and runs the tests: `test.sh unit` (no VM), `test.sh ci` (what `make test` runs), `test.sh all` (the soaks, the
+# whole of the built-in VMM in the lab and a part of each other kernel, driver and lab; scripts/test-all.sh), `test.sh matrix` (each
+# of these whole, which takes hours). Each step says what it does and, at its end, how long it took. What is built must succeed;
+# a step of tests that fails does not keep the others from running, and the end says what passed, failed and was skipped.
 # PART=N/M: only every Mth step of tests, from the Nth on. RESUME=1: not those that have passed with the same sources.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,12 +14,15 @@ part=${PART:-1/1}
     exit 2
 }
 part_number=${part%/*} part_count=${part#*/}
-step_number=0 passed=() failed=() skipped=()
+step_number=0
 # Steps that have passed, by the sources: the commit, where nothing has changed since.
 sources=$(git rev-parse HEAD 2>/dev/null || echo none)$([[ -z $(git status --porcelain 2>/dev/null) ]] || echo "-changed-$$")
 done_directory=.build/tests-passed/$sources
-# Logs of tests that failed, and the names of those that passed when they were tried again.
+# Logs of tests that failed; and in results/ a line for each step in passed, failed or skipped, and in `again` for each test
+# that passed when it was tried again.
 failures=$(mktemp -d /tmp/martlet-failures.XXXXXX)
+results=$failures/results
+mkdir "$results"
 
 step() {
     local title=$1 start=$SECONDS
@@ -36,40 +40,65 @@ tests() {
     step_number=$((step_number + 1))
     if (((step_number - 1) % part_count != part_number - 1)); then return; fi
     if [[ ${RESUME:-} == 1 && -e $mark ]]; then
-        skipped+=("$title (it has passed)")
+        skip "$title" "it has passed"
         return
     fi
     echo "== $title"
     # In a subshell of its own a failing command ends the step, which it would not in a condition.
     set +e
     (
+        if [[ -n $lane_output ]]; then exec &>"$lane_output"; fi
         set -e
         "$@"
     )
     local code=$?
     set -e
+    if [[ -n $lane_output ]]; then cat "$lane_output"; fi
     echo "== $title: $((SECONDS - start)) s"
     if [[ $code == 0 ]]; then
-        passed+=("$title")
+        echo "$title" >>"$results/passed"
         mkdir -p "$done_directory"
         touch "$mark"
     else
-        failed+=("$title")
+        echo "$title" >>"$results/failed"
         echo "== $title: FAILED"
     fi
 }
 
+# skip TITLE REASON: says that a step does not run.
+skip() { echo "$1 ($2)" >>"$results/skipped"; }
+
+# lane NAME FUNCTION: runs the steps of a function beside other lanes, in the background. What a step prints comes at its end.
+lane_output=""
+lane() {
+    # What runs in the background has no part in an interrupt from the terminal.
+    trap 'trap - INT; kill 0' INT
+    mkdir "$failures/$1"
+    (
+        failures=$failures/$1
+        lane_output=$failures/output
+        "$2"
+    ) &
+}
+
+# The lines of a file of results, with commas between them.
+result() { paste -sd ',' "$results/$1" 2>/dev/null | sed 's/,/, /g'; }
+
 # Says how the steps of tests ended.
 finish() {
-    local again
-    again=$(sort -u "$failures/again" 2>/dev/null | paste -sd ' ' || true)
+    local kind code=0
+    for kind in passed again skipped failed; do
+        [[ -s $results/$kind ]] || continue
+        sort -u -o "$results/$kind" "$results/$kind"
+        case $kind in
+        again) echo "== of them at the second try: $(result again)" ;;
+        *) echo "== $kind ($(wc -l <"$results/$kind")): $(result "$kind")" ;;
+        esac
+        if [[ $kind == failed ]]; then code=1; fi
+    done
     rm -rf "$failures"
-    echo "== passed (${#passed[@]}): $(IFS=,; echo "${passed[*]}")"
-    if [[ -n $again ]]; then echo "== of them at the second try: $again"; fi
-    if [[ ${#skipped[@]} -gt 0 ]]; then echo "== skipped (${#skipped[@]}): $(IFS=,; echo "${skipped[*]}")"; fi
-    if [[ ${#failed[@]} -gt 0 ]]; then echo "== failed (${#failed[@]}): $(IFS=,; echo "${failed[*]}")"; fi
     echo "== all of it: $((SECONDS - began)) s"
-    [[ ${#failed[@]} == 0 ]]
+    return "$code"
 }
 
 # Runs a test command that prints a line for every suite and case: keeps it in a file, shows the end of it, and on failure
@@ -109,6 +138,9 @@ swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
 # The end-to-end tests, without SwiftPM.
 end_to_end=(.build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel)
 
+# The end-to-end tests named by a regular expression.
+end_to_end_of() { NO_COLOR=1 quietly "${end_to_end[@]}" --filter "$1" --skip PreparationTests; }
+
 # Runs the end-to-end tests in two processes at once: most of the time one waits for its guest's only vCPU. SwiftPM runs one
 # process of tests at a time, so the bundle is run itself.
 in_halves() {
@@ -131,7 +163,7 @@ in_halves() {
     echo "== tried again: $names"
     NO_COLOR=1 quietly "${end_to_end[@]}" \
         --filter "[./]($names)\\(" "$@" || return 1
-    tr '|' '\n' <<<"$names" >>"$failures/again"
+    tr '|' '\n' <<<"$names" >>"$results/again"
 }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
@@ -145,7 +177,7 @@ lab_test() {
         if MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=${lab_patience:-3} MARTLET_TEST_DIRECTORY=/lab \
             quietly scripts/lab.sh -t "$1" "${options[@]}" "${end_to_end[@]}" --filter "$filter" ${skip:+--skip "$skip"}
         then
-            tr '|' '\n' <<<"$retried" | sed '/^$/d' >>"$failures/again"
+            tr '|' '\n' <<<"$retried" | sed '/^$/d' >>"$results/again"
             return 0
         fi
         echo "== the $try try in the lab failed"
@@ -162,41 +194,11 @@ lab_test() {
 }
 lab_options=() lab_driver=kvm
 
-# bochs_lab SECONDS [OPTION…] COMMAND… : runs a command in the Bochs lab, with what the tests want of this tree.
-bochs_lab() {
-    local limit=$1
-    shift
-    scripts/lab.sh --engine bochs -t "$limit" --add scripts/lab/containers.sh "$@"
-}
-
-# What is run of Bochs's other processor models: one start each. docs/lab.md says what their faults prevent.
-other_models() {
-    local model
-    for model in core2_penryn_t9600 corei7_sandy_bridge_2600k ryzen; do
-        echo "== $model"
-        bochs_lab 900 --model "$model" scripts/lab/containers.sh starts 1
-    done
-}
-
-# The end-to-end tests named by a regular expression, in the Bochs lab.
-bochs_test() {
-    MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=10 MARTLET_TEST_DIRECTORY=/lab quietly bochs_lab 3600 \
-        --add "${end_to_end[0]}" --add .build/guest/faulty --add "${MARTLET_CACHE:-$HOME/.cache/martlet}/programs" \
-        "${end_to_end[@]}" --filter "$1"
-}
-
-# Whether the Bochs lab can be made here; says why not.
-has_bochs() {
-    (. scripts/need.sh && need bochs bochsbios vgabios isolinux syslinux-common xorriso) >/dev/null 2>&1 && return
-    echo "== the Bochs lab: skipped, Debian's packages for it can't be installed"
-    return 1
-}
-
 step "modules" scripts/modules-check.py
 step "format" make --no-print-directory lint
 step "generated code is up to date" scripts/protos.sh --check
 step "unit tests: build" swift build --build-tests
-if [[ $mode == all ]]; then
+if [[ $mode == all || $mode == matrix ]]; then
     MARTLET_TTRPC_PEER=$(scripts/ttrpc-peer.sh)
     export MARTLET_TTRPC_PEER
 fi
@@ -223,57 +225,6 @@ if [[ $mode == ci ]]; then
     exit
 fi
 
-export MARTLET_TEST_ALL=1
-# The tests of the built-in VMM, whole, in pieces of about twenty minutes.
-engines='[./](CRI|Docker|Podman|Containerd|Systemd|BenchPod|Engine)[A-Za-z]*Tests/'
-stock() (
-    # The distribution's kernel has no /proc/config.gz, which KernelTests reads.
-    export MARTLET_GUEST=$PWD/.build/guest/stock MARTLET_TEST_PATIENCE=2
-    "$@"
-)
-kvm_lab() (
-    # 5 GiB of memory, on both sides of the gap.
-    lab_options=(-m 12288)
-    export MARTLET_TEST_LARGE=1
-    lab_test 3600 "$@"
-)
-# QEMU drives KVM here, as on hardware; elsewhere it only emulates.
-qemu_lab() (
-    lab_driver=qemu
-    lab_test 3600 "$@"
-)
-tests "fuzzing" scripts/fuzz.sh
-tests "end to end, QEMU" in_halves
-tests "the lab is honest" scripts/lab-check.sh qemu
-tests "the built-in VMM in the lab: machines and containers" kvm_lab 'EndToEnd|MachineTests' "PreparationTests|$engines"
-tests "the built-in VMM in the lab: engines" kvm_lab "$engines" PreparationTests
-tests "QEMU with KVM in the lab: containers" qemu_lab EndToEnd "PreparationTests|$engines"
-tests "QEMU with KVM in the lab: engines" qemu_lab "$engines" PreparationTests
-if has_bochs; then
-    tests "the Bochs lab is honest" scripts/lab-check.sh bochs
-    tests "three containers on Intel's VMX in the Bochs lab" bochs_lab 600 scripts/lab/containers.sh some
-    tests "50 starts in the Bochs lab" bochs_lab 3600 scripts/lab/containers.sh starts 50
-    tests "one start on other processors of the Bochs lab" other_models
-    tests "end to end in the Bochs lab" bochs_test '[./](ContainerTests|StdioTests|ExitTests|FaultTests)/'
-else
-    skipped+=("the Bochs lab")
-fi
-tests "Debian packages" scripts/deb-check.sh
-tests "containerd's images as disks" scripts/containerd-disks-check.sh
-# The lab has no network: containerd is there from the step before.
-lab_disks() (
-    export MARTLET_SNAPSHOTTERS=devmapper MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=4 MARTLET_TEST_DIRECTORY=/lab
-    scripts/lab.sh -t 1800 scripts/containerd-disks-check.sh
-)
-tests "containerd's images as disks of a device mapper in the lab" lab_disks
-tests "CRI's checkpoints, refused over QEMU" scripts/containerd-checkpoint-check.sh
-# containerd and criu are there from the step before.
-lab_checkpoints() (
-    export MARTLET_TEST_DRIVER=kvm MARTLET_TEST_PATIENCE=4 MARTLET_TEST_DIRECTORY=/lab
-    scripts/lab.sh -t 1800 scripts/containerd-checkpoint-check.sh
-)
-tests "CRI's checkpoints in the lab" lab_checkpoints
-tests "end to end, QEMU, stock kernel" stock in_halves --skip KernelTests
-tests "the built-in VMM in the lab, stock kernel: containers" stock lab_test 3600 EndToEnd "KernelTests|PreparationTests|$engines"
-tests "the built-in VMM in the lab, stock kernel: engines" stock lab_test 3600 "$engines" PreparationTests
+. scripts/test-all.sh
+"$mode"
 finish
