@@ -61,7 +61,9 @@ import Testing
                     let pid = try #require(try libvirtd.pid(of: domain))
                     let lines = try readText("/proc/\(pid)/cgroup").split(separator: "\n")
                     #expect(!lines.isEmpty)
-                    for line in lines { #expect(line.hasSuffix(":/martlet/\(domain.dropFirst("martlet-".count))"), "\(line)") }
+                    for line in lines {
+                        #expect(line.hasSuffix(":/martlet/\(domain.dropFirst("martlet-".count))"), "\(line)")
+                    }
                     run.input?.write("it\n")
                     #expect(try run.finish().code == 0)
                 }

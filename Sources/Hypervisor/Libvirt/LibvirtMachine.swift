@@ -125,7 +125,9 @@
         /// Moves QEMU, with its threads, from libvirtd's cgroup to the pod's.
         private static func move(_ pid: Int32, to cgroups: [String]) throws {
             if cgroups.isEmpty { return }
-            guard pid > 0 else { throw HypervisorError("libvirt's QEMU is in another pid namespace: it can't join the pod's cgroup") }
+            guard pid > 0 else {
+                throw HypervisorError("libvirt's QEMU is in another pid namespace: it can't join the pod's cgroup")
+            }
             for directory in cgroups { try writeText("\(pid)", to: "\(directory)/cgroup.procs") }
         }
 

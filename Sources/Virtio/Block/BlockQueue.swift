@@ -86,7 +86,11 @@ final class BlockQueue {
             while taken < Self.budget, transfers.hasRoom, try queue.next() {
                 taken += 1
                 begin(transfers, interrupt)
-                if transfers.unsubmittedBytes >= (file.isDirect ? Self.batch : Self.cachedBatch), collect(transfers, interrupt) { isDone = true }
+                if transfers.unsubmittedBytes >= (file.isDirect ? Self.batch : Self.cachedBatch),
+                    collect(transfers, interrupt)
+                {
+                    isDone = true
+                }
             }
         } catch {
             _ = collect(transfers, interrupt)
