@@ -151,11 +151,18 @@ public struct Scheduler: Codable, Sendable, Equatable {
 public struct IOPriority: Codable, Sendable, Equatable {
     /// `IOPRIO_CLASS_RT`, `IOPRIO_CLASS_BE`, `IOPRIO_CLASS_IDLE`.
     public var `class`: String
+    /// The specification requires it; runc takes a missing one for 0, which its users rely on.
     public var priority: Int
 
     public init(class name: String, priority: Int) {
         self.class = name
         self.priority = priority
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.class = try container.decode(String.self, forKey: .class)
+        priority = try container.decodeIfPresent(Int.self, forKey: .priority) ?? 0
     }
 }
 

@@ -91,10 +91,12 @@ extension Runtime {
             record: record, task: TaskServiceClient(client), inspection: InspectionServiceClient(client))
     }
 
-    /// Forgets a container whose pod has died, and clears away what that has left: its id can be used again.
+    /// Forgets a container whose pod has died, and clears away what that has left: its id can be used again. One that `run --keep` has
+    /// left keeps its id.
     func forgetDead(_ id: String) throws {
         if let record = records.read(id) {
-            guard record.podDirectory.isAbandoned() || !record.podDirectory.exists else { return }
+            guard record.isKept != true, record.podDirectory.isAbandoned() || !record.podDirectory.exists
+            else { return }
             record.podDirectory.sweep()
             records.remove(id)
         } else if records.isAbandoned(id) {

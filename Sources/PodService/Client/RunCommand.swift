@@ -74,8 +74,9 @@ public struct RunCommand: Sendable {
 
     /// Leaves the record of a container that has stopped, until it is deleted. A pod of its own ends with this command all the same.
     private func keep(_ container: NewContainer) async {
-        guard let server = container.server, let record = runtime.records.read(container.id) else { return }
+        guard let server = container.server, var record = runtime.records.read(container.id) else { return }
         await server.finish()
+        record.isKept = true
         do {
             try runtime.records.claim(container.id)
             try runtime.records.write(record)

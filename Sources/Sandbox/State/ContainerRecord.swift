@@ -24,6 +24,8 @@ public struct ContainerRecord: Codable, Sendable, Equatable {
     package var socket: String
     /// The container's process on the host; nil: it has not been started yet.
     package var process: StateDirectory.ProcessRecord?
+    /// Whether the record outlives its pod, until the container is deleted (`run --keep`); nil: it does not.
+    package var isKept: Bool?
 
     package init(
         id: String, bundle: String, rootfs: String, annotations: [String: String], pod: String,
