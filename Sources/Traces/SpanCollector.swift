@@ -20,6 +20,9 @@ public final class SpanCollector: SpanSink {
         }
     }
 
+    /// Counts spans that another process had no room for.
+    public func noteDropped(_ count: Int) { state.withLock { $0.dropped += count } }
+
     /// Gives away the spans of a trace.
     ///
     /// - Returns: them, and how many of all traces there was no room for since the last call.

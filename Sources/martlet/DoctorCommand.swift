@@ -1,5 +1,6 @@
 import ArgumentParser
 import LinuxSystem
+import PodService
 import Sandbox
 
 /// `martlet doctor`: what of this host is not as it should be.
@@ -19,7 +20,8 @@ struct DoctorCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await global.reporting { _ in
-            let findings = Doctor(configurationFile: global.config, root: global.root, etc: etc).findings()
+            let doctor = Doctor(configurationFile: global.config, root: global.root, etc: etc)
+            let findings = await ProgressLine.show("looking at this host") { doctor.findings() }
             if json {
                 try printJSON(findings)
             } else if findings.isEmpty {

@@ -54,6 +54,8 @@ import Tracing
         for _ in 0..<SpanCollector.limit + 3 { trace.record("x", .agent, start: 1, end: 2) }
         let (spans, dropped) = collector.remove(trace: trace.traceID)
         #expect(spans.count == SpanCollector.limit && dropped == 3)
+        collector.noteDropped(2)
+        #expect(collector.remove(trace: trace.traceID).dropped == 2)
     }
 
     private func span(_ name: String, _ start: UInt64, _ end: UInt64, _ process: TracedProcess) -> FinishedSpan {

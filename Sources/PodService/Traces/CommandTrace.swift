@@ -70,6 +70,7 @@ final class CommandTrace: Sendable {
         else { return }
         // A collector has them from the server.
         guard let collector = trace.sinks.lazy.compactMap({ $0 as? SpanCollector }).first else { return }
+        collector.noteDropped(Int(reply.dropped))
         for span in reply.spans { collector.take(FinishedSpan(span, trace: trace.traceID)) }
     }
 }
