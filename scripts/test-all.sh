@@ -2,7 +2,7 @@
 
 # The suites that drive engines, and the others of the built-in VMM that have a step of their own in the lab.
 engines='[./](CRI|Docker|Podman|Containerd|Systemd|BenchPod|BenchIsolation|Engine)[A-Za-z]*Tests/'
-devices='[./](MachineShape|Fault|LyingAgent|Memory|Resize|MachineShell|Disk|DiskRoot|Network|NetworkReplacement|Resolver|SourceFilter)Tests/'
+devices='[./](MachineShape|Fault|LyingAgent|Memory|Resize|MachineShell|Disk|DiskRoot|DiskFreeze|Network|NetworkReplacement|Resolver|SourceFilter)Tests/'
 snapshots='[./](Template|EngineTemplate|Pool|Checkpoint|PodCheckpoint|PodCheckpointFault)Tests/'
 shims='[./](ShimTaskScenario|ShimSandboxScenario|Transfer|ContainerdTask|ContainerdStdio|ContainerdStream|ContainerdNetwork)Tests/'
 # Of each engine the plainest use, on the built-in VMM.

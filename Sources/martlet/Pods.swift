@@ -10,7 +10,7 @@ struct PodCommand: AsyncParsableCommand {
         commandName: "pod", abstract: "Inspect the pods of this host, whoever started them.",
         subcommands: [
             PodListCommand.self, PodProcessesCommand.self, PodLogsCommand.self, PodEventsCommand.self,
-            PodTopCommand.self, PodJailCommand.self, PodShellCommand.self, PodCopyCommand.self,
+            PodTopCommand.self, PodJailCommand.self, PodShellCommand.self, PodCopyCommand.self, PodFreezeCommand.self,
             PodCheckpointCommand.self, PodRestoreCommand.self, PodForkCommand.self,
         ])
 }

@@ -63,6 +63,9 @@ public protocol AgentService: Sendable {
     func reclaimMemory(_ request: AgentReclaimMemoryRequest, context: TTRPCContext) async throws -> AgentReclaimMemoryResponse
     /// Runs on so many CPUs, which the machine has got, and on no others. DeadlineExceeded where they do not come within ten seconds.
     func useProcessors(_ request: AgentUseProcessorsRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Has the file systems on the machine's disks stand still until ThawDisks, or for a time. The host does without in an older agent.
+    func freezeDisks(_ request: AgentFreezeDisksRequest, context: TTRPCContext) async throws -> AgentFreezeDisksResponse
+    func thawDisks(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentThawDisksResponse
 }
 
 extension TTRPCServiceDescription {
@@ -98,6 +101,8 @@ extension TTRPCServiceDescription {
                 "GuestStats": .unary { try await service.guestStats($0, context: $1) },
                 "ReclaimMemory": .unary { try await service.reclaimMemory($0, context: $1) },
                 "UseProcessors": .unary { try await service.useProcessors($0, context: $1) },
+                "FreezeDisks": .unary { try await service.freezeDisks($0, context: $1) },
+                "ThawDisks": .unary { try await service.thawDisks($0, context: $1) },
             ])
     }
 }
@@ -302,6 +307,19 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentUseProcessorsRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentEmpty {
         try await client.call(Self.service, "UseProcessors", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Has the file systems on the machine's disks stand still until ThawDisks, or for a time. The host does without in an older agent.
+    public func freezeDisks(
+        _ request: AgentFreezeDisksRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentFreezeDisksResponse {
+        try await client.call(Self.service, "FreezeDisks", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func thawDisks(
+        _ request: AgentEmpty, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentThawDisksResponse {
+        try await client.call(Self.service, "ThawDisks", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.agent.v1.Agent"

@@ -121,6 +121,20 @@ struct InspectionAPIService: InspectionService {
         }
     }
 
+    func freezeDisks(_ request: PodFreezeDisksRequest, context: TTRPCContext) async throws -> PodFreezeDisksResponse {
+        try await answering {
+            try await pod.freezeDisks(for: .milliseconds(request.timeoutMs))
+            return .init()
+        }
+    }
+
+    func thawDisks(_ request: PodThawDisksRequest, context: TTRPCContext) async throws -> PodThawDisksResponse {
+        try await answering {
+            let wereFrozen = try await pod.thawDisks()
+            return .with { $0.wereFrozen = wereFrozen }
+        }
+    }
+
     func spans(_ request: PodSpansRequest, context: TTRPCContext) async throws -> PodSpansResponse {
         let (spans, dropped) = collector.remove(trace: request.traceID)
         return .with {

@@ -260,6 +260,20 @@ struct GuestAgent: Sendable {
         _ = try await client.useProcessors(.with { $0.count = UInt32(clamping: count) }, timeout: timeout)
     }
 
+    /// Has the file systems on the machine's disks stand still.
+    ///
+    /// - Parameter limit: after this they go on by themselves.
+    /// - Returns: how many there are.
+    func freezeDisks(for limit: Duration) async throws -> Int {
+        Int(
+            try await client.freezeDisks(
+                .with { $0.timeoutMs = UInt32(clamping: limit.components.seconds * 1000) }, timeout: timeout
+            ).fileSystems)
+    }
+
+    /// - Returns: whether they stood still until now.
+    func thawDisks() async throws -> Bool { try await client.thawDisks(.init(), timeout: timeout).wereFrozen }
+
     func statistics(_ id: String) async throws -> ContainerStatistics {
         ContainerStatistics(try await client.containerStats(.with { $0.containerID = name(id) }, timeout: timeout))
     }

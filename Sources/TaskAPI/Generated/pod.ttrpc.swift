@@ -21,6 +21,9 @@ public protocol InspectionService: Sendable {
     /// Says what a pod that has no container yet goes on from. Its containers are created by the Task service then, each with this checkpoint,
     /// the first one first.
     func prepareRestore(_ request: PodPrepareRestoreRequest, context: TTRPCContext) async throws -> PodPrepareRestoreResponse
+    /// Has the file systems on the pod's disks stand still until ThawDisks, or for a time.
+    func freezeDisks(_ request: PodFreezeDisksRequest, context: TTRPCContext) async throws -> PodFreezeDisksResponse
+    func thawDisks(_ request: PodThawDisksRequest, context: TTRPCContext) async throws -> PodThawDisksResponse
 }
 
 extension TTRPCServiceDescription {
@@ -38,6 +41,8 @@ extension TTRPCServiceDescription {
                 "CopyFiles": .unary { try await service.copyFiles($0, context: $1) },
                 "Checkpoint": .unary { try await service.checkpoint($0, context: $1) },
                 "PrepareRestore": .unary { try await service.prepareRestore($0, context: $1) },
+                "FreezeDisks": .unary { try await service.freezeDisks($0, context: $1) },
+                "ThawDisks": .unary { try await service.thawDisks($0, context: $1) },
             ])
     }
 }
@@ -110,6 +115,19 @@ public struct InspectionServiceClient: Sendable {
         _ request: PodPrepareRestoreRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> PodPrepareRestoreResponse {
         try await client.call(Self.service, "PrepareRestore", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Has the file systems on the pod's disks stand still until ThawDisks, or for a time.
+    public func freezeDisks(
+        _ request: PodFreezeDisksRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodFreezeDisksResponse {
+        try await client.call(Self.service, "FreezeDisks", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func thawDisks(
+        _ request: PodThawDisksRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> PodThawDisksResponse {
+        try await client.call(Self.service, "ThawDisks", request, metadata: metadata, timeout: timeout)
     }
 
     private static let service = "martlet.pod.v1.Inspection"

@@ -11,6 +11,11 @@ struct AgentCalls: AgentService {
     let sandbox: Sandbox
     let configuration: AgentConfiguration
     let machine: GuestMachine
+    private let diskFreeze = DiskFreeze()
+
+    init(sandbox: Sandbox, configuration: AgentConfiguration, machine: GuestMachine) {
+        (self.sandbox, self.configuration, self.machine) = (sandbox, configuration, machine)
+    }
 
     func createSandbox(
         _ request: AgentCreateSandboxRequest, context: TTRPCContext
@@ -279,6 +284,25 @@ struct AgentCalls: AgentService {
         try await perform("use CPUs") { () async throws(AgentFailure) in
             try await Processors().use(Int(request.count))
             return AgentEmpty()
+        }
+    }
+
+    func freezeDisks(
+        _ request: AgentFreezeDisksRequest, context: TTRPCContext
+    ) async throws -> AgentFreezeDisksResponse {
+        try await perform("freeze the disks") { () async throws(AgentFailure) in
+            let limit = Duration.milliseconds(request.timeoutMs)
+            let count = try await blocking("freeze") { [diskFreeze] () throws(AgentFailure) in
+                try diskFreeze.freeze(for: limit)
+            }
+            return .with { $0.fileSystems = UInt32(count) }
+        }
+    }
+
+    func thawDisks(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentThawDisksResponse {
+        try await perform("thaw the disks") { () async throws(AgentFailure) in
+            let wasFrozen = try await blocking("thaw") { [diskFreeze] () throws(AgentFailure) in diskFreeze.thaw() }
+            return .with { $0.wereFrozen = wasFrozen }
         }
     }
 

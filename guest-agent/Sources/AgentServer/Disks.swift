@@ -63,6 +63,11 @@ enum Disks {
             "move_mount", target, martlet_move_mount(tree.raw, "", AT_FDCWD, target, UInt32(MOVE_MOUNT_F_EMPTY_PATH)))
     }
 
+    /// The numbers of all disks as devices, `major:minor`.
+    static func numbers() -> [String] {
+        names().compactMap { (try? readText("/sys/block/\($0)/dev")).map(trimmed) }
+    }
+
     /// The number of a disk as a device.
     static func number(serial: String) throws(AgentFailure) -> (major: Int64, minor: Int64) {
         let name = try find(serial)

@@ -198,6 +198,16 @@ final class LyingService: AgentService {
         try await agent.reclaimMemory(request, context: context)
     }
 
+    func freezeDisks(
+        _ request: AgentFreezeDisksRequest, context: TTRPCContext
+    ) async throws -> AgentFreezeDisksResponse {
+        try await agent.freezeDisks(request, context: context)
+    }
+
+    func thawDisks(_ request: AgentEmpty, context: TTRPCContext) async throws -> AgentThawDisksResponse {
+        try await agent.thawDisks(request, context: context)
+    }
+
     func useProcessors(_ request: AgentUseProcessorsRequest, context: TTRPCContext) async throws -> AgentEmpty {
         try await agent.useProcessors(request, context: context)
     }
