@@ -30,6 +30,8 @@ import Testing
         #expect(record(("martlet-bench failed open /share: no", 1)).failure == "open /share: no")
         #expect(record(("martlet-bench what is this", 1)).failure == "is this")
         #expect(record(("martlet-bench end read 1", 5)).failure == "out of order: end read 1")
+        let late = record(("martlet-bench begin read", 5), ("martlet-bench end read 1", 5), ("martlet-bench done", 6))
+        #expect(late.isDone && late.failure == nil && late.phases.isEmpty && late.missed.keys.first == "read")
         for end in ["write 1", "read", "read x", "read 1 2"] {
             let recorder = record(
                 ("martlet-bench begin read", 1), ("martlet-bench end \(end)", 5), ("martlet-bench done", 6))

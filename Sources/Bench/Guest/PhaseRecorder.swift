@@ -40,12 +40,16 @@ public struct PhaseRecorder: Sendable {
 
     private mutating func end(_ words: String, _ time: UInt64) {
         let parts = words.split(separator: " ")
-        guard let begun, parts.count == 2, parts[0] == begun.name, let amount = Int(parts[1]), time > begun.time else {
+        guard let begun, parts.count == 2, parts[0] == begun.name, let amount = Int(parts[1]), time >= begun.time else {
             failure = "out of order: end \(words)"
             return
         }
-        phases.append(Phase(name: begun.name, amount: amount, nanoseconds: time - begun.time))
         self.begun = nil
+        if time == begun.time {
+            missed[begun.name] = "its begin and its end arrived together: the host is too busy to measure it"
+            return
+        }
+        phases.append(Phase(name: begun.name, amount: amount, nanoseconds: time - begun.time))
     }
 }
 
