@@ -74,7 +74,7 @@ unit: setup-test
 test: setup-test ## set everything up, build, and run the tests that CI runs
 	@scripts/test.sh ci
 
-test-all: setup-test ## the tests of `make test`, the soaks, the whole of the built-in VMM, a part of each other kernel and driver
+test-all: setup-test ## the tests of `make test`, the soaks, and a part of each kernel, driver and lab
 	@scripts/test.sh all
 
 test-matrix: setup-test ## every test with each kernel, driver and lab; hours

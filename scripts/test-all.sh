@@ -1,15 +1,19 @@
 # test-all.sh: the steps of `make test-all` and `make test-matrix`; scripts/test.sh sources it, and has what it calls.
 
-# The suites that drive engines, and the others of the built-in VMM that have a step of their own in the lab.
+# The suites that drive engines.
 engines='[./](CRI|Docker|Podman|Containerd|Systemd|BenchPod|BenchIsolation|Engine)[A-Za-z]*Tests/'
-devices='[./](MachineShape|Fault|LyingAgent|Memory|Resize|MachineShell|Disk|DiskRoot|DiskFreeze|Network|NetworkReplacement|Resolver|SourceFilter)Tests/'
+
+# What the built-in VMM shows in the lab: of its devices and of containers what depends on the machine, and of each engine the plainest
+# use. The matrix has the whole.
+devices='[./](Fault|Memory|Resize|Disk|DiskFreeze|NetworkReplacement)Tests/|[./](anImageIsTheRoot|aHundredLayersTakeOneSlot)\('
+devices+='|[./](aFullRootFailsThereAndAKilledMachineLeavesItWhole|theGuestHasWhatTheNamespaceHas|bytesGoBothWays)\('
 snapshots='[./](Template|EngineTemplate|Pool|Checkpoint|PodCheckpoint|PodCheckpointFault)Tests/'
-shims='[./](ShimTaskScenario|ShimSandboxScenario|Transfer|ContainerdTask|ContainerdStdio|ContainerdStream|ContainerdNetwork)Tests/'
-# Of each engine the plainest use, on the built-in VMM.
-short='CRITests/aPodRuns|CRIVolumeTests/aConfigMapIsFollowed|CRIResourceTests/aLimitIsChanged|CRINetworkTests/'
+containers='[./](Container|Stdio|Exit|Terminal|SharedFiles|Launch|Kernel|Trace|MachineShell|UserNamespace|Privileged)Tests/'
+shims='[./](ShimTaskScenario|ShimSandboxScenario|Transfer)Tests/'
+short='CRITests/aPodRuns|CRIVolumeTests/aConfigMapIsFollowed|CRIResourceTests/aLimitIsChanged|CRINetworkTests/portsOfTheHost'
 short+='|PodmanTests/aPodIsOneMachine|PodmanTests/aContainerIsUsed|DockerTests/aContainerIsUsed|ContainerdTests/tasksAreServed'
-# What each other kernel and driver has to show; the matrix has the whole.
-plain='[./](Container|Exit|Stdio|Fault|Disk)Tests/|VCPUTests|NetworkTests/theGuestHasWhatTheNamespaceHas|CRITests/aPodRuns'
+# What each other kernel and driver has to show.
+plain='[./](Container|Exit|Disk)Tests/|VCPUTests|NetworkTests/theGuestHasWhatTheNamespaceHas|CRITests/aPodRuns'
 # Repetitions and sizes that only the built-in VMM can show.
 soaks='[./](MachineShape|Resize|TemplateSoak)Tests/|[./]aContainerLivesByItsCommands\('
 
@@ -87,8 +91,7 @@ lab_steps() {
     tests "the lab is honest" scripts/lab-check.sh qemu
     tests "the built-in VMM in the lab: devices" lab_test 3000 "$devices" PreparationTests
     tests "the built-in VMM in the lab: templates and checkpoints" lab_test 3000 "$snapshots" PreparationTests
-    tests "the built-in VMM in the lab: containers" lab_test 3000 'EndToEnd|MachineTests' \
-        "PreparationTests|$devices|$snapshots|$shims|$engines"
+    tests "the built-in VMM in the lab: machines and containers" lab_test 3000 "MachineTests\\.|$containers" PreparationTests
     tests "the built-in VMM in the lab: shims" lab_test 3000 "$shims" PreparationTests
     tests "the built-in VMM in the lab: engines" lab_test 3000 "$short" PreparationTests
     tests "CRI's checkpoints, refused over QEMU" scripts/containerd-checkpoint-check.sh

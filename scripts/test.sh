@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds everything and runs the tests: `test.sh unit` (no VM), `test.sh ci` (what `make test` runs), `test.sh all` (the soaks, the
-# whole of the built-in VMM in the lab and a part of each other kernel, driver and lab; scripts/test-all.sh), `test.sh matrix` (each
+# built-in VMM in the lab, and a part of each other kernel, driver and lab; scripts/test-all.sh), `test.sh matrix` (each
 # of these whole, which takes hours). Each step says what it does and, at its end, how long it took. What is built must succeed;
 # a step of tests that fails does not keep the others from running, and the end says what passed, failed and was skipped.
 # PART=N/M: only every Mth step of tests, from the Nth on. RESUME=1: not those that have passed with the same sources.

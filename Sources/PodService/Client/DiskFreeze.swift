@@ -53,7 +53,8 @@ public struct DiskFreeze: Sendable {
             "command",
             .init(
                 executable: program, argv0: command[0], arguments: Array(command.dropFirst()),
-                environment: ProcessInfo.processInfo.environment.map { "\($0)=\($1)" }, descriptors: [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]))
+                environment: ProcessInfo.processInfo.environment.map { "\($0)=\($1)" },
+                descriptors: [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]))
         let forwarding = Task { await signals.pass(to: child) {} }
         defer { forwarding.cancel() }
         return await child.end().status
