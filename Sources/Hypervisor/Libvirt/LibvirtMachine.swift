@@ -28,6 +28,7 @@
             let user = try connection.qemuUser()
             let sockets = try LibvirtSockets(user: Self.userID(user) ?? Self.owner(ofDaemon: driver.uri))
             var devices = DeviceProcesses(watch, user: configuration.user, log: log)
+            let cgroups: LibvirtCgroups
             do {
                 vsock = try devices.start("martlet-device", "vsock", as: "vsock")
                 files = configuration.hasFiles ? try devices.start("martlet-device", "files", as: "files") : nil
@@ -51,7 +52,8 @@
                     (pid > 0 ? [("libvirt qemu", pid)] : []) + devices.all.map { ($0.name, $0.child.pid) }
                 logger.phase("machine spawned")
                 // Before the guest runs: what it uses counts for its pod.
-                try Self.move(pid, to: configuration.cgroups)
+                cgroups = try LibvirtCgroups(
+                    leaving: pid, LibvirtDomainXML.name(of: configuration), for: configuration.cgroups)
                 try domain.resume()
             } catch {
                 connection.destroyDomain()
@@ -65,6 +67,7 @@
                 defer {
                     domain.close()
                     sockets.remove()
+                    cgroups.remove()
                 }
                 if case .ended? = signs.first { return signs[0] }
                 return domain.wantedEnd() ?? .cause(of: signs, console: console) { all.outputTail(of: $0) }
@@ -120,15 +123,6 @@
             // What a device process says comes before what QEMU makes of it.
             let peers = try channels.map { try $0.close() }
             return (try made.get(), peers.compactMap { $0 }.first ?? 0)
-        }
-
-        /// Moves QEMU, with its threads, from libvirtd's cgroup to the pod's.
-        private static func move(_ pid: Int32, to cgroups: [String]) throws {
-            if cgroups.isEmpty { return }
-            guard pid > 0 else {
-                throw HypervisorError("libvirt's QEMU is in another pid namespace: it can't join the pod's cgroup")
-            }
-            for directory in cgroups { try writeText("\(pid)", to: "\(directory)/cgroup.procs") }
         }
 
         func pauseVCPUs() throws { try domain.suspend() }
