@@ -1,5 +1,5 @@
 #!/bin/bash
-# libvirt-check.sh [FILTER [SKIP]] : builds Martlet with the package trait Libvirt into .build/libvirt, starts a libvirtd of its own,
+# libvirt-check.sh [FILTER [SKIP]] : builds Martlet with the package trait Libvirt (into MARTLET_LIBVIRT_BUILD; .build/libvirt), starts a libvirtd of its own,
 # and runs LibvirtTests, then with pods as domains of that libvirtd the suites of containers, faults, networks, disks and CRI; or the
 # end-to-end tests that regular expressions name, and leave out. The guest is that of `make guest`.
 set -euo pipefail
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 suites='[./](Container|Stdio|Exit|Fault|Network|SourceFilter|Disk|DiskRoot|Resize|HostCgroup|CRI[A-Za-z]*)Tests/'
 filter=${1:-$suites} skip=${2:-}
 TRAITS=Libvirt scripts/setup.sh test
-built=.build/libvirt
+built=${MARTLET_LIBVIRT_BUILD:-.build/libvirt}
 swift build --traits Libvirt --scratch-path "$built" --build-tests 2>&1 | tail -n 5
 tests=("$built/debug/martletPackageTests.xctest" --testing-library swift-testing --no-parallel)
 export MARTLET_BIN=$PWD/$built/debug NO_COLOR=1

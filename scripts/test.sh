@@ -142,13 +142,15 @@ end_to_end=(.build/debug/martletPackageTests.xctest --testing-library swift-test
 end_to_end_of() { NO_COLOR=1 quietly "${end_to_end[@]}" --filter "$1" --skip PreparationTests; }
 
 # Runs the end-to-end tests in two processes at once: most of the time one waits for its guest's only vCPU. SwiftPM runs one
-# process of tests at a time, so the bundle is run itself.
+# process of tests at a time, so the bundle is run itself. Beside another lane it is one process.
 in_halves() {
-    local half pids=() failed=0
+    local half halves pids=() failed=0
+    halves=("--filter [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/"
+        "--filter EndToEnd --skip [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/ --skip PreparationTests")
+    if [[ -n $lane_output ]]; then halves=("--filter EndToEnd --skip PreparationTests"); fi
     # What takes long to make and is in the cache then, for both.
     swift_test --filter PreparationTests
-    for half in "--filter [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/" \
-        "--filter EndToEnd --skip [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/ --skip PreparationTests"; do
+    for half in "${halves[@]}"; do
         # shellcheck disable=SC2086
         NO_COLOR=1 quietly "${end_to_end[@]}" $half "$@" &
         pids+=($!)
