@@ -81,8 +81,8 @@ lane() {
     ) &
 }
 
-# The lines of a file of results, with commas between them.
-result() { paste -sd ',' "$results/$1" 2>/dev/null | sed 's/,/, /g'; }
+# The lines of a file of results, with commas between.
+result() { paste -sd '|' "$results/$1" | sed 's/|/, /g'; }
 
 # Says how the steps of tests ended.
 finish() {
