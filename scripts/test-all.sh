@@ -112,7 +112,7 @@ lab_steps() {
 all() {
     lane host host_steps
     lane lab lab_steps
-    wait
+    wait_for_lanes
 }
 
 # `make test-matrix`: the built-in VMM with each kernel, QEMU with KVM and the Bochs lab, whole. It takes hours.

@@ -7,6 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-ci}
+[[ $mode =~ ^(unit|ci|all|matrix)$ ]] || {
+    echo "$mode: not unit, ci, all or matrix" >&2
+    exit 2
+}
 began=$SECONDS
 part=${PART:-1/1}
 [[ $part =~ ^([1-9][0-9]*)/([1-9][0-9]*)$ ]] && ((BASH_REMATCH[1] <= BASH_REMATCH[2])) || {
@@ -69,7 +73,7 @@ tests() {
 skip() { echo "$1 ($2)" >>"$results/skipped"; }
 
 # lane NAME FUNCTION: runs the steps of a function beside other lanes, in the background. What a step prints comes at its end.
-lane_output=""
+lane_output="" lanes=()
 lane() {
     # What runs in the background has no part in an interrupt from the terminal.
     trap 'trap - INT; kill 0' INT
@@ -79,6 +83,15 @@ lane() {
         lane_output=$failures/output
         "$2"
     ) &
+    lanes+=("$!:$1")
+}
+
+# Waits for all lanes. One that broke down between its steps counts as a step that failed.
+wait_for_lanes() {
+    local lane
+    for lane in "${lanes[@]}"; do
+        wait "${lane%%:*}" || echo "lane ${lane#*:}: it broke down" >>"$results/failed"
+    done
 }
 
 # The lines of a file of results, with commas between.

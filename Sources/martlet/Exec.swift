@@ -98,15 +98,7 @@ struct Exec: AsyncParsableCommand {
             id: id, processFile: process, pidFile: pidFile, consoleSocket: consoleSocket, pidfdSocket: pidfdSocket,
             isDetached: detach, ignoresPaused: ignorePaused, cgroup: cgroup ?? "")
         options.changes = { try arguments.apply(to: &$0) }
-        let status: Int32
-        do {
-            status = try await global.reporting { [options] _ in try await global.runtime().exec(options) }
-        } catch let failure as Failure {
-            failure.report()
-            // As runc has it: 1 might be the process's own.
-            throw ExitCode(255)
-        }
-        throw ExitCode(status)
+        try await global.exiting { [options] _ in try await global.runtime().exec(options) }
     }
 
     private func apply(to process: inout Process) throws {

@@ -104,4 +104,13 @@ extension GlobalOptions {
             throw Failure(error: error, output: output)
         }
     }
+
+    /// Runs the body of a command that exits with another program's exit code, which it returns. An error is 255, as runc's exec has it:
+    /// 1 might be that program's own.
+    func exiting(_ body: (Logger) async throws -> Int32) async throws -> Never {
+        do { throw ExitCode(try await reporting(body)) } catch let failure as Failure {
+            failure.report()
+            throw ExitCode(255)
+        }
+    }
 }

@@ -29,14 +29,6 @@ struct PodFreezeCommand: AsyncParsableCommand {
 
     func run() async throws {
         let freeze = DiskFreeze(pod: pod, command: command, seconds: timeout)
-        let status: Int32
-        do { status = try await global.reporting { _ in try await freeze.run(global.runtime()) } } catch let failure
-            as Failure
-        {
-            failure.report()
-            // 1 might be the command's own.
-            throw ExitCode(255)
-        }
-        throw ExitCode(status)
+        try await global.exiting { _ in try await freeze.run(global.runtime()) }
     }
 }

@@ -26,14 +26,6 @@ struct PodShellCommand: AsyncParsableCommand {
     func run() async throws {
         let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
         let shell = MachineShell(pod: pod, command: command, hasTerminal: hasTerminal, tool: tool)
-        let status: Int32
-        do { status = try await global.reporting { _ in try await shell.run(global.runtime()) } } catch let failure
-            as Failure
-        {
-            failure.report()
-            // As exec has it: 1 might be the program's own.
-            throw ExitCode(255)
-        }
-        throw ExitCode(status)
+        try await global.exiting { _ in try await shell.run(global.runtime()) }
     }
 }

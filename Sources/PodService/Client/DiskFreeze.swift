@@ -2,8 +2,6 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Sandbox
-import TTRPC
-import TaskAPI
 
 /// `martlet pod freeze`: a command of the host's that runs while the file systems on a pod's disks stand still, such as one that takes
 /// a snapshot of a volume.
@@ -29,20 +27,17 @@ public struct DiskFreeze: Sendable {
             throw SandboxError.invalid("\(command.first ?? "command"): no such program")
         }
         return try await asking {
-            let found = try PodList.find(pod, in: PodList.all(root: runtime.root))
-            guard found.isRunning else { throw SandboxError.wrongState("pod \(found.id): its server has died") }
-            let inspection = InspectionServiceClient(try await TTRPCClient(unixPath: found.socket))
+            let inspection = try await PodInspection(pod: pod, root: runtime.root)
             let signals = try SignalQueue(ForwardedSignals.all)
-            _ = try await inspection.freezeDisks(
-                .with { $0.timeoutMs = UInt32(clamping: seconds * 1000) }, timeout: Runtime.requestTimeout)
+            try await inspection.freezeDisks(seconds: seconds)
             let code: Int32
             do { code = try await execute(program, signals) } catch {
-                _ = try? await inspection.thawDisks(.init(), timeout: Runtime.requestTimeout)
+                _ = try? await inspection.thawDisks()
                 throw error
             }
-            guard try await inspection.thawDisks(.init(), timeout: Runtime.requestTimeout).wereFrozen else {
+            guard try await inspection.thawDisks() else {
                 throw SandboxError.failed(
-                    "the disks of pod \(found.id) went on after \(seconds) s, before the command had ended (--timeout)")
+                    "the disks of pod \(pod) went on after \(seconds) s, before the command had ended (--timeout)")
             }
             return code
         }

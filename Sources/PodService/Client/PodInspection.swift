@@ -22,6 +22,17 @@ public struct PodInspection: Sendable {
     /// The pod's containers and what runs in them.
     public func containers() async throws -> [PodContainer] { try await client.processes(.init()).containers }
 
+    /// Has the file systems on the pod's disks stand still, for so many seconds at most.
+    func freezeDisks(seconds: Int) async throws {
+        _ = try await client.freezeDisks(
+            .with { $0.timeoutMs = UInt32(clamping: seconds * 1000) }, timeout: Runtime.requestTimeout)
+    }
+
+    /// - Returns: whether they stood still until now.
+    func thawDisks() async throws -> Bool {
+        try await client.thawDisks(.init(), timeout: Runtime.requestTimeout).wereFrozen
+    }
+
     /// The guest's console from its line `first` on, as far as it is kept: the last 200 lines.
     ///
     /// - Returns: the lines, with the number of the first of them, counted from 0; nil when the pod has ended.

@@ -27,26 +27,21 @@ final class DiskFreeze: Sendable {
     /// - Throws: where they stand still already, or one can't; none does then.
     func freeze(for limit: Duration) throws(AgentFailure) -> Int {
         let places = try during("read the mounts") { () throws(SystemError) in try Self.places() }
-        let result: Result<(Int, Int), AgentFailure> = state.withLock { state in
-            do throws(AgentFailure) {
-                guard state.roots.isEmpty else {
-                    throw AgentFailure(.failedPrecondition, "the disks are frozen already")
+        let (count, number) = try state.withLock { state throws(AgentFailure) in
+            guard state.roots.isEmpty else { throw AgentFailure(.failedPrecondition, "the disks are frozen already") }
+            do throws(SystemError) {
+                for place in places {
+                    let root = SharedDescriptor(try OwnedDescriptor.open(place, O_RDONLY))
+                    try check("freeze", place, martlet_ioctl_int(root.raw, Self.freeze, 0))
+                    state.roots.append(root)
                 }
-                do throws(SystemError) {
-                    for place in places {
-                        let root = SharedDescriptor(try OwnedDescriptor.open(place, O_RDONLY))
-                        try check("freeze", place, martlet_ioctl_int(root.raw, Self.freeze, 0))
-                        state.roots.append(root)
-                    }
-                } catch {
-                    Self.thaw(&state)
-                    throw AgentFailure(error)
-                }
-                state.number += 1
-                return .success((state.roots.count, state.number))
-            } catch { return .failure(error) }
+            } catch {
+                Self.thaw(&state)
+                throw AgentFailure(error)
+            }
+            state.number += 1
+            return (state.roots.count, state.number)
         }
-        let (count, number) = try result.get()
         if count > 0 {
             Task {
                 try? await Task.sleep(for: limit)
