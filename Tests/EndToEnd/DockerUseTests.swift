@@ -188,7 +188,8 @@ extension Containers {
                 // A health check, which fails at first.
                 let healthy = scene.newID()
                 try docker.succeed(
-                    "run", "-d", "--name", healthy, "--health-cmd", "echo seen; cat /ok", "--health-interval", "500ms",
+                    "run", "-d", "--name", healthy, "--health-cmd", "exec 2>&1; echo seen; cat /ok",
+                    "--health-interval", "500ms",
                     "--health-retries", "2", Docker.image, "/bin/sleep", "1000")
                 func wait(for health: String) throws {
                     let end = ContinuousClock.now + .seconds(40) * Lab.patience
