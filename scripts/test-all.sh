@@ -8,7 +8,7 @@ engines='[./](CRI|Docker|Podman|Containerd|Systemd|BenchPod|BenchIsolation|Engin
 devices='[./](Fault|Memory|Resize|Disk|DiskFreeze|NetworkReplacement)Tests/|[./](anImageIsTheRoot|aHundredLayersTakeOneSlot)\('
 devices+='|[./](aFullRootFailsThereAndAKilledMachineLeavesItWhole|theGuestHasWhatTheNamespaceHas|bytesGoBothWays)\('
 snapshots='[./](Template|EngineTemplate|Pool|Checkpoint|PodCheckpoint|PodCheckpointFault)Tests/'
-containers='[./](Container|Stdio|Exit|Terminal|SharedFiles|Launch|Kernel|Trace|MachineShell|UserNamespace|Privileged)Tests/'
+containers='[./](Container|MountPropagation|Stdio|Exit|Terminal|SharedFiles|Launch|Kernel|Trace|MachineShell|UserNamespace|Privileged)Tests/'
 shims='[./](ShimTaskScenario|ShimSandboxScenario|Transfer)Tests/'
 short='CRITests/aPodRuns|CRIVolumeTests/aConfigMapIsFollowed|CRIResourceTests/aLimitIsChanged|CRINetworkTests/portsOfTheHost'
 short+='|PodmanTests/aPodIsOneMachine|PodmanTests/aContainerIsUsed|DockerTests/aContainerIsUsed|ContainerdTests/tasksAreServed'
@@ -108,10 +108,10 @@ lab_steps() {
     fi
 }
 
-# `make test-all`. One lane waits while the other computes.
+# `make test-all`.
 all() {
-    lane host host_steps
-    lane lab lab_steps
+    lane host host_steps 0
+    lane lab lab_steps 1
     wait_for_lanes
 }
 

@@ -72,7 +72,8 @@ tests() {
 # skip TITLE REASON: says that a step does not run.
 skip() { echo "$1 ($2)" >>"$results/skipped"; }
 
-# lane NAME FUNCTION: runs the steps of a function beside other lanes, in the background. What a step prints comes at its end.
+# lane NAME FUNCTION CPU: runs the steps of a function beside other lanes, in the background. What a step prints comes at its end.
+# Each lane has a processor of its own: thirty pods at once would keep a lab beside them from running.
 lane_output="" lanes=()
 lane() {
     # What runs in the background has no part in an interrupt from the terminal.
@@ -81,6 +82,7 @@ lane() {
     (
         failures=$failures/$1
         lane_output=$failures/output
+        taskset -pc $(($3 % $(nproc))) "$BASHPID" >/dev/null
         "$2"
     ) &
     lanes+=("$!:$1")
