@@ -12,20 +12,21 @@ public final class ChangeWatch: Sendable {
 
     /// - Parameters:
     ///   - name: of the thread.
-    ///   - descriptor: readable when something has changed.
+    ///   - descriptor: has one of `events` when something has changed.
+    ///   - events: as poll(2) has them.
     ///   - drain: reads all that is there; returns whether there was anything.
     ///   - onChange: called on the watch's thread.
     public init(
-        _ name: String, _ descriptor: SharedDescriptor, drain: @escaping @Sendable () -> Bool,
+        _ name: String, _ descriptor: SharedDescriptor, events: Int32 = POLLIN, drain: @escaping @Sendable () -> Bool,
         onChange: @escaping @Sendable () -> Void
     ) throws(SystemError) {
         let stop = try SharedDescriptor.event()
         self.stop = stop
         try startThread(name) {
-            while Self.wait(descriptor.raw, stop.raw, milliseconds: -1) {
+            while Self.wait(descriptor.raw, events, stop.raw, milliseconds: -1) {
                 // The descriptor keeps what arrives in the meantime.
                 for _ in 0..<Self.maximumDelays {
-                    if !Self.wait(-1, stop.raw, milliseconds: Self.delay) || !drain() { break }
+                    if !Self.wait(-1, 0, stop.raw, milliseconds: Self.delay) || !drain() { break }
                 }
                 if Self.isStopped(stop.raw) { return }
                 onChange()
@@ -38,14 +39,14 @@ public final class ChangeWatch: Sendable {
     /// Waits for the descriptor.
     ///
     /// - Returns: false when the watch has ended.
-    private static func wait(_ descriptor: Int32, _ stop: Int32, milliseconds: Int32) -> Bool {
+    private static func wait(_ descriptor: Int32, _ events: Int32, _ stop: Int32, milliseconds: Int32) -> Bool {
         var items = [
-            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: descriptor, events: Int16(events), revents: 0),
             pollfd(fd: stop, events: Int16(POLLIN), revents: 0),
         ]
         poll(&items, 2, milliseconds)
         return items[1].revents == 0
     }
 
-    private static func isStopped(_ stop: Int32) -> Bool { !wait(-1, stop, milliseconds: 0) }
+    private static func isStopped(_ stop: Int32) -> Bool { !wait(-1, 0, stop, milliseconds: 0) }
 }

@@ -11,6 +11,8 @@ public struct MountEntry: Sendable, Equatable {
     public var mountPoint: String
     /// The mount itself is read-only, whatever its file system is.
     public var isReadOnly: Bool
+    /// Mounts that are made in it elsewhere appear here, or the other way (shared, or a slave of another one).
+    public var propagates: Bool
     /// The file system's type: `tmpfs`.
     public var type: String
     /// Options of the file system, not of the mount.
@@ -40,7 +42,9 @@ public struct MountEntry: Sendable, Equatable {
             else { return nil }
             return MountEntry(
                 id: id, device: fields[2], root: unescaped(fields[3]), mountPoint: unescaped(fields[4]),
-                isReadOnly: fields[5].split(separator: ",").contains("ro"), type: fields[dash + 1],
+                isReadOnly: fields[5].split(separator: ",").contains("ro"),
+                propagates: fields[6..<dash].contains { $0.hasPrefix("shared:") || $0.hasPrefix("master:") },
+                type: fields[dash + 1],
                 options: fields[dash + 3].split(separator: ",").map(String.init))
         }
     }

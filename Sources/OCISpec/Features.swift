@@ -70,7 +70,7 @@ extension Features {
         // They change the pod's machine, where the configuration allows that (engine.annotations).
         potentiallyUnsafeConfigAnnotations: ["io.martlet."])
 
-    /// Options whose propagation would have to cross the border between host and guest (shared, slave) are missing.
+    /// Those whose propagation would have to lead from the guest to the host (shared) are missing.
     private static let mountOptions: [String] = {
         let attributes = [
             "atime", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
@@ -80,8 +80,8 @@ extension Features {
         let others = [
             "acl", "async", "bind", "defaults", "dirsync", "idmap", "iversion", "lazytime", "loud", "mand", "noacl",
             "noiversion",
-            "nolazytime", "nomand", "private", "rbind", "remount", "ridmap", "rprivate", "runbindable", "silent",
-            "sync",
+            "nolazytime", "nomand", "private", "rbind", "remount", "ridmap", "rprivate", "rslave", "runbindable",
+            "silent", "slave", "sync",
             "tmpcopyup", "unbindable",
         ]
         return (attributes + attributes.map { "r\($0)" } + others).sorted()

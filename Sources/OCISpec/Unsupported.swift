@@ -101,11 +101,6 @@ extension Mount {
                     "\(name).options",
                     "\(option) (mountPropagation Bidirectional): mounts made in the guest can't appear on the host",
                     if: isBind)
-            case "slave", "rslave":
-                found.refuse(
-                    "\(name).options",
-                    "\(option) (mountPropagation HostToContainer): later mounts of the host can't appear in the guest",
-                    if: isBind)
             default: continue
             }
         }

@@ -276,7 +276,6 @@ extension Containers {
                 for (mount, words) in [
                     (bound(fifo, at: "/m"), "\(fifo): a bind mount of a fifo"),
                     (bound("/dev/null", at: "/m"), "/dev/null: a bind mount of a device"),
-                    (bound("/etc", at: "/m", ["rbind", "rslave"]), "rslave (mountPropagation HostToContainer)"),
                     (bound("/etc", at: "/m", ["rbind", "rshared"]), "rshared (mountPropagation Bidirectional)"),
                 ] {
                     let outcome = try scene.run(bundle: try scene.bundle(script: "true") { $0.mounts.append(mount) })

@@ -191,7 +191,7 @@ import Testing
                 ShareMount(
                     mount: DetachedMount(
                         tree: tree, path: path, fileSystem: "5", file: "6", isReadOnly: true, root: nil),
-                    mountPoint: place)
+                    share: .init(source: "/", mounts: .all, readOnly: .none, mountPoint: place))
             }
             let shares = try checkpoint.containers[0].shares(at: [mount("/run/a")])
             #expect(shares.map(\.name) == ["1/2"] && shares[0].isReadOnly)

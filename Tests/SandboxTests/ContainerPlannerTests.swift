@@ -49,6 +49,33 @@ import Testing
         }
     }
 
+    @Test func laterMountsOfTheHostAreFollowedWhereTheLastOptionSaysSo() throws {
+        for (options, propagates) in [
+            (["rbind"], false), (["rbind", "rslave"], true), (["bind", "ro", "slave"], true),
+            (["rslave", "rbind", "rprivate"], false), (["rbind", "private", "slave"], true),
+        ] {
+            try withBundle([Mount(destination: "/m", type: "bind", source: "file", options: options)]) { _, bundle in
+                let plan = try SandboxPlan.Container(id: "c1", bundle: bundle)
+                #expect(plan.shares.map(\.propagates) == [false, propagates], "\(options)")
+            }
+        }
+    }
+
+    @Test func mountsBelowAPathComeAfterThoseThatTheyAreIn() {
+        let table = MountEntry.list(
+            """
+            1 0 0:1 / / rw shared:1 - ext4 a rw
+            2 1 0:2 / /d/m/x rw - tmpfs b rw
+            3 1 0:3 / /d/m rw master:1 - tmpfs c rw
+            4 1 0:4 / /dm rw - tmpfs d rw
+            5 1 0:5 / /d rw - tmpfs e rw
+            """)
+        #expect(table.map(\.propagates) == [true, false, true, false, false])
+        let below = DetachedMount.below("/d", in: table)
+        #expect(below.map(\.entry.id) == [5, 3, 2] && below.map(\.relative) == ["", "m", "m/x"])
+        #expect(DetachedMount.below("/", in: table).map(\.relative) == ["", "dm", "d", "d/m", "d/m/x"])
+    }
+
     /// As with runc: a path of the root file system on the host is one in the container.
     @Test func mountsMayNameTheRootByItsPathOnTheHost() throws {
         func mount(_ destination: String, _ source: String) -> Mount {

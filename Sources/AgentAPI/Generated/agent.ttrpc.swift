@@ -19,10 +19,13 @@ public protocol AgentService: Sendable {
     /// Lets go of a disk that no container uses any more, so that the machine can take it away. Waits for file systems on it to be
     /// unmounted; fails, FailedPrecondition, where one stays mounted: the disk must stay then.
     func releaseDisk(_ request: AgentReleaseDiskRequest, context: TTRPCContext) async throws -> AgentEmpty
-    /// Executes the program of a container, or of an exec (exec_id not empty), that was created.
+    /// Executes the program of a container that was created.
     func startContainer(_ request: AgentProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
     /// Takes an ended container's mounts and state away.
     func removeContainer(_ request: AgentRemoveContainerRequest, context: TTRPCContext) async throws -> AgentEmpty
+    /// Mounts a share below one that a container has (Storage.propagates), and takes it away again.
+    func mountShare(_ request: AgentMountShareRequest, context: TTRPCContext) async throws -> AgentEmpty
+    func unmountShare(_ request: AgentUnmountShareRequest, context: TTRPCContext) async throws -> AgentEmpty
     /// Sets a further process in a running container up and starts it; without a container's id, one in the machine itself, which
     /// SignalProcess, WaitProcess and ResizePty know without a container's id too.
     func execProcess(_ request: AgentExecProcessRequest, context: TTRPCContext) async throws -> AgentStartContainerResponse
@@ -82,6 +85,8 @@ extension TTRPCServiceDescription {
                 "ReleaseDisk": .unary { try await service.releaseDisk($0, context: $1) },
                 "StartContainer": .unary { try await service.startContainer($0, context: $1) },
                 "RemoveContainer": .unary { try await service.removeContainer($0, context: $1) },
+                "MountShare": .unary { try await service.mountShare($0, context: $1) },
+                "UnmountShare": .unary { try await service.unmountShare($0, context: $1) },
                 "ExecProcess": .unary { try await service.execProcess($0, context: $1) },
                 "SignalProcess": .unary { try await service.signalProcess($0, context: $1) },
                 "WaitProcess": .unary { try await service.waitProcess($0, context: $1) },
@@ -160,7 +165,7 @@ public struct AgentServiceClient: Sendable {
         try await client.call(Self.service, "ReleaseDisk", request, metadata: metadata, timeout: timeout)
     }
 
-    /// Executes the program of a container, or of an exec (exec_id not empty), that was created.
+    /// Executes the program of a container that was created.
     public func startContainer(
         _ request: AgentProcessRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentStartContainerResponse {
@@ -172,6 +177,19 @@ public struct AgentServiceClient: Sendable {
         _ request: AgentRemoveContainerRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
     ) async throws(TTRPCError) -> AgentEmpty {
         try await client.call(Self.service, "RemoveContainer", request, metadata: metadata, timeout: timeout)
+    }
+
+    /// Mounts a share below one that a container has (Storage.propagates), and takes it away again.
+    public func mountShare(
+        _ request: AgentMountShareRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "MountShare", request, metadata: metadata, timeout: timeout)
+    }
+
+    public func unmountShare(
+        _ request: AgentUnmountShareRequest, metadata: TTRPCMetadata = [:], timeout: Duration = TTRPCClient.defaultTimeout
+    ) async throws(TTRPCError) -> AgentEmpty {
+        try await client.call(Self.service, "UnmountShare", request, metadata: metadata, timeout: timeout)
     }
 
     /// Sets a further process in a running container up and starts it; without a container's id, one in the machine itself, which

@@ -111,11 +111,59 @@ public nonisolated struct AgentStorage: @unchecked Sendable {
   /// Clears the value of `node`. Subsequent reads from it will return its default value.
   public mutating func clearNode() {_uniqueStorage()._node = nil}
 
+  /// Of a share: what is mounted below it later (MountShare) appears in the container too, but for mounts of the container that are
+  /// private.
+  public var propagates: Bool {
+    get {_storage._propagates}
+    set {_uniqueStorage()._propagates = newValue}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+public nonisolated struct AgentMountShareRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var containerID: String = String()
+
+  /// Its mount point is that of a share of the container's that propagates; an empty path mounts it over that one.
+  public var share: AgentStorage {
+    get {_share ?? AgentStorage()}
+    set {_share = newValue}
+  }
+  /// Returns true if `share` has been explicitly set.
+  public var hasShare: Bool {self._share != nil}
+  /// Clears the value of `share`. Subsequent reads from it will return its default value.
+  public mutating func clearShare() {self._share = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _share: AgentStorage? = nil
+}
+
+public nonisolated struct AgentUnmountShareRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var containerID: String = String()
+
+  /// As in MountShare. What was mounted there last goes.
+  public var mountPoint: String = String()
+
+  public var path: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 /// Bytes of a disk.
@@ -219,7 +267,7 @@ fileprivate nonisolated let _protobuf_package = "martlet.agent.v1"
 
 nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Storage"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}driver\0\u{1}source\0\u{3}mount_point\0\u{1}readonly\0\u{1}fstype\0\u{1}options\0\u{1}path\0\u{1}parts\0\u{1}directories\0\u{1}lower\0\u{1}upper\0\u{1}work\0\u{1}node\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}driver\0\u{1}source\0\u{3}mount_point\0\u{1}readonly\0\u{1}fstype\0\u{1}options\0\u{1}path\0\u{1}parts\0\u{1}directories\0\u{1}lower\0\u{1}upper\0\u{1}work\0\u{1}node\0\u{1}propagates\0")
 
   fileprivate class _StorageClass {
     var _driver: String = String()
@@ -235,6 +283,7 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     var _upper: String = String()
     var _work: String = String()
     var _node: AgentStorageNode? = nil
+    var _propagates: Bool = false
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -258,6 +307,7 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       _upper = source._upper
       _work = source._work
       _node = source._node
+      _propagates = source._propagates
     }
   }
 
@@ -289,6 +339,7 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
         case 11: try { try decoder.decodeSingularStringField(value: &_storage._upper) }()
         case 12: try { try decoder.decodeSingularStringField(value: &_storage._work) }()
         case 13: try { try decoder.decodeSingularMessageField(value: &_storage._node) }()
+        case 14: try { try decoder.decodeSingularBoolField(value: &_storage._propagates) }()
         default: break
         }
       }
@@ -340,6 +391,9 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       try { if let v = _storage._node {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
       } }()
+      if _storage._propagates != false {
+        try visitor.visitSingularBoolField(value: _storage._propagates, fieldNumber: 14)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -362,10 +416,90 @@ nonisolated extension AgentStorage: SwiftProtobuf.Message, SwiftProtobuf._Messag
         if _storage._upper != rhs_storage._upper {return false}
         if _storage._work != rhs_storage._work {return false}
         if _storage._node != rhs_storage._node {return false}
+        if _storage._propagates != rhs_storage._propagates {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentMountShareRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".MountShareRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{1}share\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._share) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
+    }
+    try { if let v = self._share {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentMountShareRequest, rhs: AgentMountShareRequest) -> Bool {
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs._share != rhs._share {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension AgentUnmountShareRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".UnmountShareRequest"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}container_id\0\u{3}mount_point\0\u{1}path\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.containerID) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.mountPoint) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.containerID.isEmpty {
+      try visitor.visitSingularStringField(value: self.containerID, fieldNumber: 1)
+    }
+    if !self.mountPoint.isEmpty {
+      try visitor.visitSingularStringField(value: self.mountPoint, fieldNumber: 2)
+    }
+    if !self.path.isEmpty {
+      try visitor.visitSingularStringField(value: self.path, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: AgentUnmountShareRequest, rhs: AgentUnmountShareRequest) -> Bool {
+    if lhs.containerID != rhs.containerID {return false}
+    if lhs.mountPoint != rhs.mountPoint {return false}
+    if lhs.path != rhs.path {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -73,6 +73,7 @@ extension AgentStorage {
         path = share.path
         readonly = share.isReadOnly
         options = share.otherPaths
+        propagates = share.propagates
     }
 }
 

@@ -166,6 +166,25 @@ struct GuestAgent: Sendable {
         _ = try await client.removeContainer(.with { $0.containerID = name(id) }, timeout: timeout)
     }
 
+    /// Mounts a share below one that a container has, or over it.
+    func mountShare(_ share: ShareStorage, of id: String) async throws {
+        _ = try await client.mountShare(
+            .with {
+                $0.containerID = name(id)
+                $0.share = AgentStorage(share)
+            }, timeout: timeout)
+    }
+
+    /// Takes away what was mounted last at a path below a container's share.
+    func unmountShare(_ path: String, at mountPoint: String, of id: String) async throws {
+        _ = try await client.unmountShare(
+            .with {
+                $0.containerID = name(id)
+                $0.mountPoint = mountPoint
+                $0.path = path
+            }, timeout: timeout)
+    }
+
     /// Has the guest let go of a disk that no container uses.
     ///
     /// - Throws: `TTRPCError` of code `failedPrecondition` where a file system on it stays mounted.

@@ -67,7 +67,9 @@ extension Pod {
     private func stopping(_ ids: [String], _ pod: RunningPod, _ body: () async throws -> Void) async throws {
         var paused: [String] = []
         let result: Result<Void, any Error>
+        await pod.propagation.hold()
         do {
+            for id in ids { try refuseLaterMounts(find(id), pod) }
             // Somebody may have paused the others.
             for id in ids where containers[id]?.first.phase == .running {
                 try await pod.agent.pause(id)
@@ -76,7 +78,10 @@ extension Pod {
             try await body()
             result = .success(())
         } catch { result = .failure(error) }
-        do { try await goOn(paused, pod) } catch {
+        do {
+            try await goOn(paused, pod)
+            await pod.propagation.goOn()
+        } catch {
             let machine = pod.machine
             machine.kill(.ended("the pod did not go on after its checkpoint: \(error)"))
             try result.get()
@@ -173,6 +178,17 @@ extension Pod {
         if let disk = container.plan.disks.first(where: { !$0.readOnly }) {
             throw SandboxError.unsupported(
                 "a checkpoint of container \(id), whose disk \(disk.parts.first?.path ?? "") can be written")
+        }
+    }
+
+    /// A restored container gets what is mounted below its sources then, and not what came while it ran.
+    private func refuseLaterMounts(_ container: Container, _ pod: RunningPod) throws {
+        for share in container.plan.shares where share.propagates {
+            let mounts = pod.shares.mounts(container.id, at: share.mountPoint)
+            guard let later = mounts.first(where: \.isLater) else { continue }
+            throw SandboxError.unsupported(
+                "a checkpoint of container \(container.id), in which mount \(later.path) below \(share.source) has appeared since it was made"
+            )
         }
     }
 

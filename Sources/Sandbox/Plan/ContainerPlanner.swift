@@ -117,7 +117,7 @@ extension SandboxPlan.Container {
             let source = try Self.realPath(bundle.absolute(mount.source), field: field, mustBe: nil)
             let share = SandboxPlan.Share(
                 source: source, mounts: mount.isRecursive ? .all : .top, readOnly: mount.readOnlyExtent,
-                mountPoint: mountPoint, ids: ids)
+                mountPoint: mountPoint, ids: ids, propagates: mount.isSlave)
             if ids != nil {
                 // Whatever it is: the guest's own copy of a volume would have the ids of its files.
             } else if let volume = try SandboxPlan.PodVolume.planned(
@@ -208,6 +208,13 @@ extension Mount {
 
     /// Whether a bind mount takes the mounts below its source along.
     fileprivate var isRecursive: Bool { options.contains("rbind") }
+
+    /// Whether later mounts below its source appear in it: the last of the options that says something counts.
+    fileprivate var isSlave: Bool {
+        let kinds = ["slave", "private", "unbindable"]
+        let last = options.last { option in kinds.contains { option == $0 || option == "r\($0)" } }
+        return last == "slave" || last == "rslave"
+    }
 
     /// Which mounts of a bind mount are read-only: the last of the options that says something counts, as with mount(8).
     fileprivate var readOnlyExtent: SandboxPlan.Share.Extent {

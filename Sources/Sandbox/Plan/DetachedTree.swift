@@ -3,7 +3,8 @@ import Glibc
 import LinuxSystem
 
 /// A mount of the host, cloned and attached nowhere, for a device process to serve: it vanishes with its last descriptor.
-/// Set-user-id bits and device nodes mean nothing in it on the host, and mounts made later on the host do not appear in it.
+/// Set-user-id bits and device nodes mean nothing in it on the host, and mounts made later on the host do not appear in it
+/// (`MountPropagation`).
 struct DetachedMount {
     var tree: SharedDescriptor
     /// Where it is below the first mount of the tree that it belongs to, relative; empty: it is the first.
@@ -16,6 +17,8 @@ struct DetachedMount {
     var isReadOnly: Bool
     /// The path of the directory or file in its file system; nil where it is not known.
     var root: String?
+    /// The number of the mount that it is a clone of; nil: that is not one of this process's mount namespace.
+    var hostID: UInt64?
 }
 
 /// Where a share's mounts come from.
@@ -47,17 +50,13 @@ extension DetachedMount {
         case .path(let name): path = name
         }
         let table = try MountEntry.all()
-        guard let top = try clone(path, below: "", table, readOnly: readOnly != .none, ids?.map) else { return [] }
+        guard let top = try clone(path, below: "", table, isTop: true, readOnly: readOnly != .none, ids?.map) else {
+            return []
+        }
         var mounts = [top]
         if !all { return mounts }
-        let prefix = path == "/" ? "/" : path + "/"
-        let below = table.filter { $0.mountPoint != prefix && $0.mountPoint.utf8.starts(with: prefix.utf8) }
-        // A mount comes after the one that it is in.
-        let depth = { (entry: MountEntry) in entry.mountPoint.utf8.count { $0 == UInt8(ascii: "/") } }
-        for entry in below.sorted(by: { depth($0) < depth($1) }) {
-            let relative = String(decoding: entry.mountPoint.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
-            if mounts.contains(where: { $0.path == relative }) { continue }
-            let map = ids?.mounts == .all ? ids?.map : nil
+        let map = ids?.mounts == .all ? ids?.map : nil
+        for (entry, relative) in below(path, in: table) where !mounts.contains(where: { $0.path == relative }) {
             if let mount = try clone(entry.mountPoint, below: relative, [entry], readOnly: readOnly == .all, map) {
                 mounts.append(mount)
             }
@@ -65,12 +64,36 @@ extension DetachedMount {
         return mounts
     }
 
-    /// - Parameter table: the mounts that `path` may lie on; for a mount below another one just that one.
-    /// - Returns: nil for a mount below another one that is hidden, gone or may not be bound.
-    private static func clone(
-        _ path: String, below relative: String, _ table: [MountEntry], readOnly: Bool, _ ids: MappedIDs?
+    /// Clones a mount that the host has made below a share's source, or over it.
+    ///
+    /// - Parameter relative: where it is below the source.
+    /// - Returns: nil where it is hidden, gone, or may not be bound.
+    static func clone(
+        _ entry: MountEntry, below relative: String, of share: SandboxPlan.Share
     ) throws(SystemError) -> DetachedMount? {
-        let isTop = relative.isEmpty
+        let map = share.ids?.mounts == .all ? share.ids?.map : nil
+        return try clone(entry.mountPoint, below: relative, [entry], readOnly: share.readOnly == .all, map)
+    }
+
+    /// The mounts below a path and over it, each after the one that it is in, and where they are below it.
+    static func below(_ path: String, in table: [MountEntry]) -> [(entry: MountEntry, relative: String)] {
+        let prefix = path == "/" ? "/" : path + "/"
+        let depth = { (relative: String) in relative.isEmpty ? 0 : relative.utf8.count { $0 == UInt8(ascii: "/") } + 1 }
+        return table.compactMap { entry -> (entry: MountEntry, relative: String)? in
+            if entry.mountPoint == path { return (entry, "") }
+            guard entry.mountPoint.utf8.starts(with: prefix.utf8) else { return nil }
+            return (entry, String(decoding: entry.mountPoint.utf8.dropFirst(prefix.utf8.count), as: UTF8.self))
+        }.sorted { depth($0.relative) < depth($1.relative) }
+    }
+
+    /// - Parameters:
+    ///   - table: the mounts that `path` may lie on; for another mount than the first one just that one.
+    ///   - isTop: whether it is the first one of a share.
+    /// - Returns: nil for another one that is hidden, gone or may not be bound.
+    private static func clone(
+        _ path: String, below relative: String, _ table: [MountEntry], isTop: Bool = false, readOnly: Bool,
+        _ ids: MappedIDs?
+    ) throws(SystemError) -> DetachedMount? {
         let raw = Glibc.open(path, martlet_O_PATH | O_CLOEXEC | O_NOFOLLOW)
         if raw < 0, !isTop { return nil }
         let file = OwnedDescriptor(owning: try check("open", path, raw))
@@ -92,14 +115,15 @@ extension DetachedMount {
             isReadOnly: isReadOnly,
             root: entry.map {
                 join($0.root, String(decoding: path.utf8.dropFirst($0.mountPoint.utf8.count), as: UTF8.self))
-            })
+            }, hostID: entry?.id)
     }
 
     private static func detached(_ tree: SharedDescriptor, readOnly: Bool) throws(SystemError) -> DetachedMount {
         let status = try status(of: tree.raw, "rootfs")
         try restrict(tree, "rootfs", readOnly: readOnly)
         return DetachedMount(
-            tree: tree, path: "", fileSystem: device(status), file: name(status, nil), isReadOnly: readOnly, root: nil)
+            tree: tree, path: "", fileSystem: device(status), file: name(status, nil), isReadOnly: readOnly, root: nil,
+            hostID: nil)
     }
 
     private static func restrict(_ tree: SharedDescriptor, _ name: String, readOnly: Bool) throws(SystemError) {

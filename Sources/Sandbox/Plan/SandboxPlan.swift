@@ -26,6 +26,8 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
         public var mountPoint: String
         /// The ids of its files in the guest; nil: as they are on the host.
         public var ids: ShareIDs?
+        /// Whether what the host mounts below the source later appears in the container too.
+        public var propagates = false
     }
 
     /// How the ids of a share's files are mapped, and in which of its mounts.

@@ -190,6 +190,7 @@ package actor Pod {
         await pod.rest.end()
         pod.targets.end()
         await waiting(atMost: .seconds(2)) { await pod.volumes.end() }
+        await pod.propagation.end()
         try? await pod.agent.destroySandbox(timeout: .seconds(2))
         _ = await pod.machine.end(within: .seconds(3), otherwise: "the guest did not power off")
         for container in containers.values {

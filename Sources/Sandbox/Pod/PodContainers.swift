@@ -266,6 +266,7 @@ extension Pod {
             exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
             exec.host?.end(.exited(255))
         }
+        await waiting(atMost: .seconds(2)) { await pod.propagation.forget(id) }
         await removeFromGuest(id, pod)
         await removeDisks(of: id, pod)
         await pod.shares.remove(id)

@@ -189,6 +189,7 @@ extension Pod {
             throw error
         }
         countRestart(plan.spec)
+        await pod.propagation.follow(plan)
         let pid = UInt32(bitPattern: host.pid)
         let hooks = HostHooks(plan, bundle: bundle, pid: pid, logger: logger)
         containers[id] = Container(

@@ -126,7 +126,8 @@ final class PodLaunch: Sendable {
             plan: plan, configuration: configuration, machine: link.machine, network: network,
             cgroup: state.withLock { $0.cgroup }, user: user, link: link, agent: agent, volumes: volumes,
             volumeNames: restored?.volumeNames ?? [:],
-            shares: shares, disks: PodDisks(link.machine, agent, restored: restored, logger: logger), targets: targets,
+            shares: shares, propagation: MountPropagation(agent, shares, rest, logger: logger),
+            disks: PodDisks(link.machine, agent, restored: restored, logger: logger), targets: targets,
             resolvers: resolvers, firstShares: firstShares,
             rest: rest)
     }

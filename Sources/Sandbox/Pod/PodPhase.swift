@@ -42,6 +42,8 @@ struct RunningPod: Sendable {
     let volumeNames: [String: String]
     /// What of the host the file device serves.
     let shares: PodShares
+    /// Follows the host's mounts below sources of bind mounts.
+    let propagation: MountPropagation
     /// Of the host's files and block devices, what the machine has as disks.
     let disks: PodDisks
     /// What of the host the guest may connect to.

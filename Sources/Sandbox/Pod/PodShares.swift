@@ -8,11 +8,18 @@ import Synchronization
 /// A mount of the host that a container gets.
 struct ShareMount: Sendable {
     let mount: DetachedMount
-    /// Where the agent makes the share available that the mount is part of.
-    let mountPoint: String
+    /// The share that the mount is part of.
+    let share: SandboxPlan.Share
 
     /// Where the agent makes this mount available.
-    var guestPath: String { mount.path.isEmpty ? mountPoint : "\(mountPoint)/\(mount.path)" }
+    var guestPath: String { share.guestPath(of: mount.path) }
+}
+
+extension SandboxPlan.Share {
+    /// Where in the guest a mount of its tree is.
+    ///
+    /// - Parameter path: below its first mount; empty: that one.
+    func guestPath(of path: String) -> String { path.isEmpty ? mountPoint : "\(mountPoint)/\(path)" }
 }
 
 /// What the agent is to mount of the file device.
@@ -25,6 +32,8 @@ struct ShareStorage: Sendable, Equatable {
     var isReadOnly: Bool
     /// Other paths in the guest by which the share is known already.
     var otherPaths: [String]
+    /// Whether what is mounted below it later appears in the container too.
+    var propagates = false
 }
 
 extension SandboxPlan.Container {
@@ -42,7 +51,7 @@ extension SandboxPlan.Container {
                 let source = root.flatMap { isRoot ? TreeSource.open($0) : nil } ?? .path(share.source)
                 mounts += try DetachedMount.clone(
                     source, all: share.mounts == .all, readOnly: share.readOnly, ids: share.ids
-                ).map { ShareMount(mount: $0, mountPoint: share.mountPoint) }
+                ).map { ShareMount(mount: $0, share: share) }
             }
             return mounts
         }
@@ -72,6 +81,10 @@ final class PodShares: Sendable {
         /// Where the agent has mounted it.
         var guestPath: String
         var isReadOnly: Bool
+        /// The number of the mount on the host; nil where that is not known.
+        var hostID: UInt64?
+        /// Whether it came after the container was made.
+        var isLater = false
     }
 
     private struct State {
@@ -124,23 +137,27 @@ final class PodShares: Sendable {
 
     /// Hands the mounts of a container to the file device. Those handed over before a failure stay until `remove`.
     ///
+    /// - Parameter isLater: the container is there already.
     /// - Returns: what the agent is to mount, in this order.
     /// - Throws: when the file device does not take one.
-    func add(_ mounts: [ShareMount], container: String) async throws -> [ShareStorage] {
+    func add(
+        _ mounts: [ShareMount], container: String, isLater: Bool = false
+    ) async throws -> [ShareStorage] {
         try await onThread("add shares") { [self] in
             try mounts.map { entry in
-                let (mount, mountPoint) = (entry.mount, entry.mountPoint)
-                let (name, others) = try add(mount, at: entry.guestPath, container: container)
+                let (mount, share) = (entry.mount, entry.share)
+                let (name, others) = try add(
+                    mount, at: entry.guestPath, container: container, isLater: isLater)
                 return ShareStorage(
-                    name: name, mountPoint: mountPoint, path: mount.path, isReadOnly: mount.isReadOnly,
-                    otherPaths: others)
+                    name: name, mountPoint: share.mountPoint, path: mount.path, isReadOnly: mount.isReadOnly,
+                    otherPaths: others, propagates: share.propagates)
             }
         }
     }
 
     /// - Returns: the share's name, and the paths in the guest by which it is known already.
     private func add(
-        _ mount: DetachedMount, at guestPath: String, container: String
+        _ mount: DetachedMount, at guestPath: String, container: String, isLater: Bool
     ) throws -> (name: String, others: [String]) {
         // The file device decides by share who may write, so one that is mounted both ways is two.
         let name =
@@ -161,7 +178,7 @@ final class PodShares: Sendable {
             }
             let use = Use(
                 share: name, fileSystem: mount.fileSystem, root: mount.root, guestPath: guestPath,
-                isReadOnly: mount.isReadOnly)
+                isReadOnly: mount.isReadOnly, hostID: mount.hostID, isLater: isLater)
             state.containers[container, default: []].append(use)
             return (name, others)
         }
@@ -174,11 +191,59 @@ final class PodShares: Sendable {
 
     private func release(_ container: String) {
         state.withLock { state in
-            for name in state.containers.removeValue(forKey: container)?.map(\.share) ?? [] {
-                let count = (state.counts[name] ?? 1) - 1
-                state.counts[name] = count > 0 ? count : nil
-                if count > 0 { continue }
-                do { try machine.removeShare(name: name) } catch { logger.debug("remove share \(name): \(error)") }
+            for use in state.containers.removeValue(forKey: container) ?? [] { release(use.share, &state) }
+        }
+    }
+
+    private func release(_ name: String, _ state: inout State) {
+        let count = (state.counts[name] ?? 1) - 1
+        state.counts[name] = count > 0 ? count : nil
+        if count > 0 { return }
+        do { try machine.removeShare(name: name) } catch { logger.debug("remove share \(name): \(error)") }
+    }
+}
+
+/// Mounts of the host that come and go while a container has the share that they are in.
+extension PodShares {
+    /// A mount of a share's tree.
+    struct Mount: Equatable {
+        /// Below the share's mount point; empty: at it.
+        var path: String
+        /// Its number on the host; nil where that is not known.
+        var hostID: UInt64?
+        /// Whether it came after the container was made.
+        var isLater: Bool
+    }
+
+    /// What a container has of a share's tree, the mount of its source first.
+    func mounts(_ container: String, at mountPoint: String) -> [Mount] {
+        state.withLock { state in
+            (state.containers[container] ?? []).compactMap { use in
+                let isTop = use.guestPath == mountPoint
+                guard isTop || use.guestPath.utf8.starts(with: "\(mountPoint)/".utf8) else { return nil }
+                let path = use.guestPath.utf8.dropFirst(mountPoint.utf8.count + (isTop ? 0 : 1))
+                return Mount(
+                    path: String(decoding: path, as: UTF8.self), hostID: use.hostID, isLater: use.isLater)
+            }
+        }
+    }
+
+    /// Says which mount of the host a container has at a path of the guest.
+    func identify(_ container: String, at guestPath: String, as hostID: UInt64) {
+        state.withLock { state in
+            let index = state.containers[container]?.lastIndex { $0.guestPath == guestPath && $0.hostID == nil }
+            if let index { state.containers[container]?[index].hostID = hostID }
+        }
+    }
+
+    /// Takes away what a container has at a path of the guest, the last that came there.
+    func remove(_ container: String, at guestPath: String) async {
+        _ = try? await onThread("remove share") { [self] in
+            state.withLock { state in
+                guard let index = state.containers[container]?.lastIndex(where: { $0.guestPath == guestPath }),
+                    let use = state.containers[container]?.remove(at: index)
+                else { return }
+                release(use.share, &state)
             }
         }
     }

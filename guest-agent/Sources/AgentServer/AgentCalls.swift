@@ -99,6 +99,20 @@ struct AgentCalls: AgentService {
         }
     }
 
+    func mountShare(_ request: AgentMountShareRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("mount a share of container \(request.containerID)") { () async throws(AgentFailure) in
+            try await sandbox.container(request.containerID).mountShare(request.share, shares: configuration.shares)
+            return AgentEmpty()
+        }
+    }
+
+    func unmountShare(_ request: AgentUnmountShareRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await perform("unmount a share of container \(request.containerID)") { () async throws(AgentFailure) in
+            try await sandbox.container(request.containerID).unmountShare(request)
+            return AgentEmpty()
+        }
+    }
+
     func releaseDisk(_ request: AgentReleaseDiskRequest, context: TTRPCContext) async throws -> AgentEmpty {
         try await perform("release a disk") { () async throws(AgentFailure) in
             try await blocking("disk") { () throws(AgentFailure) in try Disks.release(serial: request.disk) }

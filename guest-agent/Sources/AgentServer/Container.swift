@@ -38,7 +38,7 @@ actor Container {
     let launcher: InitLauncher
     let table: StreamTable
     let group: Cgroup
-    private var storages: Storages
+    private(set) var storages: Storages
     private var sockets: ForwardedSockets
     private var state: State
     private var execs: [String: Exec] = [:]

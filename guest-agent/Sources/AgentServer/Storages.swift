@@ -43,15 +43,41 @@ struct Storages: Sendable {
         try during(what) {
             if driver == .volume {
                 let tree = try volumes.find(storage.source).tree(storage.path)
-                return try attach(tree, storage.source, at: storage.mountPoint, readOnly: storage.readonly)
+                return try attach(tree, storage)
             }
             let tree = try Self.share(shares + "/" + storage.source)
-            if storage.path.isEmpty {
-                try attach(tree, storage.source, at: storage.mountPoint, readOnly: storage.readonly)
-            } else {
-                try attach(tree, storage.source, at: storage.path, in: storage.mountPoint, readOnly: storage.readonly)
-            }
+            if storage.path.isEmpty { try attach(tree, storage) } else { try Self.attach(tree, below: storage) }
             for path in storage.options { Self.lookUp(path) }
+        }
+    }
+
+    // MARK: Shares that come and go
+
+    /// Mounts a share on one of these, or below it.
+    ///
+    /// - Parameter shares: the directory of the file device's shares.
+    func mountShare(_ storage: AgentStorage, shares: String) throws(AgentFailure) {
+        let what = "mount share \(storage.source) on \(storage.mountPoint)/\(storage.path)"
+        try during(what) {
+            guard try Self.checked(storage) == .share else { throw AgentFailure(.invalidArgument, "not a share") }
+            try requireMounted(storage.mountPoint)
+            try Self.attach(try Self.share(shares + "/" + storage.source), below: storage)
+            for path in storage.options { Self.lookUp(path) }
+        }
+    }
+
+    /// Takes away what `mountShare` has mounted there last. Who has a file of it open keeps that.
+    func unmountShare(_ path: String, at mountPoint: String) throws(AgentFailure) {
+        try during("unmount \(mountPoint)/\(path)") {
+            try requireMounted(mountPoint)
+            let target = try Self.target(path, in: mountPoint)
+            try check("umount", "", umount2(target.procPath, Int32(MNT_DETACH)))
+        }
+    }
+
+    private func requireMounted(_ mountPoint: String) throws(AgentFailure) {
+        guard mountPoints.contains(mountPoint) else {
+            throw AgentFailure(.notFound, "the container has no mount at \(mountPoint)")
         }
     }
 
@@ -100,19 +126,21 @@ struct Storages: Sendable {
         if file >= 0 { close(file) }
     }
 
-    private static func restrict(_ tree: SharedDescriptor, _ name: String, _ readOnly: Bool) throws(SystemError) {
-        guard readOnly else { return }
+    /// Gives a tree that is attached nowhere the properties that a storage has.
+    private static func prepare(_ tree: SharedDescriptor, _ storage: AgentStorage) throws(SystemError) {
+        guard storage.readonly || storage.propagates else { return }
         try check(
-            "mount_setattr", name,
-            martlet_mount_setattr(tree.raw, "", UInt32(AT_EMPTY_PATH), UInt64(MOUNT_ATTR_RDONLY), 0, 0))
+            "mount_setattr", storage.source,
+            martlet_mount_setattr(
+                tree.raw, "", UInt32(AT_EMPTY_PATH), storage.readonly ? UInt64(MOUNT_ATTR_RDONLY) : 0, 0,
+                storage.propagates ? UInt64(MountFlag.shared) : 0))
     }
 
-    private mutating func attach(
-        _ tree: SharedDescriptor, _ name: String, at target: String, readOnly: Bool
-    ) throws(SystemError) {
-        try Self.restrict(tree, name, readOnly)
+    private mutating func attach(_ tree: SharedDescriptor, _ storage: AgentStorage) throws(SystemError) {
+        let target = storage.mountPoint
+        try Self.prepare(tree, storage)
         var information = stat()
-        try check("fstat", name, fstat(tree.raw, &information))
+        try check("fstat", storage.source, fstat(tree.raw, &information))
         if information.st_mode & S_IFMT == S_IFDIR {
             try makeDirectories(target)
         } else {
@@ -124,21 +152,30 @@ struct Storages: Sendable {
         mountPoints.append(target)
     }
 
-    /// Mounts a share below another one. Containers may change the other one meanwhile, so nothing that leads out of it is
-    /// followed (openat2(2)). Goes with the mount that it is in.
-    private func attach(
-        _ tree: SharedDescriptor, _ name: String, at path: String, in base: String, readOnly: Bool
-    ) throws(SystemError) {
-        try Self.restrict(tree, name, readOnly)
-        let directory = try OwnedDescriptor.open(base, O_PATH | O_DIRECTORY)
-        let target = OwnedDescriptor(
-            owning: try check(
-                "openat2", "\(base)/\(path)",
-                martlet_openat2(
-                    directory.raw, path, UInt64(UInt32(bitPattern: O_PATH | O_CLOEXEC)), 0,
-                    UInt64(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS))))
+    /// Mounts a share below another one, or over it. Goes with the mount that it is in.
+    private static func attach(_ tree: SharedDescriptor, below storage: AgentStorage) throws(SystemError) {
+        try prepare(tree, storage)
+        let target = try target(storage.path, in: storage.mountPoint)
         let flags = UInt32(MOVE_MOUNT_F_EMPTY_PATH) | UInt32(MOVE_MOUNT_T_EMPTY_PATH)
-        try check("move_mount", "\(base)/\(path)", martlet_move_mount(tree.raw, "", target.raw, "", flags))
+        try check(
+            "move_mount", "\(storage.mountPoint)/\(storage.path)",
+            martlet_move_mount(tree.raw, "", target.raw, "", flags))
+    }
+
+    /// What is at a path in a mount, with what is mounted there. Containers may change the mount meanwhile, so nothing that leads out of it is
+    /// followed (openat2(2)).
+    ///
+    /// - Parameter path: relative; empty: the mount itself.
+    private static func target(_ path: String, in base: String) throws(SystemError) -> SharedDescriptor {
+        let top = SharedDescriptor(try OwnedDescriptor.open(base, O_PATH))
+        if path.isEmpty { return top }
+        return SharedDescriptor(
+            OwnedDescriptor(
+                owning: try check(
+                    "openat2", "\(base)/\(path)",
+                    martlet_openat2(
+                        top.raw, path, UInt64(UInt32(bitPattern: O_PATH | O_CLOEXEC)), 0,
+                        UInt64(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)))))
     }
 
     /// Takes all of them away, the last one first, and what was made to mount them on.

@@ -65,8 +65,8 @@ struct ContainerSetup {
 
     private func openRoot() throws(AgentFailure) -> RootDirectory {
         try during("root \(plan.root)") {
-            // Nothing that is mounted here may show outside.
-            try GuestMounts.mountAt("", "/", nil, MountFlag.isPrivate | MountFlag.recursive)
+            // Nothing that is mounted here may show outside; what the agent mounts later in a share that propagates shows here.
+            try GuestMounts.mountAt("", "/", nil, MountFlag.slave | MountFlag.recursive)
             // pivot_root(2) wants a mount.
             try GuestMounts.mountAt(plan.root, plan.root, nil, MountFlag.bind | MountFlag.recursive)
             return try RootDirectory(plan.root)

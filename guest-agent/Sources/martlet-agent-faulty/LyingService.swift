@@ -156,6 +156,16 @@ final class LyingService: AgentService {
         return try await agent.copyFiles(request, context: context)
     }
 
+    func mountShare(_ request: AgentMountShareRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await delay(request.containerID)
+        return try await agent.mountShare(request, context: context)
+    }
+
+    func unmountShare(_ request: AgentUnmountShareRequest, context: TTRPCContext) async throws -> AgentEmpty {
+        try await delay(request.containerID)
+        return try await agent.unmountShare(request, context: context)
+    }
+
     func resizePty(_ request: AgentResizePtyRequest, context: TTRPCContext) async throws -> AgentEmpty {
         try await agent.resizePty(request, context: context)
     }

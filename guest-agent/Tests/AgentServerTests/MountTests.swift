@@ -1,3 +1,4 @@
+import AgentAPI
 import ContainerPlan
 import Glibc
 import GuestSystem
@@ -39,6 +40,62 @@ struct MountTests {
                     == "served\nserved\n../run/systemd/resolve/stub-resolv.conf\n/above:\ng\n\n/realvar/run/x:\nf\n",
                 "\(result.output)\(result.errors)")
             #expect(access("/realvar", F_OK) != 0 && access("/above", F_OK) != 0)
+        }
+    }
+
+    /// Shares that come and go below one that propagates: a slave mount of the container's has them, a private one does not.
+    @Test func sharesComeAndGoBelowOneThatPropagates() async throws {
+        try await AgentUnderTest.play { agent in
+            let shares = agent.directory + "/shares"
+            for name in ["data", "data/sub", "later", "later/sub"] { #expect(mkdir("\(shares)/\(name)", 0o755) == 0) }
+            #expect(creat("\(shares)/later/file", 0o644) >= 0)
+            func share(_ name: String, _ index: Int, _ path: String = "") -> AgentStorage {
+                .with {
+                    ($0.driver, $0.source, $0.path, $0.propagates) = ("share", name, path, true)
+                    $0.mountPoint = "/run/martlet/p/mounts/\(index)"
+                }
+            }
+            func bound(_ destination: String, _ index: Int, _ option: String) -> Mount {
+                let source = "/run/martlet/p/mounts/\(index)"
+                return Mount(destination: destination, type: "bind", source: source, options: ["rbind", option])
+            }
+            let spec = agent.spec(["sleep", "1000"], id: "p") {
+                $0.mounts += [bound("/slave", 0, "rslave"), bound("/private", 1, "rprivate")]
+            }
+            try await agent.create("p", spec, storages: [share("data", 0), share("data", 1)])
+            try await agent.start("p")
+            func mount(_ share: AgentStorage) async throws {
+                _ = try await agent.client.mountShare(
+                    .with {
+                        $0.containerID = "p"
+                        $0.share = share
+                    })
+            }
+            func unmount(_ path: String) async throws {
+                _ = try await agent.client.unmountShare(
+                    .with { ($0.containerID, $0.mountPoint, $0.path) = ("p", "/run/martlet/p/mounts/0", path) })
+            }
+            func list() async throws -> String {
+                try await agent.exec(["sh", "-c", "cd /slave; ls . sub sub/sub; ls /private/sub"], in: "p").output
+            }
+            let before = try await list()
+            for index in [0, 1] { try await mount(share("later", index, "sub")) }
+            #expect(try await list() == ".:\nsub\n\nsub:\nfile\nsub\n\nsub/sub:\n")
+            // In one that came later, and over the whole.
+            try await mount(share("later", 0, "sub/sub"))
+            #expect(try await list() == ".:\nsub\n\nsub:\nfile\nsub\n\nsub/sub:\nfile\nsub\n")
+            try await unmount("sub")
+            #expect(try await list() == before)
+            try await mount(share("later", 0))
+            #expect(try await list().hasPrefix(".:\nfile\nsub\n"))
+            try await unmount("")
+            #expect(try await list() == before)
+            for wrong in [share("later", 2, "sub"), share("later", 0, "../sub"), share("later", 0, "none")] {
+                await #expect(throws: TTRPCError.self) { try await mount(wrong) }
+            }
+            await #expect(throws: TTRPCError.self) { try await unmount("sub") }
+            try await agent.remove("p")
+            #expect(access("\(shares)/later/file", F_OK) == 0)
         }
     }
 
