@@ -72,8 +72,8 @@ tests() {
 # skip TITLE REASON: says that a step does not run.
 skip() { echo "$1 ($2)" >>"$results/skipped"; }
 
-# lane NAME FUNCTION CPU: runs the steps of a function beside other lanes, in the background. What a step prints comes at its end.
-# Each lane has a processor of its own: thirty pods at once would keep a lab beside them from running.
+# lane NAME FUNCTION [CPU]: runs the steps of a function beside other lanes, in the background, where it is given on a processor of its own.
+# What tests print comes at their end.
 lane_output="" lanes=()
 lane() {
     # What runs in the background has no part in an interrupt from the terminal.
@@ -82,18 +82,22 @@ lane() {
     (
         failures=$failures/$1
         lane_output=$failures/output
-        taskset -pc $(($3 % $(nproc))) "$BASHPID" >/dev/null
+        [[ -z ${3:-} ]] || taskset -pc $(($3 % $(nproc))) "$BASHPID" >/dev/null
         "$2"
     ) &
     lanes+=("$!:$1")
 }
 
-# Waits for all lanes. One that broke down between its steps counts as a step that failed.
+# Waits for all lanes. One that broke down between its steps counts as a step that failed, and this fails.
 wait_for_lanes() {
-    local lane
+    local lane code=0
     for lane in "${lanes[@]}"; do
-        wait "${lane%%:*}" || echo "lane ${lane#*:}: it broke down" >>"$results/failed"
+        wait "${lane%%:*}" && continue
+        echo "lane ${lane#*:}: it broke down" >>"$results/failed"
+        code=1
     done
+    lanes=()
+    return "$code"
 }
 
 # The lines of a file of results, with commas between.
@@ -148,51 +152,56 @@ failed_names() {
     sed -n 's/^✘ Test \([A-Za-z0-9_]*\)(.* failed after.*/\1/p' "$@" | sort -u | paste -sd '|'
 }
 
-swift_test() { quietly swift test --skip-build --no-parallel "$@"; }
+# The tests, without SwiftPM, which runs one process at a time.
+bundle=(.build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel)
 
-# The end-to-end tests, without SwiftPM.
-end_to_end=(.build/debug/martletPackageTests.xctest --testing-library swift-testing --no-parallel)
+run_bundle() { NO_COLOR=1 quietly "${bundle[@]}" "$@"; }
 
-# The end-to-end tests named by a regular expression.
-end_to_end_of() { NO_COLOR=1 quietly "${end_to_end[@]}" --filter "$1" --skip PreparationTests; }
-
-# Runs the end-to-end tests in two processes at once: most of the time one waits for its guest's only vCPU. SwiftPM runs one
-# process of tests at a time, so the bundle is run itself. Beside another lane it is one process.
-in_halves() {
-    local half halves pids=() failed=0
-    halves=("--filter [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/"
-        "--filter EndToEnd --skip [./](CRI|Docker|Podman|BenchPod)[A-Za-z]*Tests/ --skip PreparationTests")
-    if [[ -n $lane_output ]]; then halves=("--filter EndToEnd --skip PreparationTests"); fi
-    # What takes long to make and is in the cache then, for both.
-    swift_test --filter PreparationTests
-    for half in "${halves[@]}"; do
-        # shellcheck disable=SC2086
-        NO_COLOR=1 quietly "${end_to_end[@]}" $half "$@" &
-        pids+=($!)
-    done
-    for half in "${pids[@]}"; do wait "$half" || failed=1; done
-    if [[ $failed == 0 ]]; then return 0; fi
-    # A busy machine: what failed is tried once more, with nothing beside it, and the end names it.
+# try_again [OPTION…]: runs the tests that failed in the logs once more, since the machine may have been busy; the end names them.
+try_again() {
     local names
     names=$(failed_names "$failures"/log.*)
     [[ -n $names ]] || return 1
     rm -f "$failures"/log.*
     echo "== tried again: $names"
-    NO_COLOR=1 quietly "${end_to_end[@]}" \
-        --filter "[./]($names)\\(" "$@" || return 1
+    run_bundle --filter "[./]($names)\\(" "$@" || return 1
     tr '|' '\n' <<<"$names" >>"$results/again"
+}
+
+unit_tests() { run_bundle --skip EndToEnd || try_again --skip EndToEnd; }
+
+# What takes long to make and is in the cache then.
+prepare() { run_bundle --filter PreparationTests; }
+
+# The end-to-end tests named by a regular expression.
+end_to_end_of() { run_bundle --filter "$1" --skip PreparationTests; }
+
+# Runs the end-to-end tests in three processes at once, two beside another lane: much of the time each waits.
+in_parts() {
+    local part parts pids=() failed=0 cri='[./]CRI[A-Za-z]*Tests/' others='[./](Docker|Podman|BenchPod)[A-Za-z]*Tests/'
+    parts=("--filter $cri" "--filter $others")
+    if [[ -n $lane_output ]]; then parts=("--filter $cri --filter $others"); fi
+    parts+=("--filter EndToEnd --skip $cri --skip $others --skip PreparationTests")
+    prepare
+    for part in "${parts[@]}"; do
+        # shellcheck disable=SC2086
+        run_bundle $part "$@" &
+        pids+=($!)
+    done
+    for part in "${pids[@]}"; do wait "$part" || failed=1; done
+    [[ $failed == 0 ]] || try_again "$@"
 }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
 # expression, then those to leave out. Now and then the lab's emulator breaks a guest (docs/lab.md): what failed is tried
 # again, twice at most and with one processor, where it does not, and that is said.
 lab_test() {
-    # What takes long to make is made here; the lab sees the cache.
-    swift_test --filter PreparationTests
+    # The lab sees the cache.
+    prepare
     local try names retried="" filter=$2 skip=${3:-} options=("${lab_options[@]}")
     for try in first second third; do
         if MARTLET_TEST_DRIVER=$lab_driver MARTLET_TEST_PATIENCE=${lab_patience:-3} MARTLET_TEST_DIRECTORY=/lab \
-            quietly scripts/lab.sh -t "$1" "${options[@]}" "${end_to_end[@]}" --filter "$filter" ${skip:+--skip "$skip"}
+            quietly scripts/lab.sh -t "$1" "${options[@]}" "${bundle[@]}" --filter "$filter" ${skip:+--skip "$skip"}
         then
             tr '|' '\n' <<<"$retried" | sed '/^$/d' >>"$results/again"
             return 0
@@ -219,20 +228,31 @@ if [[ $mode == all || $mode == matrix ]]; then
     MARTLET_TTRPC_PEER=$(scripts/ttrpc-peer.sh)
     export MARTLET_TTRPC_PEER
 fi
-tests "unit tests" swift_test --skip EndToEnd
 if [[ $mode == unit ]]; then
+    tests "unit tests" unit_tests
     finish
     exit
 fi
 
 agent_tests() (cd guest-agent && quietly swift test --no-parallel)
-tests "agent tests" agent_tests
-step "executables" make --no-print-directory build
-step "guest with the own kernel" make --no-print-directory guest
-step "guest with the faulty agent" make --no-print-directory guest-faulty
-step "guest with the stock kernel" make --no-print-directory guest-stock
+checks() {
+    tests "unit tests" unit_tests
+    tests "agent tests" agent_tests
+}
+builds() {
+    step "executables" make --no-print-directory build
+    step "guest with the own kernel" make --no-print-directory guest
+    step "guest with the faulty agent" make --no-print-directory guest-faulty
+    step "guest with the stock kernel" make --no-print-directory guest-stock
+}
+lane checks checks
+lane builds builds
+wait_for_lanes || {
+    finish
+    exit 1
+}
 if [[ $mode == ci ]]; then
-    tests "end to end, QEMU" in_halves
+    tests "end to end, QEMU" in_parts
     # One of each kind; the whole of it takes a quarter of an hour and more.
     some='VCPUTests|aContainerRunsToItsEnd|theGuestHasWhatTheNamespaceHas|aReadOnlyDisk|anImageIsTheRoot|aKilledHypervisor'
     some+='|CRITests/aPodRuns|aConfigMapIsFollowed|tasksAreServed|aContainerLivesByItsCommands|itIsMappedAndNotCopied'
