@@ -115,8 +115,8 @@ extension Linux {
         found.list += seccomp?.unsupported() ?? []
         found.warn(
             "linux.rootfsPropagation",
-            "\(rootfsPropagation): applies inside the guest; mounts do not propagate between guest and host",
-            if: ["shared", "rshared", "slave", "rslave"].contains(rootfsPropagation))
+            "\(rootfsPropagation): applies inside the guest; mounts made there do not appear on the host",
+            if: ["shared", "rshared"].contains(rootfsPropagation))
         found.add(policy.labels, "linux.mountLabel", "the guest has no SELinux", if: !mountLabel.isEmpty)
         found.refuse("linux.intelRdt", "not supported", if: intelRdt != nil)
         found.refuse("linux.memoryPolicy", "not supported yet", if: memoryPolicy != nil)

@@ -16,9 +16,13 @@ private enum InstalledQEMU {
 /// A real QEMU with guests of a few instructions.
 @Suite(
     .serialized, .timeLimit(.minutes(2)), .enabled(if: InstalledQEMU.isUsable, "needs root, QEMU and martlet-device"))
-struct QEMUMachineTests {
+final class QEMUMachineTests {
+    /// A guest's kernel.
+    private let path = "/tmp/martlet-tiny-\(getpid())"
+
+    deinit { unlink(path) }
+
     private func launch(_ image: [UInt8]) throws -> any VirtualMachine {
-        let path = "/tmp/martlet-tiny-\(getpid())"
         try TinyPVHGuest.file(image, path)
         let driver = QEMUDriver(
             executable: try #require(InstalledQEMU.path), accelerator: .tcg, logger: Logger(label: "test"))

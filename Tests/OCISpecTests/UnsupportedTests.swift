@@ -80,7 +80,7 @@ import Testing
         }
         expect("process.apparmorProfile", .warn) { $0.process?.apparmorProfile = "containers-default" }
         expect("process.selinuxLabel", .warn) { $0.process?.selinuxLabel = "system_u:x" }
-        expect("linux.rootfsPropagation", .warn) { $0.linux?.rootfsPropagation = "rslave" }
+        expect("linux.rootfsPropagation", .warn) { $0.linux?.rootfsPropagation = "rshared" }
         expect("linux.seccomp.listenerPath", .warn) {
             $0.linux?.seccomp = .init(defaultAction: "SCMP_ACT_ALLOW")
             $0.linux?.seccomp?.listenerPath = "/run/listener"

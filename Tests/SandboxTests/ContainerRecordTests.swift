@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Testing
@@ -5,7 +6,7 @@ import Testing
 @testable import Sandbox
 
 /// What the command line keeps of containers, and what pods keep of events.
-@Suite struct ContainerRecordTests {
+@Suite final class ContainerRecordTests {
     private let root: String
 
     init() throws {
@@ -13,6 +14,8 @@ import Testing
         try check("mkdtemp", "", mkdtemp(&template) == nil ? -1 : 0)
         root = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
+
+    deinit { try? FileManager.default.removeItem(atPath: root) }
 
     private func record(_ id: String, pod: String = "p") -> ContainerRecord {
         ContainerRecord(

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import GuestSystem
 import LinuxSystem
@@ -6,7 +7,7 @@ import Testing
 @testable import AgentServer
 
 /// CPUs that are put to use and left alone, in a directory like the kernel's.
-@Suite struct ProcessorsTests {
+@Suite final class ProcessorsTests {
     private let directory: String
 
     init() throws {
@@ -20,6 +21,8 @@ import Testing
                 "\(directory)/cpu\(number)/online", by: "\(directory)/new", with: Array("\(isOnline)\n".utf8))
         }
     }
+
+    deinit { try? FileManager.default.removeItem(atPath: directory) }
 
     private func online() -> [String] {
         [1, 2, 10].map { ((try? readText("\(directory)/cpu\($0)/online")) ?? "").filter { !$0.isWhitespace } }
