@@ -5,7 +5,8 @@ import Testing
 
 extension Containers {
     /// Root file systems in images, as snapshotters describe them: disks of the machine, which the guest mounts and stacks.
-    @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")")) struct DiskRootTests {
+    @MainActor @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")"))
+    struct DiskRootTests {
         typealias Mount = ShimPod.RootMount
 
         /// A directory with busybox, and an ext4 image of it.

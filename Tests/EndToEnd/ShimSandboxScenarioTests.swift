@@ -8,7 +8,8 @@ import Testing
 extension Containers {
     /// What containerd's suite for shims (github.com/containerd/shimtest) does with the Sandbox service, without containerd.
     /// docs/shimtest.md has the list.
-    @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")")) struct ShimSandboxScenarioTests {
+    @MainActor @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")"))
+    struct ShimSandboxScenarioTests {
         private func member(
             _ pod: ShimPod, _ script: String, _ rootfs: [ShimPod.RootMount], edit: (inout Spec) -> Void = { _ in }
         ) throws -> ShimProcess {

@@ -8,7 +8,8 @@ import Testing
 extension Containers {
     /// What containerd's suite for shims (github.com/containerd/shimtest) does with the Task service, without containerd. docs/shimtest.md
     /// has the list.
-    @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")")) struct ShimTaskScenarioTests {
+    @MainActor @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")"))
+    struct ShimTaskScenarioTests {
         static let burst = 8 << 20
 
         /// Each containerd gets an answer that it reads, and a shim without a pod ends when it is asked to.

@@ -4,7 +4,8 @@ import Testing
 
 extension Containers {
     /// containerd's Transfer service, as its clients use it: without containerd, which does not pass it on yet.
-    @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")")) struct TransferTests {
+    @MainActor @Suite(.enabled(if: ShimPod.obstacle == nil, "\(ShimPod.obstacle ?? "")"))
+    struct TransferTests {
         private typealias Mount = ShimPod.RootMount
 
         /// A running container whose root is a disk of the machine.

@@ -49,7 +49,8 @@ final class ShimEvents: Sendable {
     }
 }
 
-/// Runs what suspends to its end.
+/// Runs what suspends to its end. Who waits must not be a thread of Swift's pool, which has as many as there are processors: tests that
+/// wait so are on the main actor.
 func waited<R: Sendable>(_ body: @Sendable @escaping () async throws -> R) throws -> R {
     let done = try Promise<Result<R, any Error>>()
     Task.detached {
