@@ -21,7 +21,7 @@ if [[ ${1:-run} == test ]]; then
     need iproute2 e2fsprogs containerd runc mmdebstrap strace gcc libc6-dev zlib1g-dev acpica-tools iperf3 containernetworking-plugins iptables curl \
         python3 python3-grpcio python3-protobuf libarchive-tools
     # The tests with podman are skipped where it is missing.
-    need podman golang-github-containers-common || echo "podman can't be installed" >&2
+    need podman golang-github-containers-common uidmap slirp4netns || echo "podman can't be installed" >&2
     # For images in place of bundles; their tests are skipped where they are missing.
     need skopeo umoci || echo "skopeo and umoci can't be installed" >&2
 fi

@@ -22,14 +22,21 @@ public enum StreamNumber {
         number & (loopbackMark | targetMark) == targetMark ? number & ~targetMark : nil
     }
 
-    /// The number of a connection to a TCP port on the guest's loopback interface.
+    /// The number of a connection to a TCP port on the guest's loopback interface, or on another of its addresses.
     ///
     /// Port 0 connects to no server: the agent sends the ports that are listened on, at once and with every change. Each list
     /// is a count and that many ports, 2 bytes each, little-endian.
-    public static func loopback(port: UInt16) -> UInt64 { loopbackMark | UInt64(port) }
+    ///
+    /// - Parameter address: of IPv4, its first byte the highest; 0: the loopback interface's.
+    public static func loopback(port: UInt16, address: UInt32 = 0) -> UInt64 {
+        loopbackMark | UInt64(address) << 16 | UInt64(port)
+    }
 
     /// The TCP port of a loopback connection; nil for a stream of a process.
     public static func loopbackPort(_ number: UInt64) -> UInt16? {
         number & loopbackMark == 0 ? nil : UInt16(truncatingIfNeeded: number)
     }
+
+    /// The address of a loopback connection; 0: the loopback interface's.
+    public static func loopbackAddress(_ number: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: number >> 16) }
 }

@@ -28,6 +28,10 @@ import Testing
     @Test func loopbackConnectionsHaveNumbersOfTheirOwn() {
         #expect(StreamNumber.loopbackPort(StreamNumber.loopback(port: 0)) == 0)
         #expect(StreamNumber.loopbackPort(StreamNumber.loopback(port: 65535)) == 65535)
+        let own = StreamNumber.loopback(port: 65535, address: 0xff00_0001)
+        #expect(StreamNumber.loopbackPort(own) == 65535 && StreamNumber.loopbackAddress(own) == 0xff00_0001)
+        #expect(StreamNumber.targetConnection(of: own) == nil)
+        #expect(StreamNumber.loopbackAddress(StreamNumber.loopback(port: 65535)) == 0)
         #expect(StreamNumber.loopbackPort(1) == nil)
         #expect(StreamNumber.loopbackPort(1 << 63 - 1) == nil)
     }

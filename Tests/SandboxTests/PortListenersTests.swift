@@ -31,7 +31,7 @@ import Testing
             try startThread("test ports") { [self, namespace, stopped] in
                 let listeners = try? PortListeners(
                     of: "p", namespace, ports, until: stopped, PacedLog(lines.logger)
-                ) { _, port in self.taken.withLock { $0.append(port) } }
+                ) { _, port, _ in self.taken.withLock { $0.append(port) } }
                 try? listeners?.run()
                 ended.settle(())
             }

@@ -8,6 +8,9 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
     /// 127.0.0.1.
     public static let loopback = IPAddress(v4: (127, 0, 0, 1))
 
+    /// 0.0.0.0: to listen on all addresses.
+    public static let anyIPv4 = IPAddress(v4: (0, 0, 0, 0))
+
     private init(v4: (UInt8, UInt8, UInt8, UInt8)) { bytes = [v4.0, v4.1, v4.2, v4.3] }
 
     /// Returns nil unless there are 4 or 16 bytes.

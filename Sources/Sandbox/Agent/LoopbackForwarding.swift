@@ -3,8 +3,9 @@ import Glibc
 import LinuxSystem
 import Logging
 
-/// Has a connection that is made to 127.0.0.1 inside the pod's network namespace on the host reach the guest's 127.0.0.1, as
-/// it does where containers are processes: engines forward ports in this way.
+/// Has a connection that is made inside the pod's network namespace on the host to 127.0.0.1 reach the guest's 127.0.0.1, and one to the
+/// pod's own address the guest's, as it does where containers are processes: engines forward ports in this way (rootless ones by the
+/// pod's address).
 ///
 /// The agent tells on which TCP ports somebody listens; on these this process listens too, in the pod's namespace.
 final class LoopbackForwarding: Sendable {
@@ -22,9 +23,10 @@ final class LoopbackForwarding: Sendable {
         let log = PacedLog(logger)
         try startThread("forwarded ports") {
             do {
-                let listeners = try PortListeners(of: pod, namespace, ports, until: stopped, log) { client, port in
+                let listeners = try PortListeners(of: pod, namespace, ports, until: stopped, log) {
+                    client, port, address in
                     Task {
-                        do { try await Self.carry(client, port, link, limit) } catch {
+                        do { try await Self.carry(client, port, address, link, limit) } catch {
                             log.write(.debug, "network: forward port \(port): \(error)")
                         }
                     }
@@ -38,10 +40,10 @@ final class LoopbackForwarding: Sendable {
     func end() { stopped.signal() }
 
     private static func carry(
-        _ client: SharedDescriptor, _ port: UInt16, _ link: AgentLink, _ limit: Duration
+        _ client: SharedDescriptor, _ port: UInt16, _ address: UInt32, _ link: AgentLink, _ limit: Duration
     ) async throws {
         try client.setNonBlocking(true)
-        let guest = try await link.stream(StreamNumber.loopback(port: port), deadline: limit)
+        let guest = try await link.stream(StreamNumber.loopback(port: port, address: address), deadline: limit)
         let input = try StreamRelay(name: "forward in", engine: client, guest: guest, direction: .toGuest)
         let output = try StreamRelay(name: "forward out", engine: client, guest: guest, direction: .fromGuest)
         await output.finish()

@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// Listens on the ports of 127.0.0.1 in a network namespace that a guest names, all on one thread.
+/// Listens on ports in a network namespace that a guest names, all on one thread.
 ///
 /// The guest sends lists of ports. What it can cost is bounded: so many ports, and so many reads of lists in a second; beyond that
 /// it waits, since nobody reads its stream.
@@ -19,7 +19,7 @@ final class PortListeners {
     private let ports: SharedDescriptor
     private let stopped: SharedDescriptor
     private let log: PacedLog
-    private let take: (SharedDescriptor, UInt16) -> Void
+    private let take: (SharedDescriptor, UInt16, UInt32) -> Void
     private let loop: EventLoop
     private var listeners: [UInt16: SharedDescriptor] = [:]
     /// Of the lists: what has not been understood yet.
@@ -35,10 +35,10 @@ final class PortListeners {
     ///   - pod: its id, for messages.
     ///   - ports: the guest's stream of lists; it becomes non-blocking.
     ///   - stopped: an eventfd; all ends when it is signalled.
-    ///   - take: gets each connection and its port.
+    ///   - take: gets each connection, its port, and which address of the namespace's it was made to, as `StreamNumber` has it.
     init(
         of pod: String, _ namespace: NetworkNamespace, _ ports: SharedDescriptor, until stopped: SharedDescriptor,
-        _ log: PacedLog, take: @escaping (SharedDescriptor, UInt16) -> Void
+        _ log: PacedLog, take: @escaping (SharedDescriptor, UInt16, UInt32) -> Void
     ) throws(SystemError) {
         self.pod = pod
         self.namespace = namespace
@@ -131,12 +131,21 @@ final class PortListeners {
             return try namespace.run { () throws(SystemError) in
                 ports.map { port in
                     do throws(SystemError) {
-                        return .success(
-                            SharedDescriptor(try InternetAddress(.loopback, port: port).bound(SOCK_STREAM)))
+                        return .success(SharedDescriptor(try Self.listen(port)))
                     } catch { return .failure(error) }
                 }
             }
         } catch { return ports.map { _ in .failure(error) } }
+    }
+
+    /// On all addresses, or on 127.0.0.1 where somebody else has the port on another one.
+    private static func listen(_ port: UInt16) throws(SystemError) -> OwnedDescriptor {
+        do throws(SystemError) {
+            return try InternetAddress(.anyIPv4, port: port).bound(SOCK_STREAM)
+        } catch {
+            guard error.errno == .addressInUse else { throw error }
+            return try InternetAddress(.loopback, port: port).bound(SOCK_STREAM)
+        }
     }
 
     private func close(_ port: UInt16) {
@@ -149,9 +158,21 @@ final class PortListeners {
     private func accept(_ listener: SharedDescriptor, _ port: UInt16) {
         let raw = martlet_accept(listener.raw)
         if raw >= 0 {
-            take(SharedDescriptor(OwnedDescriptor(owning: raw)), port)
+            let client = SharedDescriptor(OwnedDescriptor(owning: raw))
+            take(client, port, Self.destination(of: client))
         } else if [EMFILE, ENFILE, ENOMEM, ENOBUFS].contains(errno) {
             usleep(100_000)
         }
+    }
+
+    /// The address that a connection was made to; 0: one of 127.0.0.0/8.
+    private static func destination(of client: SharedDescriptor) -> UInt32 {
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(client.raw, $0, &length) }
+        }
+        let number = UInt32(bigEndian: address.sin_addr.s_addr)
+        return result == 0 && number >> 24 != 127 ? number : 0
     }
 }

@@ -13,9 +13,11 @@ enum Forward {
     private static let interval: Int32 = 500
 
     /// Serves a connection to its end; on a thread of its own.
-    static func serve(_ connection: SharedDescriptor, port: UInt16) {
+    ///
+    /// - Parameter address: one of the guest's, as `StreamNumber` has it; 0: the loopback interface's.
+    static func serve(_ connection: SharedDescriptor, port: UInt16, address: UInt32 = 0) {
         if port == 0 { return sendPorts(connection) }
-        guard let socket = connect(port) else { return }
+        guard let socket = address == 0 ? connect(port) : connect(address, port) else { return }
         do {
             try startThread("forward out", stackSize: 128 << 10) { pump(socket.raw, connection.raw) }
         } catch {
@@ -43,16 +45,20 @@ enum Forward {
 
     /// To 127.0.0.1, or ::1 where that refuses.
     private static func connect(_ port: UInt16) -> SharedDescriptor? {
-        var v4 = sockaddr_in()
-        v4.sin_family = sa_family_t(AF_INET)
-        v4.sin_port = port.bigEndian
-        v4.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        if let socket = connect(AF_INET, &v4) { return socket }
+        if let socket = connect(0x7f00_0001, port) { return socket }
         var v6 = sockaddr_in6()
         v6.sin6_family = sa_family_t(AF_INET6)
         v6.sin6_port = port.bigEndian
         v6.sin6_addr = in6addr_loopback
         return connect(AF_INET6, &v6)
+    }
+
+    private static func connect(_ address: UInt32, _ port: UInt16) -> SharedDescriptor? {
+        var v4 = sockaddr_in()
+        v4.sin_family = sa_family_t(AF_INET)
+        v4.sin_port = port.bigEndian
+        v4.sin_addr.s_addr = address.bigEndian
+        return connect(AF_INET, &v4)
     }
 
     private static func connect<Address>(_ family: Int32, _ address: inout Address) -> SharedDescriptor? {

@@ -100,7 +100,9 @@ final class StreamTable: Sendable {
         setReceiveTimeout(connection.raw, .zero)
         let number = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         if number == StreamNumber.heartbeat { return Pulse.serve(connection) }
-        if let port = StreamNumber.loopbackPort(number) { return Forward.serve(connection, port: port) }
+        if let port = StreamNumber.loopbackPort(number) {
+            return Forward.serve(connection, port: port, address: StreamNumber.loopbackAddress(number))
+        }
         if let target = StreamNumber.targetConnection(of: number) {
             return link.serve(connection, connection: target)
         }
