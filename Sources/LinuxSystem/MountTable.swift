@@ -11,12 +11,21 @@ public struct MountEntry: Sendable, Equatable {
     public var mountPoint: String
     /// The mount itself is read-only, whatever its file system is.
     public var isReadOnly: Bool
-    /// Mounts that are made in it elsewhere appear here, or the other way (shared, or a slave of another one).
+    /// Whether it is shared, or a slave: mounts below it are told to others, or come from another one (mount_namespaces(7)).
     public var propagates: Bool
     /// The file system's type: `tmpfs`.
     public var type: String
     /// Options of the file system, not of the mount.
     public var options: [String]
+
+    /// What tells a mount from others. The number alone does not: the kernel gives it to the next mount when this one has gone.
+    public struct Identity: Hashable, Sendable {
+        public var id: UInt64
+        public var device: String
+        public var root: String
+    }
+
+    public var identity: Identity { Identity(id: id, device: device, root: root) }
 
     /// The mounts that this process sees. A mount comes after those that it covers.
     public static func all() throws(SystemError) -> [MountEntry] {

@@ -14,6 +14,8 @@ import Testing
         let namespace: NetworkNamespace
         let guest: SharedDescriptor
         let taken = Mutex<[UInt16]>([])
+        /// The addresses that connections were made to.
+        let addresses = Mutex<[UInt32]>([])
         let ended: Promise<Void>
         let lines = LogTests.Lines()
         private let stopped: SharedDescriptor
@@ -31,7 +33,10 @@ import Testing
             try startThread("test ports") { [self, namespace, stopped] in
                 let listeners = try? PortListeners(
                     of: "p", namespace, ports, until: stopped, PacedLog(lines.logger)
-                ) { _, port, _ in self.taken.withLock { $0.append(port) } }
+                ) { _, port, address in
+                    self.addresses.withLock { $0.append(address) }
+                    self.taken.withLock { $0.append(port) }
+                }
                 try? listeners?.run()
                 ended.settle(())
             }
@@ -98,6 +103,29 @@ import Testing
         scene.stop()
         #expect(scene.ended.wait(timeout: .seconds(10)) != nil)
         #expect(try scene.ports() == [])
+    }
+
+    /// By 127.0.0.1, by another address of the namespace's, and where somebody has the port on such an address.
+    @Test func aConnectionSaysWhatItWasMadeTo() throws {
+        let scene = try Scene()
+        let own = try #require(IPAddress("10.9.8.7"))
+        #expect(try scene.namespace.run { () throws(SystemError) in system("ip address add \(own)/32 dev lo") } == 0)
+        let other = try scene.namespace.run { () throws(SystemError) in
+            SharedDescriptor(try InternetAddress(own, port: 81).bound(SOCK_STREAM))
+        }
+        scene.send([[80, 81]])
+        try scene.waitForPorts([80, 81, 81])
+        for (address, port) in [(IPAddress.loopback, 80), (own, 80), (.loopback, 81)] as [(IPAddress, UInt16)] {
+            let before = scene.taken.withLock { $0.count }
+            let client = try scene.namespace.run { () throws(SystemError) in
+                SharedDescriptor(try InternetAddress(address, port: port).connected(SOCK_STREAM))
+            }
+            while scene.taken.withLock({ $0.count }) == before { usleep(1000) }
+            withExtendedLifetime(client) {}
+        }
+        #expect(scene.addresses.withLock { $0 } == [0, 0x0a09_0807, 0])
+        withExtendedLifetime(other) {}
+        scene.stop()
     }
 
     @Test func aGuestGetsSoManyPortsAndNoMore() throws {

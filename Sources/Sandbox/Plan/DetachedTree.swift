@@ -17,8 +17,8 @@ struct DetachedMount {
     var isReadOnly: Bool
     /// The path of the directory or file in its file system; nil where it is not known.
     var root: String?
-    /// The number of the mount that it is a clone of; nil: that is not one of this process's mount namespace.
-    var hostID: UInt64?
+    /// The mount that it is a clone of; nil: that is not one of this process's mount namespace.
+    var original: MountEntry.Identity?
 }
 
 /// Where a share's mounts come from.
@@ -115,7 +115,7 @@ extension DetachedMount {
             isReadOnly: isReadOnly,
             root: entry.map {
                 join($0.root, String(decoding: path.utf8.dropFirst($0.mountPoint.utf8.count), as: UTF8.self))
-            }, hostID: entry?.id)
+            }, original: entry?.identity)
     }
 
     private static func detached(_ tree: SharedDescriptor, readOnly: Bool) throws(SystemError) -> DetachedMount {
@@ -123,7 +123,7 @@ extension DetachedMount {
         try restrict(tree, "rootfs", readOnly: readOnly)
         return DetachedMount(
             tree: tree, path: "", fileSystem: device(status), file: name(status, nil), isReadOnly: readOnly, root: nil,
-            hostID: nil)
+            original: nil)
     }
 
     private static func restrict(_ tree: SharedDescriptor, _ name: String, readOnly: Bool) throws(SystemError) {

@@ -13,8 +13,8 @@ actor MountPropagation {
     private let logger: Logger
     /// What is followed, by container.
     private var followed: [String: [SandboxPlan.Share]] = [:]
-    /// The numbers of mounts that can't be had, by the mount point of the share: nobody tries them again.
-    private var refused: [String: Set<UInt64>] = [:]
+    /// Mounts that can't be had, by the mount point of the share: nobody tries them again.
+    private var refused: [String: Set<MountEntry.Identity>] = [:]
     /// As long as something is followed.
     private var watch: MountWatch?
     /// Between `hold` and `goOn`.
@@ -36,7 +36,7 @@ actor MountPropagation {
             // A restored container's mounts are known by their paths alone until now.
             for share in followed {
                 for (entry, relative) in DetachedMount.below(share.source, in: table) {
-                    shares.identify(plan.id, at: share.guestPath(of: relative), as: entry.id)
+                    shares.identify(plan.id, at: share.guestPath(of: relative), as: entry.identity)
                 }
             }
             self.followed[plan.id] = followed.filter { isPropagated($0, plan.id, table) }
@@ -46,8 +46,8 @@ actor MountPropagation {
 
     /// Whether what the host mounts below a source is for others too, as mount(8) has it.
     private func isPropagated(_ share: SandboxPlan.Share, _ container: String, _ table: [MountEntry]) -> Bool {
-        let id = shares.mounts(container, at: share.mountPoint).first?.hostID
-        guard let entry = table.first(where: { $0.id == id }), !entry.propagates else { return true }
+        let original = shares.mounts(container, at: share.mountPoint).first?.original
+        guard let entry = table.first(where: { $0.identity == original }), !entry.propagates else { return true }
         logger.warning(
             "container \(container): later mounts below \(share.source) do not appear: \(entry.mountPoint) is a private mount"
         )
@@ -94,15 +94,17 @@ actor MountPropagation {
     private func change(
         _ share: SandboxPlan.Share, of container: String, _ current: [(entry: MountEntry, relative: String)]
     ) async {
-        let paths = Dictionary(current.map { ($0.entry.id, $0.relative) }) { first, _ in first }
-        let held = shares.mounts(container, at: share.mountPoint)
-        for mount in held.dropFirst().reversed() where mount.hostID.map({ paths[$0] == mount.path }) != true {
+        let paths = Dictionary(current.map { ($0.entry.identity, $0.relative) }) { first, _ in first }
+        for mount in shares.mounts(container, at: share.mountPoint).dropFirst().reversed()
+        where mount.original.map({ paths[$0] == mount.path }) != true {
             await remove(mount.path, share, of: container)
         }
-        let known = Set(held.compactMap(\.hostID)).union(refused[share.mountPoint] ?? [])
-        for (entry, relative) in current where !known.contains(entry.id) && followed[container] != nil {
+        refused[share.mountPoint]?.formIntersection(paths.keys)
+        let held = shares.mounts(container, at: share.mountPoint).compactMap(\.original)
+        let known = refused[share.mountPoint, default: []].union(held)
+        for (entry, relative) in current where !known.contains(entry.identity) && followed[container] != nil {
             do { try await add(entry, relative, share, of: container) } catch {
-                refused[share.mountPoint, default: []].insert(entry.id)
+                refused[share.mountPoint, default: []].insert(entry.identity)
                 logger.warning(
                     "container \(container): mount \(entry.mountPoint) of the host does not appear: \(error)")
             }
@@ -115,13 +117,11 @@ actor MountPropagation {
         let clone = try await onThread("mounts") { try DetachedMount.clone(entry, below: relative, of: share) }
         guard let clone else { return }
         let mount = ShareMount(mount: clone, share: share)
-        do {
-            for storage in try await shares.add([mount], container: container, isLater: true) {
-                try await agent.mountShare(storage, of: container)
+        for storage in try await shares.add([mount], container: container, isLater: true) {
+            do { try await agent.mountShare(storage, of: container) } catch {
+                await shares.remove(container, at: mount.guestPath)
+                throw error
             }
-        } catch {
-            await shares.remove(container, at: mount.guestPath)
-            throw error
         }
         logger.debug("container \(container): mount \(entry.mountPoint) of the host appears")
     }

@@ -81,8 +81,8 @@ final class PodShares: Sendable {
         /// Where the agent has mounted it.
         var guestPath: String
         var isReadOnly: Bool
-        /// The number of the mount on the host; nil where that is not known.
-        var hostID: UInt64?
+        /// The mount on the host; nil where that is not known.
+        var original: MountEntry.Identity?
         /// Whether it came after the container was made.
         var isLater = false
     }
@@ -178,7 +178,7 @@ final class PodShares: Sendable {
             }
             let use = Use(
                 share: name, fileSystem: mount.fileSystem, root: mount.root, guestPath: guestPath,
-                isReadOnly: mount.isReadOnly, hostID: mount.hostID, isLater: isLater)
+                isReadOnly: mount.isReadOnly, original: mount.original, isLater: isLater)
             state.containers[container, default: []].append(use)
             return (name, others)
         }
@@ -209,8 +209,8 @@ extension PodShares {
     struct Mount: Equatable {
         /// Below the share's mount point; empty: at it.
         var path: String
-        /// Its number on the host; nil where that is not known.
-        var hostID: UInt64?
+        /// The mount on the host; nil where that is not known.
+        var original: MountEntry.Identity?
         /// Whether it came after the container was made.
         var isLater: Bool
     }
@@ -223,16 +223,16 @@ extension PodShares {
                 guard isTop || use.guestPath.utf8.starts(with: "\(mountPoint)/".utf8) else { return nil }
                 let path = use.guestPath.utf8.dropFirst(mountPoint.utf8.count + (isTop ? 0 : 1))
                 return Mount(
-                    path: String(decoding: path, as: UTF8.self), hostID: use.hostID, isLater: use.isLater)
+                    path: String(decoding: path, as: UTF8.self), original: use.original, isLater: use.isLater)
             }
         }
     }
 
     /// Says which mount of the host a container has at a path of the guest.
-    func identify(_ container: String, at guestPath: String, as hostID: UInt64) {
+    func identify(_ container: String, at guestPath: String, as original: MountEntry.Identity) {
         state.withLock { state in
-            let index = state.containers[container]?.lastIndex { $0.guestPath == guestPath && $0.hostID == nil }
-            if let index { state.containers[container]?[index].hostID = hostID }
+            let index = state.containers[container]?.lastIndex { $0.guestPath == guestPath && $0.original == nil }
+            if let index { state.containers[container]?[index].original = original }
         }
     }
 
