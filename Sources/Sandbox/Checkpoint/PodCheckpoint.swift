@@ -79,7 +79,8 @@ extension Pod {
             result = .success(())
         } catch { result = .failure(error) }
         do {
-            try await goOn(paused, pod)
+            // In a task of its own: when whoever asked has gone, this one is cancelled, and the containers go on all the same.
+            try await Task { [paused] in try await goOn(paused, pod) }.value
             await pod.propagation.goOn()
         } catch {
             let machine = pod.machine
