@@ -83,9 +83,9 @@ extension Containers {
                     try templates.fillPool()
                     try run(name)
                     #expect(Leftovers.list(templates.pool).isEmpty)
-                    // A limit below vm.memory_mib is the container's, not the machine's; one above it makes another shape.
+                    // A limit below vm.memory_mib is the container's, not the machine's; with one above it the machine grows.
                     try run(name, ["--memory-limit", "\(64 << 20)"])
-                    try run(nil, ["--memory-limit", "\(640 << 20)"])
+                    try run(name, ["--memory-limit", "\(640 << 20)"])
                 }
             }
         }
@@ -95,8 +95,9 @@ extension Containers {
             try Scene.play { scene in
                 let templates = Templates(scene: scene)
                 let standard = try templates.make()
-                // The pod's limits, and vm.overhead_mib.
-                let limited = try templates.make("--vcpus", "2", "--memory-mib", "320")
+                // The pod's limits, and vm.overhead_mib. There are no more vCPUs than the host has processors.
+                let vcpus = min(2, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+                let limited = try templates.make("--vcpus", "\(vcpus)", "--memory-mib", "320")
                 try CRI.play(settings: templates.settings) { cri in
                     func run(_ name: String?, edit: (inout JSONValue) -> Void = { _ in }) throws {
                         let pod = try cri.run(edit: edit)
@@ -118,7 +119,10 @@ extension Containers {
                             "cpu_period": 100_000,
                         ]
                     }
-                    try run(nil) { $0["linux"]["resources"] = ["memory_limit_in_bytes": .number(260 * 1_048_576)] }
+                    // A template of more vCPUs does not serve, one of less memory does.
+                    try run(vcpus == 1 ? limited : nil) {
+                        $0["linux"]["resources"] = ["memory_limit_in_bytes": .number(260 * 1_048_576)]
+                    }
                 }
             }
         }
