@@ -72,8 +72,8 @@ tests() {
 # skip TITLE REASON: says that a step does not run.
 skip() { echo "$1 ($2)" >>"$results/skipped"; }
 
-# lane NAME FUNCTION [CPU]: runs the steps of a function beside other lanes, in the background, where it is given on a processor of its own.
-# What tests print comes at their end.
+# lane NAME FUNCTION CPU: runs the steps of a function beside other lanes, in the background, on a processor of its own. What a step
+# prints comes at its end.
 lane_output="" lanes=()
 lane() {
     # What runs in the background has no part in an interrupt from the terminal.
@@ -82,22 +82,18 @@ lane() {
     (
         failures=$failures/$1
         lane_output=$failures/output
-        [[ -z ${3:-} ]] || taskset -pc $(($3 % $(nproc))) "$BASHPID" >/dev/null
+        taskset -pc $(($3 % $(nproc))) "$BASHPID" >/dev/null
         "$2"
     ) &
     lanes+=("$!:$1")
 }
 
-# Waits for all lanes. One that broke down between its steps counts as a step that failed, and this fails.
+# Waits for all lanes. One that broke down between its steps counts as a step that failed.
 wait_for_lanes() {
-    local lane code=0
+    local lane
     for lane in "${lanes[@]}"; do
-        wait "${lane%%:*}" && continue
-        echo "lane ${lane#*:}: it broke down" >>"$results/failed"
-        code=1
+        wait "${lane%%:*}" || echo "lane ${lane#*:}: it broke down" >>"$results/failed"
     done
-    lanes=()
-    return "$code"
 }
 
 # The lines of a file of results, with commas between.
@@ -157,19 +153,6 @@ bundle=(.build/debug/martletPackageTests.xctest --testing-library swift-testing 
 
 run_bundle() { NO_COLOR=1 quietly "${bundle[@]}" "$@"; }
 
-# try_again [OPTION…]: runs the tests that failed in the logs once more, since the machine may have been busy; the end names them.
-try_again() {
-    local names
-    names=$(failed_names "$failures"/log.*)
-    [[ -n $names ]] || return 1
-    rm -f "$failures"/log.*
-    echo "== tried again: $names"
-    run_bundle --filter "[./]($names)\\(" "$@" || return 1
-    tr '|' '\n' <<<"$names" >>"$results/again"
-}
-
-unit_tests() { run_bundle --skip EndToEnd || try_again --skip EndToEnd; }
-
 # What takes long to make and is in the cache then.
 prepare() { run_bundle --filter PreparationTests; }
 
@@ -189,7 +172,15 @@ in_parts() {
         pids+=($!)
     done
     for part in "${pids[@]}"; do wait "$part" || failed=1; done
-    [[ $failed == 0 ]] || try_again "$@"
+    if [[ $failed == 0 ]]; then return 0; fi
+    # A busy machine: what failed is tried once more, with nothing beside it, and the end names it.
+    local names
+    names=$(failed_names "$failures"/log.*)
+    [[ -n $names ]] || return 1
+    rm -f "$failures"/log.*
+    echo "== tried again: $names"
+    run_bundle --filter "[./]($names)\\(" "$@" || return 1
+    tr '|' '\n' <<<"$names" >>"$results/again"
 }
 
 # Runs end-to-end tests inside the lab, over the driver lab_driver: seconds, and the names of suites or tests, as a regular
@@ -228,29 +219,18 @@ if [[ $mode == all || $mode == matrix ]]; then
     MARTLET_TTRPC_PEER=$(scripts/ttrpc-peer.sh)
     export MARTLET_TTRPC_PEER
 fi
+tests "unit tests" run_bundle --skip EndToEnd
 if [[ $mode == unit ]]; then
-    tests "unit tests" unit_tests
     finish
     exit
 fi
 
 agent_tests() (cd guest-agent && quietly swift test --no-parallel)
-checks() {
-    tests "unit tests" unit_tests
-    tests "agent tests" agent_tests
-}
-builds() {
-    step "executables" make --no-print-directory build
-    step "guest with the own kernel" make --no-print-directory guest
-    step "guest with the faulty agent" make --no-print-directory guest-faulty
-    step "guest with the stock kernel" make --no-print-directory guest-stock
-}
-lane checks checks
-lane builds builds
-wait_for_lanes || {
-    finish
-    exit 1
-}
+tests "agent tests" agent_tests
+step "executables" make --no-print-directory build
+step "guest with the own kernel" make --no-print-directory guest
+step "guest with the faulty agent" make --no-print-directory guest-faulty
+step "guest with the stock kernel" make --no-print-directory guest-stock
 if [[ $mode == ci ]]; then
     tests "end to end, QEMU" in_parts
     # One of each kind; the whole of it takes a quarter of an hour and more.
