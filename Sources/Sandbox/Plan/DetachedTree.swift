@@ -55,9 +55,10 @@ extension DetachedMount {
         }
         var mounts = [top]
         if !all { return mounts }
-        let map = ids?.mounts == .all ? ids?.map : nil
         for (entry, relative) in below(path, in: table) where !mounts.contains(where: { $0.path == relative }) {
-            if let mount = try clone(entry.mountPoint, below: relative, [entry], readOnly: readOnly == .all, map) {
+            if let mount = try clone(
+                entry.mountPoint, below: relative, [entry], readOnly: readOnly == .all, ids?.mapBelow)
+            {
                 mounts.append(mount)
             }
         }
@@ -71,8 +72,7 @@ extension DetachedMount {
     static func clone(
         _ entry: MountEntry, below relative: String, of share: SandboxPlan.Share
     ) throws(SystemError) -> DetachedMount? {
-        let map = share.ids?.mounts == .all ? share.ids?.map : nil
-        return try clone(entry.mountPoint, below: relative, [entry], readOnly: share.readOnly == .all, map)
+        try clone(entry.mountPoint, below: relative, [entry], readOnly: share.readOnly == .all, share.ids?.mapBelow)
     }
 
     /// The mounts below a path and over it, each after the one that it is in, and where they are below it.

@@ -34,6 +34,9 @@ public struct SandboxPlan: Sendable, Equatable, Codable {
     public struct ShareIDs: Sendable, Equatable, Codable {
         public var map: MappedIDs
         public var mounts: Share.Extent
+
+        /// For the mounts below the source; nil: they have the ids of the host.
+        var mapBelow: MappedIDs? { mounts == .all ? map : nil }
     }
 
     /// A disk with a file system that the agent mounts.

@@ -30,8 +30,7 @@ actor MountPropagation {
         let followed = plan.shares.filter(\.propagates)
         if followed.isEmpty { return }
         do {
-            let watch = try watch ?? MountWatch { [weak self] in Task { await self?.converge() } }
-            self.watch = watch
+            if watch == nil { watch = try MountWatch { [weak self] in Task { await self?.converge() } } }
             let table = try await onThread("mounts") { try MountEntry.all() }
             // A restored container's mounts are known by their paths alone until now.
             for share in followed {

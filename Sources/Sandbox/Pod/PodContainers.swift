@@ -266,7 +266,6 @@ extension Pod {
             exec.exit.settle(ExitRecord(status: 255, at: wallClockNanoseconds()))
             exec.host?.end(.exited(255))
         }
-        await waiting(atMost: .seconds(2)) { await pod.propagation.forget(id) }
         await removeFromGuest(id, pod)
         await removeDisks(of: id, pod)
         await pod.shares.remove(id)
@@ -283,6 +282,7 @@ extension Pod {
     /// Has the agent take a container away. A machine whose agent does not is ended; with the machine gone there is nothing left to
     /// remove.
     func removeFromGuest(_ id: String, _ pod: RunningPod) async {
+        await waiting(atMost: .seconds(2)) { await pod.propagation.forget(id) }
         let limit = pod.configuration.agent.killTimeout
         do { try await pod.agent.removeContainer(id, timeout: limit) } catch {
             logger.debug("remove container \(id): \(error)")
